@@ -1,0 +1,90 @@
+//! The graph itself: values, nodes, regions; and the builder that keeps it typed.
+
+use bytes::Bytes;
+
+use crate::dim::Symbols;
+use crate::op::Op;
+use crate::types::TensorType;
+use crate::{DType, Tensor};
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub u32);
+
+        impl $name {
+            pub fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+    };
+}
+
+id!(/// A tensor in the graph, defined once.
+    ValueId);
+id!(/// An operation in the graph.
+    NodeId);
+id!(/// A list of nodes with inputs and outputs; the graph's body, or nested in a node.
+    RegionId);
+id!(/// A weight.
+    ParamId);
+
+/// A model as ired understands it.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    pub name: String,
+    pub symbols: Symbols,
+    pub params: Vec<Param>,
+    pub values: Vec<Value>,
+    pub nodes: Vec<Node>,
+    pub regions: Vec<Region>,
+    pub body: RegionId,
+}
+
+/// A value's type, and its name where the model or the user gave one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Value {
+    pub ty: TensorType,
+    pub name: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    pub op: Op,
+    pub operands: Vec<ValueId>,
+    pub results: Vec<ValueId>,
+    pub regions: Vec<RegionId>,
+    pub origin: Option<Origin>,
+}
+
+/// Where a node came from, for errors and profiles: `/layer1/conv1 (Conv)`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    pub name: String,
+    pub op: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Region {
+    pub inputs: Vec<ValueId>,
+    /// In an order in which every operand is defined before its use.
+    pub nodes: Vec<NodeId>,
+    pub outputs: Vec<ValueId>,
+}
+
+/// A weight; `data` usually is a slice of the mapped model file. Row-major, little-endian, maybe unaligned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Param {
+    pub name: String,
+    pub dtype: DType,
+    pub shape: Vec<u64>,
+    pub data: Bytes,
+}
+
+impl Param {
+    /// The weight as a tensor, sharing its bytes.
+    pub fn to_tensor(&self) -> Result<Tensor, crate::tensor::TensorSizeError> {
+        Tensor::new(self.dtype, self.shape.clone(), self.data.clone())
+    }
+}

@@ -1,0 +1,19 @@
+//! A model before it is code: a typed SSA graph whose tensor dimensions are symbolic expressions.
+//!
+//! Frontends build a [`Graph`]; the compiler's graph passes rewrite it; [`interpret`] gives every graph its
+//! meaning, slowly and plainly, and is the oracle for compiled code. This crate knows no file format, no MLIR
+//! and no device.
+
+pub mod dim;
+pub mod dtype;
+pub mod graph;
+pub mod op;
+pub mod tensor;
+pub mod types;
+
+pub use dim::{Dim, SymbolId, Symbols};
+pub use dtype::DType;
+pub use graph::{Graph, Node, NodeId, Origin, Param, ParamId, Region, RegionId, Value, ValueId};
+pub use op::{ArgReduceFn, BinaryFn, CompareFn, Op, PadMode, PoolFn, ReduceFn, UnaryFn, Window};
+pub use tensor::Tensor;
+pub use types::{Shape, TensorType};

@@ -1,0 +1,250 @@
+//! The operations of the graph: few, orthogonal, and enough to compose every framework's operators from.
+//!
+//! Elementwise operations take operands of one shape; what broadcasts says so with [`Op::Broadcast`], and a
+//! compiled program pays nothing for it (it becomes an index map). Axes are never negative. Dimensions in
+//! attributes are symbolic.
+
+use crate::{DType, Dim, ParamId, Shape, Tensor};
+
+/// One operation. Operand order and result types are given per variant; `x` is operand 0.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Op {
+    // Sources.
+    /// A small dense literal. Large data is a [`Op::Param`].
+    Constant(Tensor),
+    /// A weight of the model; its bytes stay in the file.
+    Param(ParamId),
+    /// An i64 tensor whose elements are symbolic dimensions: what shape arithmetic folds to.
+    Dims {
+        values: Vec<Dim>,
+        shape: Vec<u64>,
+    },
+    /// `out[i] = i[axis]`, an integer or float tensor of `shape`.
+    Iota {
+        dtype: DType,
+        shape: Shape,
+        axis: usize,
+    },
+
+    // Elementwise, all operands of one shape.
+    Unary(UnaryFn),
+    /// Both operands of one dtype.
+    Binary(BinaryFn),
+    /// Both operands of one dtype; the result is bool.
+    Compare(CompareFn),
+    /// Operands: condition (bool), value where true, value where false.
+    Select,
+    /// Float to integer truncates and saturates; NaN gives 0. To bool is `x != 0`.
+    Cast(DType),
+
+    // Shape and movement.
+    /// Right-aligned broadcast to `shape`. Each dimension of `x` is 1, equal to the result's, or unknown to be
+    /// either until run time.
+    Broadcast {
+        shape: Shape,
+    },
+    /// Same elements in the same order. Equal element counts are proven or checked at run time.
+    Reshape {
+        shape: Shape,
+    },
+    /// `out[i[perm[0]], ...]`: result axis `a` is operand axis `perm[a]`.
+    Transpose {
+        perm: Vec<usize>,
+    },
+    /// Result axis `a` reads `start[a] + i * stride[a]` for `i < size[a]`; strides may be negative, never 0.
+    Slice {
+        start: Vec<Dim>,
+        size: Vec<Dim>,
+        stride: Vec<i64>,
+    },
+    /// Any number of operands (at least one), equal but for `axis`.
+    Concat {
+        axis: usize,
+    },
+    /// Operands: x, and for [`PadMode::Constant`] a scalar fill value. Amounts may be negative (a crop).
+    Pad {
+        low: Vec<Dim>,
+        high: Vec<Dim>,
+        mode: PadMode,
+    },
+    /// Operands: data, indices (i32 or i64). Result shape: `data[..axis] ++ indices ++ data[axis+1..]`.
+    /// Indices in `-d..d` for dimension `d`; others are an error in the interpreter and clamped in compiled code.
+    Gather {
+        axis: usize,
+    },
+    /// Operands: data, indices of data's rank. `out[i] = data[i with axis replaced by indices[i]]`.
+    GatherElements {
+        axis: usize,
+    },
+    /// Operands: data, indices `[batch.., n.., k]`. Result: `batch.. ++ n.. ++ data[batch + k ..]`.
+    GatherNd {
+        batch_dims: usize,
+    },
+
+    // Reductions; reduced axes are dropped from the result (reshape to keep them). Axes ascend.
+    Reduce {
+        function: ReduceFn,
+        axes: Vec<usize>,
+    },
+    /// i64 index of the extreme element along `axis`, which is dropped; ties go to the first, or the last.
+    ArgReduce {
+        function: ArgReduceFn,
+        axis: usize,
+        last_on_tie: bool,
+    },
+    /// Softmax along `axis`, computed after subtracting the maximum. `log` gives log-softmax.
+    Softmax {
+        axis: usize,
+        log: bool,
+    },
+    /// Operands: x, and optionally scale, bias (both of shape `x[axis..]`).
+    /// Normalises over axes `axis..`: `(x - mean) / sqrt(variance + epsilon) * scale + bias`.
+    LayerNorm {
+        axis: usize,
+        epsilon: f64,
+    },
+
+    // Linear algebra.
+    /// Operands: lhs `[batch.., m, k]`, rhs `[batch.., k, n]` with equal batch dimensions (possibly none).
+    /// Result `[batch.., m, n]`. f16 and bf16 sum in f32; i8 and u8 give i32.
+    MatMul,
+    /// Operands: x `[n, c, spatial..]`, weights `[k, c / groups, window..]`. Result `[n, k, spatial'..]`.
+    /// With `channels_last`: x `[n, spatial.., c]`, result `[n, spatial'.., k]`, weights unchanged.
+    Conv {
+        window: Window,
+        groups: u64,
+        channels_last: bool,
+    },
+    /// Operand: x as for [`Op::Conv`]. `include_pad` counts padding into an average's divisor.
+    Pool {
+        function: PoolFn,
+        window: Window,
+        include_pad: bool,
+        channels_last: bool,
+    },
+
+    // Control flow. Regions capture values of the enclosing regions freely.
+    /// Operand: condition (bool scalar). Regions: then, else; no inputs, outputs are the node's results.
+    If,
+    /// Operands: initial state. Regions: condition (state -> bool scalar), body (state -> state).
+    /// Results: the state when the condition first fails. State shapes may change only in symbolic dimensions.
+    While,
+}
+
+/// Sliding-window geometry, one entry a spatial axis. `extent` is the window's size.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    pub extent: Vec<u64>,
+    pub stride: Vec<u64>,
+    pub dilation: Vec<u64>,
+    pub pad_low: Vec<u64>,
+    pub pad_high: Vec<u64>,
+    /// Rounds the result size up instead of down; a window that would start in the upper padding is left out.
+    pub ceil: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UnaryFn {
+    Abs,
+    Neg,
+    Sign,
+    Not,
+    BitNot,
+    Reciprocal,
+    Sqrt,
+    Rsqrt,
+    Exp,
+    Log,
+    Sin,
+    Cos,
+    Tan,
+    Asin,
+    Acos,
+    Atan,
+    Sinh,
+    Cosh,
+    Tanh,
+    Asinh,
+    Acosh,
+    Atanh,
+    Erf,
+    Sigmoid,
+    Floor,
+    Ceil,
+    /// Half to even.
+    Round,
+    IsNan,
+    /// Either infinity.
+    IsInf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BinaryFn {
+    Add,
+    Sub,
+    Mul,
+    /// Integer division truncates; by zero gives 0.
+    Div,
+    /// Remainder with the sign of the dividend (C `fmod`, `%`).
+    Rem,
+    /// Remainder with the sign of the divisor (Python `%`).
+    Mod,
+    Pow,
+    /// NaN if either operand is.
+    Max,
+    /// NaN if either operand is.
+    Min,
+    /// Logical on bool, bitwise on integers.
+    And,
+    Or,
+    Xor,
+    ShiftLeft,
+    ShiftRight,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CompareFn {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ReduceFn {
+    Sum,
+    Product,
+    Mean,
+    Max,
+    Min,
+    /// Bool only.
+    All,
+    /// Bool only.
+    Any,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ArgReduceFn {
+    Max,
+    Min,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PoolFn {
+    Max,
+    Average,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PadMode {
+    Constant,
+    Reflect,
+    Edge,
+    Wrap,
+}

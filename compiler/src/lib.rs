@@ -1,0 +1,3 @@
+//! The compiler: a model in, a module out, through named phases.
+
+pub mod dispatch;
