@@ -4,7 +4,7 @@
 //! change; [`ired::v1`] is what the daemon offers beyond it. This crate holds no behaviour.
 
 /// `inference.GRPCInferenceService`: KServe v2 and Triton's extensions.
-#[allow(clippy::all, missing_docs, reason = "generated code")]
+#[allow(clippy::all, clippy::allow_attributes_without_reason, missing_docs, reason = "generated code")]
 pub mod inference {
     tonic::include_proto!("inference");
 }
@@ -12,7 +12,7 @@ pub mod inference {
 /// The daemon's own services.
 pub mod ired {
     /// Version 1: models, compilation, devices.
-    #[allow(clippy::all, missing_docs, reason = "generated code")]
+    #[allow(clippy::all, clippy::allow_attributes_without_reason, missing_docs, reason = "generated code")]
     pub mod v1 {
         tonic::include_proto!("ired.v1");
     }
