@@ -1,0 +1,87 @@
+//! A loaded module, requests to run it, and every way a request can fail.
+
+use std::time::Duration;
+
+use ired_module::signature::{Provenance, Signature, Target};
+use serde::{Deserialize, Serialize};
+
+use super::module as remote;
+
+/// How a runtime worker uses the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuntimeOptions {
+    /// Threads that run kernels; `None` is every core the process may use.
+    pub threads: Option<u32>,
+    /// Pin each thread to a core of its own.
+    pub pin: bool,
+}
+
+/// What a worker says about the module it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedModule {
+    #[serde(with = "remote::SignatureWire")]
+    pub signature: Signature,
+    #[serde(with = "remote::TargetWire")]
+    pub target: Target,
+    #[serde(with = "remote::ProvenanceWire")]
+    pub provenance: Provenance,
+    pub module_bytes: u64,
+    pub parameter_bytes: u64,
+    /// Memory that the instance keeps while it is idle.
+    pub resident_bytes: u64,
+    /// From the module's bytes to a ready instance.
+    pub load_time: Duration,
+}
+
+/// Where one inference's time went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// In the worker, before anything of it ran.
+    pub queue: Duration,
+    /// Checking and binding inputs.
+    pub input: Duration,
+    pub compute: Duration,
+    /// Making outputs readable for the parent.
+    pub output: Duration,
+}
+
+/// A measurement whose loop runs inside the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BenchRequest {
+    /// Timed iterations at most; at least one is made.
+    pub max_iters: u64,
+    /// No iteration starts after this much time, warm-up not counted.
+    pub budget: Duration,
+    /// Iterations before the first timed one.
+    pub warmup: u64,
+}
+
+/// Why a runtime worker did not answer a request, or could not be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum RuntimeFailure {
+    /// A tensor is missing, unknown, or of another type or shape than the module takes.
+    #[error("input `{tensor}`: found {found}, expected {expected}")]
+    InvalidInput { tensor: String, found: String, expected: String },
+    #[error("no entry point `{entry}`; the module has {}", entries.join(", "))]
+    NoSuchEntry { entry: String, entries: Vec<String> },
+    #[error("the deadline passed")]
+    DeadlineExceeded,
+    #[error("cancelled")]
+    Cancelled,
+    /// The worker died (again) or is restarting; the same request may work later.
+    #[error("the runtime worker is unavailable: {reason}")]
+    Unavailable { reason: String },
+    #[error("not enough memory: {needed_bytes} bytes needed, {limit_bytes} allowed")]
+    OutOfMemory { needed_bytes: u64, limit_bytes: u64 },
+    /// The module cannot be used on this machine or at all.
+    #[error("cannot load the module: {message}")]
+    Load { message: String },
+    /// The module itself found something wrong, such as an index out of range.
+    #[error("execution failed: {message}")]
+    Execution { message: String },
+    #[error("too many requests in flight: the limit is {limit}")]
+    Overloaded { limit: usize },
+    /// Parent and worker do not understand each other.
+    #[error("worker protocol: {message}")]
+    Protocol { message: String },
+}
