@@ -5,12 +5,12 @@ use ired_module::DType;
 
 use super::NamedTensor;
 
-/// How close floats must be: `|found - expected| <= absolute + relative * |expected|`, as NumPy's `allclose`,
-/// or `|found - expected| <= relative * max |expected|` over the tensor.
+/// How close floats must be: `|found - expected| <= absolute + relative * |expected|`, as NumPy's `allclose`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tolerance {
     pub(crate) relative: f64,
-    pub(crate) absolute: f64,
+    /// `None` is `relative` times the largest finite magnitude that is expected of the tensor.
+    pub(crate) absolute: Option<f64>,
 }
 
 /// What is wrong with a result.
@@ -22,7 +22,11 @@ pub(crate) enum Difference {
 }
 
 /// `None` when `found` is what was expected. Integers and bools must be equal; NaN equals NaN.
-pub(crate) fn difference(found: &NamedTensor, expected: &NamedTensor, within: Tolerance) -> Option<Difference> {
+pub(crate) fn difference(
+    found: &NamedTensor,
+    expected: &NamedTensor,
+    within: Tolerance,
+) -> Option<Difference> {
     let name = &expected.name;
     if found.dtype != expected.dtype {
         return Some(Difference::DType(format!("`{name}` is {}; expected {}", found.dtype, expected.dtype)));
@@ -51,12 +55,10 @@ fn exact_difference(found: &NamedTensor, expected: &NamedTensor) -> Option<Strin
 
 fn float_difference(found: &[f64], expected: &[f64], within: Tolerance) -> Option<String> {
     let largest = expected.iter().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max(v.abs()));
+    let absolute = within.absolute.unwrap_or(within.relative * largest);
     let close = |f: f64, e: f64| {
-        let error = (f - e).abs();
-        f == e
-            || (f.is_nan() && e.is_nan())
-            || error <= within.absolute + within.relative * e.abs()
-            || (e.is_finite() && error <= within.relative * largest)
+        let near = e.is_finite() && (f - e).abs() <= absolute + within.relative * e.abs();
+        f == e || (f.is_nan() && e.is_nan()) || near
     };
     let wrong = found.iter().zip(expected).filter(|&(&f, &e)| !close(f, e)).count();
     if wrong == 0 {
@@ -93,10 +95,15 @@ mod tests {
 
     fn tensor(values: &[f32]) -> NamedTensor {
         let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        NamedTensor { name: "y".into(), dtype: DType::F32, dims: vec![values.len() as u64], data: data.into() }
+        NamedTensor {
+            name: "y".into(),
+            dtype: DType::F32,
+            dims: vec![values.len() as u64],
+            data: data.into(),
+        }
     }
 
-    const WITHIN: Tolerance = Tolerance { relative: 1e-3, absolute: 1e-6 };
+    const WITHIN: Tolerance = Tolerance { relative: 1e-3, absolute: Some(1e-6) };
 
     #[test]
     fn close_values_and_equal_nans_pass() {
@@ -112,11 +119,15 @@ mod tests {
 
     #[test]
     fn the_worst_element_is_named() {
-        let Some(Difference::Value(text)) = difference(&tensor(&[1.0, 2.0, 9.0]), &tensor(&[1.0, 2.5, 3.0]), WITHIN)
+        let Some(Difference::Value(text)) =
+            difference(&tensor(&[1.0, 2.0, 9.0]), &tensor(&[1.0, 2.5, 3.0]), WITHIN)
         else {
             panic!("values differ")
         };
-        assert!(text.starts_with("`y`: 2 of 3 elements differ, the worst at 2: found 9, expected 3"), "{text}");
+        assert!(
+            text.starts_with("`y`: 2 of 3 elements differ, the worst at 2: found 9, expected 3"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<NamedTensor>> {
     let mut tensors = Vec::with_capacity(archive.len());
     for i in 0..archive.len() {
         let mut entry = archive.by_index(i)?;
-        let Some(name) = entry.name().strip_suffix(".npy").map(str::to_owned) else { continue };
+        let Some(name) = entry.name()?.strip_suffix(".npy").map(str::to_owned) else { continue };
         let tensor = read_array(&name, &mut entry);
         tensors.push(tensor.with_context(|| format!("array `{name}` of `{}`", path.display()))?);
     }
@@ -141,7 +141,12 @@ mod tests {
                 data: Bytes::from_static(&[0, 0, 128, 63, 0, 0, 0, 64]),
             },
             NamedTensor { name: "empty".into(), dtype: DType::I64, dims: vec![0, 3], data: Bytes::new() },
-            NamedTensor { name: "scalar".into(), dtype: DType::Bool, dims: vec![], data: Bytes::from_static(&[1]) },
+            NamedTensor {
+                name: "scalar".into(),
+                dtype: DType::Bool,
+                dims: vec![],
+                data: Bytes::from_static(&[1]),
+            },
         ];
         let file = tempfile::NamedTempFile::new().unwrap();
         write(file.path(), &tensors).unwrap();

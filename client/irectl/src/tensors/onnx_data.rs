@@ -1,5 +1,7 @@
-//! ONNX test data: `input_0.pb`, `output_0.pb`… each one serialized `TensorProto`.
+//! The little of ONNX that this side of the wire reads: test data (`input_0.pb`, `output_0.pb`…, each one serialized
+//! `TensorProto`) and the names of the files that a model keeps weights in.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -32,6 +34,77 @@ struct TensorProto {
     uint64_data: Vec<u64>,
 }
 
+/// The fields of an ONNX model that say which other files it needs.
+#[derive(Clone, PartialEq, Message)]
+struct ModelFiles {
+    #[prost(message, optional, tag = "7")]
+    graph: Option<GraphFiles>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct GraphFiles {
+    #[prost(message, repeated, tag = "1")]
+    node: Vec<NodeFiles>,
+    #[prost(message, repeated, tag = "5")]
+    initializer: Vec<TensorFile>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct NodeFiles {
+    #[prost(message, repeated, tag = "5")]
+    attribute: Vec<AttributeFiles>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AttributeFiles {
+    #[prost(message, optional, tag = "5")]
+    t: Option<TensorFile>,
+    #[prost(message, optional, tag = "6")]
+    g: Option<GraphFiles>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TensorFile {
+    #[prost(message, repeated, tag = "13")]
+    external_data: Vec<Entry>,
+    /// 1 is external.
+    #[prost(int32, tag = "14")]
+    data_location: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Entry {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+/// The files that an ONNX model keeps weights in, as it names them, each once and sorted.
+///
+/// A file that is no model names none: the daemon says what is wrong with it.
+pub(crate) fn external_files(model: &Path) -> Result<Vec<String>> {
+    let bytes = std::fs::read(model).context("cannot read it")?;
+    let model = ModelFiles::decode(Bytes::from(bytes)).unwrap_or_default();
+    let mut files = BTreeSet::new();
+    if let Some(graph) = &model.graph {
+        collect_files(graph, &mut files);
+    }
+    Ok(files.into_iter().collect())
+}
+
+fn collect_files(graph: &GraphFiles, files: &mut BTreeSet<String>) {
+    let attributes = || graph.node.iter().flat_map(|node| &node.attribute);
+    let tensors = graph.initializer.iter().chain(attributes().filter_map(|a| a.t.as_ref()));
+    for tensor in tensors.filter(|t| t.data_location == 1) {
+        let location = tensor.external_data.iter().find(|entry| entry.key == "location");
+        files.extend(location.map(|entry| entry.value.clone()));
+    }
+    for inner in attributes().filter_map(|a| a.g.as_ref()) {
+        collect_files(inner, files);
+    }
+}
+
 /// Reads one tensor; its name may be empty.
 ///
 /// # Errors
@@ -44,8 +117,12 @@ pub(crate) fn read(path: &Path) -> Result<NamedTensor> {
 fn decode(bytes: Bytes) -> Result<NamedTensor> {
     let proto = TensorProto::decode(bytes).context("not a serialized tensor")?;
     let dtype = element_type(proto.data_type)?;
-    let dims: Vec<u64> =
-        proto.dims.iter().map(|&d| u64::try_from(d)).collect::<Result<_, _>>().context("a negative dimension")?;
+    let dims: Vec<u64> = proto
+        .dims
+        .iter()
+        .map(|&d| u64::try_from(d))
+        .collect::<Result<_, _>>()
+        .context("a negative dimension")?;
     let expected = dtype.tensor_bytes(&dims).context("its size overflows")?;
     let data = if proto.raw_data.is_empty() { typed_data(&proto, dtype)? } else { proto.raw_data };
     ensure!(data.len() as u64 == expected, "{} bytes of data where {expected} belong", data.len());
@@ -112,7 +189,8 @@ mod tests {
 
     #[test]
     fn short_data_is_refused() {
-        let proto = TensorProto { dims: vec![3], data_type: 1, float_data: vec![1.0], ..TensorProto::default() };
+        let proto =
+            TensorProto { dims: vec![3], data_type: 1, float_data: vec![1.0], ..TensorProto::default() };
         let error = decode(proto.encode_to_vec().into()).unwrap_err().to_string();
         assert_eq!(error, "4 bytes of data where 12 belong");
     }
