@@ -6,7 +6,12 @@
 //!
 //! Coefficients saturate at the limits of `i64`; shapes that large are refused by the verifier, never computed with.
 
-use std::fmt;
+mod range;
+mod text;
+
+pub use range::Range;
+pub(crate) use text::{SymbolName, is_word};
+
 use std::ops::{Add, Mul, Neg, Sub};
 
 /// An unknown of the graph, such as `batch`; an index into its [`Symbols`].
@@ -108,6 +113,8 @@ pub enum DimFn {
 }
 
 impl DimFn {
+    pub const ALL: [Self; 4] = [Self::FloorDiv, Self::Mod, Self::Max, Self::Min];
+
     /// `None` for a division by zero or an overflow.
     pub fn apply(self, lhs: i64, rhs: i64) -> Option<i64> {
         match self {
@@ -252,21 +259,53 @@ impl Dim {
 
     /// Replaces symbols by expressions; those `replacement` has no answer for stay.
     pub fn substitute(&self, replacement: &dyn Fn(SymbolId) -> Option<Dim>) -> Dim {
+        self.rebuild(&|id| replacement(id).unwrap_or_else(|| Dim::symbol(id)), &|f, lhs, rhs| {
+            Dim::apply(f, &lhs, &rhs)
+        })
+    }
+
+    /// Every symbol in this expression, in order, each once.
+    pub fn symbols(&self) -> Vec<SymbolId> {
+        let mut found = Vec::new();
+        self.collect_symbols(&mut found);
+        found.sort();
+        found.dedup();
+        found
+    }
+
+    fn collect_symbols(&self, found: &mut Vec<SymbolId>) {
+        for atom in self.terms.iter().flat_map(|(monomial, _)| monomial) {
+            match atom {
+                Atom::Symbol(id) => found.push(*id),
+                Atom::Call(_, lhs, rhs) => {
+                    lhs.collect_symbols(found);
+                    rhs.collect_symbols(found);
+                }
+            }
+        }
+    }
+
+    /// The expression `f(lhs, rhs)` in canonical form.
+    pub fn apply(f: DimFn, lhs: &Dim, rhs: &Dim) -> Dim {
+        match f {
+            DimFn::FloorDiv => lhs.floor_div(rhs),
+            DimFn::Mod => lhs.modulo(rhs),
+            DimFn::Max => lhs.maximum(rhs),
+            DimFn::Min => lhs.minimum(rhs),
+        }
+    }
+
+    /// This expression made again, bottom up, from what `symbol` and `call` give for its parts.
+    fn rebuild(&self, symbol: &dyn Fn(SymbolId) -> Dim, call: &dyn Fn(DimFn, Dim, Dim) -> Dim) -> Dim {
         let mut sum = Dim::constant(self.constant);
         for (monomial, coefficient) in &self.terms {
             let mut product = Dim::constant(*coefficient);
             for atom in monomial {
                 product = product
                     * match atom {
-                        Atom::Symbol(id) => replacement(*id).unwrap_or_else(|| Dim::symbol(*id)),
+                        Atom::Symbol(id) => symbol(*id),
                         Atom::Call(f, lhs, rhs) => {
-                            let (lhs, rhs) = (lhs.substitute(replacement), rhs.substitute(replacement));
-                            match f {
-                                DimFn::FloorDiv => lhs.floor_div(&rhs),
-                                DimFn::Mod => lhs.modulo(&rhs),
-                                DimFn::Max => lhs.maximum(&rhs),
-                                DimFn::Min => lhs.minimum(&rhs),
-                            }
+                            call(*f, lhs.rebuild(symbol, call), rhs.rebuild(symbol, call))
                         }
                     };
             }
@@ -357,35 +396,5 @@ impl Mul for Dim {
         }
         terms.extend(rhs.terms.iter().map(|(m, c)| (m.clone(), c.saturating_mul(self.constant))));
         Self::from_terms(terms, self.constant.saturating_mul(rhs.constant))
-    }
-}
-
-/// Symbols print as `s0`, `s1`…; [`crate::Graph`]'s text form prints their names.
-impl fmt::Debug for Dim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.terms.is_empty() {
-            return write!(f, "{}", self.constant);
-        }
-        for (i, (monomial, c)) in self.terms.iter().enumerate() {
-            if i > 0 {
-                f.write_str(" + ")?;
-            }
-            if *c != 1 {
-                write!(f, "{c}*")?;
-            }
-            for (j, atom) in monomial.iter().enumerate() {
-                if j > 0 {
-                    f.write_str("*")?;
-                }
-                match atom {
-                    Atom::Symbol(id) => write!(f, "s{}", id.0)?,
-                    Atom::Call(call, lhs, rhs) => write!(f, "{}({lhs:?}, {rhs:?})", call.name())?,
-                }
-            }
-        }
-        if self.constant != 0 {
-            write!(f, " + {}", self.constant)?;
-        }
-        Ok(())
     }
 }

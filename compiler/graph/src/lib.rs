@@ -8,12 +8,16 @@ pub mod dim;
 pub mod dtype;
 pub mod graph;
 pub mod op;
+pub mod ops;
 pub mod tensor;
 pub mod types;
 
 pub use dim::{Dim, SymbolId, Symbols};
 pub use dtype::DType;
-pub use graph::{Graph, Node, NodeId, Origin, Param, ParamId, Region, RegionId, Value, ValueId};
+pub use graph::{
+    Builder, Definition, Graph, Node, NodeId, Origin, Param, ParamId, Region, RegionId, Value, ValueId,
+};
 pub use op::{ArgReduceFn, BinaryFn, CompareFn, Op, PadMode, PoolFn, ReduceFn, UnaryFn, Window};
+pub use ops::ShapeError;
 pub use tensor::Tensor;
 pub use types::{Shape, TensorType};
