@@ -173,10 +173,10 @@ impl Parser<'_> {
             }
         }
         self.punctuation('{')?;
-        while self.token != Token::Word("yield".to_owned()) {
+        while self.token == Token::Punctuation('%') {
             self.node(region, depth)?;
         }
-        self.advance()?;
+        self.keyword("yield").map_err(|_| self.expected("a node or `yield`"))?;
         let outputs = self.uses()?;
         self.graph.set_outputs(region, outputs);
         self.punctuation('}')?;
