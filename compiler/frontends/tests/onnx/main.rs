@@ -1,0 +1,8 @@
+//! ONNX import as a user meets it: models in, graphs or named errors out. Models are built here from messages.
+
+mod build;
+mod hostile;
+mod mutation;
+mod operators;
+mod structure;
+mod unsupported;
