@@ -211,6 +211,11 @@ impl<'m> Importer<'m> {
         scope: &mut Scope<'_>,
         frame: &Frame<'_>,
     ) -> Result<(), ImportError> {
+        // Before sorting: a node that redefines what it takes would look like a cycle.
+        if let Some(name) = nodes.iter().flat_map(|n| &n.output).find(|name| scope.names.contains_key(*name))
+        {
+            return Err(ImportError::DuplicateName { name: name.clone() });
+        }
         for index in sort_nodes(nodes)? {
             let node = &nodes[index];
             let outputs = self.import_node(node, scope, frame)?;

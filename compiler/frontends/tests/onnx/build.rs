@@ -30,7 +30,10 @@ pub fn graph(inputs: Vec<ValueInfoProto>, nodes: Vec<NodeProto>, outputs: &[&str
         name: Some("test".to_owned()),
         input: inputs,
         node: nodes,
-        output: outputs.iter().map(|o| ValueInfoProto { name: Some((*o).to_owned()), r#type: None }).collect(),
+        output: outputs
+            .iter()
+            .map(|o| ValueInfoProto { name: Some((*o).to_owned()), r#type: None })
+            .collect(),
         ..GraphProto::default()
     }
 }

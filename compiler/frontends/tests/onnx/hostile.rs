@@ -56,7 +56,8 @@ fn a_file_cut_anywhere_is_an_error() {
 fn nesting_is_bounded() {
     let mut inner = graph(vec![], vec![node("Identity", &["x"], &["y"])], &["y"]);
     for _ in 0..200 {
-        let holder = node("If", &["c"], &["y"]).graph("then_branch", inner.clone()).graph("else_branch", inner);
+        let holder =
+            node("If", &["c"], &["y"]).graph("then_branch", inner.clone()).graph("else_branch", inner);
         // One branch only, so that the model stays small.
         let mut holder = holder;
         holder.attribute.truncate(1);
@@ -150,7 +151,10 @@ fn names_defined_twice_or_never_are_named() {
     let missing = fails(graph(x(), vec![relu()], &["y", "ghost"]));
     assert!(matches!(missing, ImportError::Output { output, .. } if output == "ghost"));
     assert!(matches!(fails(graph(x(), vec![relu()], &[])), ImportError::Output { .. }));
-    assert_eq!(problem(graph(x(), vec![node("Add", &["x"], &["y"])], &["y"])), Problem::MissingInput { index: 1 });
+    assert_eq!(
+        problem(graph(x(), vec![node("Add", &["x"], &["y"])], &["y"])),
+        Problem::MissingInput { index: 1 }
+    );
 }
 
 #[test]
@@ -167,7 +171,8 @@ fn every_invalid_node_is_reported() {
 
 #[test]
 fn sizes_that_no_tensor_has_are_refused() {
-    let sized = |size: i64| fails(graph(vec![input_f32("x", &[size])], vec![node("Relu", &["x"], &["y"])], &["y"]));
+    let sized =
+        |size: i64| fails(graph(vec![input_f32("x", &[size])], vec![node("Relu", &["x"], &["y"])], &["y"]));
     for size in [-1, i64::MIN, 1 << 60, i64::MAX] {
         assert!(matches!(sized(size), ImportError::Input { input, .. } if input == "x"), "{size}");
     }
@@ -200,11 +205,7 @@ fn external(entries: &[(&str, &str)]) -> TensorProto {
         key: Some((*key).to_owned()),
         value: Some((*value).to_owned()),
     };
-    TensorProto {
-        data_location: Some(1),
-        external_data: entries.iter().map(entry).collect(),
-        ..shaped(&[2])
-    }
+    TensorProto { data_location: Some(1), external_data: entries.iter().map(entry).collect(), ..shaped(&[2]) }
 }
 
 #[test]
@@ -340,7 +341,10 @@ fn extreme_attributes_are_refused_or_harmless() {
             node("MaxPool", &["x"], &["y"]).ints("kernel_shape", &[2, 2]).ints("dilations", &pair),
             node("AveragePool", &["x"], &["y"]).ints("kernel_shape", &[2, 2]).ints("pads", &four),
             node("MaxPool", &["x"], &["y"]).ints("kernel_shape", &pair).text("auto_pad", "SAME_UPPER"),
-            node("MaxPool", &["x"], &["y"]).ints("kernel_shape", &[3, 3]).ints("strides", &pair).text("auto_pad", "SAME_LOWER"),
+            node("MaxPool", &["x"], &["y"])
+                .ints("kernel_shape", &[3, 3])
+                .ints("strides", &pair)
+                .text("auto_pad", "SAME_LOWER"),
             node("Softmax", &["x"], &["y"]).int("axis", v),
             node("Flatten", &["x"], &["y"]).int("axis", v),
             node("Transpose", &["x"], &["y"]).ints("perm", &four),

@@ -1,8 +1,8 @@
 //! A valid model with bytes changed: whatever comes of it, it is an answer and not a crash.
 
 use ired_graph::DType;
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 
 use crate::build::*;
 
@@ -19,7 +19,9 @@ fn victim() -> Vec<u8> {
             node("Slice", &["s", "zero", "one"], &["n"]),
             node("Concat", &["n", "minus"], &["t"]).int("axis", 0),
             node("Reshape", &["p", "t"], &["flat"]),
-            node("If", &["flag"], &["y"]).graph("then_branch", branch("Neg")).graph("else_branch", branch("Exp")),
+            node("If", &["flag"], &["y"])
+                .graph("then_branch", branch("Neg"))
+                .graph("else_branch", branch("Exp")),
             node("Softmax", &["y"], &["z"]).int("axis", -1),
         ],
         &["z"],

@@ -17,7 +17,8 @@ fn names_and_symbols_are_the_models() {
         input("x", DType::F32, ["batch".into(), 3.into(), "".into()]),
         input("y", DType::F32, ["batch".into(), 3.into(), 1.into()]),
     ];
-    let imported = import(&model(graph(inputs, vec![node("Add", &["x", "y"], &["z"]).named("sum")], &["z"]))).unwrap();
+    let imported =
+        import(&model(graph(inputs, vec![node("Add", &["x", "y"], &["z"]).named("sum")], &["z"]))).unwrap();
     let ty = |index: usize| imported.ty(imported.inputs()[index]).clone();
     assert_eq!(ty(0).shape[0], ty(1).shape[0], "one name is one symbol");
     assert_eq!(imported.symbols.get(ty(0).shape[0].as_symbol().unwrap()).name, "batch");
@@ -122,23 +123,24 @@ fn unsorted_nodes_are_sorted() {
 
 #[test]
 fn functions_are_inlined_with_their_attributes() {
-    let referring = AttributeProto {
-        ref_attr_name: Some("slope".to_owned()),
-        ..attribute("alpha", 1)
-    };
+    let referring = AttributeProto { ref_attr_name: Some("slope".to_owned()), ..attribute("alpha", 1) };
     let function = FunctionProto {
         name: Some("Twice".to_owned()),
         domain: Some("mine".to_owned()),
         input: vec!["a".to_owned(), "unused".to_owned()],
         output: vec!["r".to_owned()],
         attribute_proto: vec![AttributeProto { f: Some(0.5), ..attribute("slope", 1) }],
-        node: vec![node("LeakyRelu", &["a"], &["t"]).with(referring), node("Add", &["t", "t"], &["r"]).named("add")],
+        node: vec![
+            node("LeakyRelu", &["a"], &["t"]).with(referring),
+            node("Add", &["t", "t"], &["r"]).named("add"),
+        ],
         opset_import: vec![opset_of("", 16)],
         ..FunctionProto::default()
     };
     let mut call = node("Twice", &["x"], &["default"]).named("first");
     call.domain = Some("mine".to_owned());
-    let given = NodeProto { output: vec!["given".to_owned()], ..call.clone() }.float("slope", 0.25).named("second");
+    let given =
+        NodeProto { output: vec!["given".to_owned()], ..call.clone() }.float("slope", 0.25).named("second");
     let mut m = model(graph(vec![input_f32("x", &[1])], vec![call, given], &["default", "given"]));
     m.opset_import.push(opset_of("mine", 1));
     m.functions.push(function);
@@ -151,9 +153,15 @@ fn functions_are_inlined_with_their_attributes() {
 fn branches() -> NodeProto {
     let branch = |op: &str, constant: f32| {
         let value = raw("k", &f32s(&[], &[constant]));
-        graph(vec![], vec![node("Constant", &[], &["k"]).tensor("value", value), node(op, &["x", "k"], &["r"])], &["r"])
+        graph(
+            vec![],
+            vec![node("Constant", &[], &["k"]).tensor("value", value), node(op, &["x", "k"], &["r"])],
+            &["r"],
+        )
     };
-    node("If", &["condition"], &["y"]).graph("then_branch", branch("Add", 1.0)).graph("else_branch", branch("Mul", 3.0))
+    node("If", &["condition"], &["y"])
+        .graph("then_branch", branch("Add", 1.0))
+        .graph("else_branch", branch("Mul", 3.0))
 }
 
 #[test]
@@ -206,13 +214,17 @@ fn shape_arithmetic_folds_and_sizes_stay_dynamic() {
     let m = model(g);
     let imported = import(&m).unwrap();
     let symbols = &imported.symbols;
-    let shown: Vec<String> = imported.outputs().iter().map(|o| imported.ty(*o).display(symbols).to_string()).collect();
+    let shown: Vec<String> =
+        imported.outputs().iter().map(|o| imported.ty(*o).display(symbols).to_string()).collect();
     assert_eq!(shown, ["f32[batch, 2*seq]", "i64[batch, seq]"]);
     for (batch, seq) in [(1u64, 3u64), (4, 1), (0, 2)] {
         let x = f32s(&[batch, seq, 2], &vec![1.0; (batch * seq * 2) as usize]);
         let outputs = run(&m, &[x]);
         assert_eq!(outputs[0].shape(), [batch, 2 * seq]);
-        assert_eq!(outputs[1].to_i64s(), (0..seq as i64).cycle().take((batch * seq) as usize).collect::<Vec<_>>());
+        assert_eq!(
+            outputs[1].to_i64s(),
+            (0..seq as i64).cycle().take((batch * seq) as usize).collect::<Vec<_>>()
+        );
     }
 }
 

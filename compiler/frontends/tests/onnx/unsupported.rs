@@ -38,7 +38,10 @@ fn all_unsupported_nodes_are_named_even_those_behind_others() {
     let found = refused(&m);
     let names: Vec<&str> = found.iter().map(|n| n.name.as_str()).collect();
     assert_eq!(names, ["boxes", "custom", "pool", "attribute", "last"]);
-    assert_eq!((found[1].op_type.as_str(), found[1].domain.as_str(), found[1].version), ("Fancy", "com.example", 3));
+    assert_eq!(
+        (found[1].op_type.as_str(), found[1].domain.as_str(), found[1].version),
+        ("Fancy", "com.example", 3)
+    );
     assert_eq!((found[0].domain.as_str(), found[0].version), ("", OPSET));
     assert!(found[2].reason.contains("places"), "{}", found[2].reason);
     assert!(found[3].reason.contains("novelty"), "{}", found[3].reason);
@@ -81,7 +84,10 @@ fn element_types_and_versions_at_fault_are_said() {
     let found = refused(&model(g));
     let reasons: Vec<&str> = found.iter().map(|n| n.reason.as_str()).collect();
     assert_eq!(found.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["words", "integer root", "text"]);
-    assert!(reasons[0].contains("string") && reasons[1].contains("i32") && reasons[2].contains("string"), "{reasons:?}");
+    assert!(
+        reasons[0].contains("string") && reasons[1].contains("i32") && reasons[2].contains("string"),
+        "{reasons:?}"
+    );
 
     let old = model_of(8, graph(vec![input_f32("x", &[2])], vec![node("Erf", &["x"], &["y"])], &["y"]));
     assert!(refused(&old)[0].reason.contains("from 9 on"));
