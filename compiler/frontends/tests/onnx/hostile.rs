@@ -141,7 +141,7 @@ fn names_defined_twice_or_never_are_named() {
     };
     assert_eq!(duplicate(graph(x(), vec![relu(), relu()], &["y"])), "y");
     assert_eq!(duplicate(graph(x(), vec![node("Relu", &["x"], &["x"])], &["x"])), "x");
-    assert_eq!(duplicate(graph(vec![x(), x()].concat(), vec![relu()], &["y"])), "x");
+    assert_eq!(duplicate(graph([x(), x()].concat(), vec![relu()], &["y"])), "x");
     let mut g = graph(x(), vec![relu()], &["y"]);
     g.initializer = vec![raw_ints("k", &[1]), raw_ints("k", &[2])];
     assert_eq!(duplicate(g), "k");

@@ -7,7 +7,7 @@ use crate::build::*;
 
 /// An input of the one node under test.
 enum Given {
-    /// Fed at run time; every size is symbolic.
+    /// Fed at run time.
     Data(Tensor),
     /// In the file.
     Weight(Tensor),
@@ -23,15 +23,13 @@ fn outputs_of(opset: i64, mut node: NodeProto, given: &[Given], outputs: usize) 
         let name = format!("i{i}");
         match given {
             Data(tensor) => {
-                let size = |axis| Size::Named(["p", "q", "r", "s", "t"][axis]);
-                inputs.push(input(&name, tensor.dtype(), (0..tensor.shape().len()).map(size)));
+                // Sizes of the first input are symbolic; of the others numbers, for they must fit the first.
+                let size = |(axis, size): (usize, &u64)| match i {
+                    0 => Size::Named(["p", "q", "r", "s", "t"][axis]),
+                    _ => Size::Number(*size as i64),
+                };
+                inputs.push(input(&name, tensor.dtype(), tensor.shape().iter().enumerate().map(size)));
                 fed.push(tensor.clone());
-                // Inputs of different shapes must not share symbols.
-                if i > 0 {
-                    let last = inputs.last_mut().unwrap();
-                    *last =
-                        input(&name, tensor.dtype(), tensor.shape().iter().map(|d| Size::Number(*d as i64)));
-                }
             }
             Weight(tensor) => weights.push(raw(&name, tensor)),
             Missing => {

@@ -228,6 +228,35 @@ fn shape_arithmetic_folds_and_sizes_stay_dynamic() {
     }
 }
 
+/// Positions cut to the length of the input: the table's length is a bound on the input's, and no `min` is left.
+#[test]
+fn a_table_that_is_cut_to_length_bounds_the_length() {
+    let mut g = graph(
+        vec![input("x", DType::F32, ["seq".into(), 1.into()])],
+        vec![
+            node("Shape", &["x"], &["seq"]).int("end", 1),
+            node("Slice", &["table", "zero", "seq"], &["positions"]),
+            node("Add", &["x", "positions"], &["y"]),
+        ],
+        &["y"],
+    );
+    g.initializer.push(raw("table", &f32s(&[4, 1], &[1.0, 2.0, 3.0, 4.0])));
+    g.initializer.push(raw_ints("zero", &[0]));
+    let m = model(g);
+    let imported = import(&m).unwrap();
+    let seq = imported.symbols.find("seq").unwrap();
+    assert_eq!(imported.symbols.get(seq).max, 4);
+    assert!(
+        imported.values.iter().all(|v| v
+            .ty
+            .shape
+            .iter()
+            .all(|d| d.as_static().is_some() || d.as_symbol().is_some()))
+    );
+    assert_eq!(run(&m, &[f32s(&[3, 1], &[10.0; 3])])[0].to_f32s(), [11.0, 12.0, 13.0]);
+    assert!(interpret(&imported, &[f32s(&[5, 1], &[0.0; 5])]).is_err(), "longer than the table");
+}
+
 #[test]
 fn files_are_recognised_by_name_or_beginning() {
     let bytes = model(graph(vec![], vec![], &[])).encode_to_vec();
@@ -239,5 +268,5 @@ fn files_are_recognised_by_name_or_beginning() {
     let m = model(graph(vec![input_f32("x", &[2, 2])], vec![node("Relu", &["x"], &["y"])], &["y"]));
     let source = MemorySource::new("m.onnx", m.encode_to_vec().into());
     let imported = ired_frontends::import(&source).unwrap();
-    assert_eq!(interpret(&imported, &[TWO_BY_TWO.clone()]).unwrap()[0], *TWO_BY_TWO);
+    assert_eq!(interpret(&imported, std::slice::from_ref(&*TWO_BY_TWO)).unwrap()[0], *TWO_BY_TWO);
 }
