@@ -84,10 +84,14 @@ impl Geometry {
                 if !(0..=MAX_GEOMETRY as i64).contains(&size) || input > MAX_GEOMETRY as i64 {
                     return invalid(format!("output size {size}"));
                 }
-                let total = (stride * (input - 1) + extra[axis] + reach + 1 - size).max(0);
+                let total = stride * (input - 1) + extra[axis] + reach + 1 - size;
                 let upper = same == Some("SAME_UPPER");
-                (before, after) =
-                    if upper { (total / 2, total - total / 2) } else { (total - total / 2, total / 2) };
+                (before, after) = match total {
+                    // An output larger than the input reaches ends in zeros.
+                    ..0 => (0, total),
+                    _ if upper => (total / 2, total - total / 2),
+                    _ => (total - total / 2, total / 2),
+                };
             }
             low.push(reach - before);
             high.push(reach - after + extra[axis]);
