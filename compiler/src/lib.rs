@@ -1,3 +1,5 @@
 //! The compiler: a model in, a module out, through named phases.
 
 pub mod dispatch;
+pub mod kernels;
+pub mod targets;
