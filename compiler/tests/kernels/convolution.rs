@@ -133,7 +133,9 @@ fn windows_of_every_kind() {
 
 #[test]
 fn pointwise_images_are_flat() {
-    for (image, kernels) in [([1, 1, 1, 7], 3), ([2, 5, 5, 16], 32), ([3, 7, 7, 40], 17), ([1, 13, 11, 3], 96)] {
+    for (image, kernels) in
+        [([1, 1, 1, 7], 3), ([2, 5, 5, 16], 32), ([3, 7, 7, 40], 17), ([1, 13, 11, 3], 96)]
+    {
         for unknown in [[true, false, false], [true, true, true]] {
             let convolution = Convolution { unknown, ..Convolution::pointwise(image, kernels) };
             convolution.check(DType::F32, false);

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
-use std::os::fd::{AsRawFd as _, FromRawFd as _};
 
 use ired_compiler::dispatch::{Binding, Dispatch, KernelInterface};
 use ired_compiler::kernels;
@@ -160,8 +159,7 @@ impl Case {
         let ty = self.graph.ty(output);
         let shape: Vec<u64> = ty.shape.iter().map(|d| self.number(d)).collect();
         let bytes = ty.dtype.bytes(shape.iter().product()).unwrap() as usize;
-        let mut memory: Vec<Aligned> =
-            interface.bindings.iter().map(|b| self.binding(b, bytes)).collect();
+        let mut memory: Vec<Aligned> = interface.bindings.iter().map(|b| self.binding(b, bytes)).collect();
         let pointers: Vec<*mut u8> = memory.iter_mut().map(Aligned::as_mut_ptr).collect();
         let constants: Vec<i64> = interface.constants.iter().map(|d| self.number(d) as i64).collect();
         let [x, y, z] = interface.grid.clone().map(|d| self.number(&d) as u32);
@@ -245,7 +243,10 @@ impl Aligned {
     fn assert_intact(&self) {
         let last = self.storage.len() - GUARD;
         let guards = self.storage[..GUARD].iter().chain(&self.storage[last..]);
-        assert!(guards.into_iter().all(|w| *w == 0x5a5a_5a5a_5a5a_5a5a), "a kernel wrote outside of its buffer");
+        assert!(
+            guards.into_iter().all(|w| *w == 0x5a5a_5a5a_5a5a_5a5a),
+            "a kernel wrote outside of its buffer"
+        );
     }
 }
 
@@ -279,10 +280,10 @@ impl Kernel {
     fn load(image: &[u8]) -> Self {
         // SAFETY: the image is a shared object without constructors that exports `kernel` with this type.
         unsafe {
-            let descriptor = libc::memfd_create(c"kernel".as_ptr(), 0);
-            let mut file = std::fs::File::from_raw_fd(descriptor);
+            // By a name of its own: the loader takes equal names for the same library.
+            let mut file = tempfile::NamedTempFile::new().unwrap();
             std::io::Write::write_all(&mut file, image).unwrap();
-            let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
+            let path = CString::new(file.path().as_os_str().as_encoded_bytes()).unwrap();
             let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
             assert!(!library.is_null(), "cannot load the image");
             let symbol = libc::dlsym(library, c"kernel".as_ptr());
