@@ -78,6 +78,15 @@ pub enum Failure {
     Invalid { message: String },
 }
 
+impl Failure {
+    /// The failure for host code that panicked with `panic`, what `catch_unwind` gives.
+    pub fn from_panic(panic: &(dyn Any + Send)) -> Self {
+        let said = panic.downcast_ref::<&str>().copied();
+        let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self::HostCall(Arc::from(Box::from(format!("panicked: {}", said.unwrap_or("no message")))))
+    }
+}
+
 /// Why a semaphore was not advanced.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SignalError {

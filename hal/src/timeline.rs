@@ -187,36 +187,45 @@ impl Debug for Timeline {
     }
 }
 
-/// Calls `callback` once: with `Ok` when all of `points` are reached, with a failure as soon as one fails.
+/// Calls `callback` once: with `Ok` when all of `points` are reached, with a failure as soon as one fails or one of
+/// the semaphores goes away.
 ///
-/// At once, on this thread, when that is decided already; else on a thread that signals. A callback that can
-/// never run, because a semaphore goes away, is dropped.
+/// At once, on this thread, when that is decided already; else on a thread that signals.
 pub fn when_all_reached(points: &[Timepoint], callback: impl FnOnce(Result<(), Failure>) + Send + 'static) {
-    struct All<F> {
-        left: AtomicUsize,
-        callback: Mutex<Option<F>>,
-    }
-    impl<F: FnOnce(Result<(), Failure>)> All<F> {
-        fn finish(&self, outcome: Result<(), Failure>) {
-            let callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(callback) = callback {
-                callback(outcome);
-            }
-        }
-    }
     if points.is_empty() {
         return callback(Ok(()));
     }
     let all = Arc::new(All { left: AtomicUsize::new(points.len()), callback: Mutex::new(Some(callback)) });
     for point in points {
-        let all = all.clone();
-        point.semaphore.when_reached(
-            point.value,
-            Box::new(move |outcome| match outcome {
-                Ok(()) if all.left.fetch_sub(1, Ordering::AcqRel) != 1 => {}
-                outcome => all.finish(outcome),
-            }),
-        );
+        let mut part = Part(Some(all.clone()));
+        point.semaphore.when_reached(point.value, Box::new(move |outcome| part.finish(outcome)));
+    }
+}
+
+struct All<F> {
+    left: AtomicUsize,
+    callback: Mutex<Option<F>>,
+}
+
+/// One point's share in the whole; dropped unheard, the point can never be reached.
+struct Part<F: FnOnce(Result<(), Failure>)>(Option<Arc<All<F>>>);
+
+impl<F: FnOnce(Result<(), Failure>)> Part<F> {
+    fn finish(&mut self, outcome: Result<(), Failure>) {
+        let Some(all) = self.0.take() else { return };
+        if outcome.is_ok() && all.left.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        let callback = all.callback.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(callback) = callback {
+            callback(outcome);
+        }
+    }
+}
+
+impl<F: FnOnce(Result<(), Failure>)> Drop for Part<F> {
+    fn drop(&mut self) {
+        self.finish(Err(Failure::Abandoned));
     }
 }
 
