@@ -66,7 +66,8 @@ fn find_targets(function: &Function) -> Result<Vec<u32>, EncodeProblem> {
 
 /// What is defined before each jump target on every way to it; other instructions' states stay empty.
 ///
-/// Meets by intersection until nothing changes; each round removes at least one bit, and real functions need two.
+/// Meets by intersection until nothing changes; each round removes at least one bit, and real functions need two
+/// or three.
 fn flow_definitions(function: &Function, tracked: usize) -> Result<Vec<Vec<u32>>, EncodeProblem> {
     let map_words = tracked.div_ceil(32);
     let mut at_target: Vec<Option<Vec<u32>>> = vec![None; function.body.len()];
@@ -86,9 +87,7 @@ fn flow_definitions(function: &Function, tracked: usize) -> Result<Vec<Vec<u32>>
                 state.clone_from(&at_target[index]);
             }
             let Some(reached) = &mut state else { continue };
-            if !apply_definitions(inst, reached, usize::from(function.buffers)) {
-                return Err((index as u32, CodeProblem::TooManyBuffers));
-            }
+            apply_definitions(inst, reached, usize::from(function.buffers));
             match inst {
                 Inst::Jump { to } => {
                     changed |= meet(&mut at_target[to.0 as usize], reached);
@@ -99,13 +98,25 @@ fn flow_definitions(function: &Function, tracked: usize) -> Result<Vec<Vec<u32>>
                 _ => {}
             }
         }
-        if !changed {
-            return Ok(at_target
-                .into_iter()
-                .map(|state| state.unwrap_or_else(|| vec![0; map_words]))
-                .collect());
+        if changed {
+            continue;
+        }
+        // A target that only dead code jumps to: the verifier cannot know that, so it may claim everything, and
+        // what follows is code like any other.
+        match (0..function.body.len()).find(|&index| is_target[index] && at_target[index].is_none()) {
+            Some(dead) => at_target[dead] = Some(everything(tracked)),
+            None => return Ok(at_target.into_iter().map(Option::unwrap_or_default).collect()),
         }
     }
+}
+
+/// The map in which all `tracked` bits are set.
+fn everything(tracked: usize) -> Vec<u32> {
+    let mut map = vec![u32::MAX; tracked.div_ceil(32)];
+    if let (Some(last), used @ 1..) = (map.last_mut(), tracked % 32) {
+        *last = (1 << used) - 1;
+    }
+    map
 }
 
 /// Intersects `found` into `known`; true when that changed it.
@@ -126,8 +137,8 @@ fn meet(known: &mut Option<Vec<u32>>, found: &[u32]) -> bool {
     }
 }
 
-/// Updates what is defined after `inst`; false when it names something the function does not have.
-fn apply_definitions(inst: &OwnedInst, state: &mut [u32], buffers: usize) -> bool {
+/// Updates what is defined after `inst`. Registers that the function does not have are for the verifier to name.
+fn apply_definitions(inst: &OwnedInst, state: &mut [u32], buffers: usize) {
     let (bit, defined) = match *inst {
         Inst::Input { dst, .. }
         | Inst::Param { dst, .. }
@@ -135,14 +146,13 @@ fn apply_definitions(inst: &OwnedInst, state: &mut [u32], buffers: usize) -> boo
         | Inst::Slice { dst, .. } => (usize::from(dst.0), true),
         Inst::Release { buffer } => (usize::from(buffer.0), false),
         Inst::Output { output, .. } => (buffers + usize::from(output), true),
-        _ => return true,
+        _ => return,
     };
     match state.get_mut(bit / 32) {
         Some(word) if defined => *word |= 1 << (bit % 32),
         Some(word) => *word &= !(1 << (bit % 32)),
-        None => return false,
+        None => {}
     }
-    true
 }
 
 fn push_registers(words: &mut Vec<u32>, registers: impl Iterator<Item = u16>) {

@@ -71,8 +71,8 @@ fn the_frame_errors_have_names() {
 
 /// A file with sound hashes whose sections are damaged: what malice looks like.
 fn forge(change: impl FnOnce(&mut [Vec<u8>; 11])) -> Vec<u8> {
-    let bytes = draft().to_bytes().unwrap();
-    let module = Module::parse(&bytes).unwrap();
+    let bytes = draft().to_bytes().expect("the sample is sound");
+    let module = Module::parse(&bytes).expect("the sample is sound");
     let mut sections = SectionKind::ALL.map(|kind| module.section(kind).to_vec());
     change(&mut sections);
     let mut file = vec![0u8; 64 + 64 * sections.len()];
