@@ -8,6 +8,8 @@ mod control;
 mod faults;
 #[path = "cases/harness.rs"]
 mod harness;
+#[path = "cases/hostile.rs"]
+mod hostile;
 #[path = "cases/inputs.rs"]
 mod inputs;
 #[path = "cases/lifetimes.rs"]

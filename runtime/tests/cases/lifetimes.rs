@@ -16,7 +16,7 @@ fn held(instance: &ired_runtime::Instance) -> (ired_runtime::Invocation, Timepoi
     let gate = Timepoint::new(&instance.module().device().create_semaphore(0), 1);
     let options = InvokeOptions { waits: vec![gate.clone()], ..InvokeOptions::default() };
     let x = tensor(instance, &[2], &[1, 2]);
-    (instance.invoke_with("main", vec![x], &options).unwrap(), gate)
+    (instance.invoke_with("main", vec![x], &options).expect("the inputs fit"), gate)
 }
 
 #[test]
