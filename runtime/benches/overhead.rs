@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use ired_driver_cpu::{CpuConfig, CpuDevice};
 use ired_driver_template::{Kernel, TemplateDevice};
 use ired_hal::{BufferRange, Device, HostMemory};
 use ired_module::code::{Buffer, Function, Inst, Scalar};
@@ -66,11 +67,13 @@ fn draft() -> ModuleDraft {
     }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// Nanoseconds of the fastest of ten rounds, a call.
+fn measure(device: Arc<dyn Device>, image: Vec<u8>) -> Result<f64, Box<dyn std::error::Error>> {
     const CALLS: u32 = 100_000;
-    let kernels: [(String, Kernel); 1] = [("nothing".into(), Arc::new(|_| Ok(())))];
-    let device: Arc<dyn Device> = Arc::new(TemplateDevice::new(kernels));
-    let module = LoadedModule::load(device.clone(), draft().to_bytes()?)?;
+    let mut draft = draft();
+    draft.target.triple.clone_from(&device.info().triple);
+    draft.executable.image = image;
+    let module = LoadedModule::load(device.clone(), draft.to_bytes()?)?;
     let instance = module.instantiate(InstanceOptions::default());
     let buffer = device.import(HostMemory::read_only(vec![0u8; 32]))?;
     let x = BoundTensor::new(DType::F32, [8], BufferRange::whole(&buffer));
@@ -82,6 +85,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         best = best.min(start.elapsed().as_nanos() as f64 / f64::from(CALLS));
     }
-    println!("one dispatch on the template device: {best:.0} ns a call");
+    Ok(best)
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let kernels: [(String, Kernel); 1] = [("nothing".into(), Arc::new(|_| Ok(())))];
+    let template = measure(Arc::new(TemplateDevice::new(kernels)), vec![])?;
+    println!("one dispatch on the template device: {template:.0} ns a call");
+    let nothing = "__attribute__((visibility(\"default\"))) void nothing(void) {}";
+    let image = ired_driver_cpu::test_support::link(nothing, &[]);
+    let cpu = measure(Arc::new(CpuDevice::new(&CpuConfig::default())?), image)?;
+    println!("one dispatch on the CPU: {cpu:.0} ns a call");
     Ok(())
 }

@@ -1,4 +1,6 @@
-//! Modules from hand-written schedules, run on the template device with kernels in Rust.
+//! Modules from hand-written schedules, run on the template device and on the CPU.
+
+#![allow(clippy::unwrap_used, reason = "tests free")]
 
 #[path = "cases/calls.rs"]
 mod calls;
