@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use ired_driver_cpu::{CpuConfig, CpuDevice};
 
 use ired_driver_template::{Kernel, TemplateDevice, Workgroup};
+use ired_hal::validate::Validated;
 use ired_hal::{BufferRange, Device, HostMemory};
 use ired_module::code::{ArithOp, Buffer, Function, Inst, OwnedInst, Scalar};
 use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
@@ -125,7 +126,8 @@ thread_local! {
     static DEVICE: RefCell<Option<Arc<dyn Device>>> = const { RefCell::new(None) };
 }
 
-/// Makes a test of each function, on each device: `template::name` and `cpu::name`.
+/// Makes a test of each function, on each device: `template::name`, `cpu::name`, and `checked_cpu::name` where the
+/// validation layer sees every call.
 macro_rules! on_each_device {
     ($($name:ident),* $(,)?) => {
         mod template {
@@ -133,6 +135,10 @@ macro_rules! on_each_device {
         }
         mod cpu {
             $(#[test] fn $name() { crate::harness::on(crate::harness::cpu_device(), super::$name) })*
+        }
+        mod checked_cpu {
+            use crate::harness;
+            $(#[test] fn $name() { harness::on(harness::checked(harness::cpu_device()), super::$name) })*
         }
     };
 }
@@ -172,7 +178,12 @@ pub(crate) fn cpu_device() -> Arc<dyn Device> {
     Arc::new(CpuDevice::new(&config).expect("threads start"))
 }
 
-/// The same kernels in Rust.
+/// `device` behind the layer that checks every rule of the interface.
+pub(crate) fn checked(device: Arc<dyn Device>) -> Arc<dyn Device> {
+    Arc::new(Validated::new(device))
+}
+
+/// The same kernels in Rust, behind the same checks.
 pub(crate) fn template_device() -> Arc<dyn Device> {
     let element = |group: &Workgroup<'_>, binding: usize| {
         group.bindings[binding].get::<4>(group.id[0] as usize).map(i32::from_le_bytes)
@@ -187,7 +198,7 @@ pub(crate) fn template_device() -> Arc<dyn Device> {
     };
     let kernels: [(String, Kernel); 2] =
         [("add".into(), Arc::new(add)), ("add_constant".into(), Arc::new(add_constant))];
-    Arc::new(TemplateDevice::new(kernels))
+    checked(Arc::new(TemplateDevice::new(kernels)))
 }
 
 pub(crate) fn load(draft: &ModuleDraft) -> Arc<LoadedModule> {
