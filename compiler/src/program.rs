@@ -20,6 +20,7 @@ use crate::passes::form_dispatches::Plan;
 use crate::targets::CpuTarget;
 
 pub(crate) use executables::Executable;
+pub(crate) use host::IN_PLACE;
 
 /// The one entry point, and the function that callers invoke.
 pub(crate) const ENTRY: &str = "main";
@@ -30,6 +31,8 @@ pub(crate) struct Program<'c> {
     /// `ired.param` counts these.
     pub(crate) params: Vec<ProgramParam>,
     pub(crate) executables: Vec<Executable>,
+    /// Ranks of the entry point's inputs.
+    pub(crate) input_ranks: Vec<usize>,
     /// Dispatches in all regions.
     pub(crate) dispatch_count: usize,
 }
@@ -74,13 +77,14 @@ pub(crate) fn build_program<'c>(
     let module = Module::new(context);
     let mut params = ParamTable::default();
     host::build_main(graph, plan, names, &kernels, &mut params, &module)?;
-    kernels.nest_into(&module)?;
+    kernels.nest_into(&module);
     module
         .verify()
         .map_err(|e| vec![Diagnostic::internal("the program does not verify", &e)])?;
     Ok(Program {
         module,
         params: params.params,
+        input_ranks: graph.inputs().iter().map(|v| graph.ty(*v).rank()).collect(),
         dispatch_count: kernels.launches(),
         executables: kernels.into_executables(),
     })

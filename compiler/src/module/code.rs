@@ -28,7 +28,8 @@ pub(super) fn lower(program: &Program<'_>, output_ranks: Vec<usize>) -> Result<C
     let block = entry_block(function).ok_or_else(|| fault("the entry point has no body"))?;
     let kernels: HashMap<&str, u32> =
         program.executables.iter().enumerate().map(|(i, e)| (e.symbol.as_str(), i as u32)).collect();
-    let mut main = Writer::new(&kernels, block)?;
+    let mut main = Writer::new(&kernels, block);
+    main.inputs()?;
     main.block(block)?;
     main.code.push(Inst::Return);
     let arena = block.ops().find(|op| op.is("ired.alloc") && op.attribute(ARENA).is_some());
@@ -39,7 +40,7 @@ pub(super) fn lower(program: &Program<'_>, output_ranks: Vec<usize>) -> Result<C
         Some(bytes) => match bytes.as_constant() {
             Some(bytes) => PeakBytes::Static(u64::try_from(bytes).unwrap_or(0)),
             None => {
-                let mut writer = Writer::new(&kernels, block)?;
+                let mut writer = Writer::new(&kernels, block);
                 writer.messages = messages;
                 let value = writer.scalar_with_operands(bytes)?;
                 writer.code.push(Inst::ReturnScalar { value });
@@ -68,8 +69,8 @@ struct Writer<'a, 'm> {
 }
 
 impl<'a, 'm> Writer<'a, 'm> {
-    fn new(kernels: &'a HashMap<&'a str, u32>, entry: Block<'m>) -> Result<Self, Diagnostic> {
-        Ok(Self {
+    fn new(kernels: &'a HashMap<&'a str, u32>, entry: Block<'m>) -> Self {
+        Self {
             kernels,
             entry,
             code: Vec::new(),
@@ -78,7 +79,7 @@ impl<'a, 'm> Writer<'a, 'm> {
             buffers: HashMap::new(),
             next_scalar: 0,
             next_buffer: 0,
-        })
+        }
     }
 
     fn finish(self, name: &str, inputs: &[usize], outputs: &[usize]) -> Result<Function, Diagnostic> {
@@ -91,6 +92,17 @@ impl<'a, 'm> Writer<'a, 'm> {
             output_ranks: ranks(outputs),
             body: self.code,
         })
+    }
+
+    /// Names every input, ahead of any branch that may use one.
+    fn inputs(&mut self) -> Result<(), Diagnostic> {
+        for (index, argument) in self.entry.arguments().enumerate() {
+            let (dst, input) = (Buffer(register(self.next_buffer)?), register(index)?);
+            self.next_buffer += 1;
+            self.buffers.insert(argument, dst);
+            self.code.push(Inst::Input { dst, input });
+        }
+        Ok(())
     }
 
     fn block(&mut self, block: Block<'m>) -> Result<(), Diagnostic> {
@@ -307,18 +319,8 @@ impl<'a, 'm> Writer<'a, 'm> {
         self.scalar(value)
     }
 
-    /// An input's register is filled where it is first used, which is before anything branches: kernels and copies
-    /// inside of branches use buffers that the entry block made or named.
-    fn buffer(&mut self, value: Value<'m>) -> Result<Buffer, Diagnostic> {
-        if let Some(buffer) = self.buffers.get(&value) {
-            return Ok(*buffer);
-        }
-        let input = self.input(value)?;
-        let dst = Buffer(register(self.next_buffer)?);
-        self.next_buffer += 1;
-        self.buffers.insert(value, dst);
-        self.code.push(Inst::Input { dst, input });
-        Ok(dst)
+    fn buffer(&self, value: Value<'m>) -> Result<Buffer, Diagnostic> {
+        self.buffers.get(&value).copied().ok_or_else(|| fault("a buffer is used before it is made"))
     }
 
     fn input(&self, value: Value<'m>) -> Result<u16, Diagnostic> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use ired_graph::{Graph, NodeId, Op, ValueId};
-use ired_mlir::{Builder, Context, Module};
+use ired_mlir::{Context, Module};
 
 use crate::dispatch::{Dispatch, KernelInterface};
 use crate::errors::{Diagnostic, DiagnosticKind};
@@ -24,13 +24,15 @@ pub(crate) struct Executable {
 }
 
 /// The kernels of all dispatches.
-pub(super) struct Kernels {
+pub(super) struct Kernels<'c> {
     executables: Vec<Executable>,
+    /// The executables' functions, each in a module of its own.
+    modules: Vec<Module<'c>>,
     /// By the dispatch's root, which is in one dispatch only.
     launches: HashMap<NodeId, (usize, KernelInterface)>,
 }
 
-impl Kernels {
+impl<'c> Kernels<'c> {
     /// The executable that runs `dispatch`, and what it wants to be given.
     pub(super) fn of(&self, dispatch: &Dispatch) -> Option<(&Executable, &KernelInterface)> {
         let (index, interface) = self.launches.get(&dispatch.root)?;
@@ -45,18 +47,15 @@ impl Kernels {
         self.executables
     }
 
-    /// Adds an `ired.executable` a kernel to the program.
-    pub(super) fn nest_into(&self, program: &Module<'_>) -> Result<(), Vec<Diagnostic>> {
-        for executable in &self.executables {
-            let source = Module::parse(program.context(), executable.source.as_bytes())
-                .map_err(|e| vec![Diagnostic::internal("a kernel does not parse", &e)])?;
+    /// Moves each kernel into an `ired.executable` of the program.
+    pub(super) fn nest_into(&self, program: &Module<'_>) {
+        for (executable, source) in self.executables.iter().zip(&self.modules) {
             program.builder().executable(&executable.symbol, |b| {
-                for op in source.body().ops().collect::<Vec<_>>() {
-                    b.adopt(op);
-                }
+                let end = b.barrier();
+                source.body().ops().collect::<Vec<_>>().into_iter().for_each(|op| op.move_before(end));
+                end.erase();
             });
         }
-        Ok(())
     }
 }
 
@@ -64,13 +63,13 @@ impl Kernels {
 ///
 /// # Errors
 /// One diagnostic a dispatch that no kernel family takes.
-pub(super) fn emit_kernels(
+pub(super) fn emit_kernels<'c>(
     graph: &Graph,
     plan: &Plan,
     target: &CpuTarget,
-    context: &Context,
-) -> Result<Kernels, Vec<Diagnostic>> {
-    let mut kernels = Kernels { executables: Vec::new(), launches: HashMap::new() };
+    context: &'c Context,
+) -> Result<Kernels<'c>, Vec<Diagnostic>> {
+    let mut kernels = Kernels { executables: Vec::new(), modules: Vec::new(), launches: HashMap::new() };
     let mut by_key: HashMap<String, usize> = HashMap::new();
     let mut problems = Vec::new();
     let mut regions: Vec<_> = plan.regions.iter().collect();
@@ -101,6 +100,7 @@ pub(super) fn emit_kernels(
                 }
                 let origin = origin(graph, dispatch.root);
                 kernels.executables.push(Executable { symbol, source: module.to_string(), origin });
+                kernels.modules.push(module);
                 by_key.insert(key, kernels.executables.len() - 1);
                 kernels.executables.len() - 1
             }

@@ -1,5 +1,6 @@
 //! The host function: buffers, launches and control flow in the order of the plan.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
 use ired_graph::{DType, Dim, Graph, Node, NodeId, Op, RegionId, TensorType, ValueId};
@@ -20,7 +21,7 @@ pub(super) fn build_main(
     graph: &Graph,
     plan: &Plan,
     names: &EntryNames,
-    kernels: &Kernels,
+    kernels: &Kernels<'_>,
     params: &mut ParamTable,
     module: &Module<'_>,
 ) -> Result<(), Vec<Diagnostic>> {
@@ -44,7 +45,7 @@ pub(super) fn build_main(
 struct Host<'a, 'm> {
     graph: &'a Graph,
     plan: &'a Plan,
-    kernels: &'a Kernels,
+    kernels: &'a Kernels<'a>,
     params: &'a mut ParamTable,
     /// Sizes, and the builder of the entry block: allocations, parameters and arithmetic all go there, ahead of the
     /// control flow they are used in.
@@ -54,10 +55,10 @@ struct Host<'a, 'm> {
     taken: HashSet<ValueId>,
 }
 
-type Step_<T = ()> = Result<T, Diagnostic>;
+type Built<T = ()> = Result<T, Diagnostic>;
 
 impl<'m> Host<'_, 'm> {
-    fn body(&mut self, names: &EntryNames, inputs: &[Value<'m>]) -> Step_ {
+    fn body(&mut self, names: &EntryNames, inputs: &[Value<'m>]) -> Built {
         let unbound = |graph: &Graph, e| unbound(graph, e);
         checks::bind_inputs(self.graph, names, inputs, &mut self.dims).map_err(|e| unbound(self.graph, e))?;
         checks::check_nodes(self.graph, self.graph.body, &mut self.dims).map_err(|e| unbound(self.graph, e))?;
@@ -77,7 +78,7 @@ impl<'m> Host<'_, 'm> {
         Ok(())
     }
 
-    fn steps(&mut self, region: RegionId, b: &Builder<'m>) -> Step_ {
+    fn steps(&mut self, region: RegionId, b: &Builder<'m>) -> Built {
         let plan = self.plan;
         for step in plan.regions.get(&region).into_iter().flatten() {
             match step {
@@ -92,7 +93,7 @@ impl<'m> Host<'_, 'm> {
         Ok(())
     }
 
-    fn dispatch(&mut self, dispatch: &Dispatch, b: &Builder<'m>) -> Step_ {
+    fn dispatch(&mut self, dispatch: &Dispatch, b: &Builder<'m>) -> Built {
         let kernels = self.kernels;
         let Some((executable, interface)) = kernels.of(dispatch) else {
             return Err(Diagnostic::new(DiagnosticKind::Internal, format!("`{}` has no kernel", dispatch.name)));
@@ -101,29 +102,29 @@ impl<'m> Host<'_, 'm> {
         let mut access = Vec::with_capacity(interface.bindings.len());
         let mut in_place = Vec::new();
         for (i, binding) in interface.bindings.iter().enumerate() {
-            let (buffer, how) = match binding {
+            let (buffer, how) = match binding.clone() {
                 Binding::Read(value) => {
-                    if may_share(self.graph, dispatch, *value) {
+                    if may_share(self.graph, dispatch, value) {
                         in_place.push(self.dims.builder().i64_attribute(i as i64));
                     }
-                    (self.buffer(*value)?, "r")
+                    (self.buffer(value)?, "r")
                 }
                 Binding::ReadPacked(value, packing) => {
-                    let Some(Op::Param(param)) = self.graph.producer_op(self.storage(*value)) else {
+                    let Some(Op::Param(param)) = self.graph.producer_op(self.storage(value)) else {
                         let message = format!("`{}` packs what is no parameter", dispatch.name);
                         return Err(Diagnostic::new(DiagnosticKind::Internal, message));
                     };
-                    let number = self.params.number(*param, Some(packing.clone()));
+                    let number = self.params.number(*param, Some(packing));
                     let name = self.graph.param(*param).name.clone();
                     (self.dims.builder().param(number, &name), "r")
                 }
                 Binding::Write(value) => {
-                    let buffer = self.allocate(self.graph.ty(*value))?;
-                    self.buffers.insert(*value, buffer);
+                    let buffer = self.allocate(self.graph.ty(value))?;
+                    self.buffers.insert(value, buffer);
                     (buffer, "w")
                 }
                 Binding::Scratch { bytes } => {
-                    let bytes = self.size(bytes)?;
+                    let bytes = self.size(&bytes)?;
                     (self.dims.builder().alloc(bytes), "rw")
                 }
             };
@@ -148,7 +149,7 @@ impl<'m> Host<'_, 'm> {
         Ok(())
     }
 
-    fn control(&mut self, id: NodeId, b: &Builder<'m>) -> Step_ {
+    fn control(&mut self, id: NodeId, b: &Builder<'m>) -> Built {
         let graph = self.graph;
         let node = graph.node(id);
         match node.op {
@@ -159,20 +160,22 @@ impl<'m> Host<'_, 'm> {
     }
 
     /// Both branches write into buffers made ahead of them.
-    fn branch(&mut self, node: &Node, b: &Builder<'m>) -> Step_ {
+    fn branch(&mut self, node: &Node, b: &Builder<'m>) -> Built {
         let condition = self.buffer(node.operands[0])?;
         let results = self.allocate_all(&node.results)?;
         let taken = self.read_condition(condition, b);
         let (mut yes, mut no) = (Ok(()), Ok(()));
+        // The two closures run one after the other, but both borrow the host.
+        let host = RefCell::new(&mut *self);
         b.if_else(
             taken,
             &[],
             |b| {
-                yes = self.fill(node.regions[0], &results, b);
+                yes = host.borrow_mut().fill(node.regions[0], &results, b);
                 Vec::new()
             },
             |b| {
-                no = self.fill(node.regions[1], &results, b);
+                no = host.borrow_mut().fill(node.regions[1], &results, b);
                 Vec::new()
             },
         );
@@ -182,7 +185,7 @@ impl<'m> Host<'_, 'm> {
     }
 
     /// The state lives in buffers of its own, which the condition and the body read and the body overwrites.
-    fn repeat(&mut self, node: &Node, b: &Builder<'m>) -> Step_ {
+    fn repeat(&mut self, node: &Node, b: &Builder<'m>) -> Built {
         let (condition, body) = (node.regions[0], node.regions[1]);
         for (result, input) in node.results.iter().zip(&self.graph.region(body).inputs) {
             if self.graph.ty(*result).shape != self.graph.ty(*input).shape {
@@ -201,8 +204,7 @@ impl<'m> Host<'_, 'm> {
             self.buffers.extend(inputs.zip(state.iter().copied()));
         }
         let (mut tested, mut done) = (Ok(()), Ok(()));
-        // The two closures run one after the other, but both borrow the host.
-        let host = std::cell::RefCell::new(self);
+        let host = RefCell::new(&mut *self);
         b.while_loop(
             &[],
             &[],
@@ -231,13 +233,12 @@ impl<'m> Host<'_, 'm> {
             },
         );
         tested.and(done)?;
-        let host = host.into_inner();
-        host.buffers.extend(node.results.iter().copied().zip(state));
+        self.buffers.extend(node.results.iter().copied().zip(state));
         Ok(())
     }
 
     /// Runs a region and copies its outputs into `targets`.
-    fn fill(&mut self, region: RegionId, targets: &[Value<'m>], b: &Builder<'m>) -> Step_ {
+    fn fill(&mut self, region: RegionId, targets: &[Value<'m>], b: &Builder<'m>) -> Built {
         self.steps(region, b)?;
         let graph = self.graph;
         for (&output, &target) in graph.region(region).outputs.iter().zip(targets) {
@@ -253,22 +254,22 @@ impl<'m> Host<'_, 'm> {
         b.cmpi(Compare::Ne, value, b.index(0))
     }
 
-    fn allocate_all(&mut self, values: &[ValueId]) -> Step_<Vec<Value<'m>>> {
+    fn allocate_all(&mut self, values: &[ValueId]) -> Built<Vec<Value<'m>>> {
         let graph = self.graph;
         values.iter().map(|v| self.allocate(graph.ty(*v))).collect()
     }
 
-    fn allocate(&mut self, ty: &TensorType) -> Step_<Value<'m>> {
+    fn allocate(&mut self, ty: &TensorType) -> Built<Value<'m>> {
         let bytes = self.size(&bytes(ty))?;
         Ok(self.dims.builder().alloc(bytes))
     }
 
-    fn size(&mut self, dim: &Dim) -> Step_<Value<'m>> {
+    fn size(&mut self, dim: &Dim) -> Built<Value<'m>> {
         self.dims.get(dim).map_err(|e| unbound(self.graph, e))
     }
 
     /// The buffer that holds `value`; a parameter as it is in the model.
-    fn buffer(&mut self, value: ValueId) -> Step_<Value<'m>> {
+    fn buffer(&mut self, value: ValueId) -> Built<Value<'m>> {
         if let Some(buffer) = self.buffers.get(&value) {
             return Ok(*buffer);
         }
