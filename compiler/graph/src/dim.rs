@@ -93,6 +93,9 @@ pub struct Dim {
     constant: i64,
 }
 
+/// Products of more terms than this are not multiplied out.
+const MAX_PRODUCT_TERMS: usize = 1024;
+
 /// A product of atoms, sorted, at least one.
 type Monomial = Vec<Atom>;
 
@@ -264,6 +267,27 @@ impl Dim {
         })
     }
 
+    /// Larger expressions are refused as sizes: what they cost grows faster than they do.
+    pub const MAX_COMPLEXITY: usize = 512;
+
+    /// How many symbols and calls the expression is written with.
+    pub fn complexity(&self) -> usize {
+        let atom = |atom: &Atom| match atom {
+            Atom::Symbol(_) => 1,
+            Atom::Call(_, lhs, rhs) => 1 + lhs.complexity() + rhs.complexity(),
+        };
+        self.terms.iter().flat_map(|(monomial, _)| monomial).map(atom).sum()
+    }
+
+    /// The same value as one atom, for sums too long to multiply out.
+    fn opaque(self) -> Dim {
+        if self.terms.len() <= 1 && (self.terms.is_empty() || self.constant == 0) {
+            return self;
+        }
+        let atom = Atom::Call(DimFn::Max, Box::new(self.clone()), Box::new(self));
+        Self { terms: vec![(vec![atom], 1)], constant: 0 }
+    }
+
     /// Every symbol in this expression, in order, each once.
     pub fn symbols(&self) -> Vec<SymbolId> {
         let mut found = Vec::new();
@@ -385,6 +409,9 @@ impl Mul for Dim {
     type Output = Dim;
 
     fn mul(self, rhs: Dim) -> Dim {
+        if self.terms.len() * rhs.terms.len() > MAX_PRODUCT_TERMS {
+            return self.opaque() * rhs.opaque();
+        }
         let mut terms = Vec::new();
         for (monomial, c) in &self.terms {
             for (other, d) in &rhs.terms {

@@ -4,16 +4,22 @@ mod check;
 mod contract;
 pub(crate) mod control;
 mod elementwise;
+mod fold;
 mod gather;
+mod interpret;
 mod movement;
 mod name;
 mod normalize;
 mod pad;
+mod positions;
 mod reduce;
 mod source;
 mod window;
 
+pub(crate) use check::smallest_bytes;
 pub use check::{MAX_TENSOR_BYTES, ShapeError};
+pub use fold::{Folded, dims_of_value, evaluate, fold, fold_op};
+pub use interpret::{ComputeError, Environment, compute};
 
 use crate::{Op, Param, Symbols, TensorType};
 use check::Operands;

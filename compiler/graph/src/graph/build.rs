@@ -4,7 +4,7 @@ mod broadcast;
 mod shapes;
 
 use super::{Graph, Origin, ParamId, RegionId, ValueId};
-use crate::ops::ShapeError;
+use crate::ops::{self, ShapeError};
 use crate::{
     CompareFn, DType, Dim, Op, PadMode, PoolFn, ReduceFn, Shape, Tensor, TensorType, UnaryFn, Window,
 };
@@ -51,6 +51,11 @@ impl<'g> Builder<'g> {
     /// # Errors
     /// When the operands do not fit it.
     pub fn push(&mut self, op: Op, operands: &[ValueId]) -> Built {
+        let folded = ops::fold_op(self.graph, &op, operands);
+        let (op, operands) = match folded {
+            Some(folded) => (folded.into_op(), &[][..]),
+            None => (op, operands),
+        };
         let results = self.push_with_regions(op, operands, Vec::new())?;
         Ok(results[0])
     }
@@ -110,6 +115,19 @@ impl<'g> Builder<'g> {
     /// A scalar i64 of one symbolic dimension.
     pub fn dim(&mut self, value: Dim) -> Built {
         self.push(Op::Dims { values: vec![value], shape: Vec::new() }, &[])
+    }
+
+    /// The constant that `value` is.
+    pub fn constant_of(&self, value: ValueId) -> Option<&Tensor> {
+        match self.graph.producer_op(value)? {
+            Op::Constant(tensor) => Some(tensor),
+            _ => None,
+        }
+    }
+
+    /// The elements of an integer tensor as dimensions, where they are known; see [`ops::dims_of_value`].
+    pub fn dims_of(&self, value: ValueId) -> Option<Vec<Dim>> {
+        ops::dims_of_value(self.graph, value).map(|(_, values)| values)
     }
 
     /// The shape of `x` as data.

@@ -23,6 +23,11 @@ pub enum ShapeError {
     Attribute { op: &'static str, attribute: &'static str, problem: String },
     #[error("`{op}` gives {ty}; tensors over {MAX_TENSOR_BYTES} bytes are refused")]
     TooLarge { op: &'static str, ty: String },
+    #[error(
+        "`{op}` gives a size written with {found} symbols and calls; at most {} are kept",
+        Dim::MAX_COMPLEXITY
+    )]
+    TooComplex { op: &'static str, found: usize },
 }
 
 /// The operands of one operation while they are checked.
@@ -152,6 +157,9 @@ impl<'a> Operands<'a> {
         if too_large || ty.rank() > MAX_RANK {
             let ty = format!("{}{}", ty.dtype, self.shape_text(&ty.shape));
             return Err(ShapeError::TooLarge { op: self.op, ty });
+        }
+        if let Some(found) = ty.shape.iter().map(Dim::complexity).find(|&found| found > Dim::MAX_COMPLEXITY) {
+            return Err(ShapeError::TooComplex { op: self.op, found });
         }
         Ok(ty)
     }

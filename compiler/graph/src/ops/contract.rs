@@ -1,8 +1,13 @@
 //! Matrix multiplication.
 
+use std::num::Wrapping;
+use std::ops::{AddAssign, Mul};
+
 use super::ShapeError;
 use super::check::Operands;
-use crate::{DType, Shape, TensorType};
+use super::interpret::Call;
+use super::positions::count;
+use crate::{DType, Shape, Tensor, TensorType};
 
 /// The type of a product's sum: 8-bit integers of either sign, mixed freely, give i32; the rest stay themselves.
 pub(super) fn sum_type(operands: &Operands<'_>, lhs: DType, rhs: DType) -> Result<DType, ShapeError> {
@@ -31,3 +36,39 @@ pub(super) fn infer(operands: &Operands<'_>) -> Result<TensorType, ShapeError> {
     shape.push(rhs.shape[batch + 1].clone());
     Ok(TensorType::new(dtype, shape))
 }
+
+pub(super) fn compute(call: &Call<'_>) -> Tensor {
+    let [lhs, rhs] = [call.operands[0], call.operands[1]];
+    if call.ty.dtype.is_float() {
+        return call.floats(&multiply(lhs.shape(), rhs.shape(), &lhs.to_f64s(), &rhs.to_f64s()));
+    }
+    let wrapping = |t: &Tensor| t.to_i64s().into_iter().map(Wrapping).collect::<Vec<_>>();
+    let sums = multiply(lhs.shape(), rhs.shape(), &wrapping(lhs), &wrapping(rhs));
+    call.integers(&sums.into_iter().map(|v| i128::from(v.0)).collect::<Vec<_>>())
+}
+
+/// `Σ_k lhs[b, m, k] · rhs[b, k, n]`, row by row of `rhs` so that both are read in order.
+fn multiply<T: Number>(lhs_shape: &[u64], rhs_shape: &[u64], lhs: &[T], rhs: &[T]) -> Vec<T> {
+    let rank = lhs_shape.len();
+    let batches = count(&lhs_shape[..rank - 2]);
+    let [m, k, n] = [lhs_shape[rank - 2], lhs_shape[rank - 1], rhs_shape[rank - 1]].map(|d| d as usize);
+    let mut product = vec![T::default(); batches * m * n];
+    for b in 0..batches {
+        for i in 0..m {
+            let row = &mut product[(b * m + i) * n..][..n];
+            for p in 0..k {
+                let factor = lhs[(b * m + i) * k + p];
+                for (sum, &v) in row.iter_mut().zip(&rhs[(b * k + p) * n..][..n]) {
+                    *sum += factor * v;
+                }
+            }
+        }
+    }
+    product
+}
+
+/// What products are summed in: f64, or integers modulo 2^64.
+pub(super) trait Number: Copy + Default + AddAssign + Mul<Output = Self> {}
+
+impl Number for f64 {}
+impl Number for Wrapping<i64> {}

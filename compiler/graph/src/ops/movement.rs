@@ -2,8 +2,10 @@
 
 use super::ShapeError;
 use super::check::Operands;
+use super::interpret::Call;
+use super::positions::{Positions, count, strides};
 use crate::types::product;
-use crate::{Dim, Shape, TensorType};
+use crate::{Dim, Op, Shape, Tensor, TensorType};
 
 pub(super) fn infer_broadcast(operands: &Operands<'_>, shape: &Shape) -> Result<TensorType, ShapeError> {
     let [x] = operands.exactly()?;
@@ -105,4 +107,43 @@ pub(super) fn infer_concat(operands: &Operands<'_>, axis: usize) -> Result<Tenso
         }
     }
     Ok(TensorType::new(types[0].dtype, shape))
+}
+
+/// Where a broadcast, a transpose or a slice reads; dimensions are numbers.
+pub(super) fn positions(op: &Op, operand: &[u64], shape: &[u64]) -> Positions {
+    let strides = strides(operand);
+    let table = |axis: usize| -> Vec<usize> {
+        match op {
+            Op::Transpose { perm } => Positions::steps(shape[axis], strides[perm[axis]]),
+            Op::Slice { start, stride, .. } => {
+                let at = |i: u64| (start[axis].offset() + i as i64 * stride[axis]) as usize * strides[axis];
+                (0..shape[axis]).map(at).collect()
+            }
+            _ => match (axis + operand.len()).checked_sub(shape.len()) {
+                Some(a) if operand[a] == shape[axis] => Positions::steps(shape[axis], strides[a]),
+                _ => vec![0; shape[axis] as usize],
+            },
+        }
+    };
+    Positions::new((0..shape.len()).map(table).collect())
+}
+
+/// The elements of several operands one behind the other along `axis`.
+pub(super) fn concat<T: Clone>(operands: &[(&[u64], &[T])], axis: usize) -> Vec<T> {
+    let outer = count(&operands[0].0[..axis]);
+    let mut elements = Vec::new();
+    for block in 0..outer {
+        for (shape, source) in operands {
+            let length = count(&shape[axis..]);
+            elements.extend_from_slice(&source[block * length..(block + 1) * length]);
+        }
+    }
+    elements
+}
+
+pub(super) fn compute_concat(call: &Call<'_>, axis: usize) -> Tensor {
+    let bits: Vec<Vec<u64>> = call.operands.iter().map(|t| t.to_bits()).collect();
+    let operands: Vec<(&[u64], &[u64])> =
+        call.operands.iter().zip(&bits).map(|(t, bits)| (t.shape(), bits.as_slice())).collect();
+    call.bits(&concat(&operands, axis))
 }

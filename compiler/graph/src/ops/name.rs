@@ -1,6 +1,6 @@
 //! The name of every operation in the text form, in errors and in profiles.
 
-use crate::{ArgReduceFn, BinaryFn, CompareFn, Op, PoolFn, ReduceFn, UnaryFn};
+use crate::{ArgReduceFn, BinaryFn, CompareFn, Op, PadMode, PoolFn, ReduceFn, UnaryFn};
 
 impl Op {
     /// The operation's name, unique together with its kind: `matmul`, `tanh`, `reduce_sum`.
@@ -121,6 +121,12 @@ functions! {
     ArgReduceFn {
         Max => "arg_max",
         Min => "arg_min",
+    }
+    PadMode {
+        Constant => "constant",
+        Reflect => "reflect",
+        Edge => "edge",
+        Wrap => "wrap",
     }
     PoolFn {
         Max => "max_pool",

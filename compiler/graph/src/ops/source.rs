@@ -2,6 +2,8 @@
 
 use super::ShapeError;
 use super::check::Operands;
+use super::interpret::Call;
+use super::positions::Positions;
 use crate::tensor::element_count;
 use crate::types::sizes_to_shape;
 use crate::{DType, Dim, Param, ParamId, Shape, Tensor, TensorType};
@@ -48,4 +50,17 @@ pub(super) fn infer_iota(
         return Err(operands.attribute("dtype", "is bool; expected a number type"));
     }
     Ok(TensorType::new(dtype, shape.clone()))
+}
+
+pub(super) fn compute_dims(call: &Call<'_>, values: &[Dim]) -> Tensor {
+    let values: Vec<i128> = values.iter().map(|d| i128::from(d.offset())).collect();
+    call.integers(&values)
+}
+
+pub(super) fn compute_iota(call: &Call<'_>, axis: usize) -> Tensor {
+    let along = |(a, &size): (usize, &u64)| Positions::steps(size, usize::from(a == axis));
+    let mut values = Vec::new();
+    Positions::new(call.shape.iter().enumerate().map(along).collect())
+        .for_each(&mut |i| values.push(i as i128));
+    call.integers(&values)
 }

@@ -79,6 +79,33 @@ impl Tensor {
         }
     }
 
+    /// Every element's bits, zero-extended.
+    pub(crate) fn to_bits(&self) -> Vec<u64> {
+        let data = &self.data;
+        match self.dtype.bits() {
+            4 => self.nibbles().map(u64::from).collect(),
+            8 => data.iter().map(|&b| u64::from(b)).collect(),
+            16 => read!(data, u16, u64::from),
+            32 => read!(data, u32, u64::from),
+            _ => read!(data, u64, |v| v),
+        }
+    }
+
+    /// The inverse of [`Tensor::to_bits`].
+    pub(crate) fn from_bits(dtype: DType, shape: &[u64], bits: &[u64]) -> Self {
+        let data: Vec<u8> = match dtype.bits() {
+            4 => bits
+                .chunks(2)
+                .map(|pair| pair[0] as u8 | (pair.get(1).map_or(0, |&n| n as u8) << 4))
+                .collect(),
+            8 => bits.iter().map(|&b| b as u8).collect(),
+            16 => bits.iter().flat_map(|&b| (b as u16).to_le_bytes()).collect(),
+            32 => bits.iter().flat_map(|&b| (b as u32).to_le_bytes()).collect(),
+            _ => bits.iter().flat_map(|&b| b.to_le_bytes()).collect(),
+        };
+        Self::checked(dtype, shape, data)
+    }
+
     fn nibbles(&self) -> impl Iterator<Item = u8> + '_ {
         self.data.iter().flat_map(|&b| [b & 0xf, b >> 4]).take(self.len())
     }
@@ -186,27 +213,9 @@ pub(crate) const fn integer_limits(dtype: DType) -> (i128, i128) {
 mod tests {
     use super::*;
 
-    const ALL: [DType; 15] = [
-        DType::Bool,
-        DType::I4,
-        DType::I8,
-        DType::I16,
-        DType::I32,
-        DType::I64,
-        DType::U4,
-        DType::U8,
-        DType::U16,
-        DType::U32,
-        DType::U64,
-        DType::F16,
-        DType::BF16,
-        DType::F32,
-        DType::F64,
-    ];
-
     #[test]
     fn small_integers_survive_every_type() {
-        for dtype in ALL {
+        for dtype in DType::ALL {
             let values: &[i128] = if dtype == DType::Bool { &[0, 1, 1] } else { &[0, 7, 3] };
             let tensor = Tensor::from_integers(dtype, &[3], values);
             assert_eq!(tensor.to_integers(), values, "{dtype}");
