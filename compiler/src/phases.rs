@@ -151,13 +151,13 @@ pub fn compile_graph(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, CompileError> {
     let mut stops = Stops { options, observer };
-    if let Some(stopped) = stops.after(Phase::Input, || format!("{graph:?}")) {
+    if let Some(stopped) = stops.after(Phase::Input, || graph.to_string()) {
         return Ok(stopped);
     }
     let interface = Interface::of(&graph);
 
     optimize(&mut graph, stops.observer)?;
-    if let Some(stopped) = stops.after(Phase::Graph, || format!("{graph:?}")) {
+    if let Some(stopped) = stops.after(Phase::Graph, || format!("{graph}{}", crate::passes::describe_dispatches(&graph))) {
         return Ok(stopped);
     }
 

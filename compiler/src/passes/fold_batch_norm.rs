@@ -125,8 +125,7 @@ fn channel_vector(
     let Some(tensor) = literal::from_floats(ty.dtype, vec![values.len() as u64], values) else {
         return Ok(None);
     };
-    let name = format!("folded.{}", rw.graph.params.len());
-    let vector = rw.add_param(name, tensor)?;
+    let vector = rw.add_param("folded", tensor)?;
     let mut shape = vec![Dim::constant(values.len() as i64)];
     shape.extend(std::iter::repeat_n(Dim::constant(1), ty.rank() - 1 - channel));
     let vector = rw.reshape(vector, shape)?;
@@ -178,8 +177,7 @@ fn scale(
     let Some(tensor) = literal::from_floats(tensor.dtype(), tensor.shape().to_vec(), &numbers) else {
         return Ok(None);
     };
-    let name = format!("folded.{}", rw.graph.params.len());
-    let weights = rw.add_param(name, tensor)?;
+    let weights = rw.add_param("folded", tensor)?;
     rw.add(op, &[operands[0], weights]).map(Some)
 }
 

@@ -10,6 +10,7 @@ mod epilogue;
 mod prologue;
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 
 use ired_graph::{Graph, Node, NodeId, Op, RegionId, ValueId};
 
@@ -46,6 +47,37 @@ pub(super) struct Facts<'g> {
     pub(super) captured: HashMap<NodeId, Vec<ValueId>>,
     /// Position of a node in its region.
     pub(super) position: Vec<usize>,
+}
+
+impl Plan {
+    /// A line a step, in the order they run; regions of control flow follow the body.
+    pub(super) fn describe(&self, graph: &Graph) -> String {
+        let mut text = String::new();
+        let mut regions: Vec<_> = self.regions.iter().collect();
+        regions.sort_by_key(|(region, _)| **region);
+        let name = |value: &ValueId| match graph.producer_op(*value) {
+            Some(Op::Param(id)) => format!("@{}", graph.param(*id).name),
+            _ => format!("%{}", value.0),
+        };
+        for (region, steps) in regions {
+            let _ = writeln!(text, "// region {}", region.0);
+            for step in steps {
+                let _ = match step {
+                    Step::Dispatch(d) => writeln!(
+                        text,
+                        "//   {} ({} nodes): {} -> {}",
+                        d.name,
+                        d.nodes.len(),
+                        d.inputs.iter().map(name).collect::<Vec<_>>().join(", "),
+                        d.outputs.iter().map(name).collect::<Vec<_>>().join(", "),
+                    ),
+                    Step::Alias { value, of } => writeln!(text, "//   view: {} -> {}", name(of), name(value)),
+                    Step::Control(id) => writeln!(text, "//   {}", graph.node(*id).op.name()),
+                };
+            }
+        }
+        text
+    }
 }
 
 pub(crate) fn form_dispatches(graph: &Graph) -> Plan {

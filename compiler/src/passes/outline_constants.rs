@@ -20,8 +20,7 @@ pub(super) fn outline_constants(graph: &mut Graph) -> Result<(), PassError> {
             let scalar = rw.add_constant(scalar)?;
             return Ok(Some(vec![rw.broadcast(scalar, shape)?]));
         }
-        let name = format!("literal.{}", rw.graph.params.len());
-        Ok(Some(vec![rw.add_param(name, tensor)?]))
+        Ok(Some(vec![rw.add_param("literal", tensor)?]))
     })?;
     Ok(())
 }

@@ -151,9 +151,15 @@ impl Rewriter<'_> {
         self.add(Op::Constant(tensor), &[])
     }
 
-    /// Adds a parameter computed at compile time, and a node that reads it.
-    pub(super) fn add_param(&mut self, name: String, tensor: Tensor) -> Result<ValueId, PassError> {
+    /// Adds a parameter computed at compile time, and a node that reads it. The name is `prefix` and a number.
+    pub(super) fn add_param(&mut self, prefix: &str, tensor: Tensor) -> Result<ValueId, PassError> {
         let id = ParamId(self.graph.params.len() as u32);
+        let mut number = id.index();
+        let mut name = format!("{prefix}.{number}");
+        while self.graph.params.iter().any(|p| p.name == name) {
+            number += 1;
+            name = format!("{prefix}.{number}");
+        }
         self.graph.params.push(Param {
             name,
             dtype: tensor.dtype(),
