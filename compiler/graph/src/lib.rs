@@ -24,7 +24,7 @@ pub use graph::{
 pub use interpret::{InterpretError, Limits, interpret, interpret_within};
 pub use op::{ArgReduceFn, BinaryFn, CompareFn, Op, PadMode, PoolFn, ReduceFn, UnaryFn, Window};
 pub use ops::ShapeError;
-pub use parse::{ParseError, parse, parse_with_params};
+pub use parse::{ParseError, parse, parse_dim, parse_with_params};
 pub use tensor::Tensor;
 pub use types::{Shape, TensorType};
 pub use verify::{VerifyError, verify};

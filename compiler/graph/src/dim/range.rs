@@ -124,7 +124,12 @@ impl Symbols {
     pub fn is_known_eq(&self, a: &Dim, b: &Dim) -> bool {
         a == b
             || self.range(&(a.clone() - b.clone())) == Range::exactly(0)
-            || self.simplify(a) == self.simplify(b)
+            || self.divided(&self.simplify(a)) == self.divided(&self.simplify(b))
+    }
+
+    /// The expression over what is left of each symbol after its divisor: an `s` that is a multiple of 8 is `8*s`.
+    fn divided(&self, dim: &Dim) -> Dim {
+        dim.substitute(&|id| Some(Dim::symbol(id) * Dim::constant(self.get(id).divisor.max(1))))
     }
 
     /// Provably different, by bounds or by divisibility.
