@@ -106,8 +106,12 @@ fn ramp(dtype: DType, shape: &[u64], salt: usize) -> Tensor {
     match dtype {
         DType::F32 => Tensor::from_f32s(shape, &values.iter().map(|v| *v as f32).collect::<Vec<_>>()),
         DType::Bool => Tensor::from_bools(shape, &values.iter().map(|v| *v > 0.0).collect::<Vec<_>>()),
-        DType::I64 => Tensor::from_i64s(shape, &values.iter().map(|v| v.abs() as i64 % 2).collect::<Vec<_>>()),
-        DType::I32 => Tensor::from_i32s(shape, &values.iter().map(|v| v.abs() as i32 % 2).collect::<Vec<_>>()),
+        DType::I64 => {
+            Tensor::from_i64s(shape, &values.iter().map(|v| v.abs() as i64 % 2).collect::<Vec<_>>())
+        }
+        DType::I32 => {
+            Tensor::from_i32s(shape, &values.iter().map(|v| v.abs() as i32 % 2).collect::<Vec<_>>())
+        }
         other => panic!("no test data of {other}"),
     }
 }
