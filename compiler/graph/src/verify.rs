@@ -1,6 +1,6 @@
 //! The verifier: what every pass may rely on, and what a graph from outside is held to.
 
-use crate::ops::{self, MAX_TENSOR_BYTES, ShapeError};
+use crate::ops::{self, MAX_RANK, MAX_TENSOR_BYTES, ShapeError};
 use crate::{Definition, Dim, Graph, NodeId, Op, RegionId, TensorType, ValueId};
 
 /// Regions nest at most this deep.
@@ -32,7 +32,7 @@ pub enum VerifyError {
         #[source]
         cause: ShapeError,
     },
-    #[error("{value} is {ty}; tensors over {MAX_TENSOR_BYTES} bytes are refused")]
+    #[error("{value} is {ty}; tensors over {MAX_TENSOR_BYTES} bytes or {MAX_RANK} axes are refused")]
     TooLarge { value: String, ty: String },
     #[error("{value} is {ty}, which has a negative dimension")]
     Negative { value: String, ty: String },
@@ -258,7 +258,9 @@ impl Verifier<'_> {
         let text = || ty.display(&graph.symbols).to_string();
         if ty.shape.iter().any(|d| graph.symbols.range(d).max < 0) {
             self.errors.push(VerifyError::Negative { value: self.value_text(id), ty: text() });
-        } else if ops::smallest_bytes(ty, &graph.symbols).is_none_or(|bytes| bytes > MAX_TENSOR_BYTES) {
+        } else if ty.rank() > MAX_RANK
+            || ops::smallest_bytes(ty, &graph.symbols).is_none_or(|bytes| bytes > MAX_TENSOR_BYTES)
+        {
             self.errors.push(VerifyError::TooLarge { value: self.value_text(id), ty: text() });
         }
     }
