@@ -2,6 +2,7 @@
 
 mod activation;
 mod attributes;
+mod bounds;
 mod call;
 mod constant;
 mod control;

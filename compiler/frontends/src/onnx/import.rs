@@ -131,7 +131,7 @@ pub(super) fn import_model(model: &ModelProto, source: &dyn ModelSource) -> Resu
     let frame = Frame { opsets: &opsets, region, prefix: "", arguments: None, caller: None, depth: 0 };
     let mut scope = Scope::default();
     importer.define_initializers(body, &mut scope, &frame)?;
-    importer.define_inputs(body, &mut scope)?;
+    importer.define_inputs(body, &mut scope, &frame)?;
     importer.import_nodes(&body.node, &mut scope, &frame)?;
     let outputs = importer.find_outputs(body, &scope)?;
     importer.finish(outputs)
@@ -162,13 +162,13 @@ impl<'m> Importer<'m> {
             Ok(value) => Ok(Binding::Value(value)),
             Err(Refusal::Fatal(error)) => match *error {
                 ImportError::Tensor { cause: cause @ TensorError::DType { .. }, .. } => {
-                    self.refuse_initializer(tensor, cause.to_string(), frame);
+                    self.refuse(tensor.name(), "Initializer", cause.to_string(), frame);
                     Ok(Binding::Unknown)
                 }
                 error => Err(error),
             },
             Err(Refusal::Unsupported { reason, .. }) => {
-                self.refuse_initializer(tensor, reason, frame);
+                self.refuse(tensor.name(), "Initializer", reason, frame);
                 Ok(Binding::Unknown)
             }
             Err(Refusal::Invalid(problem)) => {
@@ -179,28 +179,39 @@ impl<'m> Importer<'m> {
         }
     }
 
-    fn refuse_initializer(&mut self, tensor: &TensorProto, reason: String, frame: &Frame<'_>) {
+    /// Reports what is no node but stands in a list of nodes all the same: one report names everything.
+    fn refuse(&mut self, name: &str, what: &str, reason: String, frame: &Frame<'_>) {
         self.unsupported.push(UnsupportedNode {
-            name: tensor.name().to_owned(),
-            op_type: "Initializer".to_owned(),
+            name: name.to_owned(),
+            op_type: what.to_owned(),
             domain: String::new(),
             version: frame.opsets.version(""),
             reason,
-            hint: "store it in a supported element type".to_owned(),
+            hint: "use tensors of a supported element type".to_owned(),
         });
     }
 
     /// Inputs that have an initializer are weights: their value is in the file.
-    fn define_inputs(&mut self, graph: &GraphProto, scope: &mut Scope<'_>) -> Result<(), ImportError> {
+    fn define_inputs(
+        &mut self,
+        graph: &GraphProto,
+        scope: &mut Scope<'_>,
+        frame: &Frame<'_>,
+    ) -> Result<(), ImportError> {
         let initializers: std::collections::HashSet<&str> =
             graph.initializer.iter().map(|t| t.name()).collect();
         for input in &graph.input {
             if initializers.contains(input.name()) {
                 continue;
             }
-            let ty = types::input_type(&mut self.graph.symbols, input)?;
-            let value = self.graph.add_input(input.name(), ty);
-            scope.define(input.name(), Binding::Value(value))?;
+            let binding = match types::input_type(&mut self.graph.symbols, input)? {
+                Ok(ty) => Binding::Value(self.graph.add_input(input.name(), ty)),
+                Err(reason) => {
+                    self.refuse(input.name(), "Input", reason, frame);
+                    Binding::Unknown
+                }
+            };
+            scope.define(input.name(), binding)?;
         }
         Ok(())
     }
@@ -211,6 +222,11 @@ impl<'m> Importer<'m> {
         scope: &mut Scope<'_>,
         frame: &Frame<'_>,
     ) -> Result<(), ImportError> {
+        // Before sorting: a node that redefines what it takes would look like a cycle.
+        if let Some(name) = nodes.iter().flat_map(|n| &n.output).find(|name| scope.names.contains_key(*name))
+        {
+            return Err(ImportError::DuplicateName { name: name.clone() });
+        }
         for index in sort_nodes(nodes)? {
             let node = &nodes[index];
             let outputs = self.import_node(node, scope, frame)?;

@@ -1,6 +1,6 @@
 //! Elements moved to other places: transpose, concat, tile, pad, blocks of space and depth, triangles.
 
-use ired_graph::{Builder, CompareFn, Dim, Op, PadMode, Shape, ValueId};
+use ired_graph::{Builder, CompareFn, DType, Dim, Op, PadMode, Shape, ValueId};
 
 use super::call::{Call, Outcome, axes, axis, invalid, unsupported};
 use super::constant::on_diagonal;
@@ -141,7 +141,10 @@ pub(super) fn space_to_depth(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
 pub(super) fn triangle(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let x = call.input(0)?;
     let ty = b.ty(x).clone();
-    let k = if call.optional(1).is_some() { call.int_input(b, 1)? } else { 0 };
+    let k = match call.optional(1) {
+        Some(k) => b.reshape(k, Vec::new())?,
+        None => b.scalar(DType::I64, 0.0)?,
+    };
     let function = if call.attributes.flag("upper", true)? { CompareFn::Ge } else { CompareFn::Le };
     if ty.rank() < 2 {
         return invalid(format!("input of rank {}; expected matrices", ty.rank()));
