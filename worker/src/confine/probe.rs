@@ -119,7 +119,7 @@ fn allocate_without_end() -> io::Result<()> {
     while taken.len() * STEP < FAR_PAST_ANY_PROBE_LIMIT {
         let mut block: Vec<u8> = Vec::new();
         block.try_reserve_exact(STEP).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        block.resize(STEP, 1);
+        block.push(1);
         taken.push(block);
     }
     Ok(())
