@@ -1,6 +1,7 @@
 //! What a worker executable does first, and how it hears and answers its parent. Everything here blocks.
 
 mod tensors;
+mod usage;
 
 use std::os::fd::AsFd;
 
@@ -16,6 +17,7 @@ use crate::messages::sandbox::{Probe, ProbeOutcome};
 use crate::sys;
 
 pub use tensors::{TensorError, Tensors};
+pub use usage::usage;
 
 /// Why a worker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,7 @@ pub fn start(role: Role) -> Result<(Sender, Receiver), StartError> {
     if getppid().map(Pid::as_raw_nonzero).map(|pid| pid.get().cast_unsigned()) != Some(hello.pid) {
         return Err(StartError::Orphaned);
     }
+    usage::prepare();
     let setup: Setup = decode_all(&receiver.receive_bytes()?)?;
     let confined: Confined = confine(role, &setup.confinement);
     sender.send(&confined, &[])?;

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::Interest;
@@ -97,7 +98,7 @@ impl Receiver {
     async fn fill(&mut self) -> Result<(), ChannelError> {
         loop {
             let mut ready = self.socket.readable().await?;
-            match receive_some(ready.get_inner().as_fd(), &mut self.incoming) {
+            match receive_some(ready.get_inner().as_fd(), &mut self.incoming, RecvFlags::empty()) {
                 Ok(0) => return Err(ChannelError::Closed),
                 Ok(_) => return Ok(()),
                 Err(ChannelError::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::net::RecvFlags;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -36,7 +37,22 @@ impl Receiver {
             if let Some(message) = self.incoming.next()? {
                 return Ok(message);
             }
-            self.fill()?;
+            self.fill(RecvFlags::empty())?;
+        }
+    }
+
+    /// The next message if it is there already.
+    pub fn receive_ready<T: DeserializeOwned>(&mut self) -> Result<Option<(T, Vec<OwnedFd>)>, ChannelError> {
+        loop {
+            if let Some(message) = self.incoming.next()? {
+                return Ok(Some(message));
+            }
+            match self.fill(RecvFlags::DONTWAIT) {
+                Err(ChannelError::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    return Ok(None);
+                }
+                filled => filled?,
+            }
         }
     }
 
@@ -46,12 +62,12 @@ impl Receiver {
             if let Some(bytes) = self.incoming.next_bytes()? {
                 return Ok(bytes);
             }
-            self.fill()?;
+            self.fill(RecvFlags::empty())?;
         }
     }
 
-    fn fill(&mut self) -> Result<(), ChannelError> {
-        match receive_some(self.socket.as_fd(), &mut self.incoming) {
+    fn fill(&mut self, flags: RecvFlags) -> Result<(), ChannelError> {
+        match receive_some(self.socket.as_fd(), &mut self.incoming, flags) {
             Ok(0) => Err(ChannelError::Closed),
             Ok(_) => Ok(()),
             Err(ChannelError::Io(error)) if error.kind() == std::io::ErrorKind::Interrupted => Ok(()),

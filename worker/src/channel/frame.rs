@@ -52,15 +52,19 @@ pub(crate) fn send_some(
     sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
 }
 
-/// Receives once; 0 bytes mean that the other side closed.
-pub(crate) fn receive_some(socket: BorrowedFd<'_>, incoming: &mut Incoming) -> Result<usize, ChannelError> {
+/// Receives once; 0 bytes mean that the other side closed. `flags` may ask not to wait.
+pub(crate) fn receive_some(
+    socket: BorrowedFd<'_>,
+    incoming: &mut Incoming,
+    flags: RecvFlags,
+) -> Result<usize, ChannelError> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_FRAME_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let filled = incoming.bytes.len();
     incoming.bytes.resize(filled + READ_BYTES, 0);
     let received = {
         let mut slices = [IoSliceMut::new(&mut incoming.bytes[filled..])];
-        recvmsg(socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)
+        recvmsg(socket, &mut slices, &mut control, flags | RecvFlags::CMSG_CLOEXEC)
     };
     let got = received.as_ref().map_or(0, |message| message.bytes);
     incoming.bytes.truncate(filled + got);

@@ -1,15 +1,13 @@
 //! A runtime worker's tensors: inputs in the parent's memory, outputs in its own.
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ired_module::DType;
-
 use super::Sender;
-use crate::channel::ChannelError;
-use crate::messages::runtime::{FromRuntime, Place, TensorRef};
+use crate::messages::runtime::{FromRuntime, Place};
 use crate::region::{Pool, RegionError, Regions, SharedBuffer, View};
 
 /// Why the parent's memory is not used.
@@ -24,14 +22,13 @@ impl From<RegionError> for TensorError {
 }
 
 /// The shared memory of both sides.
-#[derive(Debug)]
 pub struct Tensors {
     sender: Sender,
     pool: Pool,
     /// Our regions that the parent has been told of.
     announced: Mutex<HashSet<u32>>,
     /// Outputs that the parent has not released.
-    lent: Mutex<HashMap<Place, SharedBuffer>>,
+    lent: Mutex<HashMap<(u32, u64), Box<dyn Any + Send>>>,
     /// The parent's regions.
     regions: Mutex<Regions>,
 }
@@ -64,43 +61,36 @@ impl Tensors {
         Ok(lock(&self.regions).view(place)?)
     }
 
-    /// Memory for an output. Its content is arbitrary until written.
+    /// Memory for an output, which the parent has been told of. Its content is arbitrary until written.
+    ///
+    /// Keep it, or what owns it, with [`Self::lend`] when the parent is told where the output is.
     pub fn buffer(&self, len: usize) -> io::Result<SharedBuffer> {
-        self.pool.take(len)
-    }
-
-    /// Keeps outputs until the parent has read them and says where they are, which may be sent from now on.
-    pub fn lend(
-        &self,
-        outputs: Vec<(String, DType, Vec<u64>, SharedBuffer)>,
-    ) -> Result<Vec<TensorRef>, ChannelError> {
+        let buffer = self.pool.take(len)?;
         // Held while sending: another answer may refer to a region only after its announcement.
         let mut announced = lock(&self.announced);
         for region in self.pool.take_retired() {
             if announced.remove(&region) {
-                self.sender.send(&FromRuntime::Forget { region }, &[])?;
+                self.sender.send(&FromRuntime::Forget { region }, &[]).map_err(io::Error::other)?;
             }
         }
-        for region in outputs.iter().filter_map(|(.., buffer)| buffer.region()) {
-            if !announced.contains(&region.number()) {
-                let message = FromRuntime::Region { region: region.number(), len: region.len() };
-                self.sender.send(&message, &[region.file()?])?;
-                announced.insert(region.number());
-            }
+        if let Some(region) = buffer.region().filter(|region| !announced.contains(&region.number())) {
+            let message = FromRuntime::Region { region: region.number(), len: region.len() };
+            self.sender.send(&message, &[region.file()?]).map_err(io::Error::other)?;
+            announced.insert(region.number());
         }
-        drop(announced);
-        let mut lent = lock(&self.lent);
-        let keep = |(name, dtype, dims, buffer): (String, DType, Vec<u64>, SharedBuffer)| {
-            let place = buffer.place();
-            lent.insert(place, buffer);
-            TensorRef { name, dtype, dims, place }
-        };
-        Ok(outputs.into_iter().map(keep).collect())
+        Ok(buffer)
+    }
+
+    /// Keeps `owner`, in whose memory the output at `place` is, until the parent has read it. Call it before the parent
+    /// learns of the place.
+    pub fn lend(&self, place: Place, owner: Box<dyn Any + Send>) {
+        lock(&self.lent).insert((place.region, place.offset), owner);
     }
 
     /// The parent has read the output at `place`.
     pub fn release(&self, place: Place) {
-        drop(lock(&self.lent).remove(&place));
+        let owner = lock(&self.lent).remove(&(place.region, place.offset));
+        drop(owner);
     }
 }
 

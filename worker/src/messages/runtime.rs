@@ -1,6 +1,6 @@
 //! A loaded module, requests to run it, and every way a request can fail.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ired_module::DType;
 use ired_module::signature::{Provenance, Signature, Target};
@@ -38,7 +38,7 @@ pub struct LoadedModule {
 /// Where one inference's time went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
-    /// In the worker, before anything of it ran.
+    /// From the parent's send to the worker's start on it.
     pub queue: Duration,
     /// Checking and binding inputs.
     pub input: Duration,
@@ -118,6 +118,39 @@ pub struct ProcessUsage {
     pub peak_rss_bytes: u64,
 }
 
+/// A moment that parent and worker understand alike: nanoseconds of the system's monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Moment(u64);
+
+impl Moment {
+    pub fn now() -> Self {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        Self(
+            seconds
+                .saturating_mul(1_000_000_000)
+                .saturating_add(u64::try_from(time.tv_nsec).unwrap_or_default()),
+        )
+    }
+
+    /// The same moment on this process's clock, if it is not past; [`Instant`] cannot be encoded.
+    pub fn to_instant(self) -> Option<Instant> {
+        let left = self.0.checked_sub(Self::now().0)?;
+        Instant::now().checked_add(Duration::from_nanos(left))
+    }
+
+    /// A moment to come; one that is past becomes now.
+    pub fn from_instant(instant: Instant) -> Self {
+        let left = instant.saturating_duration_since(Instant::now());
+        Self(Self::now().0.saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// The time since then; zero when it is to come.
+    pub fn elapsed(self) -> Duration {
+        Duration::from_nanos(Self::now().0.saturating_sub(self.0))
+    }
+}
+
 /// From the parent to a runtime worker. Both sides announce shared memory before they refer to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToRuntime {
@@ -136,7 +169,8 @@ pub enum ToRuntime {
         id: u64,
         entry: String,
         inputs: Vec<TensorRef>,
-        time_left: Option<Duration>,
+        sent: Moment,
+        deadline: Option<Moment>,
     },
     Bench {
         id: u64,

@@ -158,7 +158,7 @@ impl SharedBuffer {
     }
 
     /// Where the other side finds the bytes.
-    pub(crate) fn place(&self) -> Place {
+    pub fn place(&self) -> Place {
         let (region, offset) = match &self.block {
             Some(block) => (block.region.number, block.part.start() as u64),
             None => (u32::MAX, 0),
@@ -181,6 +181,12 @@ impl DerefMut for SharedBuffer {
             Some(block) => &mut block.part.bytes_mut()[..self.len],
             None => &mut [],
         }
+    }
+}
+
+impl AsMut<[u8]> for SharedBuffer {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self
     }
 }
 

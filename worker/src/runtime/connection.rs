@@ -9,7 +9,7 @@ use super::{BenchResult, InferenceResult};
 use crate::channel::ChannelError;
 use crate::channel::asynchronous::Sender;
 use crate::messages::runtime::{
-    Answer, BenchRequest, Place, ProcessUsage, RuntimeFailure, TensorRef, ToRuntime,
+    Answer, BenchRequest, Moment, Place, ProcessUsage, RuntimeFailure, TensorRef, ToRuntime,
 };
 use crate::region::{Pool, RegionError, Regions, SharedBuffer};
 use crate::tensor::{Tensor, TensorData};
@@ -69,9 +69,9 @@ impl Connection {
     ) -> Result<(), ChannelError> {
         let message = match call {
             Call::Infer { entry, inputs } => {
-                let time_left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                let deadline = deadline.map(Moment::from_instant);
                 let (entry, inputs) = (entry.clone(), self.announce(inputs, pool)?);
-                ToRuntime::Infer { id, entry, inputs, time_left }
+                ToRuntime::Infer { id, entry, inputs, sent: Moment::now(), deadline }
             }
             Call::Bench { entry, inputs, request } => {
                 let (entry, inputs) = (entry.clone(), self.announce(inputs, pool)?);
