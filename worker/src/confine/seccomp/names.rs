@@ -137,10 +137,14 @@ const CONSTANTS: &[(&str, u64)] = &[
     ("CLONE_THREAD", libc::CLONE_THREAD as u64),
     ("PROT_EXEC", libc::PROT_EXEC as u64),
     ("PROT_WRITE", libc::PROT_WRITE as u64),
+    ("PR_GET_AUXV", PR_GET_AUXV),
     ("PR_SET_NAME", libc::PR_SET_NAME as u64),
     ("PR_SET_NO_NEW_PRIVS", libc::PR_SET_NO_NEW_PRIVS as u64),
     ("PR_SET_VMA", libc::PR_SET_VMA as u64),
 ];
+
+/// Not in every libc's headers yet.
+const PR_GET_AUXV: u64 = 0x4155_5856;
 
 /// Every flag of `clone` that makes a namespace.
 const CLONE_NAMESPACES: u64 = (libc::CLONE_NEWUSER
