@@ -16,6 +16,7 @@
 
 pub mod buffer;
 pub mod command;
+pub mod conformance;
 pub mod device;
 pub mod executable;
 pub mod semaphore;

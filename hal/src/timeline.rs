@@ -1,7 +1,7 @@
 //! A timeline semaphore on the host, for devices without a native one, and waiting for several points at once.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{self, Debug};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -32,7 +32,9 @@ pub struct Timeline {
 #[derive(Default)]
 struct Slow {
     failure: Option<Failure>,
-    callbacks: Vec<(u64, Callback)>,
+    /// By value, then by age.
+    callbacks: BTreeMap<(u64, u64), Callback>,
+    registered: u64,
 }
 
 impl Timeline {
@@ -65,31 +67,28 @@ impl Timeline {
         if self.waiting.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let mut due = Vec::new();
-        let failure = {
+        let (due, failed) = {
             let mut slow = self.lock();
             let state = self.state.load(Ordering::SeqCst);
-            let failed = state & FAILED != 0;
-            let mut index = 0;
-            while index < slow.callbacks.len() {
-                let reached = state & MAX_VALUE >= slow.callbacks[index].0;
-                if reached || failed {
-                    due.push((slow.callbacks.swap_remove(index), reached));
-                } else {
-                    index += 1;
-                }
+            let mut due = Vec::new();
+            while let Some(first) = slow.callbacks.first_entry()
+                && first.key().0 <= state & MAX_VALUE
+            {
+                due.push(first.remove());
             }
-            self.waiting.fetch_sub(due.len(), Ordering::SeqCst);
+            let failed =
+                if state & FAILED != 0 { std::mem::take(&mut slow.callbacks) } else { BTreeMap::new() };
+            self.waiting.fetch_sub(due.len() + failed.len(), Ordering::SeqCst);
             self.changed.notify_all();
-            slow.failure.clone()
+            (due, slow.failure.clone().map(|failure| (failed, failure)))
         };
-        due.sort_by_key(|((value, _), _)| *value);
-        for ((_, callback), reached) in due {
-            let outcome = match &failure {
-                Some(failure) if !reached => Err(failure.clone()),
-                _ => Ok(()),
-            };
-            run_in_order(move || callback(outcome));
+        for callback in due {
+            run_in_order(move || callback(Ok(())));
+        }
+        let Some((failed, failure)) = failed else { return };
+        for callback in failed.into_values() {
+            let failure = failure.clone();
+            run_in_order(move || callback(Err(failure)));
         }
     }
 }
@@ -165,7 +164,9 @@ impl Semaphore for Timeline {
     fn when_reached(&self, value: u64, callback: Callback) {
         if self.reached(value).is_none() {
             let mut slow = self.lock();
-            slow.callbacks.push((value, callback));
+            slow.registered += 1;
+            let age = slow.registered;
+            slow.callbacks.insert((value, age), callback);
             self.waiting.fetch_add(1, Ordering::SeqCst);
             drop(slow);
             if self.reached(value).is_some() {

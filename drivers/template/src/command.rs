@@ -42,6 +42,10 @@ fn run_dispatch(dispatch: &Dispatch, table: &[BufferRange]) -> Result<(), HostAc
     let kernel = &TemplateExecutable::of(&*dispatch.executable).kernels[dispatch.entry as usize];
     let bindings: Vec<View<'_>> = dispatch.bindings.iter().map(|b| view(b, table)).collect();
     let [x, y, z] = dispatch.grid;
+    if dispatch.grid.contains(&0) {
+        // The loops below would count through the other dimensions.
+        return Ok(());
+    }
     for z in 0..z {
         for y in 0..y {
             for x in 0..x {
