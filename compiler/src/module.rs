@@ -4,9 +4,7 @@ mod code;
 mod params;
 
 use ired_graph::{DType, Graph};
-use ired_module::signature::{
-    DimSpec, EntryPoint, Provenance, Signature, Target, TensorSpec,
-};
+use ired_module::signature::{DimSpec, EntryPoint, Provenance, Signature, Target, TensorSpec};
 use ired_module::{ExecutableDraft, KernelEntry, ModuleDraft};
 
 use crate::errors::Diagnostic;

@@ -117,7 +117,10 @@ impl Observer for Unobserved {}
 pub enum Outcome {
     Module(Box<ModuleDraft>),
     /// The text of the phase it was to stop after.
-    Stopped { phase: Phase, text: String },
+    Stopped {
+        phase: Phase,
+        text: String,
+    },
 }
 
 /// Compiles a model.
@@ -157,7 +160,9 @@ pub fn compile_graph(
     let interface = Interface::of(&graph);
 
     optimize(&mut graph, stops.observer)?;
-    if let Some(stopped) = stops.after(Phase::Graph, || format!("{graph}{}", crate::passes::describe_dispatches(&graph))) {
+    if let Some(stopped) =
+        stops.after(Phase::Graph, || format!("{graph}{}", crate::passes::describe_dispatches(&graph)))
+    {
         return Ok(stopped);
     }
 

@@ -73,14 +73,11 @@ pub(crate) fn build_program<'c>(
     target: &CpuTarget,
     context: &'c Context,
 ) -> Result<Program<'c>, Vec<Diagnostic>> {
-    let kernels = executables::emit_kernels(graph, plan, target, context)?;
     let module = Module::new(context);
+    let kernels = executables::emit_kernels(graph, plan, target, &module)?;
     let mut params = ParamTable::default();
     host::build_main(graph, plan, names, &kernels, &mut params, &module)?;
-    kernels.nest_into(&module);
-    module
-        .verify()
-        .map_err(|e| vec![Diagnostic::internal("the program does not verify", &e)])?;
+    module.verify().map_err(|e| vec![Diagnostic::internal("the program does not verify", &e)])?;
     Ok(Program {
         module,
         params: params.params,

@@ -305,10 +305,8 @@ impl<'a, 'm> Writer<'a, 'm> {
         let mut pending = vec![value];
         while let Some(&value) = pending.last() {
             let op = value.definition().ok_or_else(|| fault("a size is an argument"))?;
-            let missing: Vec<_> = op
-                .operands()
-                .filter(|v| v.definition().is_some() && !self.scalars.contains_key(v))
-                .collect();
+            let missing: Vec<_> =
+                op.operands().filter(|v| v.definition().is_some() && !self.scalars.contains_key(v)).collect();
             if missing.is_empty() {
                 self.compute(op)?;
                 pending.pop();

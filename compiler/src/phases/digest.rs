@@ -1,7 +1,7 @@
 //! The digest of a model: its main file and every file beside it that was read.
 
-use std::collections::BTreeMap;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ired_frontends::{ModelSource, SiblingName, SourceError};

@@ -34,7 +34,8 @@ pub(super) fn bind_inputs<'m>(
         if let Some((symbol, coefficient)) = only_unknown(dim, dims) {
             let rest = dims.get(&(dim.clone() - Dim::constant(coefficient) * Dim::symbol(symbol)))?;
             let b = dims.builder().clone();
-            let value = b.simple("arith.floordivsi", &[b.subi(*size, rest), b.index(coefficient)], b.index_type());
+            let value =
+                b.simple("arith.floordivsi", &[b.subi(*size, rest), b.index(coefficient)], b.index_type());
             dims.bind(symbol, value);
             check_symbol(&graph.symbols, symbol, place, value, dims);
         }
@@ -72,9 +73,8 @@ fn only_unknown(dim: &Dim, dims: &Dims<'_>) -> Option<(SymbolId, i64)> {
         return None;
     }
     let alone = Dim::symbol(symbol);
-    let coefficient = dim.terms().find(|(atoms, _)| {
-        alone.terms().next().is_some_and(|(atom, _)| atom == *atoms)
-    })?;
+    let coefficient =
+        dim.terms().find(|(atoms, _)| alone.terms().next().is_some_and(|(atom, _)| atom == *atoms))?;
     let rest = dim.clone() - Dim::constant(coefficient.1) * alone;
     (!rest.symbols().contains(&symbol) && coefficient.1 != 0).then_some((symbol, coefficient.1))
 }
@@ -100,7 +100,11 @@ fn check_node<'m>(graph: &Graph, node: &Node, dims: &mut Dims<'m>) -> Result<(),
     let mut check = Check { symbols: &graph.symbols, dims, place };
     match (&node.op, node.operands.as_slice()) {
         (Op::Reshape { shape: to }, &[x]) => {
-            check.equal(&graph.ty(x).elements(), &ired_graph::types::product(to), "elements before and after")?;
+            check.equal(
+                &graph.ty(x).elements(),
+                &ired_graph::types::product(to),
+                "elements before and after",
+            )?;
         }
         (Op::Broadcast { shape: to }, &[x]) => {
             for (from, to) in shape(x).iter().rev().zip(to.iter().rev()) {

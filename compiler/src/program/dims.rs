@@ -21,7 +21,13 @@ pub(super) struct Unbound(pub(super) SymbolId);
 
 impl<'m> Dims<'m> {
     pub(super) fn new(builder: Builder<'m>) -> Self {
-        Self { builder, symbols: HashMap::new(), made: HashMap::new(), atoms: HashMap::new(), checked: HashSet::new() }
+        Self {
+            builder,
+            symbols: HashMap::new(),
+            made: HashMap::new(),
+            atoms: HashMap::new(),
+            checked: HashSet::new(),
+        }
     }
 
     pub(super) fn builder(&self) -> &Builder<'m> {

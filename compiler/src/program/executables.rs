@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use ired_graph::{Graph, NodeId, Op, ValueId};
-use ired_mlir::{Context, Module};
+use ired_mlir::Module;
 
 use crate::dispatch::{Dispatch, KernelInterface};
 use crate::errors::{Diagnostic, DiagnosticKind};
@@ -17,22 +17,20 @@ use crate::targets::CpuTarget;
 pub(crate) struct Executable {
     /// Name of the executable and of the one function in it.
     pub(crate) symbol: String,
-    /// MLIR text of a module that holds the function.
+    /// MLIR text of the executable.
     pub(crate) source: String,
     /// The model's nodes whose dispatches run it, for profiles.
     pub(crate) origin: String,
 }
 
 /// The kernels of all dispatches.
-pub(super) struct Kernels<'c> {
+pub(super) struct Kernels {
     executables: Vec<Executable>,
-    /// The executables' functions, each in a module of its own.
-    modules: Vec<Module<'c>>,
     /// By the dispatch's root, which is in one dispatch only.
     launches: HashMap<NodeId, (usize, KernelInterface)>,
 }
 
-impl<'c> Kernels<'c> {
+impl Kernels {
     /// The executable that runs `dispatch`, and what it wants to be given.
     pub(super) fn of(&self, dispatch: &Dispatch) -> Option<(&Executable, &KernelInterface)> {
         let (index, interface) = self.launches.get(&dispatch.root)?;
@@ -46,30 +44,19 @@ impl<'c> Kernels<'c> {
     pub(super) fn into_executables(self) -> Vec<Executable> {
         self.executables
     }
-
-    /// Moves each kernel into an `ired.executable` of the program.
-    pub(super) fn nest_into(&self, program: &Module<'_>) {
-        for (executable, source) in self.executables.iter().zip(&self.modules) {
-            program.builder().executable(&executable.symbol, |b| {
-                let end = b.barrier();
-                source.body().ops().collect::<Vec<_>>().into_iter().for_each(|op| op.move_before(end));
-                end.erase();
-            });
-        }
-    }
 }
 
-/// Emits each different dispatch once.
+/// Emits each different dispatch once, as an `ired.executable` of the program.
 ///
 /// # Errors
 /// One diagnostic a dispatch that no kernel family takes.
-pub(super) fn emit_kernels<'c>(
+pub(super) fn emit_kernels(
     graph: &Graph,
     plan: &Plan,
     target: &CpuTarget,
-    context: &'c Context,
-) -> Result<Kernels<'c>, Vec<Diagnostic>> {
-    let mut kernels = Kernels { executables: Vec::new(), modules: Vec::new(), launches: HashMap::new() };
+    program: &Module<'_>,
+) -> Result<Kernels, Vec<Diagnostic>> {
+    let mut kernels = Kernels { executables: Vec::new(), launches: HashMap::new() };
     let mut by_key: HashMap<String, usize> = HashMap::new();
     let mut problems = Vec::new();
     let mut regions: Vec<_> = plan.regions.iter().collect();
@@ -93,14 +80,17 @@ pub(super) fn emit_kernels<'c>(
             }
             None => {
                 let symbol = symbol(&dispatch.name, kernels.executables.len());
-                let module = Module::new(context);
-                if let Err(error) = kernels::emit(graph, dispatch, target, &interface, &module, &symbol) {
+                let mut outcome = Ok(());
+                let op = program.builder().executable(&symbol, |b| {
+                    outcome = kernels::emit(graph, dispatch, target, &interface, b, &symbol);
+                });
+                if let Err(error) = outcome {
+                    op.erase();
                     problems.push(unsupported(graph, dispatch, &error));
                     continue;
                 }
                 let origin = origin(graph, dispatch.root);
-                kernels.executables.push(Executable { symbol, source: module.to_string(), origin });
-                kernels.modules.push(module);
+                kernels.executables.push(Executable { symbol, source: op.to_string(), origin });
                 by_key.insert(key, kernels.executables.len() - 1);
                 kernels.executables.len() - 1
             }
@@ -111,8 +101,7 @@ pub(super) fn emit_kernels<'c>(
 }
 
 fn unsupported(graph: &Graph, dispatch: &Dispatch, error: &dyn std::error::Error) -> Diagnostic {
-    Diagnostic::new(DiagnosticKind::Unsupported, crate::errors::chain(error))
-        .at(origin(graph, dispatch.root))
+    Diagnostic::new(DiagnosticKind::Unsupported, crate::errors::chain(error)).at(origin(graph, dispatch.root))
 }
 
 fn origin(graph: &Graph, id: NodeId) -> String {

@@ -21,7 +21,7 @@ pub(super) fn build_main(
     graph: &Graph,
     plan: &Plan,
     names: &EntryNames,
-    kernels: &Kernels<'_>,
+    kernels: &Kernels,
     params: &mut ParamTable,
     module: &Module<'_>,
 ) -> Result<(), Vec<Diagnostic>> {
@@ -45,7 +45,7 @@ pub(super) fn build_main(
 struct Host<'a, 'm> {
     graph: &'a Graph,
     plan: &'a Plan,
-    kernels: &'a Kernels<'a>,
+    kernels: &'a Kernels,
     params: &'a mut ParamTable,
     /// Sizes, and the builder of the entry block: allocations, parameters and arithmetic all go there, ahead of the
     /// control flow they are used in.
@@ -61,7 +61,8 @@ impl<'m> Host<'_, 'm> {
     fn body(&mut self, names: &EntryNames, inputs: &[Value<'m>]) -> Built {
         let unbound = |graph: &Graph, e| unbound(graph, e);
         checks::bind_inputs(self.graph, names, inputs, &mut self.dims).map_err(|e| unbound(self.graph, e))?;
-        checks::check_nodes(self.graph, self.graph.body, &mut self.dims).map_err(|e| unbound(self.graph, e))?;
+        checks::check_nodes(self.graph, self.graph.body, &mut self.dims)
+            .map_err(|e| unbound(self.graph, e))?;
         let b = self.dims.builder().clone();
         self.steps(self.graph.body, &b)?;
         for (number, &value) in self.graph.outputs().iter().enumerate() {
@@ -96,7 +97,10 @@ impl<'m> Host<'_, 'm> {
     fn dispatch(&mut self, dispatch: &Dispatch, b: &Builder<'m>) -> Built {
         let kernels = self.kernels;
         let Some((executable, interface)) = kernels.of(dispatch) else {
-            return Err(Diagnostic::new(DiagnosticKind::Internal, format!("`{}` has no kernel", dispatch.name)));
+            return Err(Diagnostic::new(
+                DiagnosticKind::Internal,
+                format!("`{}` has no kernel", dispatch.name),
+            ));
         };
         let mut bindings = Vec::with_capacity(interface.bindings.len());
         let mut access = Vec::with_capacity(interface.bindings.len());
@@ -132,11 +136,8 @@ impl<'m> Host<'_, 'm> {
             access.push(how);
         }
         let constants = interface.constants.iter().map(|d| self.size(d)).collect::<Result<Vec<_>, _>>()?;
-        let grid = [
-            self.size(&interface.grid[0])?,
-            self.size(&interface.grid[1])?,
-            self.size(&interface.grid[2])?,
-        ];
+        let grid =
+            [self.size(&interface.grid[0])?, self.size(&interface.grid[1])?, self.size(&interface.grid[2])?];
         let symbol = executable.symbol.as_str();
         let b = match &self.graph.node(dispatch.root).origin {
             Some(origin) => b.named(&origin.name),

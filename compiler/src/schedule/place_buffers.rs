@@ -36,6 +36,10 @@ pub(super) fn place_buffers(function: Op<'_>) {
         Some(sizes) => place_at_offsets(&buffers, &sizes, &b),
         None => place_in_slots(&buffers, &b),
     }
+    // Only now: the builder inserts before one of them.
+    for buffer in buffers {
+        buffer.allocation.erase();
+    }
 }
 
 /// Moves whatever is known before anything runs (sizes, their checks, parameters) to the front of the block, so that
@@ -45,7 +49,8 @@ fn hoist_sizes(block: Block<'_>) {
     let mut early: HashSet<Op<'_>> = HashSet::new();
     let is_early = |op: Op<'_>, early: &HashSet<Op<'_>>| {
         let name = op.name();
-        (name.starts_with("arith.") || matches!(name.as_str(), "ired.input_dim" | "ired.check" | "ired.param"))
+        (name.starts_with("arith.")
+            || matches!(name.as_str(), "ired.input_dim" | "ired.check" | "ired.param"))
             && op.operands().all(|v| v.definition().is_none_or(|d| early.contains(&d)))
     };
     let mut first_late = None;
@@ -175,13 +180,18 @@ fn make_arena<'m>(bytes: Value<'m>, b: &Builder<'m>) -> Value<'m> {
     arena
 }
 
-fn replace<'m>(buffer: &Buffer<'m>, arena: Value<'m>, offset: Value<'m>, slot: Option<usize>, b: &Builder<'m>) {
+fn replace<'m>(
+    buffer: &Buffer<'m>,
+    arena: Value<'m>,
+    offset: Value<'m>,
+    slot: Option<usize>,
+    b: &Builder<'m>,
+) {
     let slice = b.slice(arena, offset, buffer.bytes);
     if let (Some(slot), Some(op)) = (slot, slice.definition()) {
         op.set_attribute(SLOT, b.i64_attribute(slot as i64));
     }
     buffer.allocation.result(0).replace_all_uses(slice);
-    buffer.allocation.erase();
 }
 
 /// What a size is when every unknown is [`NOMINAL_SIZE`].

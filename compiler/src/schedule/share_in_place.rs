@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ired_mlir::{Block, Op, Value};
 
-use super::{WRITE, ancestor_in, accesses, bindings, entry_block};
+use super::{WRITE, accesses, ancestor_in, bindings, entry_block};
 use crate::program::IN_PLACE;
 
 pub(super) fn share_in_place(function: Op<'_>) {

@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use ired_compiler::passes::{PASSES, describe_dispatches};
-use ired_graph::{DType, Graph, SymbolId, Tensor, interpret, parse, verify};
+use ired_graph::{Graph, parse, verify};
+
+use crate::harness;
 
 #[test]
 fn passes_do_what_their_cases_say() {
@@ -67,47 +69,9 @@ fn bless() -> bool {
 /// Runs both graphs on the same inputs, with every symbol at two sizes.
 fn compare(before: &Graph, after: &Graph) -> Result<(), String> {
     for size in [2, 3] {
-        let inputs: Vec<Tensor> = before
-            .inputs()
-            .iter()
-            .enumerate()
-            .map(|(i, v)| {
-                let ty = before.ty(*v);
-                let at = |s: SymbolId| Some(before.symbols.get(s).min.max(size));
-                let shape: Vec<u64> =
-                    ty.shape.iter().map(|d| d.evaluate(&at).unwrap().try_into().unwrap()).collect();
-                ramp(ty.dtype, &shape, i)
-            })
-            .collect();
-        let (expected, found) = (run(before, &inputs)?, run(after, &inputs)?);
-        for (e, f) in expected.iter().zip(&found) {
-            if (e.dtype(), e.shape()) != (f.dtype(), f.shape()) {
-                return Err(format!("{}{:?} became {}{:?}", e.dtype(), e.shape(), f.dtype(), f.shape()));
-            }
-            for (x, y) in e.to_f64s().iter().zip(f.to_f64s()) {
-                if !((x - y).abs() <= 1e-5 * (1.0 + x.abs()) || x.is_nan() && y.is_nan()) {
-                    return Err(format!("{x} became {y}"));
-                }
-            }
-        }
+        let inputs = harness::inputs(before, size);
+        let (expected, found) = (harness::reference(before, &inputs)?, harness::reference(after, &inputs)?);
+        harness::compare(&expected, &found, 1e-5)?;
     }
     Ok(())
-}
-
-fn run(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
-    interpret(graph, inputs).map_err(|e| format!("{e}: {:?}", std::error::Error::source(&e)))
-}
-
-/// Small numbers of both signs, none of them regular.
-fn ramp(dtype: DType, shape: &[u64], salt: usize) -> Tensor {
-    let count: u64 = shape.iter().product();
-    let values: Vec<f64> =
-        (0..count).map(|i| ((i * 37 + salt as u64 * 11) % 17) as f64 / 4.0 - 2.0).collect();
-    match dtype {
-        DType::F32 => Tensor::from_f32s(shape, &values.iter().map(|v| *v as f32).collect::<Vec<_>>()),
-        DType::Bool => Tensor::from_bools(shape, &values.iter().map(|v| *v > 0.0).collect::<Vec<_>>()),
-        DType::I64 => Tensor::from_i64s(shape, &values.iter().map(|v| v.abs() as i64 % 2).collect::<Vec<_>>()),
-        DType::I32 => Tensor::from_i32s(shape, &values.iter().map(|v| v.abs() as i32 % 2).collect::<Vec<_>>()),
-        other => panic!("no test data of {other}"),
-    }
 }
