@@ -1,6 +1,7 @@
 //! The parent's side of a compile job: one fresh, confined process per call.
 
 mod files;
+mod job;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,11 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use files::{DirectoryFiles, ModelFiles, NoFiles};
+use job::Running;
+use rustix::fs::fstat;
+use tokio::time::timeout;
 
+use crate::confine::Confinement;
 use crate::executable;
 use crate::messages::compile::{CompileJob, CompileReport, Diagnostic, Dump, FailureKind, Progress};
 use crate::messages::handshake::Role;
 use crate::messages::sandbox::SandboxReport;
+use crate::process::{Launched, launch};
 
 /// What one compile job may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +123,32 @@ impl CompileWorkers {
         output: OwnedFd,
         events: impl FnMut(CompileEvent) + Send,
     ) -> Result<CompileReport, CompileFailure> {
-        let _ = (job, model, files, output, events);
-        Err(CompileFailure::Spawn("not connected yet".to_owned()))
+        let limits = self.limits;
+        let work = async {
+            let launched = self.launch(&model).await?;
+            let mut events = events;
+            let (pid, sandbox) = (launched.process.pid(), launched.sandbox.clone());
+            events(CompileEvent::Started { pid, sandbox });
+            let running = Running { launched, limits, files, output, events: &mut events, dumped_bytes: 0 };
+            running.finish(job, model).await
+        };
+        // Dropping the work kills the process.
+        timeout(limits.wall, work).await.unwrap_or(Err(CompileFailure::TimedOut { after: limits.wall }))
+    }
+
+    async fn launch(&self, model: &OwnedFd) -> Result<Launched, CompileFailure> {
+        let size = fstat(model).map_err(|errno| CompileFailure::Spawn(format!("model: {errno}")))?.st_size;
+        let confinement = Confinement {
+            strict: self.require_strict,
+            memory_bytes: Some(self.limits.memory_bytes),
+            mapped_bytes: u64::try_from(size).unwrap_or_default().saturating_add(self.limits.output_bytes),
+            cpu: Some(self.limits.cpu),
+            file_bytes: Some(self.limits.output_bytes),
+        };
+        let launched = launch(&self.executable, Role::Compile, confinement).await;
+        launched.map_err(|error| match error.is_protocol() {
+            true => CompileFailure::Protocol(error.full_text()),
+            false => CompileFailure::Spawn(error.full_text()),
+        })
     }
 }

@@ -1,13 +1,25 @@
 //! The parent's side of a runtime worker: one supervised process that holds one module.
 
+mod connection;
+mod shared;
+mod supervise;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use connection::{Call, Reply};
+use shared::Shared;
+use supervise::Start;
+use tokio::task::JoinHandle;
 
 use crate::executable;
 use crate::messages::handshake::Role;
-use crate::messages::runtime::{BenchRequest, LoadedModule, RuntimeFailure, RuntimeOptions, Timing};
+use crate::messages::runtime::{
+    BenchRequest, LoadedModule, ProcessUsage, RuntimeFailure, RuntimeOptions, Timing,
+};
 use crate::messages::sandbox::SandboxReport;
 use crate::tensor::{InputBuffer, Tensor};
 
@@ -78,28 +90,48 @@ pub struct BenchResult {
 /// One process holding one module, restarted when it dies. Cheap to clone; the last clone's drop ends the process.
 #[derive(Clone, Debug)]
 pub struct RuntimeWorker {
-    module: std::sync::Arc<LoadedModule>,
+    handle: Arc<Handle>,
+}
+
+/// Ends the supervision when the last [`RuntimeWorker`] goes.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    supervision: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
 }
 
 impl RuntimeWorker {
     /// Starts a process and loads `module` (an `.irm`, open for reading) in it; returns once it can infer.
+    ///
+    /// Must be called, and the worker used, inside one tokio runtime with I/O and time.
     pub async fn start(
         config: RuntimeConfig,
         module: OwnedFd,
         options: RuntimeOptions,
     ) -> Result<Self, RuntimeFailure> {
-        let _ = (config, module, options);
-        Err(RuntimeFailure::Unavailable { reason: "not connected yet".to_owned() })
+        let start = Start { config, module, options };
+        let (live, loaded) = start.launch().await?;
+        let shared = Arc::new(Shared::new(start, loaded));
+        let supervision = tokio::spawn(supervise::run(Arc::clone(&shared), live));
+        let supervision = Mutex::new(Some(supervision));
+        shared.wait_until_serving().await;
+        Ok(Self { handle: Arc::new(Handle { shared, supervision }) })
     }
 
     /// What the worker said about the module when it loaded it.
     pub fn module(&self) -> &LoadedModule {
-        &self.module
+        &self.handle.shared.loaded
     }
 
     /// The layers that confine the process.
     pub fn sandbox(&self) -> SandboxReport {
-        SandboxReport::default()
+        self.handle.shared.sandbox()
     }
 
     /// Runs `entry`. Inputs are matched by name; their order is free.
@@ -111,8 +143,12 @@ impl RuntimeWorker {
         inputs: Vec<Tensor>,
         deadline: Option<Instant>,
     ) -> Result<InferenceResult, RuntimeFailure> {
-        let _ = (entry, inputs, deadline);
-        Err(RuntimeFailure::Unavailable { reason: "not connected yet".to_owned() })
+        let inputs = self.handle.shared.bind(inputs)?;
+        let call = Call::Infer { entry: entry.to_owned(), inputs };
+        match self.handle.shared.request(call, deadline).await? {
+            Reply::Infer(result) => Ok(result),
+            other => Err(other.unexpected()),
+        }
     }
 
     /// Measures `entry` with the loop inside the worker.
@@ -122,26 +158,46 @@ impl RuntimeWorker {
         inputs: Vec<Tensor>,
         request: BenchRequest,
     ) -> Result<BenchResult, RuntimeFailure> {
-        let _ = (entry, inputs, request);
-        Err(RuntimeFailure::Unavailable { reason: "not connected yet".to_owned() })
+        let inputs = self.handle.shared.bind(inputs)?;
+        let call = Call::Bench { entry: entry.to_owned(), inputs, request };
+        match self.handle.shared.request(call, None).await? {
+            Reply::Bench(result) => Ok(result),
+            other => Err(other.unexpected()),
+        }
+    }
+
+    /// What the process has used since it was started.
+    pub async fn usage(&self) -> Result<ProcessUsage, RuntimeFailure> {
+        match self.handle.shared.request(Call::Usage, None).await? {
+            Reply::Usage(usage) => Ok(usage),
+            other => Err(other.unexpected()),
+        }
     }
 
     /// Memory for an input of `len` bytes that needs no copy on the way to the worker. Its content is arbitrary until
     /// written.
     pub fn input_buffer(&self, len: usize) -> Result<InputBuffer, RuntimeFailure> {
-        Ok(InputBuffer::owned(len))
+        self.handle.shared.buffer(len)
     }
 
     /// The process, while there is one.
     pub fn pid(&self) -> Option<u32> {
-        None
+        self.handle.shared.pid()
     }
 
     /// How often the process was started again.
     pub fn restarts(&self) -> u64 {
-        0
+        self.handle.shared.restarts()
     }
 
-    /// Ends the process; requests in flight are [`RuntimeFailure::Unavailable`].
-    pub async fn shutdown(self) {}
+    /// Ends the process and waits for its end; requests in flight are [`RuntimeFailure::Unavailable`]. Other clones of
+    /// this worker are of no use any more.
+    pub async fn shutdown(self) {
+        self.handle.shared.close();
+        let supervision = self.handle.supervision.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(supervision) = supervision {
+            // It ends by itself; a panic in it was reported where it happened.
+            let _ = supervision.await;
+        }
+    }
 }

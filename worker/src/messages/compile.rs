@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::sandbox::{Probe, ProbeOutcome};
+
 /// What to compile for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TargetRequest {
@@ -154,4 +156,36 @@ pub struct CompileReport {
     pub phases: Vec<(String, Duration)>,
     pub peak_rss_bytes: u64,
     pub warnings: Vec<Diagnostic>,
+}
+
+/// From the parent to a compile worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToCompiler {
+    /// Compile. Carries the model (for reading) and the output (for writing, empty).
+    Job(CompileJob),
+    /// The answer to [`FromCompiler::OpenFile`]; carries the file when there is one.
+    File(Result<(), String>),
+    /// Try to break out instead of compiling.
+    Probe(Probe),
+}
+
+/// From a compile worker to its parent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromCompiler {
+    Progress(Progress),
+    /// Carries the content as sealed memory.
+    Dump {
+        name: String,
+    },
+    /// Asks for a file that the model refers to; one request at a time.
+    OpenFile {
+        name: String,
+    },
+    /// The module is written.
+    Done(CompileReport),
+    Failed {
+        kind: FailureKind,
+        diagnostics: Vec<Diagnostic>,
+    },
+    Probed(ProbeOutcome),
 }
