@@ -228,8 +228,7 @@ pub fn read_records<T: DeserializeOwned>(dir: &Path) -> Result<Vec<(PathBuf, T)>
             }
             _ => continue,
         }
-        let parsed =
-            fs::read(&path).map_err(io::Error::from).and_then(|text| Ok(serde_json::from_slice(&text)?));
+        let parsed = fs::read(&path).and_then(|text| Ok(serde_json::from_slice(&text)?));
         match parsed {
             Ok(record) => records.push((path, record)),
             Err(error) => tracing::warn!(path = %path.display(), %error, "record is not readable; ignored"),

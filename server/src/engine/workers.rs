@@ -1,7 +1,6 @@
 //! The seam's real side: `ired-worker`'s compile and runtime processes.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,13 +14,14 @@ use ired_worker::{
 
 use super::{Compiler, EventSink, Launcher, Runner};
 use crate::config::Settings;
+use crate::store::Stamp;
 
 /// Compiles in a fresh process per job.
 #[derive(Debug)]
 pub struct WorkerCompiler {
     workers: CompileWorkers,
-    /// The identity with the executable's inode, size and time of change, so that the file is read once.
-    identity: Mutex<Option<((u64, u64, i64, i64), String)>>,
+    /// The identity and what the executable looked like when it was read, so that it is read once.
+    identity: Mutex<Option<(Stamp, String)>>,
 }
 
 impl WorkerCompiler {
@@ -43,8 +43,7 @@ impl WorkerCompiler {
 
 impl Compiler for WorkerCompiler {
     fn identity(&self) -> std::io::Result<String> {
-        let meta = std::fs::metadata(&self.workers.executable)?;
-        let stamp = (meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec());
+        let stamp = Stamp::from(&std::fs::metadata(&self.workers.executable)?);
         let mut known = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
         match &*known {
             Some((known_stamp, identity)) if *known_stamp == stamp => Ok(identity.clone()),
