@@ -20,6 +20,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::app::App;
+use crate::budget::count_unary;
 use crate::cache::ModuleCache;
 use crate::config::Settings;
 use crate::devices::Host;
@@ -227,5 +228,7 @@ fn grpc_router(routes: Routes, app: &Arc<App>) -> anyhow::Result<Router> {
         .add_service(devices)
         .add_service(reflection().build_v1().context("cannot describe the services")?)
         .add_service(reflection().build_v1alpha().context("cannot describe the services")?);
-    Ok(routes.prepare().into_axum_router())
+    let budget = app.inference.budget().clone();
+    let count = axum::middleware::from_fn(move |request, next| count_unary(budget.clone(), request, next));
+    Ok(routes.prepare().into_axum_router().layer(count))
 }

@@ -7,15 +7,14 @@ use std::time::Instant;
 
 use ired_module::signature::TensorSpec;
 use ired_worker::{RuntimeFailure, Tensor};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
+use crate::budget::{Budget, Reservation};
 use crate::config::Settings;
 use crate::error::Error;
 use crate::registry::{Admission, Registry, Served};
 use crate::stats::FailureReason;
 
-/// In-flight bytes are counted in units of this many, to fit a semaphore.
-const UNIT_BYTES: u64 = 1024;
 /// How often a request looks for the successor of a version that was replaced under it.
 const LOOKUPS: usize = 4;
 
@@ -44,21 +43,24 @@ pub struct Answer {
 
 struct Inside {
     _place: OwnedSemaphorePermit,
-    _bytes: OwnedSemaphorePermit,
+    _bytes: Reservation,
 }
 
 /// Runs inferences.
 pub struct Inference {
     registry: Arc<Registry>,
     settings: Arc<Settings>,
-    bytes: Arc<Semaphore>,
+    budget: Budget,
 }
 
 impl Inference {
     pub fn new(registry: Arc<Registry>, settings: Arc<Settings>) -> Self {
-        let units = usize::try_from(settings.inflight_bytes / UNIT_BYTES).unwrap_or(Semaphore::MAX_PERMITS);
-        let bytes = Arc::new(Semaphore::new(units.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { registry, settings, bytes }
+        Self { registry, budget: Budget::new(settings.inflight_bytes), settings }
+    }
+
+    /// What all requests share.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Runs one request. Dropping the future cancels it.
@@ -68,6 +70,7 @@ impl Inference {
         let (served, place) = self.admit(&call)?;
         let stats = served.stats.clone();
         let counted = stats.enter();
+        let id = call.id.clone();
         let result = tokio::time::timeout_at(deadline.into(), self.run(&served, place, call, deadline)).await;
         match result.unwrap_or(Err(Error::DeadlineExceeded)) {
             Ok((outputs, timing, inside)) => {
@@ -75,7 +78,13 @@ impl Inference {
                 Ok(Answer { served, outputs, _inside: inside })
             }
             Err(error) => {
-                counted.fail(reason(&error));
+                let reason = reason(&error);
+                counted.fail(reason);
+                let (model, version) = (&served.name, served.version);
+                match reason {
+                    FailureReason::Backend => tracing::warn!(model, version, id, %error, "inference failed"),
+                    _ => tracing::debug!(model, version, id, %error, "inference refused"),
+                }
                 Err(error)
             }
         }
@@ -107,7 +116,8 @@ impl Inference {
         let entry = served.entry();
         check::inputs(&entry.inputs, &call.inputs)?;
         let wanted = wanted_outputs(&entry.outputs, &call.outputs)?;
-        let inside = Inside { _place: place, _bytes: self.count_bytes(&call.inputs)? };
+        let bytes = call.inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
+        let inside = Inside { _place: place, _bytes: self.budget.reserve(bytes)? };
         let result = served.runner.infer(&entry.name, call.inputs, Some(deadline)).await?;
         let outputs = pick(result.outputs, &wanted)?;
         tracing::debug!(
@@ -118,14 +128,6 @@ impl Inference {
             "inference"
         );
         Ok((outputs, result.timing, inside))
-    }
-
-    fn count_bytes(&self, inputs: &[Tensor]) -> Result<OwnedSemaphorePermit, Error> {
-        let bytes: u64 = inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
-        let limit = self.settings.inflight_bytes;
-        let busy = |_| Error::Busy { what: "tensor bytes in flight", limit };
-        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
-        self.bytes.clone().try_acquire_many_owned(units).map_err(busy)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod engine;
 
 pub mod app;
+pub mod budget;
 pub mod cache;
 pub mod describe;
 pub mod devices;

@@ -163,7 +163,7 @@ async fn unload(State(app): Shared, At(at): At) -> Reply {
 
 /// A small JSON body; an empty one is the default.
 async fn read_json<T: DeserializeOwned + Default>(app: &App, request: Request) -> Result<T, Error> {
-    let body = body::read(request, &app.settings).await?;
+    let (body, _inside) = body::read(request, app).await?;
     if body.is_empty() {
         return Ok(T::default());
     }

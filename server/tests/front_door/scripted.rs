@@ -73,7 +73,9 @@ impl World {
 }
 
 /// Counts a drop unless it was disarmed.
-struct OnDrop<'a>(Option<(&'a World, fn(&mut Seen))>);
+struct OnDrop<'a>(Option<(&'a World, Change)>);
+
+type Change = fn(&mut Seen);
 
 impl Drop for OnDrop<'_> {
     fn drop(&mut self) {

@@ -7,17 +7,20 @@ use axum::http::header;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 
-use crate::config::Settings;
+use crate::app::App;
+use crate::budget::Reservation;
 use crate::error::Error;
 
 /// What a body may reserve before any of it has arrived: a length that a client merely claims costs nothing.
 const TRUSTED_BYTES: usize = 1 << 20;
 
-/// The whole body of a request.
+/// The whole body of a request, counted as inside while the reservation is held.
 ///
 /// # Errors
-/// [`Error::TooLarge`] as soon as that is clear, [`Error::SlowBody`], [`Error::Unsupported`] for a compressed one.
-pub(super) async fn read(request: Request, settings: &Settings) -> Result<Bytes, Error> {
+/// [`Error::TooLarge`] as soon as that is clear, [`Error::SlowBody`], [`Error::Unsupported`] for a compressed one,
+/// [`Error::Busy`] when there is no room for more requests.
+pub(super) async fn read(request: Request, app: &App) -> Result<(Bytes, Reservation), Error> {
+    let settings = &app.settings;
     if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING)
         && encoding != "identity"
     {
@@ -33,18 +36,25 @@ pub(super) async fn read(request: Request, settings: &Settings) -> Result<Bytes,
         return Err(too_large(found, limit));
     }
     let patience = Duration::from_secs(settings.body_timeout_s);
-    tokio::time::timeout(patience, collect(request, announced, limit))
+    let inside = app.inference.budget().empty();
+    tokio::time::timeout(patience, collect(request, announced, limit, inside))
         .await
         .map_err(|_| Error::SlowBody(patience))?
 }
 
-async fn collect(request: Request, announced: Option<u64>, limit: usize) -> Result<Bytes, Error> {
+async fn collect(
+    request: Request,
+    announced: Option<u64>,
+    limit: usize,
+    mut inside: Reservation,
+) -> Result<(Bytes, Reservation), Error> {
     let mut parts = request.into_body().into_data_stream();
     let mut next = async || parts.next().await.transpose().map_err(|_| Error::invalid("the body broke off"));
     // The usual case: all of a small body in one piece, not copied.
-    let Some(first) = next().await? else { return Ok(Bytes::new()) };
+    let Some(first) = next().await? else { return Ok((Bytes::new(), inside)) };
+    inside.grow(first.len() as u64)?;
     if announced == Some(first.len() as u64) {
-        return Ok(first);
+        return Ok((first, inside));
     }
     let expected = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     let mut body = BytesMut::with_capacity(expected.min(TRUSTED_BYTES).max(first.len()));
@@ -53,9 +63,10 @@ async fn collect(request: Request, announced: Option<u64>, limit: usize) -> Resu
         if body.len() + part.len() > limit {
             return Err(too_large((body.len() + part.len()) as u64, limit));
         }
+        inside.grow(part.len() as u64)?;
         body.extend_from_slice(&part);
     }
-    if body.len() > limit { Err(too_large(body.len() as u64, limit)) } else { Ok(body.freeze()) }
+    if body.len() > limit { Err(too_large(body.len() as u64, limit)) } else { Ok((body.freeze(), inside)) }
 }
 
 fn too_large(found: u64, limit: usize) -> Error {

@@ -88,10 +88,10 @@ struct Wanted {
 
 pub(super) async fn infer(State(app): State<Arc<App>>, At(at): At, request: Request) -> Reply {
     let json_length = json_length(request.headers())?;
-    let body = body::read(request, &app.settings).await?;
+    let (body, inside) = body::read(request, &app).await?;
     let (call, wanted) = decode(at, &body, json_length)?;
     // The tensors are copied or shared; the text is not needed while the model runs.
-    drop(body);
+    drop((body, inside));
     let id = call.id.clone();
     let answer = app.inference.infer(call).await?;
     encode(&answer, &id, &wanted)
