@@ -173,11 +173,9 @@ fn divisors_prove_equality() {
 
 #[test]
 fn broadcasting_again_adds_nothing() {
-    let symbols = {
-        let mut symbols = Symbols::default();
-        ["s", "t"].map(|name| symbols.named(name));
-        symbols
-    };
+    let mut symbols = Symbols::default();
+    symbols.named("s");
+    symbols.named("t");
     let dim = |text: &str| parse_dim(text, &symbols).unwrap();
     let broadcast = |a: &Dim, b: &Dim| symbols.broadcast(a, b).unwrap();
     assert_eq!(broadcast(&dim("s"), &dim("min(s, 512)")), dim("s"));
