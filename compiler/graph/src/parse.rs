@@ -14,7 +14,8 @@ use lexer::{Lexer, Token};
 use crate::ops::control;
 use crate::verify::{MAX_REGION_DEPTH, same_type};
 use crate::{
-    DType, Definition, Graph, Node, NodeId, Op, Origin, Param, RegionId, TensorType, Value, ValueId,
+    DType, Definition, Dim, Graph, Node, NodeId, Op, Origin, Param, RegionId, Symbols, TensorType, Value,
+    ValueId,
 };
 
 /// What is wrong with the text, and where.
@@ -49,20 +50,20 @@ pub fn parse_with_params(
     text: &str,
     data_of: &mut dyn FnMut(&str) -> Option<Bytes>,
 ) -> Result<Graph, ParseError> {
-    let mut lexer = Lexer::new(text);
-    let (token, place) = lexer.next()?;
-    let graph = Graph::new("");
-    let mut parser = Parser {
-        lexer,
-        token,
-        place,
-        graph,
-        values: HashMap::new(),
-        defined: Vec::new(),
-        params: HashMap::new(),
-    };
+    let mut parser = Parser::new(text, Graph::new(""))?;
     parser.graph(data_of)?;
     Ok(parser.graph)
+}
+
+/// Reads one dimension, such as `2*batch + 1`, over symbols that exist.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_dim(text: &str, symbols: &Symbols) -> Result<Dim, ParseError> {
+    let graph = Graph { symbols: symbols.clone(), ..Graph::new("") };
+    let mut parser = Parser::new(text, graph)?;
+    let dim = parser.dim()?;
+    parser.end().map(|()| dim)
 }
 
 struct Parser<'a> {
@@ -78,7 +79,21 @@ struct Parser<'a> {
     params: HashMap<String, crate::ParamId>,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
+    fn new(text: &'a str, graph: Graph) -> Parsed<Self> {
+        let mut lexer = Lexer::new(text);
+        let (token, place) = lexer.next()?;
+        Ok(Self {
+            lexer,
+            token,
+            place,
+            graph,
+            values: HashMap::new(),
+            defined: Vec::new(),
+            params: HashMap::new(),
+        })
+    }
+
     fn graph(&mut self, data_of: &mut dyn FnMut(&str) -> Option<Bytes>) -> Parsed<()> {
         self.keyword("graph")?;
         self.graph.name = self.name()?;
@@ -93,10 +108,11 @@ impl Parser<'_> {
         self.keyword("body")?;
         self.region(self.graph.body, 0)?;
         self.punctuation('}')?;
-        match self.token {
-            Token::End => Ok(()),
-            _ => Err(self.expected("the end")),
-        }
+        self.end()
+    }
+
+    fn end(&self) -> Parsed<()> {
+        if self.token == Token::End { Ok(()) } else { Err(self.expected("the end")) }
     }
 
     fn symbol(&mut self) -> Parsed<()> {

@@ -106,7 +106,10 @@ impl Symbols {
         match atom {
             Atom::Symbol(id) => self.get(*id).divisor.max(1),
             Atom::Call(DimFn::FloorDiv, lhs, rhs) => match rhs.as_static() {
-                Some(d) if d > 0 && self.divisor(lhs) % d == 0 => self.divisor(lhs) / d,
+                Some(d) if d > 0 => match self.divisor(lhs) {
+                    known if known % d == 0 => known / d,
+                    _ => 1,
+                },
                 _ => 1,
             },
             Atom::Call(DimFn::Mod | DimFn::Max | DimFn::Min, lhs, rhs) => {
@@ -124,7 +127,12 @@ impl Symbols {
     pub fn is_known_eq(&self, a: &Dim, b: &Dim) -> bool {
         a == b
             || self.range(&(a.clone() - b.clone())) == Range::exactly(0)
-            || self.simplify(a) == self.simplify(b)
+            || self.divided(&self.simplify(a)) == self.divided(&self.simplify(b))
+    }
+
+    /// The expression over what is left of each symbol after its divisor: an `s` that is a multiple of 8 is `8*s`.
+    fn divided(&self, dim: &Dim) -> Dim {
+        dim.substitute(&|id| Some(Dim::symbol(id) * Dim::constant(self.get(id).divisor.max(1))))
     }
 
     /// Provably different, by bounds or by divisibility.
@@ -210,7 +218,9 @@ impl Symbols {
                 // A dimension that is never 1 is the result.
                 (false, _) => Some(a.clone()),
                 (_, false) => Some(b.clone()),
-                (true, true) => Some(self.simplify(&(a.maximum(b) * a.minimum(b).minimum(&one)))),
+                (true, true) if is_broadcast_of(a, b) => Some(a.clone()),
+                (true, true) if is_broadcast_of(b, a) => Some(b.clone()),
+                (true, true) => Some(self.simplify(&broadcast_of(a, b))),
             },
         }
     }
@@ -227,4 +237,19 @@ pub(super) fn gcd(a: i64, b: i64) -> i64 {
 /// A product of known divisors; where it overflows, one of them alone is still a divisor.
 fn multiply(a: i64, b: i64) -> i64 {
     a.checked_mul(b).unwrap_or(a)
+}
+
+/// `max(a, b) * min(a, b, 1)`; just the larger where the factor says only that it is not 0.
+fn broadcast_of(a: &Dim, b: &Dim) -> Dim {
+    let one = Dim::constant(1);
+    let (larger, positive) = (a.maximum(b), a.minimum(b).minimum(&one));
+    if positive == larger.minimum(&one) { larger } else { larger * positive }
+}
+
+/// Whether `whole` is what `part` and something else broadcast to: `part` adds nothing then.
+fn is_broadcast_of(whole: &Dim, part: &Dim) -> bool {
+    whole.terms().flat_map(|(monomial, _)| monomial).any(|atom| match atom {
+        Atom::Call(DimFn::Max, a, b) => (**a == *part || **b == *part) && *whole == broadcast_of(a, b),
+        _ => false,
+    })
 }
