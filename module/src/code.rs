@@ -5,6 +5,15 @@
 //! [`Inst::Barrier`] completes before work after it, work between two barriers may overlap. Only
 //! [`Inst::Await`] waits. Executing a function twice with the same input dimensions records the same work as
 //! long as it has no `Await`, so a runtime may keep what it recorded.
+//!
+//! Scalar registers start as 0; a buffer register may only be used where every way to the use defines it.
+
+mod decode;
+#[cfg(feature = "std")]
+pub(crate) mod encode;
+
+pub(crate) use decode::decode;
+pub use decode::{BorrowedInst, BufferList, RegisterList, ScalarList};
 
 /// A scalar register of the running function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,7 +23,7 @@ pub struct Scalar(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Buffer(pub u16);
 
-/// An index into the instructions of the running function.
+/// A place to jump to: an index into [`Function::body`], or a word offset in a module's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Label(pub u32);
 
@@ -150,6 +159,7 @@ pub enum ArithOp {
     Ne = 10,
     Lt = 11,
     Le = 12,
+    /// Bit by bit, as `Or`; on conditions the logical operation.
     And = 13,
     Or = 14,
 }

@@ -2,12 +2,33 @@
 //!
 //! The compiler writes modules, the runtime reads them, the server reads their signatures; they agree on
 //! nothing else. This crate knows no tensor library, no MLIR and no device. Reading works without an allocator.
+//!
+//! [`Module::parse`] then [`Module::verify`] make any bytes safe to run or refuse them; `ModuleDraft::write`
+//! makes bytes that pass both.
 
 #![cfg_attr(not(feature = "std"), no_std)]
+#![forbid(unsafe_code)]
 
 pub mod code;
+mod describe;
 pub mod dtype;
+mod error;
+pub mod format;
+mod reader;
 #[cfg(feature = "std")]
 pub mod signature;
+mod verify;
+mod words;
+#[cfg(feature = "std")]
+mod writer;
 
+pub use describe::Describe;
 pub use dtype::DType;
+pub use error::{CodeProblem, ParseError, Verify, VerifyError};
+pub use format::SectionKind;
+pub use reader::{
+    DimRef, Dims, EntryPointRef, EntryPoints, Function, Instructions, KernelRef, Module, ParamRef, PeakRef,
+    ProvenanceRef, Strings, TargetRef, TensorRef, Tensors,
+};
+#[cfg(feature = "std")]
+pub use writer::{ExecutableDraft, KernelEntry, ModuleDraft, ParamBytes, ParamDraft, WriteError};

@@ -1,0 +1,92 @@
+//! CPU features by their LLVM names: what this machine has, and what code needs that it lacks.
+//!
+//! A feature counts only when the operating system saves the registers it uses. A name that is not known here is
+//! missing: better a named error than an illegal instruction.
+
+/// LLVM names of the features this machine has, sorted.
+pub fn host_features() -> Vec<String> {
+    let mut names: Vec<String> = detect().into_iter().map(String::from).collect();
+    names.sort();
+    names
+}
+
+/// Which of `required` this machine lacks. A leading `+` is allowed; a name that starts with `-` asks for nothing.
+pub fn missing_features(required: &[String]) -> Vec<String> {
+    let present = detect();
+    let name = |feature: &String| feature.strip_prefix('+').unwrap_or(feature).to_owned();
+    let wanted = required.iter().filter(|feature| !feature.is_empty() && !feature.starts_with('-')).map(name);
+    wanted.filter(|name| !present.contains(&name.as_str())).collect()
+}
+
+/// `x86_64-linux` and so on: what executables for this machine are compiled for.
+pub fn host_triple() -> String {
+    format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+#[cfg(target_arch = "x86_64")]
+use x86_64::detect;
+
+#[cfg(target_arch = "aarch64")]
+fn detect() -> Vec<&'static str> {
+    use std::arch::is_aarch64_feature_detected as has;
+    let table = [
+        ("neon", has!("neon")),
+        ("fp-armv8", has!("fp")),
+        ("fullfp16", has!("fp16")),
+        ("fp16fml", has!("fhm")),
+        ("dotprod", has!("dotprod")),
+        ("i8mm", has!("i8mm")),
+        ("bf16", has!("bf16")),
+        ("sve", has!("sve")),
+        ("sve2", has!("sve2")),
+        ("lse", has!("lse")),
+        ("crc", has!("crc")),
+        ("aes", has!("aes")),
+        ("sha2", has!("sha2")),
+        ("sha3", has!("sha3")),
+        ("rdm", has!("rdm")),
+        ("rcpc", has!("rcpc")),
+        ("jsconv", has!("jsconv")),
+        ("complxnum", has!("fcma")),
+        ("fptoint", has!("frintts")),
+        ("ccpp", has!("dpb")),
+        ("ccdp", has!("dpb2")),
+        ("flagm", has!("flagm")),
+        ("ssbs", has!("ssbs")),
+        ("sb", has!("sb")),
+        ("bti", has!("bti")),
+        ("pauth", has!("paca")),
+        ("rand", has!("rand")),
+        ("mte", has!("mte")),
+    ];
+    table.into_iter().filter_map(|(name, present)| present.then_some(name)).collect()
+}
+
+#[cfg(target_arch = "riscv64")]
+fn detect() -> Vec<&'static str> {
+    use std::arch::is_riscv_feature_detected as has;
+    let table = [
+        ("i", true),
+        ("m", has!("m")),
+        ("a", has!("a")),
+        ("f", has!("f")),
+        ("d", has!("d")),
+        ("c", has!("c")),
+        ("v", has!("v")),
+        ("zba", has!("zba")),
+        ("zbb", has!("zbb")),
+        ("zbs", has!("zbs")),
+        ("zfh", has!("zfh")),
+        ("zfhmin", has!("zfhmin")),
+        ("zvfh", has!("zvfh")),
+        ("zvfhmin", has!("zvfhmin")),
+    ];
+    table.into_iter().filter_map(|(name, present)| present.then_some(name)).collect()
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+fn detect() -> Vec<&'static str> {
+    vec![]
+}

@@ -1,0 +1,269 @@
+//! The borrowed view of a module: sections, strings, functions, parameters. Allocates nothing.
+//!
+//! [`Module::parse`] checks the frame; what accessors return is meaningful once [`Module::verify`] has passed.
+//! Before that, on any bytes, they answer `None` or empty lists, and do not panic.
+
+mod function;
+mod metadata;
+
+pub(crate) use function::label_stride;
+pub use function::{Function, Instructions};
+pub use metadata::{
+    DimRef, Dims, EntryPointRef, EntryPoints, PeakRef, ProvenanceRef, Strings, TargetRef, TensorRef, Tensors,
+};
+
+use crate::error::ParseError;
+use crate::format::{
+    FIRST_OPTIONAL_KIND, HEADER_BYTES, MAGIC, MAX_SECTIONS, ROW_BYTES, SectionKind, VERSION,
+};
+use crate::words::Words;
+
+pub(crate) const HASH_BYTES: usize = 32;
+
+/// A module in memory.
+#[derive(Clone, Copy)]
+pub struct Module<'a> {
+    pub(crate) sections: [&'a [u8]; SectionKind::COUNT],
+    pub(crate) hashes: [[u8; HASH_BYTES]; SectionKind::COUNT],
+    /// Usually the length of the section; a writer checks a module before its parameters are there.
+    pub(crate) params_bytes: u64,
+    digest: [u8; HASH_BYTES],
+}
+
+/// A kernel of the executable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelRef<'a> {
+    /// The exported symbol in the executable's image.
+    pub symbol: &'a str,
+    /// The nodes of the model that it computes, for profiles.
+    pub origin: &'a str,
+}
+
+/// Where a parameter's bytes stand, and its name in the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParamRef<'a> {
+    pub name: &'a str,
+    /// Bytes from the start of the parameter section.
+    pub offset: u64,
+    pub bytes: u64,
+}
+
+pub(crate) const FUNCTION_WORDS: usize = 8;
+pub(crate) const ENTRY_WORDS: usize = 2;
+pub(crate) const PARAM_WORDS: usize = 6;
+
+impl<'a> Module<'a> {
+    /// Reads header and section table of `bytes`, which are exactly one file.
+    ///
+    /// # Errors
+    /// When this is no module of this version, is cut short, or header or table are damaged.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        let found = bytes.len() as u64;
+        let header = bytes.get(..HEADER_BYTES).ok_or(ParseError::TooShort { found })?;
+        if header[..8] != MAGIC {
+            return Err(ParseError::NotAModule);
+        }
+        let version = u32_at(header, 8);
+        if version != VERSION {
+            return Err(ParseError::Version { found: version });
+        }
+        let expected = u64_at(header, 16);
+        if expected != found {
+            return Err(ParseError::Size { found, expected });
+        }
+        let count = u32_at(header, 12);
+        let table = (count as usize)
+            .checked_mul(ROW_BYTES)
+            .filter(|_| count as usize <= MAX_SECTIONS)
+            .and_then(|table_bytes| bytes.get(HEADER_BYTES..HEADER_BYTES + table_bytes))
+            .ok_or(ParseError::SectionCount { found: count })?;
+        let digest = table_hash(&header[..32], table);
+        if digest[..] != header[32..] {
+            return Err(ParseError::TableHash);
+        }
+        check_zero(bytes, 24, 32)?;
+        Self::parse_table(bytes, table, digest)
+    }
+
+    fn parse_table(bytes: &'a [u8], table: &[u8], digest: [u8; HASH_BYTES]) -> Result<Self, ParseError> {
+        let mut sections = [None; SectionKind::COUNT];
+        let mut hashes = [[0; HASH_BYTES]; SectionKind::COUNT];
+        let mut end = HEADER_BYTES + table.len();
+        let mut last_kind = 0;
+        for (index, row) in table.chunks_exact(ROW_BYTES).enumerate() {
+            let number = u32_at(row, 0);
+            let kind = SectionKind::from_number(number);
+            if number <= last_kind || (kind.is_none() && number < FIRST_OPTIONAL_KIND) {
+                return Err(ParseError::SectionKind { found: number });
+            }
+            last_kind = number;
+            let (offset, length) = (u64_at(row, 8), u64_at(row, 16));
+            let misplaced = ParseError::SectionRange { kind: number, offset, bytes: length };
+            let alignment = kind.map_or(64, SectionKind::alignment);
+            if offset != (end as u64).next_multiple_of(alignment) {
+                return Err(misplaced);
+            }
+            let start = usize::try_from(offset).map_err(|_| misplaced)?;
+            let length = usize::try_from(length).map_err(|_| misplaced)?;
+            let section =
+                start.checked_add(length).and_then(|stop| bytes.get(start..stop)).ok_or(misplaced)?;
+            let row_at = HEADER_BYTES + index * ROW_BYTES;
+            check_zero(bytes, row_at + 4, row_at + 8)?;
+            check_zero(bytes, row_at + 24, row_at + 32)?;
+            check_zero(bytes, end, start)?;
+            end = start + length;
+            if let Some(kind) = kind {
+                sections[kind.index()] = Some(section);
+                hashes[kind.index()].copy_from_slice(&row[32..]);
+            }
+        }
+        if bytes.len() != end {
+            return Err(ParseError::Size { found: bytes.len() as u64, expected: end as u64 });
+        }
+        let mut present = [&[] as &[u8]; SectionKind::COUNT];
+        for kind in SectionKind::ALL {
+            present[kind.index()] = sections[kind.index()].ok_or(ParseError::Missing { section: kind })?;
+        }
+        let params_bytes = present[SectionKind::Params.index()].len() as u64;
+        Ok(Self { sections: present, hashes, params_bytes, digest })
+    }
+
+    /// A module whose sections are being written.
+    #[cfg(feature = "std")]
+    pub(crate) fn from_sections(sections: [&'a [u8]; SectionKind::COUNT], params_bytes: u64) -> Self {
+        let hashes = [[0; HASH_BYTES]; SectionKind::COUNT];
+        Self { sections, hashes, params_bytes, digest: [0; HASH_BYTES] }
+    }
+
+    /// What identifies the module: BLAKE3 over header and section table, thus over all content.
+    pub fn digest(&self) -> [u8; HASH_BYTES] {
+        self.digest
+    }
+
+    /// The bytes of one section.
+    pub fn section(&self, kind: SectionKind) -> &'a [u8] {
+        self.sections[kind.index()]
+    }
+
+    pub(crate) fn words(&self, kind: SectionKind) -> Words<'a> {
+        Words(self.section(kind))
+    }
+
+    /// How many strings there are: messages of checks first, names after them.
+    pub fn strings(&self) -> u32 {
+        self.words(SectionKind::Strings).get(0).unwrap_or(0)
+    }
+
+    /// String `index` of the string table.
+    pub fn string(&self, index: u32) -> Option<&'a str> {
+        let words = self.words(SectionKind::Strings);
+        if index >= self.strings() {
+            return None;
+        }
+        let (at, count) = (index as usize, self.strings() as usize);
+        let (start, end) = (words.get(1 + at)? as usize, words.get(2 + at)? as usize);
+        let text = self.section(SectionKind::Strings).get(count.checked_add(2)?.checked_mul(4)?..)?;
+        core::str::from_utf8(text.get(start..end)?).ok()
+    }
+
+    /// The executable's image, an ELF64 shared object without undefined symbols. Empty when there are no kernels.
+    pub fn executable(&self) -> &'a [u8] {
+        self.section(SectionKind::Executable)
+    }
+
+    /// Debug data of the compiler's own making.
+    pub fn debug(&self) -> &'a [u8] {
+        self.section(SectionKind::Debug)
+    }
+
+    /// How many rows of `words` words a section holds, after its word for the count.
+    pub(crate) fn rows(&self, kind: SectionKind, words: usize) -> u32 {
+        (self.words(kind).len() / words) as u32
+    }
+
+    fn row(&self, kind: SectionKind, words: usize, index: u32) -> Option<Words<'a>> {
+        self.words(kind).slice((index as usize).checked_mul(words)?, words)
+    }
+
+    /// The kernels, in the order that dispatches number them.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = KernelRef<'a>> + use<'a> {
+        let module = *self;
+        (0..self.rows(SectionKind::Entries, ENTRY_WORDS)).map(move |index| {
+            let name = |word| {
+                let row = module.row(SectionKind::Entries, ENTRY_WORDS, index)?;
+                module.string(row.get(word)?)
+            };
+            KernelRef { symbol: name(0).unwrap_or(""), origin: name(1).unwrap_or("") }
+        })
+    }
+
+    /// How many parameters there are.
+    pub fn params(&self) -> u32 {
+        self.rows(SectionKind::ParamIndex, PARAM_WORDS)
+    }
+
+    /// Name and place of parameter `index`.
+    pub fn param_ref(&self, index: u32) -> Option<ParamRef<'a>> {
+        let row = self.row(SectionKind::ParamIndex, PARAM_WORDS, index)?;
+        let long = |word| Some(u64::from(row.get(word)?) | u64::from(row.get(word + 1)?) << 32);
+        Some(ParamRef { name: self.string(row.get(0)?)?, offset: long(2)?, bytes: long(4)? })
+    }
+
+    /// The bytes of parameter `index`, at a multiple of [`crate::format::PARAM_ALIGNMENT`] of the file.
+    pub fn param(&self, index: u32) -> Option<&'a [u8]> {
+        let place = self.param_ref(index)?;
+        let start = usize::try_from(place.offset).ok()?;
+        let end = start.checked_add(usize::try_from(place.bytes).ok()?)?;
+        self.section(SectionKind::Params).get(start..end)
+    }
+
+    /// How many functions there are.
+    pub fn functions(&self) -> u32 {
+        self.rows(SectionKind::Functions, FUNCTION_WORDS)
+    }
+
+    /// Function `index`.
+    pub fn function(&self, index: u32) -> Option<Function<'a>> {
+        let row = self.row(SectionKind::Functions, FUNCTION_WORDS, index)?;
+        Function::read(self, row)
+    }
+
+    /// Every function, in order.
+    pub fn iter_functions(&self) -> impl Iterator<Item = Function<'a>> + use<'a> {
+        let module = *self;
+        (0..self.functions()).map_while(move |index| module.function(index))
+    }
+}
+
+impl core::fmt::Debug for Module<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Module")
+            .field("functions", &self.functions())
+            .field("params", &self.params())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The hash in a header: over the header's first half and the section table.
+pub(crate) fn table_hash(header: &[u8], table: &[u8]) -> [u8; HASH_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(header);
+    hasher.update(table);
+    *hasher.finalize().as_bytes()
+}
+
+/// Callers have checked that eight bytes stand there.
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn check_zero(bytes: &[u8], start: usize, end: usize) -> Result<(), ParseError> {
+    match bytes[start..end].iter().position(|&byte| byte != 0) {
+        None => Ok(()),
+        Some(at) => Err(ParseError::NotZero { offset: (start + at) as u64 }),
+    }
+}

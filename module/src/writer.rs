@@ -1,0 +1,376 @@
+//! Writes modules. Parameters stream through: only the small sections are ever held in memory.
+
+use std::boxed::Box;
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::string::String;
+use std::vec::Vec;
+
+use crate::code;
+use crate::error::{CodeProblem, VerifyError};
+use crate::format::{
+    HEADER_BYTES, MAGIC, MAX_STRING_BYTES, PARAM_ALIGNMENT, ROW_BYTES, SectionKind, VERSION,
+};
+use crate::reader::{Module, table_hash};
+use crate::signature::{DimSpec, PeakBytes, Provenance, Signature, Target, TensorSpec};
+
+/// A module as the compiler makes it.
+pub struct ModuleDraft {
+    pub signature: Signature,
+    pub target: Target,
+    pub provenance: Provenance,
+    pub functions: Vec<code::Function>,
+    /// Messages of [`code::Inst::Check`].
+    pub strings: Vec<String>,
+    pub executable: ExecutableDraft,
+    pub params: Vec<ParamDraft>,
+    /// Of the compiler's own making; the runtime ignores it.
+    pub debug: Vec<u8>,
+}
+
+/// The compiled kernels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecutableDraft {
+    /// ELF64 shared object (`ET_DYN`) without undefined symbols or needed libraries; empty without kernels.
+    pub image: Vec<u8>,
+    /// Kernels in the order that dispatches number them.
+    pub entries: Vec<KernelEntry>,
+}
+
+/// A kernel of the executable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelEntry {
+    /// The exported symbol.
+    pub symbol: String,
+    /// The nodes of the model that it computes, for profiles.
+    pub origin: String,
+}
+
+/// A parameter's bytes, wherever they are: owned, mapped, shared.
+pub type ParamBytes = Box<dyn AsRef<[u8]> + Send + Sync>;
+
+/// A parameter.
+pub struct ParamDraft {
+    pub name: String,
+    pub bytes: ParamBytes,
+}
+
+/// Why a module could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    #[error("function `{function}`, instruction {instruction} cannot be encoded: {problem}")]
+    Encode { function: String, instruction: u32, problem: CodeProblem },
+    #[error("function `{function}`, instruction {instruction} is not valid: {problem}")]
+    Code { function: String, instruction: u32, problem: CodeProblem },
+    #[error("the module is not valid")]
+    Invalid(#[source] VerifyError),
+    #[error("{what} is larger than the format allows")]
+    TooLarge { what: &'static str },
+    #[error("entry point `{entry}` stands after one with a higher function")]
+    EntryOrder { entry: String },
+    #[error("two {what} have the name `{name}`")]
+    Duplicate { what: &'static str, name: String },
+    #[error("the module cannot be written")]
+    Io(#[from] io::Error),
+}
+
+impl ModuleDraft {
+    /// Writes the module from the current position of `out`, and gives the number of bytes written.
+    ///
+    /// # Errors
+    /// When the draft would not pass [`Module::verify`], which is checked before the first byte is written; when
+    /// `out` fails.
+    pub fn write(&self, out: &mut (impl Write + Seek)) -> Result<u64, WriteError> {
+        let sections = self.build_sections()?;
+        let slices: [&[u8]; SectionKind::COUNT] =
+            core::array::from_fn(|index| sections.bytes[index].as_slice());
+        Module::from_sections(slices, sections.params_bytes)
+            .verify_contents()
+            .map_err(|error| self.name_function(error))?;
+
+        let base = out.stream_position()?;
+        let table_bytes = SectionKind::COUNT * ROW_BYTES;
+        let mut file = HashingWriter { out, position: 0, section: blake3::Hasher::new() };
+        file.write(&[0; HEADER_BYTES])?;
+        file.pad_to((HEADER_BYTES + table_bytes) as u64)?;
+
+        let mut table = Vec::with_capacity(table_bytes);
+        for kind in SectionKind::ALL {
+            file.pad_to(file.position.next_multiple_of(kind.alignment()))?;
+            let start = file.position;
+            file.section.reset();
+            match kind {
+                SectionKind::Params => self.write_params(start, &mut file)?,
+                _ => file.write(slices[kind.index()])?,
+            }
+            table.extend((kind as u32).to_le_bytes());
+            table.extend([0; 4]);
+            table.extend(start.to_le_bytes());
+            table.extend((file.position - start).to_le_bytes());
+            table.extend([0; 8]);
+            table.extend(file.section.finalize().as_bytes());
+        }
+
+        let bytes = file.position;
+        let mut header = Vec::with_capacity(HEADER_BYTES);
+        header.extend(MAGIC);
+        header.extend(VERSION.to_le_bytes());
+        header.extend((SectionKind::COUNT as u32).to_le_bytes());
+        header.extend(bytes.to_le_bytes());
+        header.extend([0; 8]);
+        header.extend(table_hash(&header, &table));
+        out.seek(SeekFrom::Start(base))?;
+        out.write_all(&header)?;
+        out.write_all(&table)?;
+        out.seek(SeekFrom::Start(base + bytes))?;
+        Ok(bytes)
+    }
+
+    /// The module in memory.
+    ///
+    /// # Errors
+    /// As [`ModuleDraft::write`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>, WriteError> {
+        let mut out = io::Cursor::new(Vec::new());
+        self.write(&mut out)?;
+        Ok(out.into_inner())
+    }
+
+    fn write_params(&self, start: u64, file: &mut HashingWriter<'_, impl Write>) -> io::Result<()> {
+        for param in &self.params {
+            file.pad_to(start + (file.position - start).next_multiple_of(PARAM_ALIGNMENT))?;
+            file.write((*param.bytes).as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// An error of the verifier, with the function's name where it concerns one instruction.
+    fn name_function(&self, error: VerifyError) -> WriteError {
+        match error {
+            VerifyError::Code { function, instruction, problem } => {
+                let function = self.functions.get(function as usize).map_or("", |function| &function.name);
+                WriteError::Code { function: function.into(), instruction, problem }
+            }
+            other => WriteError::Invalid(other),
+        }
+    }
+
+    /// Every section but the parameters, whose length alone is known.
+    fn build_sections(&self) -> Result<Sections, WriteError> {
+        let mut strings = StringTable::default();
+        for message in &self.strings {
+            strings.push(message)?;
+        }
+        let mut sections = Sections::default();
+        let mut put = |kind: SectionKind, words: Vec<u32>| {
+            sections.bytes[kind.index()] = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        };
+        put(SectionKind::Target, target_words(&self.target, &mut strings)?);
+        put(SectionKind::Provenance, provenance_words(&self.provenance, &mut strings)?);
+        put(SectionKind::Signature, signature_words(&self.signature, &mut strings)?);
+        let (functions, code) = self.function_words(&mut strings)?;
+        put(SectionKind::Functions, functions);
+        put(SectionKind::Code, code);
+        let mut entries = Vec::new();
+        for entry in &self.executable.entries {
+            entries.extend([strings.intern(&entry.symbol)?, strings.intern(&entry.origin)?]);
+        }
+        put(SectionKind::Entries, entries);
+        let (index, params_bytes) = self.param_words(&mut strings)?;
+        put(SectionKind::ParamIndex, index);
+        sections.params_bytes = params_bytes;
+        sections.bytes[SectionKind::Executable.index()].clone_from(&self.executable.image);
+        sections.bytes[SectionKind::Debug.index()].clone_from(&self.debug);
+        sections.bytes[SectionKind::Strings.index()] = strings.into_bytes()?;
+        Ok(sections)
+    }
+
+    fn function_words(&self, strings: &mut StringTable) -> Result<(Vec<u32>, Vec<u32>), WriteError> {
+        let (mut rows, mut code) = (Vec::new(), Vec::new());
+        for function in &self.functions {
+            let encoded = code::encode::encode(function).map_err(|(instruction, problem)| {
+                WriteError::Encode { function: function.name.clone(), instruction, problem }
+            })?;
+            rows.extend([
+                strings.intern(&function.name)?,
+                u32::from(function.scalars),
+                u32::from(function.buffers),
+                number(function.input_ranks.len(), "the number of inputs")?,
+                number(function.output_ranks.len(), "the number of outputs")?,
+                encoded.labels,
+                number(code.len(), "the code")?,
+                number(encoded.words.len(), "the code")?,
+            ]);
+            code.extend(encoded.words);
+        }
+        Ok((rows, code))
+    }
+
+    fn param_words(&self, strings: &mut StringTable) -> Result<(Vec<u32>, u64), WriteError> {
+        let (mut rows, mut end) = (Vec::new(), 0u64);
+        for param in &self.params {
+            let bytes = (*param.bytes).as_ref().len() as u64;
+            let offset = end.next_multiple_of(PARAM_ALIGNMENT);
+            rows.extend([strings.intern(&param.name)?, 0]);
+            rows.extend(long(offset));
+            rows.extend(long(bytes));
+            end = offset + bytes;
+        }
+        Ok((rows, end))
+    }
+}
+
+#[derive(Default)]
+struct Sections {
+    bytes: [Vec<u8>; SectionKind::COUNT],
+    params_bytes: u64,
+}
+
+fn target_words(target: &Target, strings: &mut StringTable) -> Result<Vec<u32>, WriteError> {
+    let mut words = Vec::new();
+    words.push(strings.intern(&target.triple)?);
+    words.push(number(target.features.len(), "the number of features")?);
+    for feature in &target.features {
+        words.push(strings.intern(feature)?);
+    }
+    Ok(words)
+}
+
+fn provenance_words(from: &Provenance, strings: &mut StringTable) -> Result<Vec<u32>, WriteError> {
+    let digest = from.model_digest.chunks_exact(4);
+    let mut words: Vec<u32> = digest.map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    for text in [&from.model_name, &from.compiler, &from.options] {
+        words.push(strings.intern(text)?);
+    }
+    Ok(words)
+}
+
+fn signature_words(signature: &Signature, strings: &mut StringTable) -> Result<Vec<u32>, WriteError> {
+    let mut words = Vec::new();
+    words.push(number(signature.entries.len(), "the number of entry points")?);
+    let mut last = 0;
+    unique("entry points", signature.entries.iter().map(|entry| &entry.name))?;
+    for entry in &signature.entries {
+        unique("inputs", entry.inputs.iter().map(|tensor| &tensor.name))?;
+        unique("outputs", entry.outputs.iter().map(|tensor| &tensor.name))?;
+        if entry.function < last {
+            return Err(WriteError::EntryOrder { entry: entry.name.clone() });
+        }
+        last = entry.function;
+        words.extend([strings.intern(&entry.name)?, entry.function]);
+        let (kind, value) = match entry.peak {
+            PeakBytes::Static(bytes) => (0, bytes),
+            PeakBytes::Function(function) => (1, u64::from(function)),
+        };
+        words.push(kind);
+        words.extend(long(value));
+        words.push(number(entry.inputs.len(), "the number of inputs")?);
+        words.push(number(entry.outputs.len(), "the number of outputs")?);
+        for tensor in entry.inputs.iter().chain(&entry.outputs) {
+            push_tensor(&mut words, tensor, strings)?;
+        }
+    }
+    Ok(words)
+}
+
+/// Callers find these by name.
+fn unique<'n>(what: &'static str, names: impl Iterator<Item = &'n String>) -> Result<(), WriteError> {
+    let mut known = HashSet::new();
+    for name in names {
+        if !known.insert(name) {
+            return Err(WriteError::Duplicate { what, name: name.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn push_tensor(
+    words: &mut Vec<u32>,
+    tensor: &TensorSpec,
+    strings: &mut StringTable,
+) -> Result<(), WriteError> {
+    words.extend([strings.intern(&tensor.name)?, tensor.dtype as u32]);
+    words.push(number(tensor.dims.len(), "a rank")?);
+    for dim in &tensor.dims {
+        let (kind, name, first, second) = match dim {
+            DimSpec::Static(size) => (0, 0, *size, 0),
+            DimSpec::Symbolic { name, min, max } => (1, strings.intern(name)?, *min, *max),
+        };
+        words.extend([kind, name]);
+        words.extend(long(first));
+        words.extend(long(second));
+    }
+    Ok(())
+}
+
+fn long(value: u64) -> [u32; 2] {
+    [value as u32, (value >> 32) as u32]
+}
+
+fn number(value: usize, what: &'static str) -> Result<u32, WriteError> {
+    u32::try_from(value).map_err(|_| WriteError::TooLarge { what })
+}
+
+/// Strings in order, each name once.
+#[derive(Default)]
+struct StringTable {
+    ends: Vec<u32>,
+    text: Vec<u8>,
+    known: HashMap<String, u32>,
+}
+
+impl StringTable {
+    fn push(&mut self, text: &str) -> Result<u32, WriteError> {
+        if text.len() > MAX_STRING_BYTES {
+            return Err(WriteError::TooLarge { what: "a string" });
+        }
+        let index = number(self.ends.len(), "the string table")?;
+        self.text.extend_from_slice(text.as_bytes());
+        self.ends.push(number(self.text.len(), "the string table")?);
+        Ok(index)
+    }
+
+    fn intern(&mut self, text: &str) -> Result<u32, WriteError> {
+        if let Some(&index) = self.known.get(text) {
+            return Ok(index);
+        }
+        let index = self.push(text)?;
+        self.known.insert(text.into(), index);
+        Ok(index)
+    }
+
+    fn into_bytes(self) -> Result<Vec<u8>, WriteError> {
+        let mut words = Vec::with_capacity(self.ends.len() + 2);
+        words.extend([number(self.ends.len(), "the string table")?, 0]);
+        words.extend(self.ends);
+        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.extend(self.text);
+        Ok(bytes)
+    }
+}
+
+/// Counts and hashes what goes to the file. Padding between sections precedes the reset of the hash.
+struct HashingWriter<'o, Out> {
+    out: &'o mut Out,
+    position: u64,
+    section: blake3::Hasher,
+}
+
+impl<Out: Write> HashingWriter<'_, Out> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)?;
+        self.section.update(bytes);
+        self.position += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn pad_to(&mut self, position: u64) -> io::Result<()> {
+        let mut missing = position - self.position;
+        while missing > 0 {
+            let step = missing.min(4096);
+            self.write(&[0; 4096][..step as usize])?;
+            missing -= step;
+        }
+        Ok(())
+    }
+}

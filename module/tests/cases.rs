@@ -1,0 +1,10 @@
+//! The container and its verifier, against what writers make and what strangers send.
+
+#[path = "cases/adversary.rs"]
+mod adversary;
+#[path = "cases/bytecode.rs"]
+mod bytecode;
+#[path = "cases/round_trip.rs"]
+mod round_trip;
+#[path = "cases/sample.rs"]
+mod sample;

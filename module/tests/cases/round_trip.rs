@@ -1,0 +1,199 @@
+//! What is written comes back.
+
+use ired_module::code::{ArithOp, Function, Inst, Label, OwnedInst};
+use ired_module::format::PARAM_ALIGNMENT;
+use ired_module::{DType, Module, SectionKind, Verify};
+use proptest::prelude::*;
+
+use crate::sample::{arith, b, draft, s};
+
+#[test]
+fn everything_comes_back() {
+    let draft = draft();
+    let bytes = draft.to_bytes().unwrap();
+    let module = Module::parse(&bytes).unwrap();
+    module.verify(Verify::All).unwrap();
+
+    assert_eq!(module.signature(), draft.signature);
+    assert_eq!(module.target(), draft.target);
+    assert_eq!(module.provenance(), draft.provenance);
+    assert_eq!(module.debug(), draft.debug);
+    assert_eq!(module.executable(), draft.executable.image);
+    for (index, message) in (0..).zip(&draft.strings) {
+        assert_eq!(module.string(index), Some(message.as_str()));
+    }
+    let kernels: Vec<_> = module.entries().map(|k| (k.symbol.to_owned(), k.origin.to_owned())).collect();
+    assert_eq!(kernels, [("k0".into(), "Conv_0, Relu_1".into())]);
+    assert_eq!(module.param_ref(1).unwrap().name, "b");
+    assert_eq!(module.param(0), Some(&[1u8; 70][..]));
+    assert_eq!(module.param(1), Some(&[2, 3, 4][..]));
+    assert_eq!(module.param(2), Some(&[][..]));
+    assert_eq!(module.param(3), None);
+    for (index, function) in (0..).zip(&draft.functions) {
+        assert_eq!(&module.function(index).unwrap().to_owned().unwrap(), function);
+    }
+}
+
+#[test]
+fn sections_are_aligned_in_the_file() {
+    let bytes = draft().to_bytes().unwrap();
+    let module = Module::parse(&bytes).unwrap();
+    let offset = |section: &[u8]| section.as_ptr() as usize - bytes.as_ptr() as usize;
+    for kind in SectionKind::ALL {
+        assert_eq!(offset(module.section(kind)) as u64 % kind.alignment(), 0, "{kind}");
+    }
+    assert_eq!(offset(module.param(1).unwrap()) as u64 % PARAM_ALIGNMENT, 0);
+}
+
+#[test]
+fn a_module_can_be_written_behind_other_data() {
+    let mut out = std::io::Cursor::new(vec![9u8; 10]);
+    out.set_position(10);
+    let written = draft().write(&mut out).unwrap();
+    assert_eq!(out.position(), 10 + written);
+    Module::parse(&out.get_ref()[10..]).unwrap().verify(Verify::All).unwrap();
+}
+
+#[test]
+fn the_listing_names_everything() {
+    let bytes = draft().to_bytes().unwrap();
+    let listing = Module::parse(&bytes).unwrap().describe().to_string();
+    for expected in [
+        "module of \"digits\"",
+        "target x86_64-linux avx2 fma",
+        "in  \"x\": f32[batch in 1..=64, 3]",
+        "peak by function 1",
+        "kernel 0 \"k0\" from \"Conv_0, Relu_1\"",
+        "dispatch kernel 0 over s0 s1 s2 with [b0, b1, b3] [s0]",
+        "check s2 \"batch must be positive\"",
+        "s5 = load i32 of b3 at s4",
+        "b1 = param 1 \"b\"",
+        "output 0 = b3 as [s0, s3, s5]",
+    ] {
+        assert!(listing.contains(expected), "no {expected:?} in\n{listing}");
+    }
+}
+
+/// Any instruction of a function with 8 scalars, 8 buffers, one input of rank 2 and one output of rank 2.
+fn any_inst(length: u32) -> impl Strategy<Value = OwnedInst> {
+    let scalar = || (0u16..8).prop_map(s);
+    let buffer = || (0u16..8).prop_map(b);
+    let label = move || (0..length).prop_map(Label);
+    prop_oneof![
+        (scalar(), any::<i64>()).prop_map(|(dst, value)| Inst::Constant { dst, value }),
+        (0usize..14, 0u16..8, 0u16..8, 0u16..8).prop_map(|(op, d, l, r)| arith(ArithOp::ALL[op], d, l, r)),
+        (scalar(), scalar(), scalar(), scalar()).prop_map(|(dst, condition, then, otherwise)| Inst::Select {
+            dst,
+            condition,
+            then,
+            otherwise
+        }),
+        label().prop_map(|to| Inst::Jump { to }),
+        (scalar(), label()).prop_map(|(condition, to)| Inst::JumpIf { condition, to }),
+        (scalar(), 0u32..2).prop_map(|(condition, message)| Inst::Check { condition, message }),
+        (scalar(), 0u16..2).prop_map(|(dst, axis)| Inst::InputDim { dst, input: 0, axis }),
+        (buffer(), 0u32..3).prop_map(|(dst, param)| Inst::Param { dst, param }),
+        (buffer(), scalar()).prop_map(|(dst, bytes)| Inst::Allocate { dst, bytes }),
+        buffer().prop_map(|buffer| Inst::Release { buffer }),
+        (buffer(), buffer(), scalar(), scalar()).prop_map(|(dst, src, offset, bytes)| Inst::Slice {
+            dst,
+            src,
+            offset,
+            bytes
+        }),
+        (buffer(), proptest::collection::vec(scalar(), 2)).prop_map(|(src, dims)| Inst::Output {
+            output: 0,
+            src,
+            dims
+        }),
+        (proptest::collection::vec(buffer(), 0..5), proptest::collection::vec(scalar(), 0..5)).prop_map(
+            |(bindings, constants)| Inst::Dispatch {
+                entry: 0,
+                grid: [s(0), s(1), s(2)],
+                bindings,
+                constants
+            }
+        ),
+        (buffer(), buffer()).prop_map(|(src, dst)| Inst::Copy { src, dst }),
+        (buffer(), scalar()).prop_map(|(dst, pattern)| Inst::Fill { dst, pattern, width: 8 }),
+        Just(Inst::Barrier),
+        Just(Inst::Await),
+        (scalar(), buffer(), scalar()).prop_map(|(dst, src, offset)| Inst::Load {
+            dst,
+            src,
+            offset,
+            dtype: DType::U8
+        }),
+        Just(Inst::Return),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Programs with defined registers: whatever their jumps, the writer's claims satisfy the verifier.
+    #[test]
+    fn any_program_with_defined_registers_comes_back(mut body in proptest::collection::vec(any_inst(12), 12..40)) {
+        let mut prologue: Vec<OwnedInst> = (0..8).map(|r| Inst::Input { dst: b(r), input: 0 }).collect();
+        prologue.push(Inst::Output { output: 0, src: b(0), dims: vec![s(0), s(1)] });
+        let shift = prologue.len() as u32;
+        body.retain(|inst| !matches!(inst, Inst::Release { .. }));
+        body.resize(body.len().max(12), Inst::Barrier);
+        for inst in &mut body {
+            if let Inst::Jump { to } | Inst::JumpIf { to, .. } = inst {
+                to.0 += shift;
+            }
+        }
+        prologue.append(&mut body);
+        prologue.push(Inst::Return);
+        let mut draft = draft();
+        draft.functions[0] = function(prologue);
+        draft.signature.entries[0].outputs[0].dims.pop();
+        let bytes = draft.to_bytes().unwrap();
+        let module = Module::parse(&bytes).unwrap();
+        module.verify(Verify::All).unwrap();
+        prop_assert_eq!(&module.function(0).unwrap().to_owned().unwrap(), &draft.functions[0]);
+        prop_assert!(!module.describe().to_string().is_empty());
+    }
+
+    /// Programs with undefined registers are refused or sound, never a panic.
+    #[test]
+    fn any_program_is_refused_or_sound(body in proptest::collection::vec(any_inst(40), 1..40)) {
+        let mut draft = draft();
+        draft.functions[0] = function(body);
+        draft.signature.entries[0].outputs[0].dims.pop();
+        if let Ok(bytes) = draft.to_bytes() {
+            Module::parse(&bytes).unwrap().verify(Verify::All).unwrap();
+        }
+    }
+}
+
+fn function(body: Vec<OwnedInst>) -> Function {
+    Function {
+        name: "main".into(),
+        scalars: 8,
+        buffers: 8,
+        input_ranks: vec![2],
+        output_ranks: vec![2],
+        body,
+    }
+}
+
+#[test]
+fn scalar_operations_round_towards_minus_infinity() {
+    use ArithOp::{CeilDiv, FloorDiv, Mod};
+    for (lhs, rhs, floor, ceil, modulo) in
+        [(7, 2, 3, 4, 1), (-7, 2, -4, -3, 1), (7, -2, -4, -3, -1), (-7, -2, 3, 4, -1), (6, 3, 2, 2, 0)]
+    {
+        assert_eq!(FloorDiv.apply(lhs, rhs), Some(floor), "{lhs} {rhs}");
+        assert_eq!(CeilDiv.apply(lhs, rhs), Some(ceil), "{lhs} {rhs}");
+        assert_eq!(Mod.apply(lhs, rhs), Some(modulo), "{lhs} {rhs}");
+    }
+    for op in [FloorDiv, CeilDiv, Mod] {
+        assert_eq!(op.apply(1, 0), None);
+        assert_eq!(op.apply(i64::MIN, -1), None);
+    }
+    assert_eq!(ArithOp::Add.apply(i64::MAX, 1), None);
+    assert_eq!(ArithOp::Mul.apply(i64::MAX, 2), None);
+    assert_eq!(ArithOp::Sub.apply(i64::MIN, 1), None);
+}

@@ -1,0 +1,329 @@
+//! A module taking calls: checks inputs, finds or makes the plan for their dimensions, submits it.
+
+use std::fmt::{self, Debug};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use ired_hal::{AllocateError, BufferRange, Inline, Memory, Operation, Submission, Timepoint};
+
+use crate::budget::{MemoryBudget, Reservation};
+use crate::error::InvokeError;
+use crate::inputs::Entry;
+use crate::invocation::{DONE, Invocation, Lease, State};
+use crate::live;
+use crate::load::LoadedModule;
+use crate::plan::Plan;
+use crate::pool::Pool;
+use crate::tensor::BoundTensor;
+
+/// How an instance uses memory.
+#[derive(Clone, Debug)]
+pub struct InstanceOptions {
+    /// What its invocations may hold together; `None` is no bound but the device's.
+    pub budget: Option<Arc<MemoryBudget>>,
+    /// Transient memory kept between invocations, in bytes.
+    pub pool_bytes: u64,
+    /// Recorded schedules kept, one for each combination of input dimensions.
+    pub cached_plans: usize,
+}
+
+impl Default for InstanceOptions {
+    fn default() -> Self {
+        // A server's usual mix: enough for a large model's activations, and for bucketed batch sizes.
+        Self { budget: None, pool_bytes: 256 << 20, cached_plans: 32 }
+    }
+}
+
+/// How one call runs.
+#[derive(Clone)]
+pub struct InvokeOptions {
+    /// Whether the calling thread may do the work; for callers that wait next.
+    pub inline: Inline,
+    /// What the work waits for, such as the uploads of its inputs.
+    pub waits: Vec<Timepoint>,
+    /// A schedule that looks at results gives up there when this has passed.
+    pub deadline: Option<Instant>,
+    /// Steps that the schedule may take, so that one without an end ends.
+    pub fuel: u64,
+    /// Where outputs go; `None`: into memory of the device that the host can read.
+    pub outputs: Option<Arc<dyn OutputMemory>>,
+}
+
+impl Default for InvokeOptions {
+    fn default() -> Self {
+        // Tens of nanoseconds a step, so a second or two; the longest schedules seen take 10^5 steps.
+        let fuel = 1 << 26;
+        Self { inline: Inline::Forbidden, waits: Vec::new(), deadline: None, fuel, outputs: None }
+    }
+}
+
+impl Debug for InvokeOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InvokeOptions")
+            .field("inline", &self.inline)
+            .field("deadline", &self.deadline)
+            .field("fuel", &self.fuel)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Memory for outputs, such as regions shared with another process.
+pub trait OutputMemory: Send + Sync {
+    /// At least [`OutputRequest::bytes`] bytes that the device may write to.
+    fn allocate(&self, request: OutputRequest<'_>) -> Result<BufferRange, AllocateError>;
+}
+
+/// What an output needs.
+#[derive(Clone, Copy, Debug)]
+pub struct OutputRequest<'a> {
+    pub name: &'a str,
+    /// Position in the signature.
+    pub index: usize,
+    /// The tensor's bytes, and what padding the schedule writes after them.
+    pub bytes: u64,
+}
+
+/// A module taking calls. Clones are the same instance; any number of calls may run at once.
+#[derive(Clone)]
+pub struct Instance(Arc<Shared>);
+
+/// What an instance and its invocations share.
+pub(crate) struct Shared {
+    pub(crate) module: Arc<LoadedModule>,
+    pub(crate) pool: Pool,
+    pub(crate) budget: Option<Arc<MemoryBudget>>,
+    cached_plans: usize,
+    /// The most recently used last.
+    plans: Mutex<Vec<CachedPlan>>,
+}
+
+struct CachedPlan {
+    entry: usize,
+    dims: Vec<Vec<u64>>,
+    plan: Arc<Plan>,
+}
+
+impl Instance {
+    pub(crate) fn new(module: Arc<LoadedModule>, options: InstanceOptions) -> Self {
+        Self(Arc::new(Shared {
+            module,
+            pool: Pool::new(options.pool_bytes),
+            budget: options.budget,
+            cached_plans: options.cached_plans,
+            plans: Mutex::default(),
+        }))
+    }
+
+    pub fn module(&self) -> &Arc<LoadedModule> {
+        &self.0.module
+    }
+
+    /// Starts a call of `entry` with `inputs` in signature order, and [`InvokeOptions::default`].
+    ///
+    /// # Errors
+    /// When the inputs do not fit the signature, with the tensor's name and what was expected; when there is no
+    /// memory; when the schedule or the device refuses. Nothing runs then. What goes wrong later,
+    /// [`Invocation::wait`] tells.
+    pub fn invoke(&self, entry: &str, inputs: Vec<BoundTensor>) -> Result<Invocation, InvokeError> {
+        self.invoke_with(entry, inputs, &InvokeOptions::default())
+    }
+
+    /// Starts a call as `options` say; see [`Instance::invoke`].
+    pub fn invoke_with(
+        &self,
+        entry: &str,
+        inputs: Vec<BoundTensor>,
+        options: &InvokeOptions,
+    ) -> Result<Invocation, InvokeError> {
+        if options.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(InvokeError::DeadlinePassed);
+        }
+        let module = &self.0.module;
+        let index = module.entry_index(entry)?;
+        let entry = module.entry_at(index);
+        if !module.is_replayable(entry.function) {
+            let (shapes, symbols) = entry.check_dims(inputs.iter().map(|input| input.dims.as_slice()))?;
+            entry.check_buffers(&inputs)?;
+            return live::start(self.0.clone(), index, inputs, shapes, symbols, options);
+        }
+        let plan = match self.0.find_plan(index, &inputs) {
+            Some(plan) => {
+                entry.check_buffers(&inputs)?;
+                plan
+            }
+            None => self.0.make_plan(index, &inputs, options.fuel)?,
+        };
+        self.0.replay(entry, &plan, &inputs, options)
+    }
+
+    /// Runs a call to its end on this thread and the device's.
+    ///
+    /// # Errors
+    /// As [`Instance::invoke`] and [`Invocation::wait`]. A call that misses `deadline` is cancelled.
+    pub fn run(
+        &self,
+        entry: &str,
+        inputs: Vec<BoundTensor>,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<BoundTensor>, InvokeError> {
+        let options = InvokeOptions { inline: Inline::Allowed, deadline, ..InvokeOptions::default() };
+        let invocation = self.invoke_with(entry, inputs, &options)?;
+        let outputs = invocation.take_outputs(deadline);
+        if matches!(outputs, Err(InvokeError::DeadlinePassed)) {
+            invocation.cancel();
+        }
+        outputs
+    }
+
+    /// Puts named inputs into the order that [`Instance::invoke`] takes.
+    ///
+    /// # Errors
+    /// When a name is unknown, missing, or given twice.
+    pub fn order_inputs(
+        &self,
+        entry: &str,
+        named: Vec<(String, BoundTensor)>,
+    ) -> Result<Vec<BoundTensor>, InvokeError> {
+        self.0.module.entry(entry)?.order(named)
+    }
+
+    /// Transient memory kept for the next invocation, in bytes.
+    pub fn pooled_bytes(&self) -> u64 {
+        self.0.pool.kept_bytes()
+    }
+}
+
+impl Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance").field("module", &self.0.module).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn find_plan(&self, entry: usize, inputs: &[BoundTensor]) -> Option<Arc<Plan>> {
+        let mut plans = self.lock();
+        let matches = |cached: &CachedPlan| {
+            cached.entry == entry
+                && cached.dims.len() == inputs.len()
+                && cached.dims.iter().zip(inputs).all(|(dims, input)| *dims == input.dims)
+        };
+        let at = plans.iter().rposition(matches)?;
+        let plan = plans[at].plan.clone();
+        if at + 1 < plans.len() {
+            plans[at..].rotate_left(1);
+        }
+        Some(plan)
+    }
+
+    fn make_plan(&self, index: usize, inputs: &[BoundTensor], fuel: u64) -> Result<Arc<Plan>, InvokeError> {
+        let entry = self.module.entry_at(index);
+        let (shapes, symbols) = entry.check_dims(inputs.iter().map(|input| input.dims.as_slice()))?;
+        entry.check_buffers(inputs)?;
+        let plan = Arc::new(Plan::build(&self.module, entry, &shapes, &symbols, fuel)?);
+        let dims: Vec<_> = shapes.into_iter().map(|shape| shape.dims).collect();
+        let mut evicted = None;
+        {
+            let mut plans = self.lock();
+            // Another call may have made the same plan meanwhile; one of them is enough.
+            if plans.iter().any(|cached| cached.entry == index && cached.dims == dims) {
+                return Ok(plan);
+            }
+            if plans.len() >= self.cached_plans.max(1) {
+                evicted = Some(plans.remove(0));
+            }
+            plans.push(CachedPlan { entry: index, dims, plan: plan.clone() });
+        }
+        drop(evicted);
+        Ok(plan)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<CachedPlan>> {
+        // Nothing panics while holding it.
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the budget, and the device's size, for `bytes`.
+    pub(crate) fn reserve(&self, bytes: u64) -> Result<Option<Reservation>, InvokeError> {
+        if bytes > self.module.device().info().memory_bytes {
+            return Err(InvokeError::Allocate(AllocateError::OutOfMemory { bytes }));
+        }
+        let Some(budget) = &self.budget else { return Ok(None) };
+        budget.try_reserve(bytes).map(Some).ok_or_else(|| InvokeError::OverBudget {
+            needed_bytes: bytes,
+            available_bytes: budget.limit_bytes().saturating_sub(budget.used_bytes()),
+            limit_bytes: budget.limit_bytes(),
+        })
+    }
+
+    /// Memory for output `index` of `entry`.
+    pub(crate) fn allocate_output(
+        &self,
+        entry: &Entry,
+        index: usize,
+        bytes: u64,
+        memory: Option<&Arc<dyn OutputMemory>>,
+    ) -> Result<BufferRange, InvokeError> {
+        let Some(memory) = memory else {
+            return Ok(BufferRange::whole(&self.module.device().allocate(bytes, Memory::Host)?));
+        };
+        let name = entry.outputs[index].name.as_str();
+        let range = memory.allocate(OutputRequest { name, index, bytes })?;
+        let end = range.offset_bytes.checked_add(range.len_bytes);
+        let inside = end.is_some_and(|end| end <= range.buffer.len_bytes());
+        if !inside || range.len_bytes < bytes || !range.buffer.is_writable() {
+            return Err(InvokeError::OutputMemory { name: name.into(), needed_bytes: bytes });
+        }
+        Ok(range)
+    }
+
+    /// Submits a plan with the buffers of this call.
+    fn replay(
+        self: &Arc<Self>,
+        entry: &Entry,
+        plan: &Plan,
+        inputs: &[BoundTensor],
+        options: &InvokeOptions,
+    ) -> Result<Invocation, InvokeError> {
+        let device = self.module.device();
+        let reservation = self.reserve(plan.total_bytes)?;
+        let mut table = Vec::with_capacity(inputs.len() + plan.outputs.len() + 1);
+        for (input, &bytes) in inputs.iter().zip(&plan.input_bytes) {
+            table.push(BufferRange { len_bytes: bytes, ..input.buffer.clone() });
+        }
+        let mut outputs = Vec::with_capacity(plan.outputs.len());
+        for (index, planned) in plan.outputs.iter().enumerate() {
+            let range = self.allocate_output(entry, index, planned.buffer_bytes, options.outputs.as_ref())?;
+            outputs.push(BoundTensor {
+                dtype: entry.outputs[index].dtype,
+                dims: planned.dims.clone(),
+                buffer: BufferRange { len_bytes: planned.tensor_bytes, ..range.clone() },
+            });
+            table.push(range);
+        }
+        let mut leases = Vec::new();
+        if plan.arena_bytes > 0 || reservation.is_some() {
+            leases.push(Lease { buffer: None, _reservation: reservation });
+        }
+        if plan.arena_bytes > 0 {
+            let arena = self.pool.take(&**device, plan.arena_bytes)?;
+            table.push(BufferRange::new(&arena, 0, plan.arena_bytes));
+            leases[0].buffer = Some(arena);
+        }
+        let state = State::new(self.clone(), device.create_semaphore(0));
+        state.promise(outputs, leases);
+        let invocation = Invocation::new(state);
+        let done = [invocation.timepoint()];
+        let operation = match &plan.commands {
+            Some(commands) => {
+                table.truncate(commands.slots().len());
+                Operation::Execute { commands, bindings: &table }
+            }
+            None => Operation::Barrier,
+        };
+        let submission =
+            Submission::new(operation).waits(&options.waits).signals(&done).inline(options.inline);
+        device.submit(submission).map_err(|error| InvokeError::Submit(Arc::new(error)))?;
+        debug_assert_eq!(done[0].value, DONE);
+        Ok(invocation)
+    }
+}

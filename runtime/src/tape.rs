@@ -1,0 +1,119 @@
+//! What an interpreted schedule asks for: queue work over regions, and the lives of allocations, in order.
+//!
+//! A tape names no memory. [`crate::plan`] places a whole tape at once, [`crate::live`] piece by piece.
+
+use std::ops::Range;
+
+use ired_hal::Pattern;
+
+/// Whose bytes a region is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Space {
+    Input(u16),
+    /// The module's parameters, which are one buffer.
+    Params,
+    /// An index into [`Tape::allocations`].
+    Allocation(u32),
+}
+
+/// A range of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Region {
+    pub(crate) space: Space,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+}
+
+/// One thing to do. Ranges are of [`Tape::regions`] and [`Tape::constants`].
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    Allocate(u32),
+    Release(u32),
+    Dispatch { entry: u32, grid: [u32; 3], bindings: Range<u32>, constants: Range<u32> },
+    Copy { src: Region, dst: Region },
+    Fill { dst: Region, pattern: Pattern },
+    Barrier,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allocation {
+    pub(crate) bytes: u64,
+    pub(crate) released: bool,
+    /// Read by an output, so that a release must wait for the end.
+    pub(crate) pinned: bool,
+    /// The last piece that used it; what a piece does is known only after its end.
+    pub(crate) piece: u32,
+}
+
+/// An output as the schedule gave it.
+#[derive(Clone, Debug)]
+pub(crate) struct OutputRegion {
+    pub(crate) region: Region,
+    pub(crate) dims: Vec<u64>,
+}
+
+/// Items that one tape may hold, regions and constants of dispatches included: some tens of megabytes.
+pub(crate) const MAX_ITEMS: usize = 1 << 20;
+
+#[derive(Debug, Default)]
+pub(crate) struct Tape {
+    pub(crate) items: Vec<Item>,
+    pub(crate) regions: Vec<Region>,
+    pub(crate) constants: Vec<i64>,
+    /// Of the whole run; items go with their piece, allocations stay.
+    pub(crate) allocations: Vec<Allocation>,
+    pub(crate) outputs: Vec<Option<OutputRegion>>,
+    /// The piece that is being recorded.
+    pub(crate) piece: u32,
+    /// Released by earlier pieces.
+    pub(crate) released: Vec<u32>,
+}
+
+impl Tape {
+    /// True when there is no room for `more`.
+    pub(crate) fn is_full(&self, more: usize) -> bool {
+        self.items.len() + self.regions.len() + self.constants.len() + self.allocations.len() + more
+            > MAX_ITEMS
+    }
+
+    pub(crate) fn bindings(&self, range: &Range<u32>) -> &[Region] {
+        &self.regions[range.start as usize..range.end as usize]
+    }
+
+    pub(crate) fn constants(&self, range: &Range<u32>) -> &[i64] {
+        &self.constants[range.start as usize..range.end as usize]
+    }
+
+    /// Notes that the piece being recorded uses `region`.
+    pub(crate) fn touch(&mut self, region: Region) {
+        if let Space::Allocation(index) = region.space {
+            self.allocations[index as usize].piece = self.piece;
+        }
+    }
+
+    /// Whether the piece being recorded uses `region`.
+    pub(crate) fn is_pending(&self, region: Region) -> bool {
+        match region.space {
+            Space::Allocation(index) => self.allocations[index as usize].piece == self.piece,
+            Space::Input(_) | Space::Params => false,
+        }
+    }
+
+    /// Forgets the items, which have been submitted.
+    pub(crate) fn end_piece(&mut self) {
+        let released = self.items.iter().filter_map(|item| match item {
+            Item::Release(index) => Some(*index),
+            _ => None,
+        });
+        self.released.extend(released);
+        self.items.clear();
+        self.regions.clear();
+        self.constants.clear();
+        self.piece = self.piece.saturating_add(1);
+    }
+
+    /// The allocations that ended pieces have released.
+    pub(crate) fn take_released(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.released)
+    }
+}
