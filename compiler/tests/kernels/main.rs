@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "compiled kernels are called")]
 
+mod contraction;
 mod elementwise;
 mod harness;
 mod movement;
