@@ -6,6 +6,7 @@
 
 mod arithmetic;
 mod contraction;
+mod convolution;
 mod eval;
 mod function;
 mod generic;
@@ -21,7 +22,7 @@ use function::Site;
 pub use pack::pack;
 
 /// Every kernel family, in the order they are tried.
-const FAMILIES: &[&dyn Family] = &[&contraction::Contraction, &generic::Generic];
+const FAMILIES: &[&dyn Family] = &[&contraction::Contraction, &convolution::Convolution, &generic::Generic];
 
 /// One way to compute dispatches of some kind.
 trait Family: Sync {

@@ -39,9 +39,8 @@ impl Family for Contraction {
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
-        let plan = Plan::new(site.graph, site.dispatch, site.target).ok_or(KernelError::NoFamily {
-            dispatch: site.dispatch.name.clone(),
-        })?;
+        let plan = Plan::new(site.graph, site.dispatch, site.target)
+            .ok_or(KernelError::NoFamily { dispatch: site.dispatch.name.clone() })?;
         Function::emit(site, false, |f, b| tile::Emitter::new(f, b, &plan).emit(b))
     }
 }
@@ -74,7 +73,8 @@ const TINY_WORK: i64 = 1 << 17;
 impl Plan {
     fn new(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Option<Self> {
         let root = &graph.nodes[dispatch.root.index()];
-        if root.op != Op::MatMul || dispatch.outputs.len() != 1 {
+        let pointwise = is_pointwise(graph, root);
+        if (root.op != Op::MatMul && !pointwise) || dispatch.outputs.len() != 1 {
             return None;
         }
         let shape_of = |v: ValueId| graph.values[v.index()].ty.shape.clone();
@@ -85,7 +85,11 @@ impl Plan {
             return None;
         }
         let dtype = graph.values[result.index()].ty.dtype;
-        let packed = packed_rhs(graph, dispatch, root);
+        let packed = match pointwise {
+            // Filters are the rows of a transposed right-hand side.
+            true => Some((packed_filters(graph, dispatch, root)?, true)),
+            false => packed_rhs(graph, dispatch, root),
+        };
         let (batch, row_shape) = match &packed {
             Some(_) => (Vec::new(), shape[..rank - 1].to_vec()),
             None => (shape[..rank - 2].to_vec(), vec![shape[rank - 2].clone()]),
@@ -114,6 +118,19 @@ impl Plan {
     }
 }
 
+/// A convolution whose window is one element: a product over the channels.
+fn is_pointwise(graph: &Graph, root: &Node) -> bool {
+    let Op::Conv { window, groups: 1, channels_last: true } = &root.op else { return false };
+    let weights = &graph.values[root.operands[1].index()].ty;
+    let ones = |sizes: &[u64]| sizes.iter().all(|d| *d == 1);
+    let zeros = |sizes: &[u64]| sizes.iter().all(|d| *d == 0);
+    weights.dtype.bits() >= 8
+        && ones(&window.extent)
+        && ones(&window.stride)
+        && zeros(&window.pad_low)
+        && zeros(&window.pad_high)
+}
+
 /// Vectors and rows of a tile: `m0 * n1` accumulators, `n1` vectors and a broadcast fit the registers.
 fn tile_size(target: &CpuTarget, lanes: usize, n: &Dim, m: &Dim) -> (usize, usize) {
     let many = target.vector_registers >= 32;
@@ -133,6 +150,21 @@ fn tile_size(target: &CpuTarget, lanes: usize, n: &Dim, m: &Dim) -> (usize, usiz
     }
 }
 
+/// How many rows there are if every symbol is one.
+fn likely_size(m: &Dim) -> i64 {
+    m.evaluate(&|_| Some(1)).unwrap_or(1).max(1)
+}
+
+/// What a dimension is a multiple of, whatever its symbols.
+pub(super) fn divisor(dim: &Dim) -> i64 {
+    let terms = dim.terms().map(|(_, coefficient)| coefficient);
+    terms.chain([dim.offset()]).fold(0i64, |a, b| gcd(a, b.saturating_abs())).max(1)
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 fn workgroup_size(m: &Dim, n: &Dim, k: &Dim, batches: &Dim, m0: i64, width: i64) -> (i64, i64) {
     let k = k.as_static().unwrap_or(256).max(1);
     let total_panels = n.as_static().map_or(i64::MAX, |n| (n + width - 1) / width).max(1);
@@ -147,9 +179,22 @@ fn workgroup_size(m: &Dim, n: &Dim, k: &Dim, batches: &Dim, m0: i64, width: i64)
         Some(m) => whole((m.max(1) + (m.max(1) + 95) / 96 - 1) / ((m.max(1) + 95) / 96)),
         None => whole(60),
     };
-    let likely_rows = m.as_static().map_or(32, |m| m.clamp(1, rows));
+    let likely_rows = likely_size(m).max(if m.as_static().is_none() { 32 } else { 1 }).min(rows);
     let panels = (WORKGROUP_WORK / (likely_rows * width * k).max(1)).clamp(1, total_panels.min(64));
     (rows, panels)
+}
+
+/// The weights of a convolution, if they are a parameter that nothing else of the dispatch reads.
+pub(super) fn packed_filters(graph: &Graph, dispatch: &Dispatch, root: &Node) -> Option<ValueId> {
+    let weights = root.operands[1];
+    let nodes = dispatch.nodes.iter().map(|id| &graph.nodes[id.index()]);
+    let uses = nodes.flat_map(|node| &node.operands).filter(|v| **v == weights).count();
+    let bits = graph.values[weights.index()].ty.dtype.bits();
+    (uses == 1 && bits >= 8 && is_param(graph, weights)).then_some(weights)
+}
+
+fn is_param(graph: &Graph, value: ValueId) -> bool {
+    graph.nodes.iter().any(|n| matches!(n.op, Op::Param(_)) && n.results.first() == Some(&value))
 }
 
 /// The parameter behind a right-hand side that is the same for every batch, and whether it is `[n, k]`.
@@ -163,16 +208,12 @@ fn packed_rhs(graph: &Graph, dispatch: &Dispatch, root: &Node) -> Option<(ValueI
     loop {
         let shape = &graph.values[value.index()].ty.shape;
         let Some(node) = producer(graph, dispatch, value) else {
-            let is_param = graph.nodes.iter().any(|n| {
-                matches!(n.op, Op::Param(_)) && n.results.first() == Some(&value)
-            });
             let packable = graph.values[value.index()].ty.dtype.bits() >= 8 && !used_otherwise(value);
-            return (is_param && shape.len() == 2 && packable).then_some((value, transposed));
+            return (is_param(graph, value) && shape.len() == 2 && packable).then_some((value, transposed));
         };
         let from = &graph.values[node.operands[0].index()].ty.shape;
         match &node.op {
             Op::Broadcast { .. } if from.len() >= 2 && shape.ends_with(&from[from.len() - 2..]) => {}
-            // A weight that has leading axes of one element is the matrix in them.
             Op::Transpose { perm } if perm[..] == [1, 0] => transposed = !transposed,
             _ => return None,
         }

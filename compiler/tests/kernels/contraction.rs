@@ -102,7 +102,8 @@ fn epilogue_of_symbols(case: &mut Case, random: &mut Random, product: ValueId, s
 #[test]
 fn computed_operands_multiply_batch_by_batch() {
     let mut random = Random::new(34);
-    for [batch, m, k, n] in [[2u64, 5, 8, 7], [1, 1, 1, 1], [3, 16, 4, 33], [2, 9, 64, 64], [2, 17, 0, 5], [6, 8, 5, 40]]
+    for [batch, m, k, n] in
+        [[2u64, 5, 8, 7], [1, 1, 1, 1], [3, 16, 4, 33], [2, 9, 64, 64], [2, 17, 0, 5], [6, 8, 5, 40]]
     {
         let mut case = Case::new();
         let symbols = ["b", "m", "k", "n"].map(String::from);

@@ -117,7 +117,8 @@ fn functions_of_f32_are_accurate_relative_to_each_value() {
 
 #[test]
 fn functions_at_the_ends_of_their_range() {
-    let special = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 88.7, 89.5, -87.0, -103.0, -150.0, 1e-40];
+    let special =
+        [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 88.7, 89.5, -87.0, -103.0, -150.0, 1e-40];
     for function in [
         UnaryFn::Exp,
         UnaryFn::Log,
@@ -273,7 +274,8 @@ fn casts_between_all_types() {
     }
     for to in INTEGERS {
         let mut case = Case::new();
-        let values = [1e20, -1e20, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 3.99, -3.99, 255.5, 2147483648.0];
+        let values =
+            [1e20, -1e20, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 3.99, -3.99, 255.5, 2147483648.0];
         let x = case.input(Tensor::from_f64s(DType::F64, &[9], &values));
         let y = case.op(Op::Cast(*to), &[x]);
         case.check(y, 0.0);

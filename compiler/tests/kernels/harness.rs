@@ -159,8 +159,7 @@ impl Case {
         let ty = self.graph.ty(output);
         let shape: Vec<u64> = ty.shape.iter().map(|d| self.number(d)).collect();
         let bytes = ty.dtype.bytes(shape.iter().product()).unwrap() as usize;
-        let mut memory: Vec<Aligned> =
-            interface.bindings.iter().map(|b| self.binding(b, bytes)).collect();
+        let mut memory: Vec<Aligned> = interface.bindings.iter().map(|b| self.binding(b, bytes)).collect();
         let pointers: Vec<*mut u8> = memory.iter_mut().map(Aligned::as_mut_ptr).collect();
         let constants: Vec<i64> = interface.constants.iter().map(|d| self.number(d) as i64).collect();
         let [x, y, z] = interface.grid.clone().map(|d| self.number(&d) as u32);
@@ -244,7 +243,10 @@ impl Aligned {
     fn assert_intact(&self) {
         let last = self.storage.len() - GUARD;
         let guards = self.storage[..GUARD].iter().chain(&self.storage[last..]);
-        assert!(guards.into_iter().all(|w| *w == 0x5a5a_5a5a_5a5a_5a5a), "a kernel wrote outside of its buffer");
+        assert!(
+            guards.into_iter().all(|w| *w == 0x5a5a_5a5a_5a5a_5a5a),
+            "a kernel wrote outside of its buffer"
+        );
     }
 }
 

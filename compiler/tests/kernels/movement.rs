@@ -24,7 +24,8 @@ fn transposes() {
 #[test]
 fn slices() {
     let mut random = Random::new(12);
-    for (start, size, stride) in [([1i64, 2], [3i64, 4], [1i64, 1]), ([4, 6], [2, 3], [-2, -1]), ([0, 0], [5, 1], [1, 7])]
+    for (start, size, stride) in
+        [([1i64, 2], [3i64, 4], [1i64, 1]), ([4, 6], [2, 3], [-2, -1]), ([0, 0], [5, 1], [1, 7])]
     {
         let mut case = Case::new();
         let x = case.input(random.tensor(DType::F32, &[5, 7], -5.0, 5.0));
@@ -112,9 +113,11 @@ fn gathers() {
         let y = case.op(Op::GatherElements { axis }, &[data, indices]);
         case.check(y, 0.0);
     }
-    for (batch_dims, index_shape, data_shape) in
-        [(0usize, vec![3u64, 2], vec![4u64, 4, 33]), (1, vec![2, 5, 1], vec![2, 4, 3]), (0, vec![7, 2], vec![4, 4])]
-    {
+    for (batch_dims, index_shape, data_shape) in [
+        (0usize, vec![3u64, 2], vec![4u64, 4, 33]),
+        (1, vec![2, 5, 1], vec![2, 4, 3]),
+        (0, vec![7, 2], vec![4, 4]),
+    ] {
         let mut case = Case::new();
         let data = case.input(random.tensor(DType::F32, &data_shape, -5.0, 5.0));
         let indices = case.input(random.tensor(DType::I64, &index_shape, -4.0, 3.0));

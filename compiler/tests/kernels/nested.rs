@@ -121,7 +121,13 @@ fn products_of_every_type() {
     }
 }
 
-pub(crate) fn window(extent: [u64; 2], stride: [u64; 2], dilation: [u64; 2], low: [u64; 2], high: [u64; 2]) -> Window {
+pub(crate) fn window(
+    extent: [u64; 2],
+    stride: [u64; 2],
+    dilation: [u64; 2],
+    low: [u64; 2],
+    high: [u64; 2],
+) -> Window {
     Window {
         extent: extent.to_vec(),
         stride: stride.to_vec(),

@@ -3,7 +3,7 @@
 use ired_graph::ValueId;
 use ired_mlir::{Builder, Type, Value};
 
-use super::Plan;
+use super::{Plan, divisor};
 use crate::kernels::arithmetic::{cast, from_storage, register_type};
 use crate::kernels::eval::nested::{accumulator, multiply_add};
 use crate::kernels::eval::{Axis, Known, Place, Point, spread, zero_of};
@@ -78,11 +78,13 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             self.emit_tile(b, panel, column, row, m0, &masks);
             Vec::new()
         });
-        // Of a known number of rows, at most one remainder exists.
+        // All blocks but the last are whole, and the number of rows has known divisors.
         let cases: Vec<i64> = match self.plan.m.as_static() {
-            Some(m) if m % m0 == 0 => return,
-            Some(m) => vec![m % m0],
-            None => (1..m0).collect(),
+            Some(m) => Some(m % m0).filter(|rest| *rest != 0).into_iter().collect(),
+            None => {
+                let unit = divisor(&self.plan.m);
+                (1..m0).filter(|rest| (0..m0).any(|n| (unit % m0 * n) % m0 == *rest)).collect()
+            }
         };
         if cases.is_empty() {
             return;
@@ -118,7 +120,13 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         let rows: Vec<Row<'m>> = (0..count).map(|i| self.row(b, b.addi(first, b.index(i)))).collect();
         // Few accumulators wait for each other: several steps of `k` at once make more of them.
         let tile = rows.len() * plan.n1;
-        let unroll: usize = if tile >= 8 { 1 } else if tile >= 4 { 2 } else { 4 };
+        let unroll: usize = if tile >= 8 {
+            1
+        } else if tile >= 4 {
+            2
+        } else {
+            4
+        };
         let zero = zero_of(b, self.vector);
         let step = b.index(unroll as i64);
         let rest = b.remui(self.k, step);

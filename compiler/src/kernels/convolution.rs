@@ -1,0 +1,146 @@
+//! Convolutions of channels-last tensors, directly, in register tiles of pixels by filters.
+//!
+//! A tile is a run of pixels of one output row by a few vectors of filters (or, in depthwise convolutions, of
+//! channels); it sums over the window and the input channels in registers. Rows above and below the input shorten
+//! the window's loops; left and right of it, tiles at the edges leave out the taps that lie in the padding, so that
+//! neither is ever tested for inside.
+
+mod depthwise;
+mod direct;
+mod pixels;
+
+use ired_graph::{Dim, Graph, Op, ValueId, Window};
+
+use super::contraction::packed_filters;
+use super::eval::nested::accumulator;
+use super::function::{Function, Site, product, symbols};
+use super::{Family, KernelError};
+use crate::dispatch::{Binding, Dispatch, KernelInterface, Packing};
+use crate::targets::CpuTarget;
+
+pub(super) struct Convolution;
+
+impl Family for Convolution {
+    fn interface(
+        &self,
+        graph: &Graph,
+        dispatch: &Dispatch,
+        target: &CpuTarget,
+    ) -> Result<Option<KernelInterface>, KernelError> {
+        let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
+        let mut bindings: Vec<_> = dispatch
+            .inputs
+            .iter()
+            .map(|value| {
+                if *value == plan.weights {
+                    Binding::ReadPacked(*value, plan.packing.clone())
+                } else {
+                    Binding::Read(*value)
+                }
+            })
+            .collect();
+        bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));
+        let rows = product(&plan.row_shape).ceil_div(&Dim::constant(plan.rows));
+        let grid = [Dim::constant(plan.columns), rows, Dim::constant(1)];
+        Ok(Some(KernelInterface { bindings, constants: symbols(graph, dispatch), grid }))
+    }
+
+    fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
+        let plan = Plan::new(site.graph, site.dispatch, site.target)
+            .ok_or(KernelError::NoFamily { dispatch: site.dispatch.name.clone() })?;
+        Function::emit(site, false, |f, b| match plan.packing {
+            Packing::Depthwise => depthwise::emit(f, b, &plan),
+            _ => direct::emit(f, b, &plan),
+        })
+    }
+}
+
+/// Sizes of a convolution and of its tiles.
+struct Plan {
+    x: ValueId,
+    weights: ValueId,
+    result: ValueId,
+    packing: Packing,
+    window: Window,
+    groups: i64,
+    /// Input channels and filters of one group.
+    channels: i64,
+    filters: i64,
+    /// Batch and all spatial axes but the last.
+    row_shape: Vec<Dim>,
+    lanes: usize,
+    /// Vectors and pixels of a tile.
+    n1: usize,
+    pixels: usize,
+    /// Workgroups along x: panels of all groups, or blocks of channels.
+    columns: i64,
+    /// Output rows of a workgroup.
+    rows: i64,
+}
+
+/// Multiply-adds worth a workgroup of their own: some microseconds.
+const WORKGROUP_WORK: i64 = 1 << 20;
+
+impl Plan {
+    fn new(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Option<Self> {
+        let root = &graph.nodes[dispatch.root.index()];
+        let Op::Conv { window, groups, channels_last: true } = &root.op else { return None };
+        if dispatch.outputs.len() != 1 {
+            return None;
+        }
+        let shape_of = |v: ValueId| &graph.values[v.index()].ty.shape;
+        let (x, result) = (root.operands[0], root.results[0]);
+        let weights = packed_filters(graph, dispatch, root)?;
+        let shape = shape_of(result);
+        let groups = i64::try_from(*groups).ok()?;
+        let channels = shape_of(weights)[1].as_static()?;
+        let filters = shape_of(weights)[0].as_static()? / groups;
+        let lanes = target.lanes(accumulator(graph.values[result.index()].ty.dtype).bits()).max(2);
+        let out_width = shape[shape.len() - 2].as_static();
+        let depthwise = channels == 1 && filters == 1;
+        let registers = target.vector_registers;
+        let (packing, n1, most) = if depthwise {
+            (Packing::Depthwise, 1, if registers >= 32 { 8 } else { 4 })
+        } else {
+            let n1 = if filters <= lanes as i64 { 1 } else { 2 };
+            let width = (n1 * lanes) as u64;
+            let most = ((registers - 1 - n1) / n1).min(14);
+            (Packing::ConvPanels { groups: groups as u64, width }, n1, most)
+        };
+        let pixels = out_width.map_or(most, |width| even_split(width.max(1) as usize, most));
+        let width = (n1 * lanes) as i64;
+        let columns = if depthwise { 1 } else { groups * ((filters + width - 1) / width) };
+        let taps = window.extent.iter().product::<u64>() as i64;
+        let channel_work =
+            if depthwise { (groups + width - 1) / width * lanes as i64 } else { width * channels };
+        let row_work = out_width.unwrap_or(32).max(1) * taps * channel_work;
+        let row_shape = shape[..shape.len() - 2].to_vec();
+        let rows = (WORKGROUP_WORK / row_work.max(1)).clamp(1, 64);
+        Some(Self {
+            x,
+            weights,
+            result,
+            packing,
+            window: window.clone(),
+            groups,
+            channels,
+            filters,
+            row_shape,
+            lanes,
+            n1,
+            pixels,
+            columns,
+            rows,
+        })
+    }
+
+    /// The last spatial axis: pixels of a row follow each other along it.
+    fn last_axis(&self) -> usize {
+        self.window.extent.len() - 1
+    }
+}
+
+/// The smallest tile that covers `width` in as few tiles as tiles of `most` do.
+fn even_split(width: usize, most: usize) -> usize {
+    width.div_ceil(width.div_ceil(most))
+}

@@ -1,0 +1,221 @@
+//! Tiles of pixels by filters, summed over the window and the channels of a group.
+
+use ired_mlir::{Builder, Type, Value};
+
+use super::Plan;
+use super::pixels::{TapRun, Tile, for_each_tile};
+use crate::kernels::arithmetic::{cast, from_storage, register_type};
+use crate::kernels::eval::nested::{accumulator, loop_nest, multiply_add};
+use crate::kernels::eval::{Axis, Known, Point, spread, zero_of};
+use crate::kernels::function::Function;
+
+/// Input channels that are all in one loop body.
+const UNROLLED_CHANNELS: i64 = 4;
+
+pub(super) fn emit<'m>(f: &Function<'_, 'm>, b: &Builder<'m>, plan: &Plan) {
+    let panels = plan.columns / plan.groups;
+    let group = b.divui(f.group[0], b.index(panels));
+    let panel = b.remui(f.group[0], b.index(panels));
+    let element = register_type(b, accumulator(f.dtype(plan.result)));
+    let place = Panel {
+        f,
+        plan,
+        group,
+        number: f.group[0],
+        column: b.muli(panel, b.index((plan.n1 * plan.lanes) as i64)),
+        vector: b.vector_type(plan.lanes, element),
+    };
+    let masks = place.masks(b);
+    let first = b.muli(f.group[1], b.index(plan.rows));
+    let all = f.dim(&crate::kernels::function::product(&plan.row_shape));
+    let last = b.minsi(b.addi(first, b.index(plan.rows)), all);
+    b.for_each(first, last, |b, row| {
+        let row = place.row(b, row);
+        for_each_tile(f, b, plan, &mut |b, tile| place.emit_tile(b, &row, tile, &masks));
+    });
+}
+
+/// A panel of filters.
+struct Panel<'f, 'a, 'm> {
+    f: &'f Function<'a, 'm>,
+    plan: &'f Plan,
+    group: Value<'m>,
+    /// Of all groups' panels.
+    number: Value<'m>,
+    /// First filter, within the group.
+    column: Value<'m>,
+    vector: Type<'m>,
+}
+
+/// An output row: its index, and where its window lies.
+struct Row<'m> {
+    axes: Vec<Axis<'m>>,
+    starts: Vec<Value<'m>>,
+    ranges: Vec<(Value<'m>, Value<'m>)>,
+}
+
+impl<'m> Panel<'_, '_, 'm> {
+    /// One mask a vector, where filters may be missing.
+    fn masks(&self, b: &Builder<'m>) -> Vec<Option<Value<'m>>> {
+        let plan = self.plan;
+        let whole = plan.filters % (plan.n1 * plan.lanes) as i64 == 0;
+        (0..plan.n1)
+            .map(|j| {
+                let start = b.addi(self.column, b.index((j * plan.lanes) as i64));
+                let left = || b.subi(b.index(plan.filters), start);
+                (!whole).then(|| b.mask(left(), plan.lanes))
+            })
+            .collect()
+    }
+
+    fn row(&self, b: &Builder<'m>, number: Value<'m>) -> Row<'m> {
+        let (f, plan) = (self.f, self.plan);
+        let axes = f.split_index(b, number, &plan.row_shape);
+        let (mut starts, mut ranges) = (Vec::new(), Vec::new());
+        for (i, axis) in axes[1..].iter().enumerate() {
+            let size = &f.shape(plan.x)[1 + i];
+            let (range, start) = f.window_range(b, &plan.window, i, size, axis.base);
+            starts.push(start);
+            ranges.push(range);
+        }
+        Row { axes, starts, ranges }
+    }
+
+    fn emit_tile(&self, b: &Builder<'m>, row: &Row<'m>, tile: &Tile<'m>, masks: &[Option<Value<'m>>]) {
+        let plan = self.plan;
+        let zero = zero_of(b, self.vector);
+        let sums = vec![zero; tile.pixels * plan.n1];
+        let sums = loop_nest(b, &row.ranges, &sums, &mut |b, taps, sums| {
+            tile.taps.iter().fold(sums.to_vec(), |sums, run| self.emit_taps(b, row, tile, taps, run, &sums))
+        });
+        for pixel in 0..tile.pixels {
+            let at = b.addi(tile.start, b.index(pixel as i64));
+            for (j, mask) in masks.iter().enumerate() {
+                self.emit_store(b, row, at, j, sums[pixel * plan.n1 + j], *mask);
+            }
+        }
+    }
+
+    /// All taps of a run, and all channels.
+    fn emit_taps(
+        &self,
+        b: &Builder<'m>,
+        row: &Row<'m>,
+        tile: &Tile<'m>,
+        taps: &[Value<'m>],
+        run: &TapRun<'m>,
+        sums: &[Value<'m>],
+    ) -> Vec<Value<'m>> {
+        let (plan, axis) = (self.plan, self.plan.last_axis());
+        let unrolled = plan.channels <= UNROLLED_CHANNELS;
+        let mut ranges = vec![(run.first, run.end)];
+        if !unrolled {
+            ranges.push((b.index(0), b.index(plan.channels)));
+        }
+        loop_nest(b, &ranges, sums, &mut |b, indices, sums| {
+            let tap = indices[0];
+            let offset = b.subi(
+                b.muli(tap, b.index(plan.window.dilation[axis] as i64)),
+                b.index(plan.window.pad_low[axis] as i64),
+            );
+            let first = b.addi(b.muli(tile.start, b.index(plan.window.stride[axis] as i64)), offset);
+            let window = [taps, &[tap]].concat();
+            let mut sums = sums.to_vec();
+            if unrolled {
+                for c in 0..plan.channels {
+                    self.emit_step(b, row, &window, first, &run.pixels, b.index(c), &mut sums);
+                }
+            } else {
+                self.emit_step(b, row, &window, first, &run.pixels, indices[1], &mut sums);
+            }
+            sums
+        })
+    }
+
+    /// One channel of one tap, for the pixels it reaches; `first` is where pixel 0 reads on the last axis.
+    #[allow(clippy::too_many_arguments, reason = "a tap's place has this many parts")]
+    fn emit_step(
+        &self,
+        b: &Builder<'m>,
+        row: &Row<'m>,
+        window: &[Value<'m>],
+        first: Value<'m>,
+        pixels: &[usize],
+        channel: Value<'m>,
+        sums: &mut [Value<'m>],
+    ) {
+        let (f, plan) = (self.f, self.plan);
+        let to = accumulator(f.dtype(plan.result));
+        let weights: Vec<Value<'m>> = (0..plan.n1)
+            .map(|j| {
+                let w = self.weight(b, window, channel, j);
+                cast(b, f.dtype(plan.weights), to, w)
+            })
+            .collect();
+        let group_channel = b.addi(b.muli(self.group, b.index(plan.channels)), channel);
+        let mut axes = vec![row.axes[0]];
+        for (i, start) in row.starts.iter().enumerate() {
+            let dilation = b.index(plan.window.dilation[i] as i64);
+            axes.push(Axis::at(b.addi(*start, b.muli(window[i], dilation))));
+        }
+        let stride = plan.window.stride[plan.last_axis()] as i64;
+        for &pixel in pixels {
+            let x = if let (Some(memref), None) = (f.memory(plan.x), f.producer(plan.x)) {
+                // One address for all pixels, and a constant from one to the next.
+                let mut base = axes.clone();
+                base.extend([Axis::at(first), Axis::at(group_channel)]);
+                let (base, _) = f.offset(b, plan.x, &Point::axes(base, 1, None));
+                let channels = f.dim(&f.shape(plan.x)[axes.len() + 1]);
+                let distance = b.muli(b.index(pixel as i64 * stride), channels);
+                from_storage(b, f.dtype(plan.x), b.load(memref, b.addi(base, distance)))
+            } else {
+                let mut at = axes.clone();
+                let w = b.addi(first, b.index(pixel as i64 * stride));
+                at.extend([Axis::at(w), Axis::at(group_channel)]);
+                f.eval(b, plan.x, &Point::axes(at, 1, None), &mut Known::default())
+            };
+            let x = spread(b, cast(b, f.dtype(plan.x), to, x), plan.lanes);
+            for (j, w) in weights.iter().enumerate() {
+                let sum = &mut sums[pixel * plan.n1 + j];
+                *sum = multiply_add(b, x, *w, *sum);
+            }
+        }
+    }
+
+    fn weight(&self, b: &Builder<'m>, window: &[Value<'m>], channel: Value<'m>, j: usize) -> Value<'m> {
+        let (f, plan) = (self.f, self.plan);
+        let mut row = self.number;
+        for (tap, extent) in window.iter().zip(&plan.window.extent) {
+            row = b.addi(b.muli(row, b.index(*extent as i64)), *tap);
+        }
+        row = b.addi(b.muli(row, b.index(plan.channels)), channel);
+        let at = b.muli(row, b.index((plan.n1 * plan.lanes) as i64));
+        let at = b.addi(at, b.index((j * plan.lanes) as i64));
+        match f.packed(plan.weights) {
+            Some(memref) => from_storage(b, f.dtype(plan.weights), b.vector_load(memref, at, plan.lanes)),
+            None => zero_of(b, self.vector),
+        }
+    }
+
+    fn emit_store(
+        &self,
+        b: &Builder<'m>,
+        row: &Row<'m>,
+        pixel: Value<'m>,
+        j: usize,
+        sum: Value<'m>,
+        mask: Option<Value<'m>>,
+    ) {
+        let (f, plan) = (self.f, self.plan);
+        let column = b.addi(self.column, b.index((j * plan.lanes) as i64));
+        let column = b.addi(b.muli(self.group, b.index(plan.filters)), column);
+        let aligned = plan.groups == 1 || plan.filters % plan.lanes as i64 == 0;
+        let mut axes = row.axes.clone();
+        axes.extend([Axis::at(pixel), Axis { base: column, step: 1, aligned }]);
+        let point = Point::axes(axes, plan.lanes, mask);
+        let (offset, _) = f.offset(b, plan.result, &point);
+        let mut known = Known::bind(plan.result, sum);
+        let register = f.eval_lanes(b, f.output(), &point, &mut known);
+        f.write(b, f.output(), offset, register, mask);
+    }
+}
