@@ -1,3 +1,21 @@
 //! The compiler: a model in, a module out, through named phases.
+//!
+//! It reads models through frontends, rewrites their graph, and from dispatch formation on holds one MLIR module
+//! with the host's schedule and every kernel. It knows nothing of how modules are run.
 
 pub mod dispatch;
+mod errors;
+mod executables;
+pub mod kernels;
+mod module;
+mod names;
+pub mod passes;
+mod phases;
+mod program;
+mod schedule;
+pub mod targets;
+
+pub use errors::{CompileError, Diagnostic, DiagnosticKind};
+pub use executables::{MemoryCache, ObjectCache};
+pub use ired_frontends::{ModelSource, SiblingName, SourceError};
+pub use phases::{Observer, Options, Outcome, Phase, Unobserved, compile, compile_graph};

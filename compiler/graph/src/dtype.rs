@@ -22,6 +22,24 @@ pub enum DType {
 }
 
 impl DType {
+    pub const ALL: [Self; 15] = [
+        Self::Bool,
+        Self::I4,
+        Self::I8,
+        Self::I16,
+        Self::I32,
+        Self::I64,
+        Self::U4,
+        Self::U8,
+        Self::U16,
+        Self::U32,
+        Self::U64,
+        Self::F16,
+        Self::BF16,
+        Self::F32,
+        Self::F64,
+    ];
+
     /// Bits that one element takes in memory; a bool takes eight.
     pub const fn bits(self) -> usize {
         match self {

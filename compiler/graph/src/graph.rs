@@ -1,4 +1,11 @@
-//! The graph itself: values, nodes, regions; and the builder that keeps it typed.
+//! The graph itself: values, nodes, regions; how nodes are added, typed, replaced and removed.
+
+mod build;
+mod edit;
+mod insert;
+
+pub use build::Builder;
+pub use edit::Use;
 
 use bytes::Bytes;
 
@@ -42,11 +49,21 @@ pub struct Graph {
     pub body: RegionId,
 }
 
-/// A value's type, and its name where the model or the user gave one.
+/// A value's type, its name where the model or the user gave one, and what defines it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Value {
     pub ty: TensorType,
     pub name: Option<String>,
+    pub definition: Definition,
+}
+
+/// What defines a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Definition {
+    /// An input of a region, and its position.
+    Input(RegionId, usize),
+    /// A result of a node, and its position.
+    Result(NodeId, usize),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +75,7 @@ pub struct Node {
     pub origin: Option<Origin>,
 }
 
-/// Where a node came from, for errors and profiles: `/layer1/conv1 (Conv)`.
+/// Where a node came from in the user's model, for errors and profiles: `/layer1/conv1 (Conv)`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     pub name: String,

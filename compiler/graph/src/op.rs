@@ -87,7 +87,8 @@ pub enum Op {
         function: ReduceFn,
         axes: Vec<usize>,
     },
-    /// i64 index of the extreme element along `axis`, which is dropped; ties go to the first, or the last.
+    /// i64 index of the extreme element along `axis`, which is dropped; ties go to the first, or the last. The
+    /// first NaN is more extreme than any number.
     ArgReduce {
         function: ArgReduceFn,
         axis: usize,
@@ -130,6 +131,34 @@ pub enum Op {
     /// Operands: initial state. Regions: condition (state -> bool scalar), body (state -> state).
     /// Results: the state when the condition first fails. State shapes may change only in symbolic dimensions.
     While,
+}
+
+impl Op {
+    /// The operation with every dimension in its attributes replaced.
+    pub fn map_dims(&self, f: &mut dyn FnMut(&Dim) -> Dim) -> Op {
+        let mut op = self.clone();
+        for dim in op.dims_mut() {
+            *dim = f(dim);
+        }
+        op
+    }
+
+    /// Every dimension in the attributes.
+    pub fn to_dims(&self) -> Vec<Dim> {
+        self.clone().dims_mut().into_iter().map(|dim| dim.clone()).collect()
+    }
+
+    fn dims_mut(&mut self) -> Vec<&mut Dim> {
+        match self {
+            Self::Dims { values, .. } => values.iter_mut().collect(),
+            Self::Iota { shape, .. } | Self::Broadcast { shape } | Self::Reshape { shape } => {
+                shape.iter_mut().collect()
+            }
+            Self::Slice { start, size, .. } => start.iter_mut().chain(size).collect(),
+            Self::Pad { low, high, .. } => low.iter_mut().chain(high).collect(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// Sliding-window geometry, one entry a spatial axis. `extent` is the window's size.
@@ -188,10 +217,11 @@ pub enum BinaryFn {
     Mul,
     /// Integer division truncates; by zero gives 0.
     Div,
-    /// Remainder with the sign of the dividend (C `fmod`, `%`).
+    /// Remainder with the sign of the dividend (C `fmod`, `%`); of an integer by zero 0.
     Rem,
-    /// Remainder with the sign of the divisor (Python `%`).
+    /// Remainder with the sign of the divisor (Python `%`); of an integer by zero 0.
     Mod,
+    /// Integers wrap; a negative exponent gives the truncated reciprocal (of 0: 0).
     Pow,
     /// NaN if either operand is.
     Max,
@@ -201,7 +231,9 @@ pub enum BinaryFn {
     And,
     Or,
     Xor,
+    /// Amounts outside `0..bits` shift everything out.
     ShiftLeft,
+    /// Keeps the sign of signed integers. Amounts outside `0..bits` shift everything out.
     ShiftRight,
 }
 

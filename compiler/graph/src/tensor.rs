@@ -1,5 +1,11 @@
 //! A tensor with its data, as constants hold and the interpreter computes.
 
+mod convert;
+mod round;
+
+pub(crate) use convert::integer_limits;
+pub use round::{round_to_bf16, round_to_f16};
+
 use bytes::Bytes;
 
 use crate::DType;

@@ -1,0 +1,63 @@
+//! ONNX: protobuf messages whose weights stay slices of the file, and operators composed from graph operations.
+
+mod activation;
+mod attributes;
+mod bounds;
+mod call;
+mod constant;
+mod control;
+mod convolution;
+mod elementwise;
+mod import;
+mod indexing;
+mod linear;
+mod movement;
+mod normalization;
+mod opset;
+mod order;
+mod pooling;
+mod quantization;
+mod reduction;
+mod registry;
+mod shape;
+mod slicing;
+mod softmax;
+mod tensor;
+mod transposed;
+mod wire;
+
+/// The messages of `proto/onnx.proto`.
+pub mod proto {
+    #![allow(missing_docs, clippy::all, reason = "generated")]
+    include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
+}
+
+pub use tensor::TensorError;
+pub use wire::WireError;
+
+use ired_graph::Graph;
+use prost::Message;
+
+use crate::{Frontend, ImportError, ModelSource};
+
+/// The ONNX frontend: models of operator sets 7 and later, some operators of earlier ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Onnx;
+
+impl Frontend for Onnx {
+    fn name(&self) -> &'static str {
+        "ONNX"
+    }
+
+    fn recognises(&self, file_name: &str, head: &[u8]) -> bool {
+        // A serialized model has no magic; writers begin with field 1, the IR version, which is small.
+        file_name.ends_with(".onnx") || matches!(head, [0x08, 1..=64, ..])
+    }
+
+    fn import(&self, source: &dyn ModelSource) -> Result<Graph, ImportError> {
+        let bytes = source.model()?;
+        wire::check(&bytes)?;
+        let model = proto::ModelProto::decode(bytes)?;
+        import::import_model(&model, source)
+    }
+}

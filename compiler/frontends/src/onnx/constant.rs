@@ -1,0 +1,148 @@
+//! Values out of nothing: literals, fills, ranges, identity matrices.
+
+use ired_graph::dim::UNBOUNDED;
+use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, Op, Tensor, ValueId};
+
+use super::call::{Call, Outcome, invalid, sizes_of, unsupported};
+use super::tensor;
+
+pub(super) fn constant(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let attributes = &call.attributes;
+    if let Some(tensor) = attributes.tensor("value")? {
+        return literal(b, call, tensor);
+    }
+    if let Some(value) = attributes.float("value_float")? {
+        return Ok(b.scalar(DType::F32, value)?);
+    }
+    if let Some(values) = attributes.floats("value_floats")? {
+        let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        return dense(b, DType::F32, vec![values.len() as u64], data);
+    }
+    if let Some(value) = attributes.int("value_int")? {
+        return dense(b, DType::I64, Vec::new(), value.to_le_bytes().to_vec());
+    }
+    if let Some(values) = attributes.ints("value_ints")? {
+        return Ok(b.constant_i64(values)?);
+    }
+    match attributes.unread().first() {
+        Some(form) => {
+            unsupported(format!("a constant in attribute `{form}`"), "store it as a dense tensor of numbers")
+        }
+        None => invalid("has no value"),
+    }
+}
+
+fn dense(b: &mut Builder<'_>, dtype: DType, shape: Vec<u64>, data: Vec<u8>) -> Outcome {
+    match Tensor::new(dtype, shape, data.into()) {
+        Ok(tensor) => Ok(b.constant(tensor)?),
+        Err(error) => invalid(error.to_string()),
+    }
+}
+
+fn literal(b: &mut Builder<'_>, call: &Call<'_>, tensor: &super::proto::TensorProto) -> Outcome {
+    match tensor::dtype(tensor.data_type()) {
+        Ok(_) => tensor::emit(b, call.name, tensor, call.files),
+        Err(error) => unsupported(error.to_string(), "use a supported element type"),
+    }
+}
+
+/// A broadcast of one element: the size costs nothing.
+pub(super) fn constant_of_shape(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let shape = call.sizes_input(b, 0)?;
+    let value = match call.attributes.tensor("value")? {
+        Some(tensor) => literal(b, call, tensor)?,
+        None => b.scalar(DType::F32, 0.0)?,
+    };
+    if b.ty(value).elements().as_static() != Some(1) {
+        return invalid("attribute `value` has more than one element");
+    }
+    let value = b.reshape(value, Vec::new())?;
+    Ok(b.broadcast_to(value, shape)?)
+}
+
+/// `start, start + delta, ..` up to `limit`, whose length must be computable from sizes.
+pub(super) fn range(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let dtype = call.input_type(b, 0)?.dtype;
+    let length = match dtype.is_float() {
+        true => float_range_length(b, call)?,
+        false => range_length(b, call)?,
+    };
+    let index = b.iota(dtype, vec![length], 0)?;
+    let (start, delta) = (call.input(0)?, call.input(2)?);
+    let (start, delta) = (b.reshape(start, Vec::new())?, b.reshape(delta, Vec::new())?);
+    let scaled = match sizes_of(b, delta).as_deref() {
+        Some([one]) if *one == Dim::constant(1) => index,
+        _ => b.binary_broadcast(BinaryFn::Mul, index, delta)?,
+    };
+    match sizes_of(b, start).as_deref() {
+        Some([zero]) if *zero == Dim::constant(0) => Ok(scaled),
+        _ => Ok(b.binary_broadcast(BinaryFn::Add, scaled, start)?),
+    }
+}
+
+fn range_length(b: &Builder<'_>, call: &Call<'_>) -> Outcome<Dim> {
+    let (start, limit) = (call.size_input(b, 0)?, call.size_input(b, 1)?);
+    let delta = call.int_input(b, 2)?;
+    let steps = match delta {
+        0 => return invalid("delta is 0"),
+        1.. => (limit - start).ceil_div(&delta.into()),
+        // Negated by hand: the lowest i64 has no negative.
+        _ => (start - limit).ceil_div(&delta.saturating_neg().into()),
+    };
+    Ok(b.graph.symbols.simplify(&steps.maximum(&0.into())))
+}
+
+fn float_range_length(b: &Builder<'_>, call: &Call<'_>) -> Outcome<Dim> {
+    let mut ends = [0.0; 3];
+    for (index, end) in ends.iter_mut().enumerate() {
+        match b.graph.producer_op(call.input(index)?) {
+            Some(Op::Constant(tensor)) => match tensor.to_f64s().as_slice() {
+                [value] => *end = *value,
+                _ => return invalid(format!("input {index} is not a scalar")),
+            },
+            _ => {
+                return unsupported(
+                    "a range whose length depends on data",
+                    "make its inputs constant, or integers",
+                );
+            }
+        }
+    }
+    let [start, limit, delta] = ends;
+    let steps = ((limit - start) / delta).ceil().max(0.0);
+    match steps.is_finite() && steps < 1e15 {
+        true => Ok(Dim::constant(steps as i64)),
+        false => invalid(format!("from {start} to {limit} by {delta} has no length")),
+    }
+}
+
+/// Ones on diagonal `k` of a matrix shaped like the input.
+pub(super) fn eye_like(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let like = call.input_type(b, 0)?;
+    let dtype = call.dtype_attribute("dtype")?.unwrap_or(like.dtype);
+    let k = call.attributes.int_or("k", 0)?;
+    if like.rank() != 2 {
+        return invalid(format!("input of rank {}; expected a matrix", like.rank()));
+    }
+    let k = b.constant(Tensor::from_i64s(&[], &[k]))?;
+    let diagonal = on_diagonal(b, &like.shape, k, CompareFn::Eq)?;
+    Ok(b.cast(diagonal, dtype)?)
+}
+
+/// Where `column - row ? k`, for the last two axes of `shape` and an i64 scalar `k`; a bool matrix.
+pub(super) fn on_diagonal(
+    b: &mut Builder<'_>,
+    shape: &[Dim],
+    k: ValueId,
+    function: CompareFn,
+) -> Outcome<ValueId> {
+    let matrix = shape[shape.len() - 2..].to_vec();
+    let row = b.iota(DType::I64, matrix.clone(), 0)?;
+    let column = b.iota(DType::I64, matrix, 1)?;
+    // A diagonal beyond any size is as good as one at the end of what a size may be.
+    let end = UNBOUNDED as f64;
+    let k = b.binary_scalar(BinaryFn::Max, k, -end)?;
+    let k = b.binary_scalar(BinaryFn::Min, k, end)?;
+    let bound = b.binary_broadcast(BinaryFn::Add, row, k)?;
+    Ok(b.compare_broadcast(function, column, bound)?)
+}

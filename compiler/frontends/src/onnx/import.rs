@@ -1,0 +1,499 @@
+//! From messages to a graph: names to values, nodes in order, functions inlined, refusals collected.
+
+mod types;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use ired_graph::{Builder, Definition, Graph, Op, Origin, RegionId, ValueId};
+
+use super::TensorError;
+use super::attributes::Attributes;
+use super::call::{Call, Outcome, Refusal};
+use super::opset::{Opsets, canonical_domain, check_ir_version};
+use super::order::{node_name, sort_nodes, used_names};
+use super::proto::{
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto,
+};
+use super::registry::{self, Import, NotFound};
+use super::tensor::{self, ExternalFiles};
+use crate::{ImportError, InvalidNode, ModelSource, Problem, UnsupportedNode};
+
+/// Nodes after functions are inlined: a few small functions that call each other can stand for any number.
+const MAX_NODES: u64 = 1 << 18;
+
+/// How deep functions call functions.
+const MAX_CALLS: usize = 64;
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Binding {
+    Value(ValueId),
+    /// Defined by a node that was refused.
+    Unknown,
+    /// A function's input that its caller leaves out.
+    Absent,
+}
+
+impl Binding {
+    pub(crate) fn value(self) -> Option<ValueId> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Unknown | Self::Absent => None,
+        }
+    }
+}
+
+/// The names of one graph; those of the graphs around it are seen through `parent`.
+#[derive(Default)]
+pub(crate) struct Scope<'p> {
+    names: HashMap<String, Binding>,
+    parent: Option<&'p Scope<'p>>,
+}
+
+impl Scope<'_> {
+    fn find(&self, name: &str) -> Option<Binding> {
+        let here = self.names.get(name).copied();
+        here.or_else(|| self.parent.and_then(|parent| parent.find(name)))
+    }
+
+    fn define(&mut self, name: &str, binding: Binding) -> Result<(), ImportError> {
+        match self.names.insert(name.to_owned(), binding) {
+            None => Ok(()),
+            Some(_) => Err(ImportError::DuplicateName { name: name.to_owned() }),
+        }
+    }
+}
+
+type FunctionKey<'a> = (&'a str, &'a str, &'a str);
+
+/// What nodes are imported under besides their names.
+#[derive(Clone, Copy)]
+pub(crate) struct Frame<'f> {
+    opsets: &'f Opsets,
+    /// Where nodes go.
+    pub(crate) region: RegionId,
+    /// Put before the names of nodes.
+    prefix: &'f str,
+    /// The attributes of the function being inlined.
+    arguments: Option<&'f HashMap<&'f str, &'f AttributeProto>>,
+    /// The function being inlined, and the frame that called it.
+    caller: Option<(FunctionKey<'f>, &'f Frame<'f>)>,
+    depth: usize,
+}
+
+impl Frame<'_> {
+    pub(crate) fn in_region(&self, region: RegionId) -> Self {
+        Self { region, ..*self }
+    }
+
+    fn is_inside(&self, function: FunctionKey<'_>) -> bool {
+        self.caller.is_some_and(|(key, caller)| key == function || caller.is_inside(function))
+    }
+}
+
+pub(crate) struct Importer<'m> {
+    pub(crate) graph: Graph,
+    files: &'m ExternalFiles<'m>,
+    functions: HashMap<FunctionKey<'m>, &'m FunctionProto>,
+    /// Types the file states for values, which stand in for those of refused nodes.
+    stated: HashMap<&'m str, &'m TypeProto>,
+    nodes_left: u64,
+    unsupported: Vec<UnsupportedNode>,
+    invalid: Vec<InvalidNode>,
+}
+
+/// # Errors
+/// As [`crate::Frontend::import`].
+pub(super) fn import_model(model: &ModelProto, source: &dyn ModelSource) -> Result<Graph, ImportError> {
+    check_ir_version(model)?;
+    let opsets = Opsets::new(&model.opset_import)?;
+    let body = model.graph.as_ref().ok_or(ImportError::NoGraph)?;
+    let files = ExternalFiles::new(source);
+    let mut functions = HashMap::new();
+    for function in &model.functions {
+        let key = (canonical_domain(function.domain()), function.name(), function.overload());
+        if functions.insert(key, function).is_some() {
+            return Err(ImportError::DuplicateName { name: function.name().to_owned() });
+        }
+    }
+    let stated = body.value_info.iter().filter_map(|v| Some((v.name(), v.r#type.as_ref()?))).collect();
+    let mut importer = Importer {
+        graph: Graph::new(body.name()),
+        files: &files,
+        functions,
+        stated,
+        nodes_left: MAX_NODES,
+        unsupported: Vec::new(),
+        invalid: Vec::new(),
+    };
+    let region = importer.graph.body;
+    let frame = Frame { opsets: &opsets, region, prefix: "", arguments: None, caller: None, depth: 0 };
+    let mut scope = Scope::default();
+    importer.define_initializers(body, &mut scope, &frame)?;
+    importer.define_inputs(body, &mut scope, &frame)?;
+    importer.import_nodes(&body.node, &mut scope, &frame)?;
+    let outputs = importer.find_outputs(body, &scope)?;
+    importer.finish(outputs)
+}
+
+impl<'m> Importer<'m> {
+    fn define_initializers(
+        &mut self,
+        graph: &GraphProto,
+        scope: &mut Scope<'_>,
+        frame: &Frame<'_>,
+    ) -> Result<(), ImportError> {
+        if let Some(sparse) = graph.sparse_initializer.first() {
+            let name = sparse.values.as_ref().map(|v| v.name().to_owned()).unwrap_or_default();
+            return Err(ImportError::Tensor { tensor: name, cause: TensorError::Sparse });
+        }
+        let used = used_names(graph);
+        for tensor in &graph.initializer {
+            // What nothing uses would stay with the model as a weight; its name is still taken.
+            let used = used.contains(tensor.name());
+            let binding = if used { self.initializer(tensor, frame)? } else { Binding::Unknown };
+            scope.define(tensor.name(), binding)?;
+        }
+        Ok(())
+    }
+
+    fn initializer(&mut self, tensor: &TensorProto, frame: &Frame<'_>) -> Result<Binding, ImportError> {
+        let files = self.files;
+        let mut b = self.builder(tensor.name(), "Initializer", frame.region);
+        match tensor::emit(&mut b, tensor.name(), tensor, files) {
+            Ok(value) => Ok(Binding::Value(value)),
+            Err(Refusal::Fatal(error)) => match *error {
+                ImportError::Tensor { cause: cause @ TensorError::DType { .. }, .. } => {
+                    self.refuse(tensor.name(), "Initializer", cause.to_string(), frame);
+                    Ok(Binding::Unknown)
+                }
+                error => Err(error),
+            },
+            Err(Refusal::Unsupported { reason, .. }) => {
+                self.refuse(tensor.name(), "Initializer", reason, frame);
+                Ok(Binding::Unknown)
+            }
+            Err(Refusal::Invalid(problem)) => {
+                let (name, op_type) = (tensor.name().to_owned(), "Initializer".to_owned());
+                self.invalid.push(InvalidNode { name, op_type, problem });
+                Ok(Binding::Unknown)
+            }
+        }
+    }
+
+    /// Reports what is no node but stands in a list of nodes all the same: one report names everything.
+    fn refuse(&mut self, name: &str, what: &str, reason: String, frame: &Frame<'_>) {
+        self.unsupported.push(UnsupportedNode {
+            name: name.to_owned(),
+            op_type: what.to_owned(),
+            domain: String::new(),
+            version: frame.opsets.version(""),
+            reason,
+            hint: "use tensors of a supported element type".to_owned(),
+        });
+    }
+
+    /// Inputs that have an initializer are weights: their value is in the file.
+    fn define_inputs(
+        &mut self,
+        graph: &GraphProto,
+        scope: &mut Scope<'_>,
+        frame: &Frame<'_>,
+    ) -> Result<(), ImportError> {
+        let initializers: std::collections::HashSet<&str> =
+            graph.initializer.iter().map(|t| t.name()).collect();
+        for input in &graph.input {
+            if initializers.contains(input.name()) {
+                continue;
+            }
+            let binding = match types::input_type(&mut self.graph.symbols, input)? {
+                Ok(ty) => Binding::Value(self.graph.add_input(input.name(), ty)),
+                Err(reason) => {
+                    self.refuse(input.name(), "Input", reason, frame);
+                    Binding::Unknown
+                }
+            };
+            scope.define(input.name(), binding)?;
+        }
+        Ok(())
+    }
+
+    fn import_nodes(
+        &mut self,
+        nodes: &[NodeProto],
+        scope: &mut Scope<'_>,
+        frame: &Frame<'_>,
+    ) -> Result<(), ImportError> {
+        // Before sorting: a node that redefines what it takes would look like a cycle.
+        if let Some(name) = nodes.iter().flat_map(|n| &n.output).find(|name| scope.names.contains_key(*name))
+        {
+            return Err(ImportError::DuplicateName { name: name.clone() });
+        }
+        for index in sort_nodes(nodes)? {
+            let node = &nodes[index];
+            let outputs = self.import_node(node, scope, frame)?;
+            for (position, name) in node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+                let binding = match outputs.get(position).copied().unwrap_or(Binding::Unknown) {
+                    Binding::Value(value) => Binding::Value(value),
+                    _ => self.stand_in(name, frame),
+                };
+                scope.define(name, binding)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A value for the output of a refused node, so that what depends on it is looked at too. The graph is never
+    /// handed out once a node was refused.
+    fn stand_in(&mut self, name: &str, frame: &Frame<'_>) -> Binding {
+        let stated = if frame.caller.is_none() { self.stated.get(name) } else { None };
+        match stated.and_then(|ty| types::stated_type(&mut self.graph.symbols, ty)) {
+            Some(ty) => Binding::Value(self.graph.add_region_input(self.graph.body, ty)),
+            None => Binding::Unknown,
+        }
+    }
+
+    fn import_node(
+        &mut self,
+        node: &NodeProto,
+        scope: &Scope<'_>,
+        frame: &Frame<'_>,
+    ) -> Result<Vec<Binding>, ImportError> {
+        let limit = ImportError::Limit { what: "nodes, functions inlined", limit: MAX_NODES };
+        self.nodes_left = self.nodes_left.checked_sub(1).ok_or(limit)?;
+        let name = format!("{}{}", frame.prefix, node_name(node));
+        let domain = canonical_domain(node.domain());
+        let version = frame.opsets.version(domain);
+        match self.import_named(&name, node, scope, frame) {
+            Ok(outputs) => return Ok(outputs),
+            Err(Refusal::Fatal(error)) => return Err(*error),
+            Err(Refusal::Invalid(problem)) => {
+                self.invalid.push(InvalidNode { name, op_type: node.op_type().to_owned(), problem });
+            }
+            Err(Refusal::Unsupported { reason, hint }) => self.unsupported.push(UnsupportedNode {
+                name,
+                op_type: node.op_type().to_owned(),
+                domain: domain.to_owned(),
+                version,
+                reason,
+                hint: hint.to_owned(),
+            }),
+        }
+        Ok(Vec::new())
+    }
+
+    fn import_named(
+        &mut self,
+        name: &str,
+        node: &NodeProto,
+        scope: &Scope<'_>,
+        frame: &Frame<'_>,
+    ) -> Outcome<Vec<Binding>> {
+        let domain = canonical_domain(node.domain());
+        let attributes = resolve_attributes(node, frame);
+        if let Some((key, function)) =
+            self.functions.get_key_value(&(domain, node.op_type(), node.overload()))
+        {
+            let (key, function) = (*key, *function);
+            let inputs = find_inputs(node, scope)?;
+            return self.inline_function(name, key, function, &inputs, &attributes, frame);
+        }
+        let version = frame.opsets.version(domain);
+        let import = find_operator(domain, node.op_type(), version)?;
+        let bindings = find_inputs(node, scope)?;
+        if bindings.iter().any(|b| matches!(b, Binding::Unknown)) {
+            return Ok(Vec::new());
+        }
+        let inputs: Vec<Option<ValueId>> = bindings.into_iter().map(Binding::value).collect();
+        let call = Call {
+            name,
+            attributes: Attributes::new(&attributes),
+            version,
+            inputs: &inputs,
+            outputs: &node.output,
+            files: self.files,
+        };
+        let outputs = match import {
+            Import::One(function) => {
+                let value = function(&mut self.builder(name, node.op_type(), frame.region), &call)?;
+                call.only_first_output()?;
+                vec![Binding::Value(value)]
+            }
+            Import::Many(function) => {
+                let values = function(&mut self.builder(name, node.op_type(), frame.region), &call)?;
+                values.into_iter().map(Binding::Value).collect()
+            }
+            Import::WithGraphs(function) => function(self, &call, scope, frame)?,
+        };
+        if let Some(attribute) = call.attributes.unread().first() {
+            return super::call::unsupported(
+                format!("attribute `{attribute}`"),
+                "drop it, if it is not needed",
+            );
+        }
+        match (outputs.len()..node.output.len()).find(|i| call.wants(*i)) {
+            Some(i) => {
+                super::call::unsupported(format!("output {i} (`{}`)", node.output[i]), "drop that output")
+            }
+            None => Ok(outputs),
+        }
+    }
+
+    /// A builder whose nodes say that they come from `name`.
+    pub(crate) fn builder(&mut self, name: &str, op_type: &str, region: RegionId) -> Builder<'_> {
+        let mut builder = Builder::in_region(&mut self.graph, region);
+        builder.origin = Some(Origin { name: name.to_owned(), op: op_type.to_owned() });
+        builder
+    }
+
+    /// Imports the nodes of a graph in an attribute into `frame`'s region, and gives its outputs.
+    pub(crate) fn import_subgraph(
+        &mut self,
+        graph: &GraphProto,
+        scope: &Scope<'_>,
+        frame: &Frame<'_>,
+    ) -> Outcome<Vec<Binding>> {
+        let mut inner = Scope { names: HashMap::new(), parent: Some(scope) };
+        self.define_initializers(graph, &mut inner, frame)?;
+        self.import_nodes(&graph.node, &mut inner, frame)?;
+        let find = |name: &str| {
+            let undefined = || Refusal::Invalid(Problem::UndefinedInput { value: name.to_owned() });
+            inner.find(name).ok_or_else(undefined)
+        };
+        graph.output.iter().map(|output| find(output.name())).collect()
+    }
+
+    fn inline_function(
+        &mut self,
+        name: &str,
+        key: FunctionKey<'_>,
+        function: &FunctionProto,
+        inputs: &[Binding],
+        attributes: &[AttributeProto],
+        frame: &Frame<'_>,
+    ) -> Outcome<Vec<Binding>> {
+        if frame.is_inside(key) {
+            return Err(Problem::RecursiveFunction { function: function.name().to_owned() }.into());
+        }
+        if frame.depth >= MAX_CALLS {
+            return Err(ImportError::Limit { what: "nested function calls", limit: MAX_CALLS as u64 }.into());
+        }
+        let mut arguments: HashMap<&str, &AttributeProto> =
+            function.attribute_proto.iter().map(|a| (a.name(), a)).collect();
+        arguments.extend(attributes.iter().map(|a| (a.name(), a)));
+        let mut scope = Scope::default();
+        for (position, input) in function.input.iter().enumerate() {
+            scope.define(input, inputs.get(position).copied().unwrap_or(Binding::Absent))?;
+        }
+        // A function that imports no operator sets of its own uses the model's.
+        let own = Opsets::new(&function.opset_import)?;
+        let opsets = if function.opset_import.is_empty() { frame.opsets } else { &own };
+        let prefix = format!("{name}/");
+        let inner = Frame {
+            opsets,
+            region: frame.region,
+            prefix: &prefix,
+            arguments: Some(&arguments),
+            caller: Some((key, frame)),
+            depth: frame.depth + 1,
+        };
+        self.import_nodes(&function.node, &mut scope, &inner)?;
+        let find = |name: &String| {
+            let undefined = || Refusal::Invalid(Problem::UndefinedInput { value: name.clone() });
+            scope.find(name).ok_or_else(undefined)
+        };
+        function.output.iter().map(find).collect()
+    }
+
+    fn find_outputs(
+        &mut self,
+        graph: &GraphProto,
+        scope: &Scope<'_>,
+    ) -> Result<Vec<(String, Binding)>, ImportError> {
+        if graph.output.is_empty() {
+            return Err(ImportError::Output {
+                output: String::new(),
+                problem: "is missing: there is none".to_owned(),
+            });
+        }
+        let find = |name: &str| {
+            let undefined =
+                || ImportError::Output { output: name.to_owned(), problem: "is not defined".to_owned() };
+            Ok((name.to_owned(), scope.find(name).ok_or_else(undefined)?))
+        };
+        graph.output.iter().map(|output| find(output.name())).collect()
+    }
+
+    /// The finished graph, or everything that is wrong with it.
+    fn finish(mut self, outputs: Vec<(String, Binding)>) -> Result<Graph, ImportError> {
+        if !self.unsupported.is_empty() {
+            return Err(ImportError::Unsupported(self.unsupported));
+        }
+        if !self.invalid.is_empty() {
+            return Err(ImportError::Invalid(self.invalid));
+        }
+        let mut values = Vec::with_capacity(outputs.len());
+        for (name, binding) in outputs {
+            let Some(value) = binding.value() else {
+                return Err(ImportError::Output { output: name, problem: "has no value".to_owned() });
+            };
+            values.push(self.name_output(name, value)?);
+        }
+        self.graph.set_outputs(self.graph.body, values);
+        Ok(self.graph)
+    }
+
+    /// `value` under the name of a model output; a copy of it where it already has a name, being an input or another
+    /// output too.
+    fn name_output(&mut self, name: String, mut value: ValueId) -> Result<ValueId, ImportError> {
+        let known = self.graph.value(value);
+        if known.name.is_some() || matches!(known.definition, Definition::Input(..)) {
+            let shape = known.ty.shape.clone();
+            let body = self.graph.body;
+            let copy = self.builder(&name, "Output", body).push(Op::Reshape { shape }, &[value]);
+            value = copy.map_err(|e| ImportError::Output { output: name.clone(), problem: e.to_string() })?;
+        }
+        self.graph.set_name(value, name);
+        Ok(value)
+    }
+}
+
+fn find_operator(domain: &str, op_type: &str, version: i64) -> Outcome<Import> {
+    use super::call::unsupported;
+    registry::find(domain, op_type, version).or_else(|missing| match missing {
+        NotFound::OlderThan(_) if version == 0 => {
+            unsupported("the model imports no version of its operator set", "declare the operator set")
+        }
+        NotFound::OlderThan(oldest) => unsupported(
+            format!("version {version} of the operator set; this operator is supported from {oldest} on"),
+            "convert the model to a newer operator set",
+        ),
+        NotFound::Operator => {
+            unsupported("the operator is not supported", "rewrite it with supported operators")
+        }
+    })
+}
+
+fn find_inputs(node: &NodeProto, scope: &Scope<'_>) -> Outcome<Vec<Binding>> {
+    let find = |name: &String| match name.as_str() {
+        "" => Ok(Binding::Absent),
+        name => scope.find(name).ok_or_else(|| Problem::UndefinedInput { value: name.to_owned() }.into()),
+    };
+    node.input.iter().map(find).collect()
+}
+
+/// The node's attributes, those that refer to the function's replaced by what the caller gave.
+fn resolve_attributes<'a>(node: &'a NodeProto, frame: &Frame<'_>) -> Cow<'a, [AttributeProto]> {
+    if node.attribute.iter().all(|a| a.ref_attr_name().is_empty()) {
+        return Cow::Borrowed(&node.attribute);
+    }
+    let resolve = |attribute: &AttributeProto| match attribute.ref_attr_name() {
+        "" => Some(attribute.clone()),
+        referred => {
+            let given = *frame.arguments?.get(referred)?;
+            Some(AttributeProto { name: attribute.name.clone(), ref_attr_name: None, ..given.clone() })
+        }
+    };
+    Cow::Owned(node.attribute.iter().filter_map(resolve).collect())
+}

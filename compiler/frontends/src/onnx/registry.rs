@@ -1,0 +1,191 @@
+//! Every operator that is imported: domain, name, the version of the operator set its function reads from on, and
+//! the function. Where versions differ in what they mean, an operator has several lines and the newest that is not
+//! newer than the model's applies; where they differ in form only, its function looks at the version.
+
+use ired_graph::{ArgReduceFn, BinaryFn, Builder, CompareFn, ReduceFn, UnaryFn, ValueId};
+
+use super::call::{Call, Outcome};
+use super::import::{Binding, Frame, Importer, Scope};
+use super::{
+    activation, constant, control, convolution, elementwise, indexing, linear, movement, normalization,
+    pooling, quantization, reduction, shape, slicing, softmax, transposed,
+};
+
+/// How an operator is imported.
+#[derive(Clone, Copy)]
+pub(crate) enum Import {
+    /// Into its one output.
+    One(fn(&mut Builder<'_>, &Call<'_>) -> Outcome),
+    /// Into all its outputs, in order; those not wanted may be missing at the end.
+    Many(fn(&mut Builder<'_>, &Call<'_>) -> Outcome<Vec<ValueId>>),
+    /// With the graphs in its attributes.
+    WithGraphs(fn(&mut Importer<'_>, &Call<'_>, &Scope<'_>, &Frame<'_>) -> Outcome<Vec<Binding>>),
+}
+
+use Import::{Many, One, WithGraphs};
+
+type Entry = (&'static str, &'static str, i64, Import);
+
+/// Sorted by nothing but family; found by [`find`].
+#[rustfmt::skip]
+const OPERATORS: &[Entry] = &[
+    // Arithmetic.
+    ("", "Add", 1, One(|b, c| elementwise::binary(b, c, BinaryFn::Add))),
+    ("", "Sub", 1, One(|b, c| elementwise::binary(b, c, BinaryFn::Sub))),
+    ("", "Mul", 1, One(|b, c| elementwise::binary(b, c, BinaryFn::Mul))),
+    ("", "Div", 1, One(|b, c| elementwise::binary(b, c, BinaryFn::Div))),
+    ("", "Pow", 1, One(elementwise::pow)),
+    ("", "Mod", 10, One(elementwise::modulo)),
+    ("", "Max", 1, One(|b, c| elementwise::variadic(b, c, BinaryFn::Max))),
+    ("", "Min", 1, One(|b, c| elementwise::variadic(b, c, BinaryFn::Min))),
+    ("", "Sum", 1, One(|b, c| elementwise::variadic(b, c, BinaryFn::Add))),
+    ("", "Mean", 1, One(elementwise::mean)),
+    ("", "Abs", 1, One(|b, c| elementwise::unary(b, c, UnaryFn::Abs))),
+    ("", "Neg", 1, One(|b, c| elementwise::unary(b, c, UnaryFn::Neg))),
+    ("", "Sign", 9, One(|b, c| elementwise::unary(b, c, UnaryFn::Sign))),
+    ("", "Reciprocal", 1, One(|b, c| elementwise::unary(b, c, UnaryFn::Reciprocal))),
+    ("", "Sqrt", 1, One(|b, c| elementwise::unary(b, c, UnaryFn::Sqrt))),
+    ("", "Exp", 1, One(|b, c| elementwise::unary(b, c, UnaryFn::Exp))),
+    ("", "Log", 1, One(|b, c| elementwise::unary(b, c, UnaryFn::Log))),
+    ("", "Erf", 9, One(|b, c| elementwise::unary(b, c, UnaryFn::Erf))),
+    ("", "Sin", 7, One(|b, c| elementwise::unary(b, c, UnaryFn::Sin))),
+    ("", "Cos", 7, One(|b, c| elementwise::unary(b, c, UnaryFn::Cos))),
+    ("", "Tan", 7, One(|b, c| elementwise::unary(b, c, UnaryFn::Tan))),
+    ("", "Asin", 7, One(|b, c| elementwise::unary(b, c, UnaryFn::Asin))),
+    ("", "Acos", 7, One(|b, c| elementwise::unary(b, c, UnaryFn::Acos))),
+    ("", "Atan", 7, One(|b, c| elementwise::unary(b, c, UnaryFn::Atan))),
+    ("", "Sinh", 9, One(|b, c| elementwise::unary(b, c, UnaryFn::Sinh))),
+    ("", "Cosh", 9, One(|b, c| elementwise::unary(b, c, UnaryFn::Cosh))),
+    ("", "Tanh", 1, One(|b, c| elementwise::unary(b, c, UnaryFn::Tanh))),
+    ("", "Asinh", 9, One(|b, c| elementwise::unary(b, c, UnaryFn::Asinh))),
+    ("", "Acosh", 9, One(|b, c| elementwise::unary(b, c, UnaryFn::Acosh))),
+    ("", "Atanh", 9, One(|b, c| elementwise::unary(b, c, UnaryFn::Atanh))),
+    ("", "Floor", 1, One(|b, c| elementwise::unary(b, c, UnaryFn::Floor))),
+    ("", "Ceil", 1, One(|b, c| elementwise::unary(b, c, UnaryFn::Ceil))),
+    ("", "Round", 11, One(|b, c| elementwise::unary(b, c, UnaryFn::Round))),
+    ("", "BitShift", 11, One(elementwise::bit_shift)),
+    // Comparison and logic.
+    ("", "Equal", 1, One(|b, c| elementwise::compare(b, c, CompareFn::Eq))),
+    ("", "Less", 1, One(|b, c| elementwise::compare(b, c, CompareFn::Lt))),
+    ("", "LessOrEqual", 12, One(|b, c| elementwise::compare(b, c, CompareFn::Le))),
+    ("", "Greater", 1, One(|b, c| elementwise::compare(b, c, CompareFn::Gt))),
+    ("", "GreaterOrEqual", 12, One(|b, c| elementwise::compare(b, c, CompareFn::Ge))),
+    ("", "And", 1, One(|b, c| elementwise::binary(b, c, BinaryFn::And))),
+    ("", "Or", 1, One(|b, c| elementwise::binary(b, c, BinaryFn::Or))),
+    ("", "Xor", 1, One(|b, c| elementwise::binary(b, c, BinaryFn::Xor))),
+    ("", "Not", 1, One(|b, c| elementwise::unary(b, c, UnaryFn::Not))),
+    ("", "BitwiseAnd", 18, One(|b, c| elementwise::binary(b, c, BinaryFn::And))),
+    ("", "BitwiseOr", 18, One(|b, c| elementwise::binary(b, c, BinaryFn::Or))),
+    ("", "BitwiseXor", 18, One(|b, c| elementwise::binary(b, c, BinaryFn::Xor))),
+    ("", "BitwiseNot", 18, One(|b, c| elementwise::unary(b, c, UnaryFn::BitNot))),
+    ("", "IsNaN", 9, One(|b, c| elementwise::unary(b, c, UnaryFn::IsNan))),
+    ("", "IsInf", 10, One(elementwise::is_inf)),
+    ("", "Where", 9, One(elementwise::select)),
+    ("", "Clip", 1, One(elementwise::clip)),
+    // Conversion and passing on.
+    ("", "Cast", 6, One(elementwise::cast)),
+    ("", "CastLike", 15, One(elementwise::cast_like)),
+    ("", "Identity", 1, One(elementwise::identity)),
+    ("", "Dropout", 1, Many(elementwise::dropout)),
+    // Activation.
+    ("", "Relu", 1, One(activation::relu)),
+    ("", "LeakyRelu", 1, One(activation::leaky_relu)),
+    ("", "PRelu", 1, One(activation::prelu)),
+    ("", "Elu", 1, One(activation::elu)),
+    ("", "Celu", 12, One(activation::celu)),
+    ("", "Selu", 1, One(activation::selu)),
+    ("", "Gelu", 20, One(activation::gelu)),
+    ("", "Sigmoid", 1, One(|b, c| elementwise::unary(b, c, UnaryFn::Sigmoid))),
+    ("", "HardSigmoid", 1, One(activation::hard_sigmoid)),
+    ("", "HardSwish", 14, One(activation::hard_swish)),
+    ("", "Swish", 24, One(activation::swish)),
+    ("", "Softplus", 1, One(activation::softplus)),
+    ("", "Softsign", 1, One(activation::softsign)),
+    ("", "Mish", 18, One(activation::mish)),
+    ("", "ThresholdedRelu", 10, One(activation::thresholded_relu)),
+    ("", "Shrink", 9, One(activation::shrink)),
+    ("", "Softmax", 1, One(|b, c| softmax::softmax(b, c, false))),
+    ("", "LogSoftmax", 1, One(|b, c| softmax::softmax(b, c, true))),
+    ("", "Hardmax", 1, One(softmax::hardmax)),
+    // Constants and shapes.
+    ("", "Constant", 1, One(constant::constant)),
+    ("", "ConstantOfShape", 9, One(constant::constant_of_shape)),
+    ("", "Range", 11, One(constant::range)),
+    ("", "EyeLike", 9, One(constant::eye_like)),
+    ("", "Shape", 1, One(shape::shape)),
+    ("", "Size", 1, One(shape::size)),
+    ("", "Reshape", 1, One(shape::reshape)),
+    ("", "Flatten", 1, One(shape::flatten)),
+    ("", "Squeeze", 1, One(shape::squeeze)),
+    ("", "Unsqueeze", 1, One(shape::unsqueeze)),
+    ("", "Expand", 8, One(shape::expand)),
+    // Movement.
+    ("", "Transpose", 1, One(movement::transpose)),
+    ("", "Concat", 1, One(movement::concat)),
+    ("", "Tile", 1, One(movement::tile)),
+    ("", "Pad", 1, One(movement::pad)),
+    ("", "DepthToSpace", 1, One(movement::depth_to_space)),
+    ("", "SpaceToDepth", 1, One(movement::space_to_depth)),
+    ("", "Trilu", 14, One(movement::triangle)),
+    ("", "Slice", 1, One(slicing::slice)),
+    ("", "Split", 1, Many(slicing::split)),
+    ("", "Gather", 1, One(indexing::gather)),
+    ("", "GatherElements", 11, One(indexing::gather_elements)),
+    ("", "GatherND", 11, One(indexing::gather_nd)),
+    ("", "OneHot", 9, One(indexing::one_hot)),
+    // Linear algebra and windows.
+    ("", "MatMul", 1, One(linear::matmul)),
+    ("", "MatMulInteger", 10, One(linear::matmul_integer)),
+    ("", "Gemm", 1, One(linear::gemm)),
+    ("", "Conv", 1, One(convolution::conv)),
+    ("", "ConvTranspose", 1, One(transposed::conv_transpose)),
+    ("", "MaxPool", 1, One(pooling::max_pool)),
+    ("", "AveragePool", 1, One(pooling::average_pool)),
+    ("", "GlobalAveragePool", 1, One(|b, c| pooling::global_pool(b, c, ReduceFn::Mean))),
+    ("", "GlobalMaxPool", 1, One(|b, c| pooling::global_pool(b, c, ReduceFn::Max))),
+    // Normalisation.
+    ("", "BatchNormalization", 1, One(normalization::batch)),
+    ("", "InstanceNormalization", 1, One(normalization::instance)),
+    ("", "GroupNormalization", 18, One(normalization::group)),
+    ("", "LayerNormalization", 17, Many(normalization::layer)),
+    ("", "RMSNormalization", 23, One(normalization::root_mean_square)),
+    ("", "MeanVarianceNormalization", 9, One(normalization::mean_variance)),
+    ("", "LRN", 1, One(normalization::local_response)),
+    ("", "LpNormalization", 1, One(normalization::lp)),
+    // Quantisation.
+    ("", "QuantizeLinear", 10, One(quantization::quantize)),
+    ("", "DequantizeLinear", 10, One(quantization::dequantize)),
+    ("", "DynamicQuantizeLinear", 11, Many(quantization::dynamic_quantize)),
+    // Reduction.
+    ("", "ReduceSum", 1, One(|b, c| reduction::reduce(b, c, ReduceFn::Sum))),
+    ("", "ReduceMean", 1, One(|b, c| reduction::reduce(b, c, ReduceFn::Mean))),
+    ("", "ReduceMax", 1, One(|b, c| reduction::reduce(b, c, ReduceFn::Max))),
+    ("", "ReduceMin", 1, One(|b, c| reduction::reduce(b, c, ReduceFn::Min))),
+    ("", "ReduceProd", 1, One(|b, c| reduction::reduce(b, c, ReduceFn::Product))),
+    ("", "ReduceL1", 1, One(reduction::l1)),
+    ("", "ReduceL2", 1, One(reduction::l2)),
+    ("", "ReduceSumSquare", 1, One(reduction::sum_square)),
+    ("", "ReduceLogSum", 1, One(reduction::log_sum)),
+    ("", "ReduceLogSumExp", 1, One(reduction::log_sum_exp)),
+    ("", "ArgMax", 1, One(|b, c| reduction::arg_reduce(b, c, ArgReduceFn::Max))),
+    ("", "ArgMin", 1, One(|b, c| reduction::arg_reduce(b, c, ArgReduceFn::Min))),
+    // Control flow.
+    ("", "If", 1, WithGraphs(control::if_else)),
+];
+
+/// Why [`find`] has nothing.
+pub(crate) enum NotFound {
+    /// No version of the operator is known.
+    Operator,
+    /// The oldest version that is.
+    OlderThan(i64),
+}
+
+/// The function for an operator as of `version` of its operator set.
+pub(crate) fn find(domain: &str, op_type: &str, version: i64) -> Result<Import, NotFound> {
+    let known = || OPERATORS.iter().filter(|(d, op, ..)| *d == domain && *op == op_type);
+    match known().filter(|entry| entry.2 <= version).max_by_key(|entry| entry.2) {
+        Some(entry) => Ok(entry.3),
+        None => Err(known().map(|entry| entry.2).min().map_or(NotFound::Operator, NotFound::OlderThan)),
+    }
+}

@@ -1,0 +1,111 @@
+//! Kernels: how one dispatch becomes one function. Families are tried in order; the last takes everything.
+//!
+//! A kernel follows the C ABI `fn(bindings: *const *mut u8, constants: *const i64, x: u32, y: u32, z: u32)`,
+//! calls nothing, and reads and writes nothing but its bindings. Two kernels of the same structure have the same
+//! text but for their symbol.
+
+mod arithmetic;
+mod convolution;
+mod eval;
+mod function;
+mod generic;
+mod math;
+mod pack;
+
+use ired_graph::{DType, Graph, Node};
+use ired_mlir::Builder;
+
+use crate::dispatch::{Dispatch, KernelInterface};
+use crate::targets::CpuTarget;
+use function::Site;
+pub use pack::pack;
+
+/// Every kernel family, in the order they are tried.
+const FAMILIES: &[&dyn Family] = &[&convolution::Convolution, &generic::Generic];
+
+/// One way to compute dispatches of some kind.
+trait Family: Sync {
+    /// What the kernel would need; `None` when the dispatch is not of this family.
+    fn interface(
+        &self,
+        graph: &Graph,
+        dispatch: &Dispatch,
+        target: &CpuTarget,
+    ) -> Result<Option<KernelInterface>, KernelError>;
+
+    /// Adds the function.
+    fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError>;
+}
+
+/// Why there is no kernel for a dispatch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KernelError {
+    #[error("`{node}` ({op}) cannot be computed on {dtype}: {why}")]
+    Unsupported { node: String, op: String, dtype: DType, why: String },
+    #[error("the dispatch has no output")]
+    NoOutput,
+    #[error("no kernel family takes dispatch `{dispatch}`")]
+    NoFamily { dispatch: String },
+    #[error("value {value} is neither computed by the dispatch nor bound to it")]
+    UnboundValue { value: u32 },
+    #[error("dimension `{symbol}` is not among the kernel's constants")]
+    MissingSymbol { symbol: String },
+}
+
+impl KernelError {
+    fn unsupported(node: &Node, dtype: DType, why: &str) -> Self {
+        let (name, op) = match &node.origin {
+            Some(origin) => (origin.name.clone(), origin.op.clone()),
+            None => (String::new(), op_name(node)),
+        };
+        Self::Unsupported { node: name, op, dtype, why: why.to_owned() }
+    }
+}
+
+/// `Unary(Sin)`, `Reduce`: the operation without its attributes.
+fn op_name(node: &Node) -> String {
+    let text = format!("{:?}", node.op);
+    let end = text.find([' ', '{']).unwrap_or(text.len());
+    text[..end].to_owned()
+}
+
+/// Picks the family for a dispatch and says what its kernel needs: bindings, constants, grid.
+///
+/// # Errors
+/// [`KernelError`] naming the operation and element type that no kernel computes.
+pub fn interface(
+    graph: &Graph,
+    dispatch: &Dispatch,
+    target: &CpuTarget,
+) -> Result<KernelInterface, KernelError> {
+    choose(graph, dispatch, target).map(|(_, interface)| interface)
+}
+
+/// Adds the kernel as `func.func @symbol` where `builder` inserts: the body of a module or an executable.
+///
+/// # Errors
+/// As [`interface`]; nothing is left of the function then.
+pub fn emit(
+    graph: &Graph,
+    dispatch: &Dispatch,
+    target: &CpuTarget,
+    interface: &KernelInterface,
+    builder: &Builder<'_>,
+    symbol: &str,
+) -> Result<(), KernelError> {
+    let (family, _) = choose(graph, dispatch, target)?;
+    family.emit(&Site { graph, dispatch, target, interface, outer: builder, symbol })
+}
+
+fn choose(
+    graph: &Graph,
+    dispatch: &Dispatch,
+    target: &CpuTarget,
+) -> Result<(&'static dyn Family, KernelInterface), KernelError> {
+    for family in FAMILIES {
+        if let Some(interface) = family.interface(graph, dispatch, target)? {
+            return Ok((*family, interface));
+        }
+    }
+    Err(KernelError::NoFamily { dispatch: dispatch.name.clone() })
+}

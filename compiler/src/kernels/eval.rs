@@ -1,0 +1,443 @@
+//! Any value of a dispatch at any point: the one evaluator behind prologues, epilogues and whole kernels.
+//!
+//! A point has an index per axis, and is one element or several (`lanes`) along at most one axis. Elementwise
+//! nodes become register arithmetic, index maps become other points of their operands, and values from memory
+//! become loads. What cannot be done for several lanes at once is done lane by lane.
+
+mod index_maps;
+mod nested;
+
+use std::collections::HashMap;
+
+use ired_graph::{BinaryFn, DType, Dim, Node, Op, ValueId};
+use ired_mlir::{Builder, Type, Value};
+
+use super::KernelError;
+use super::arithmetic::{binary, cast, compare, from_storage, register_type, storage_type, unary};
+use super::function::Function;
+
+/// An index along one axis: `base + lane * step`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Axis<'m> {
+    pub(super) base: Value<'m>,
+    /// 0 where all lanes are at one index.
+    pub(super) step: i64,
+    /// `base` is a multiple of the lanes.
+    pub(super) aligned: bool,
+}
+
+impl<'m> Axis<'m> {
+    /// One index for every lane.
+    pub(super) fn at(base: Value<'m>) -> Self {
+        Self { base, step: 0, aligned: false }
+    }
+
+    /// Consecutive indices, the first a multiple of the lanes.
+    pub(super) fn along(base: Value<'m>) -> Self {
+        Self { base, step: 1, aligned: true }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) enum Place<'m> {
+    /// An index per axis.
+    Axes(Vec<Axis<'m>>),
+    /// The row-major number of the element, in whatever shape the value has.
+    Linear(Axis<'m>),
+}
+
+/// Where a value is evaluated.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Point<'m> {
+    pub(super) place: Place<'m>,
+    /// 1 for a scalar.
+    pub(super) lanes: usize,
+    /// Lanes that exist; all when `None`. The others may hold anything, but load nothing.
+    pub(super) mask: Option<Value<'m>>,
+}
+
+impl<'m> Point<'m> {
+    pub(super) fn scalar(indices: &[Value<'m>]) -> Self {
+        let axes = indices.iter().map(|i| Axis::at(*i)).collect();
+        Self { place: Place::Axes(axes), lanes: 1, mask: None }
+    }
+
+    pub(super) fn axes(mut axes: Vec<Axis<'m>>, lanes: usize, mask: Option<Value<'m>>) -> Self {
+        if lanes == 1 {
+            axes.iter_mut().for_each(|axis| axis.step = 0);
+        }
+        Self { place: Place::Axes(axes), lanes, mask }
+    }
+
+    pub(super) fn linear(mut index: Axis<'m>, lanes: usize, mask: Option<Value<'m>>) -> Self {
+        if lanes == 1 {
+            index.step = 0;
+        }
+        Self { place: Place::Linear(index), lanes, mask }
+    }
+
+    fn with(&self, axes: Vec<Axis<'m>>) -> Self {
+        Self { place: Place::Axes(axes), lanes: self.lanes, mask: self.mask }
+    }
+}
+
+/// What was evaluated already in this block or one around it.
+#[derive(Clone, Default)]
+pub(super) struct Known<'m> {
+    /// Values that are in registers whatever the point: a root's result under its epilogue.
+    pub(super) bound: HashMap<ValueId, Value<'m>>,
+    at: HashMap<(ValueId, Point<'m>), Value<'m>>,
+}
+
+impl<'m> Known<'m> {
+    pub(super) fn bind(value: ValueId, register: Value<'m>) -> Self {
+        Self { bound: HashMap::from([(value, register)]), at: HashMap::new() }
+    }
+}
+
+impl<'m> Function<'_, 'm> {
+    /// The value at a point, in register form; a scalar where all lanes are the same.
+    pub(super) fn eval(
+        &self,
+        b: &Builder<'m>,
+        value: ValueId,
+        point: &Point<'m>,
+        known: &mut Known<'m>,
+    ) -> Value<'m> {
+        if let Some(register) = known.bound.get(&value) {
+            return *register;
+        }
+        let key = (value, point.clone());
+        if let Some(register) = known.at.get(&key) {
+            return *register;
+        }
+        let register = match self.producer(value) {
+            None => match self.memory(value) {
+                Some(memref) => self.read(b, value, memref, point),
+                None => {
+                    self.fail(KernelError::UnboundValue { value: value.0 });
+                    self.zero(b, value)
+                }
+            },
+            Some(node) => self.eval_node(b, node, value, point, known),
+        };
+        known.at.insert(key, register);
+        register
+    }
+
+    /// [`Function::eval`], with a vector even where all lanes are the same (unless the point is scalar).
+    pub(super) fn eval_lanes(
+        &self,
+        b: &Builder<'m>,
+        value: ValueId,
+        point: &Point<'m>,
+        known: &mut Known<'m>,
+    ) -> Value<'m> {
+        let register = self.eval(b, value, point, known);
+        spread(b, register, point.lanes)
+    }
+
+    pub(super) fn zero(&self, b: &Builder<'m>, value: ValueId) -> Value<'m> {
+        zero_of(b, register_type(b, self.dtype(value)))
+    }
+
+    fn eval_node(
+        &self,
+        b: &Builder<'m>,
+        node: &Node,
+        value: ValueId,
+        point: &Point<'m>,
+        known: &mut Known<'m>,
+    ) -> Value<'m> {
+        let dtype = self.dtype(value);
+        match &node.op {
+            Op::Unary(function) => {
+                let of = self.dtype(node.operands[0]);
+                let x = self.eval(b, node.operands[0], point, known);
+                unary(b, *function, of, x).unwrap_or_else(|| {
+                    self.unsupported(node, of, "the function is not defined for this element type");
+                    self.zero(b, value)
+                })
+            }
+            Op::Binary(function) => {
+                let [x, y] = self.eval_pair(b, node, point, known);
+                self.eval_binary(b, node, *function, dtype, x, y)
+            }
+            Op::Compare(function) => {
+                let [x, y] = self.eval_pair(b, node, point, known);
+                compare(b, *function, self.dtype(node.operands[0]), x, y)
+            }
+            Op::Select => {
+                let condition = self.eval(b, node.operands[0], point, known);
+                let yes = self.eval(b, node.operands[1], point, known);
+                let no = self.eval(b, node.operands[2], point, known);
+                let lanes = [condition, yes, no].iter().find_map(|v| v.ty().vector_lanes()).unwrap_or(1);
+                let (yes, no) = (spread(b, yes, lanes), spread(b, no, lanes));
+                b.select(spread(b, condition, lanes), yes, no)
+            }
+            Op::Cast(_) => {
+                let x = self.eval(b, node.operands[0], point, known);
+                cast(b, self.dtype(node.operands[0]), dtype, x)
+            }
+            Op::Constant(_) | Op::Dims { .. } | Op::Iota { .. } => self.eval_source(b, node, value, point),
+            Op::Broadcast { .. }
+            | Op::Reshape { .. }
+            | Op::Transpose { .. }
+            | Op::Slice { .. }
+            | Op::Concat { .. }
+            | Op::Pad { .. }
+            | Op::Gather { .. }
+            | Op::GatherElements { .. }
+            | Op::GatherNd { .. } => self.eval_index_map(b, node, value, point, known),
+            Op::Reduce { .. }
+            | Op::ArgReduce { .. }
+            | Op::Softmax { .. }
+            | Op::LayerNorm { .. }
+            | Op::MatMul
+            | Op::Conv { .. }
+            | Op::Pool { .. } => self.eval_nested(b, node, value, point, known),
+            _ => {
+                self.unsupported(node, dtype, "it is not computed in kernels");
+                self.zero(b, value)
+            }
+        }
+    }
+
+    pub(super) fn eval_binary(
+        &self,
+        b: &Builder<'m>,
+        node: &Node,
+        function: BinaryFn,
+        dtype: DType,
+        x: Value<'m>,
+        y: Value<'m>,
+    ) -> Value<'m> {
+        if matches!(dtype, DType::I4 | DType::U4) {
+            self.unsupported(node, dtype, "arithmetic needs a cast to eight bits first");
+        }
+        binary(b, function, dtype, x, y).unwrap_or_else(|| {
+            self.unsupported(node, dtype, "the function is not defined for this element type");
+            x
+        })
+    }
+
+    /// Two operands at one point, both scalars or both vectors.
+    fn eval_pair(
+        &self,
+        b: &Builder<'m>,
+        node: &Node,
+        point: &Point<'m>,
+        known: &mut Known<'m>,
+    ) -> [Value<'m>; 2] {
+        let x = self.eval(b, node.operands[0], point, known);
+        let y = self.eval(b, node.operands[1], point, known);
+        let lanes = x.ty().vector_lanes().or(y.ty().vector_lanes()).unwrap_or(1);
+        [spread(b, x, lanes), spread(b, y, lanes)]
+    }
+
+    /// Evaluates lane by lane, each clamped into the value's shape, for what has no form for several lanes.
+    fn eval_each_lane(
+        &self,
+        b: &Builder<'m>,
+        value: ValueId,
+        point: &Point<'m>,
+        known: &mut Known<'m>,
+    ) -> Value<'m> {
+        let shape = self.shape(value);
+        let lanes: Vec<_> = (0..point.lanes as i64)
+            .map(|lane| {
+                let fix = |axis: &Axis<'m>, size: Value<'m>| {
+                    if axis.step == 0 {
+                        return *axis;
+                    }
+                    let index = b.addi(axis.base, b.index(axis.step * lane));
+                    let last = b.subi(size, b.index(1));
+                    Axis::at(if point.mask.is_some() { b.minsi(index, last) } else { index })
+                };
+                let place = match &point.place {
+                    Place::Axes(axes) => Place::Axes(
+                        axes.iter().zip(shape).map(|(axis, size)| fix(axis, self.dim(size))).collect(),
+                    ),
+                    Place::Linear(axis) => {
+                        Place::Linear(fix(axis, self.dim(&super::function::product(shape))))
+                    }
+                };
+                self.eval(b, value, &Point { place, lanes: 1, mask: None }, known)
+            })
+            .collect();
+        b.from_elements(&lanes, register_type(b, self.dtype(value)))
+    }
+
+    /// Reads a value that is in memory, dense and row-major.
+    pub(super) fn read(
+        &self,
+        b: &Builder<'m>,
+        value: ValueId,
+        memref: Value<'m>,
+        point: &Point<'m>,
+    ) -> Value<'m> {
+        let dtype = self.dtype(value);
+        let (offset, step) = self.offset(b, value, point);
+        match step {
+            Step::None => self.read_one(b, dtype, memref, offset),
+            Step::Static(1) if dtype.bits() >= 8 => {
+                let raw = load_lanes(b, memref, offset, point);
+                from_storage(b, dtype, raw)
+            }
+            step if dtype.bits() >= 8 => {
+                let raw = gather_lanes(b, memref, offset, step, point);
+                from_storage(b, dtype, raw)
+            }
+            step => {
+                let count = match &point.mask {
+                    None => None,
+                    Some(_) => Some(self.dim(&super::function::product(self.shape(value)))),
+                };
+                let lanes: Vec<_> = (0..point.lanes as i64)
+                    .map(|lane| {
+                        let distance = match step {
+                            Step::Static(step) => b.index(step * lane),
+                            Step::Dynamic(step) => b.muli(step, b.index(lane)),
+                            Step::None => b.index(0),
+                        };
+                        let at = b.addi(offset, distance);
+                        let at = count.map_or(at, |count| b.minsi(at, b.subi(count, b.index(1))));
+                        self.read_one(b, dtype, memref, at)
+                    })
+                    .collect();
+                b.from_elements(&lanes, register_type(b, dtype))
+            }
+        }
+    }
+
+    fn read_one(&self, b: &Builder<'m>, dtype: DType, memref: Value<'m>, offset: Value<'m>) -> Value<'m> {
+        if dtype.bits() >= 8 {
+            return from_storage(b, dtype, b.load(memref, offset));
+        }
+        let (two, byte) = (b.index(2), b.int_type(8));
+        let pair = b.load(memref, b.divui(offset, two));
+        let shift = b.index_cast(b.muli(b.remui(offset, two), b.index(4)), byte);
+        let four = b.integer(byte, 4);
+        let high = b.shli(b.shrui(pair, shift), four);
+        if dtype == DType::I4 { b.shrsi(high, four) } else { b.shrui(high, four) }
+    }
+
+    /// The row-major element number of a point, and how it grows from lane to lane.
+    pub(super) fn offset(&self, b: &Builder<'m>, value: ValueId, point: &Point<'m>) -> (Value<'m>, Step<'m>) {
+        let axes = match &point.place {
+            Place::Linear(axis) => return (axis.base, Step::from_static(axis.step)),
+            Place::Axes(axes) => axes,
+        };
+        let shape = self.shape(value);
+        let mut offset = b.index(0);
+        let mut step = Step::None;
+        let mut stride = Dim::constant(1);
+        for (axis, size) in axes.iter().zip(shape).rev() {
+            let stride_value = self.dim(&stride);
+            // An axis of one element is at 0.
+            if size.as_static() != Some(1) {
+                offset = b.addi(b.muli(axis.base, stride_value), offset);
+            }
+            if axis.step != 0 {
+                step = match stride.as_static() {
+                    Some(known) => Step::from_static(known * axis.step),
+                    None => Step::Dynamic(b.muli(stride_value, b.index(axis.step))),
+                };
+            }
+            stride = stride * size.clone();
+        }
+        (offset, step)
+    }
+}
+
+/// Elements from one lane to the next.
+#[derive(Clone, Copy)]
+pub(super) enum Step<'m> {
+    None,
+    Static(i64),
+    Dynamic(Value<'m>),
+}
+
+impl Step<'_> {
+    fn from_static(step: i64) -> Self {
+        if step == 0 { Self::None } else { Self::Static(step) }
+    }
+}
+
+pub(super) fn zero_of<'m>(b: &Builder<'m>, ty: Type<'m>) -> Value<'m> {
+    if ty.is_float() { b.float(ty, 0.0) } else { b.integer(ty, 0) }
+}
+
+/// A scalar in every lane; vectors, and scalars when `lanes` is 1, stay.
+pub(super) fn spread<'m>(b: &Builder<'m>, register: Value<'m>, lanes: usize) -> Value<'m> {
+    if lanes > 1 && register.ty().vector_lanes().is_none() { b.broadcast(register, lanes) } else { register }
+}
+
+fn load_lanes<'m>(b: &Builder<'m>, memref: Value<'m>, offset: Value<'m>, point: &Point<'m>) -> Value<'m> {
+    match point.mask {
+        None => b.vector_load(memref, offset, point.lanes),
+        Some(mask) => {
+            let ty = b.vector_type(point.lanes, memref.ty().element());
+            b.masked_load(memref, offset, mask, zero_of(b, ty))
+        }
+    }
+}
+
+fn gather_lanes<'m>(
+    b: &Builder<'m>,
+    memref: Value<'m>,
+    offset: Value<'m>,
+    step: Step<'m>,
+    point: &Point<'m>,
+) -> Value<'m> {
+    let lanes = point.lanes;
+    let distance = match step {
+        Step::Static(step) => b.index(step),
+        Step::Dynamic(step) => step,
+        Step::None => b.index(0),
+    };
+    let numbers = b.muli(b.lane_numbers(lanes), b.broadcast(distance, lanes));
+    let element = memref.ty().element();
+    let ty = b.vector_type(lanes, element);
+    let mask = point.mask.unwrap_or_else(|| b.integer(b.vector_type(lanes, b.int_type(1)), 1));
+    b.simple("vector.gather", &[memref, offset, numbers, mask, zero_of(b, ty)], ty)
+}
+
+/// Stores a register at consecutive elements, or one.
+pub(super) fn store_lanes<'m>(
+    b: &Builder<'m>,
+    storage: Value<'m>,
+    memref: Value<'m>,
+    offset: Value<'m>,
+    mask: Option<Value<'m>>,
+) {
+    match (storage.ty().vector_lanes(), mask) {
+        (None, _) => b.store(storage, memref, offset),
+        (Some(_), None) => b.vector_store(storage, memref, offset),
+        (Some(_), Some(mask)) => b.masked_store(storage, memref, offset, mask),
+    }
+}
+
+impl<'m> Function<'_, 'm> {
+    /// Writes a register to a value in memory, at an element number and the lanes after it.
+    pub(super) fn write(
+        &self,
+        b: &Builder<'m>,
+        value: ValueId,
+        offset: Value<'m>,
+        register: Value<'m>,
+        mask: Option<Value<'m>>,
+    ) {
+        let dtype = self.dtype(value);
+        let Some(memref) = self.memory(value) else {
+            return self.fail(KernelError::UnboundValue { value: value.0 });
+        };
+        if dtype.bits() < 8 {
+            let Some(node) = self.producer(value) else { return };
+            return self.unsupported(node, dtype, "results of four bits cannot be written yet");
+        }
+        debug_assert!(memref.ty().element() == storage_type(b, dtype));
+        let storage = super::arithmetic::to_storage(b, dtype, register);
+        store_lanes(b, storage, memref, offset, mask);
+    }
+}

@@ -1,0 +1,212 @@
+//! Any dispatch at all: a loop over the elements of its output, each evaluated by itself.
+//!
+//! Elementwise chains and index maps are at full speed here. Several elements along the last axis are computed at
+//! once where everything they read is consecutive, or the same for all of them.
+
+mod lanes;
+
+use ired_graph::{BinaryFn, Dim, Graph, Node, Op, UnaryFn, ValueId};
+use ired_mlir::{Builder, Compare, Value};
+
+use super::eval::{Axis, Known, Point};
+use super::function::{Function, Site, product, symbols};
+use super::{Family, KernelError};
+use crate::dispatch::{Binding, Dispatch, KernelInterface};
+use crate::targets::CpuTarget;
+
+pub(super) struct Generic;
+
+/// Work of one workgroup, in estimated instructions: some ten microseconds.
+const WORKGROUP_WORK: i64 = 1 << 15;
+
+impl Family for Generic {
+    fn interface(
+        &self,
+        graph: &Graph,
+        dispatch: &Dispatch,
+        target: &CpuTarget,
+    ) -> Result<Option<KernelInterface>, KernelError> {
+        let plan = Plan::new(graph, dispatch, target)?;
+        let mut bindings: Vec<_> = dispatch.inputs.iter().map(|v| Binding::Read(*v)).collect();
+        bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));
+        Ok(Some(KernelInterface {
+            bindings,
+            constants: symbols(graph, dispatch),
+            grid: [
+                plan.rows.ceil_div(&Dim::constant(plan.rows_per_group)),
+                Dim::constant(1),
+                Dim::constant(1),
+            ],
+        }))
+    }
+
+    fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
+        let plan = Plan::new(site.graph, site.dispatch, site.target)?;
+        Function::emit(site, plan.lanes == 1, |f, b| plan.emit(f, b))
+    }
+}
+
+/// How the output is walked.
+struct Plan {
+    /// Rows are walked one after another; in a row, lanes at a time.
+    rows: Dim,
+    row_length: Dim,
+    /// The output is one row, whatever its shape, and elements are known by their number.
+    linear: bool,
+    lanes: usize,
+    rows_per_group: i64,
+}
+
+impl Plan {
+    fn new(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Result<Self, KernelError> {
+        let output = *dispatch.outputs.first().ok_or(KernelError::NoOutput)?;
+        let shape = &graph.values[output.index()].ty.shape;
+        let linear = is_linear(graph, dispatch);
+        let lanes = lanes::choose(graph, dispatch, target, linear);
+        let cost = cost(graph, dispatch);
+        if linear {
+            // Rows of a fixed length, the last one shorter.
+            let row = (WORKGROUP_WORK * lanes as i64 / cost).clamp(lanes as i64, 1 << 20);
+            let row = row / lanes as i64 * lanes as i64;
+            let all = product(shape);
+            let rows = all.ceil_div(&Dim::constant(row));
+            return Ok(Self { rows, row_length: Dim::constant(row), linear, lanes, rows_per_group: 1 });
+        }
+        let (last, outer) = match shape.split_last() {
+            Some((last, outer)) => (last.clone(), product(outer)),
+            None => (Dim::constant(1), Dim::constant(1)),
+        };
+        let length = last.as_static().unwrap_or(256).max(1);
+        let row_cost = (length as u64).div_ceil(lanes as u64) as i64 * cost;
+        let rows_per_group = (WORKGROUP_WORK / row_cost.max(1)).clamp(1, 1 << 20);
+        let rows_per_group = match outer.as_static() {
+            Some(rows) => rows_per_group.min(rows.max(1)),
+            None => rows_per_group,
+        };
+        Ok(Self { rows: outer, row_length: last, linear, lanes, rows_per_group })
+    }
+
+    fn emit<'m>(&self, f: &Function<'_, 'm>, b: &Builder<'m>) {
+        let per_group = b.index(self.rows_per_group);
+        let first = b.muli(f.group[0], per_group);
+        let end = b.minsi(b.addi(first, per_group), f.dim(&self.rows));
+        b.for_each(first, end, |b, row| {
+            if self.linear { self.emit_linear_row(f, b, row) } else { self.emit_row(f, b, row) }
+        });
+    }
+
+    fn emit_linear_row<'m>(&self, f: &Function<'_, 'm>, b: &Builder<'m>, row: Value<'m>) {
+        let length = f.dim(&self.row_length);
+        let start = b.muli(row, length);
+        let end = b.minsi(b.addi(start, length), f.dim(&product(f.shape(f.output()))));
+        in_lanes(b, start, end, self.lanes, &mut |b, index, mask| {
+            self.store(f, b, &Point::linear(Axis::along(index), self.lanes, mask), index);
+        });
+    }
+
+    fn emit_row<'m>(&self, f: &Function<'_, 'm>, b: &Builder<'m>, row: Value<'m>) {
+        let Some((_, outer)) = f.shape(f.output()).split_last() else {
+            return self.store(f, b, &Point::scalar(&[]), b.index(0));
+        };
+        let outer = f.split_index(b, row, outer);
+        let length = f.dim(&self.row_length);
+        let start = b.muli(row, length);
+        in_lanes(b, b.index(0), length, self.lanes, &mut |b, index, mask| {
+            let mut axes = outer.clone();
+            axes.push(Axis::along(index));
+            self.store(f, b, &Point::axes(axes, self.lanes, mask), b.addi(start, index));
+        });
+    }
+
+    fn store<'m>(&self, f: &Function<'_, 'm>, b: &Builder<'m>, point: &Point<'m>, number: Value<'m>) {
+        let mut known = Known::default();
+        for output in &f.dispatch.outputs {
+            let register = f.eval_lanes(b, *output, point, &mut known);
+            f.write(b, *output, number, register, point.mask);
+        }
+    }
+}
+
+/// Whether elements can be known by their row-major number alone: no node cares for axes.
+fn is_linear(graph: &Graph, dispatch: &Dispatch) -> bool {
+    let one = |v: ValueId| product(&graph.values[v.index()].ty.shape).as_static() == Some(1);
+    let elements = |v: ValueId| product(&graph.values[v.index()].ty.shape);
+    let mut wanted = dispatch.outputs.clone();
+    let all = wanted.first().map(|v| elements(*v));
+    while let Some(value) = wanted.pop() {
+        let Some(node) = producer(graph, dispatch, value) else { continue };
+        if Some(elements(value)) != all {
+            return false;
+        }
+        match &node.op {
+            Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) | Op::Reshape { .. } => {
+                wanted.extend(&node.operands);
+            }
+            Op::Constant(_) | Op::Dims { .. } => {}
+            Op::Broadcast { .. } if one(node.operands[0]) => {}
+            _ => return false,
+        }
+    }
+    true
+}
+
+pub(super) fn producer<'g>(graph: &'g Graph, dispatch: &Dispatch, value: ValueId) -> Option<&'g Node> {
+    let nodes = dispatch.nodes.iter().map(|id| &graph.nodes[id.index()]);
+    nodes.into_iter().find(|node| node.results.contains(&value))
+}
+
+/// Estimated instructions for one element, or one vector of them.
+pub(super) fn cost(graph: &Graph, dispatch: &Dispatch) -> i64 {
+    let nodes = dispatch.nodes.iter().map(|id| cost_of(graph, &graph.nodes[id.index()]));
+    nodes.fold(1 + dispatch.inputs.len() as i64, i64::saturating_add)
+}
+
+fn cost_of(graph: &Graph, node: &Node) -> i64 {
+    let shape = |operand: usize| &graph.values[node.operands[operand].index()].ty.shape;
+    let size = |dim: &Dim| dim.as_static().unwrap_or(256).max(1);
+    match &node.op {
+        Op::Unary(UnaryFn::Abs | UnaryFn::Neg | UnaryFn::Not | UnaryFn::Floor | UnaryFn::Ceil) => 1,
+        Op::Unary(_) => 16,
+        Op::Binary(BinaryFn::Pow) => 64,
+        Op::Binary(BinaryFn::Div | BinaryFn::Rem | BinaryFn::Mod) => 8,
+        Op::Reduce { axes, .. } => axes.iter().map(|a| size(&shape(0)[*a])).product(),
+        Op::ArgReduce { axis, .. } => size(&shape(0)[*axis]) * 2,
+        Op::Softmax { axis, .. } => size(&shape(0)[*axis]) * 20,
+        Op::LayerNorm { axis, .. } => shape(0)[*axis..].iter().map(size).product::<i64>() * 4,
+        Op::MatMul => shape(0).last().map_or(1, size) * 2,
+        Op::Conv { .. } => shape(1)[1..].iter().map(size).product::<i64>() * 2,
+        Op::Pool { window, .. } => window.extent.iter().product::<u64>() as i64 * 2,
+        _ => 1,
+    }
+}
+
+/// Runs `body` on `start..end`, `lanes` indices at a time; the rest that does not fill them comes with a mask.
+pub(super) fn in_lanes<'m>(
+    b: &Builder<'m>,
+    start: Value<'m>,
+    end: Value<'m>,
+    lanes: usize,
+    body: &mut dyn FnMut(&Builder<'m>, Value<'m>, Option<Value<'m>>),
+) {
+    if lanes == 1 {
+        return b.for_each(start, end, |b, index| body(b, index, None));
+    }
+    let step = b.index(lanes as i64);
+    let count = b.subi(end, start);
+    let rest = b.remui(b.maxsi(count, b.index(0)), step);
+    let full = b.subi(end, rest);
+    let none = b.known(full).is_some() && b.known(full) == b.known(start);
+    if !none {
+        b.for_loop(start, full, step, &[], |b, index, _| {
+            body(b, index, None);
+            Vec::new()
+        });
+    }
+    if b.known(rest) == Some(0) {
+        return;
+    }
+    b.if_then(b.cmpi(Compare::SignedGt, rest, b.index(0)), |b| {
+        let mask = b.mask(rest, lanes);
+        body(b, full, Some(mask));
+    });
+}

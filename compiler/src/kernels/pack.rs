@@ -1,0 +1,146 @@
+//! Rearranges weights at compile time into the order that kernels read them in.
+
+use ired_graph::DType;
+
+use crate::dispatch::Packing;
+
+/// Bytes moved by one thread before another is worth starting.
+const BYTES_PER_THREAD: usize = 4 << 20;
+
+/// `data`, elements of `dtype` (of whole bytes) in row-major order of `shape`, in the order `packing` says. What the
+/// order needs beyond the data is zeros.
+///
+/// # Panics
+/// When `data` is not as long as `shape` says, or `shape` has not the axes `packing` is about; both were decided
+/// by the kernel's interface.
+pub fn pack(packing: &Packing, dtype: DType, shape: &[u64], data: &[u8]) -> Vec<u8> {
+    let element_bytes = dtype.bits().div_ceil(8);
+    let count: u64 = shape.iter().product();
+    assert_eq!(data.len() as u64, count * element_bytes as u64, "packing {shape:?}");
+    let order = Order::new(packing, shape);
+    let mut packed = vec![0u8; order.panels * order.panel_elements * element_bytes];
+    if packed.is_empty() {
+        return packed;
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(packed.len() / BYTES_PER_THREAD + 1);
+    let panels_per_thread = order.panels.div_ceil(threads);
+    let chunk = panels_per_thread * order.panel_elements * element_bytes;
+    std::thread::scope(|scope| {
+        for (i, part) in packed.chunks_mut(chunk).enumerate() {
+            let order = &order;
+            scope.spawn(move || order.fill(i * panels_per_thread, element_bytes, data, part));
+        }
+    });
+    packed
+}
+
+/// A packed order as nested counts: panel, then rows of the panel, then lanes; with the source's strides.
+struct Order {
+    panels: usize,
+    panel_elements: usize,
+    width: usize,
+    /// Lanes that exist, over all panels of one group; the rest of the last panel is zeros.
+    lanes: usize,
+    panels_per_group: usize,
+    group_stride: usize,
+    lane_stride: usize,
+    /// Sizes and strides of a panel's rows, outermost first.
+    rows: Vec<(usize, usize)>,
+}
+
+impl Order {
+    fn new(packing: &Packing, shape: &[u64]) -> Self {
+        let shape: Vec<usize> = shape.iter().map(|d| *d as usize).collect();
+        let (groups, lanes, width, group_stride, lane_stride, rows) = match packing {
+            Packing::Panels { width } => {
+                let (k, n) = (shape[0], shape[1]);
+                (1, n, *width as usize, 0, 1, vec![(k, n)])
+            }
+            Packing::TransposedPanels { width } => {
+                let (n, k) = (shape[0], shape[1]);
+                (1, n, *width as usize, 0, k, vec![(k, 1)])
+            }
+            Packing::ConvPanels { groups, width } => {
+                let groups = (*groups).max(1) as usize;
+                let (lanes, channels) = (shape[0] / groups, shape[1]);
+                let window: usize = shape[2..].iter().product();
+                let filter = channels * window;
+                let rows = vec![(window, 1), (channels, window)];
+                (groups, lanes, *width as usize, lanes * filter, filter, rows)
+            }
+            Packing::Depthwise => {
+                let window: usize = shape[1..].iter().product();
+                (1, shape[0], shape[0].max(1), 0, window, vec![(window, 1)])
+            }
+        };
+        let panels_per_group = lanes.div_ceil(width);
+        let panel_rows: usize = rows.iter().map(|(size, _)| size).product();
+        Self {
+            panels: groups * panels_per_group,
+            panel_elements: panel_rows * width,
+            width,
+            lanes,
+            panels_per_group,
+            group_stride,
+            lane_stride,
+            rows,
+        }
+    }
+
+    /// Fills `part`, which starts with panel `first`.
+    fn fill(&self, first: usize, element_bytes: usize, data: &[u8], part: &mut [u8]) {
+        let panel_bytes = self.panel_elements * element_bytes;
+        if panel_bytes == 0 {
+            return;
+        }
+        for (i, panel) in part.chunks_mut(panel_bytes).enumerate() {
+            let (group, column) = ((first + i) / self.panels_per_group, (first + i) % self.panels_per_group);
+            let start = group * self.group_stride + column * self.width * self.lane_stride;
+            let lanes = self.width.min(self.lanes - column * self.width);
+            for (row, target) in panel.chunks_mut(self.width * element_bytes).enumerate() {
+                let source = start + self.row_offset(row);
+                for (lane, element) in target.chunks_mut(element_bytes).take(lanes).enumerate() {
+                    let at = (source + lane * self.lane_stride) * element_bytes;
+                    element.copy_from_slice(&data[at..at + element_bytes]);
+                }
+            }
+        }
+    }
+
+    fn row_offset(&self, row: usize) -> usize {
+        let mut rest = row;
+        let mut offset = 0;
+        for (size, stride) in self.rows.iter().rev() {
+            offset += rest % size * stride;
+            rest /= size;
+        }
+        offset
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels_and_their_transposes_agree_and_are_filled_up() {
+        // [k = 2, n = 3] in panels of two.
+        let panels = pack(&Packing::Panels { width: 2 }, DType::U8, &[2, 3], &[1, 2, 3, 4, 5, 6]);
+        assert_eq!(panels, [1, 2, 4, 5, 3, 0, 6, 0]);
+        let transposed =
+            pack(&Packing::TransposedPanels { width: 2 }, DType::U8, &[3, 2], &[1, 4, 2, 5, 3, 6]);
+        assert_eq!(transposed, panels);
+    }
+
+    #[test]
+    fn convolution_weights_go_group_panel_window_channel_lane() {
+        // Two groups, three filters each of two channels, window of two.
+        let data: Vec<u8> = (0..24).collect();
+        let packed = pack(&Packing::ConvPanels { groups: 2, width: 2 }, DType::U8, &[6, 2, 2], &data);
+        assert_eq!(packed[..8], [0, 4, 2, 6, 1, 5, 3, 7]);
+        assert_eq!(packed[8..16], [8, 0, 10, 0, 9, 0, 11, 0]);
+        assert_eq!(packed[16..20], [12, 16, 14, 18]);
+        assert_eq!(pack(&Packing::Depthwise, DType::U8, &[2, 1, 3], &[1, 2, 3, 4, 5, 6]), [1, 4, 2, 5, 3, 6]);
+    }
+}

@@ -1,0 +1,118 @@
+//! The module phase: host functions as VM code, weights as kernels read them, and what callers need to know.
+
+mod code;
+mod params;
+
+use ired_graph::{DType, Graph};
+use ired_module::signature::{DimSpec, EntryPoint, Provenance, Signature, Target, TensorSpec};
+use ired_module::{ExecutableDraft, KernelEntry, ModuleDraft};
+
+use crate::errors::Diagnostic;
+use crate::names::EntryNames;
+use crate::program::{ENTRY, Program};
+use crate::targets::CpuTarget;
+
+/// What the model's own graph says to callers, kept from before passes rewrote it.
+#[derive(Clone, Debug)]
+pub(crate) struct Interface {
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+    pub(crate) names: EntryNames,
+}
+
+impl Interface {
+    pub(crate) fn of(graph: &Graph) -> Self {
+        let names = EntryNames::of(graph);
+        let specs = |values: &[ired_graph::ValueId], names: &[String]| {
+            values.iter().zip(names).map(|(v, name)| tensor_spec(graph, *v, name)).collect()
+        };
+        Self {
+            inputs: specs(graph.inputs(), &names.inputs),
+            outputs: specs(graph.outputs(), &names.outputs),
+            names,
+        }
+    }
+}
+
+/// Assembles the module.
+///
+/// # Errors
+/// When the program is over what the VM's registers can hold.
+pub(crate) fn draft(
+    graph: &Graph,
+    program: &Program<'_>,
+    interface: &Interface,
+    image: Vec<u8>,
+    target: &CpuTarget,
+    provenance: Provenance,
+) -> Result<ModuleDraft, Vec<Diagnostic>> {
+    let code = code::lower(program, interface.outputs.iter().map(|o| o.dims.len()).collect())
+        .map_err(|problem| vec![problem])?;
+    let entries = program
+        .executables
+        .iter()
+        .map(|e| KernelEntry { symbol: e.symbol.clone(), origin: e.origin.clone() })
+        .collect();
+    Ok(ModuleDraft {
+        signature: Signature {
+            entries: vec![EntryPoint {
+                name: ENTRY.to_owned(),
+                function: 0,
+                inputs: interface.inputs.clone(),
+                outputs: interface.outputs.clone(),
+                peak: code.peak,
+            }],
+        },
+        target: Target { triple: target.triple.clone(), features: target.features.clone() },
+        provenance,
+        functions: code.functions,
+        strings: code.messages,
+        executable: ExecutableDraft { image, entries },
+        params: params::materialize(graph, &program.params),
+        debug: Vec::new(),
+    })
+}
+
+fn tensor_spec(graph: &Graph, value: ired_graph::ValueId, name: &str) -> TensorSpec {
+    let ty = graph.ty(value);
+    let dims = ty
+        .shape
+        .iter()
+        .map(|dim| match dim.as_static() {
+            Some(size) => DimSpec::Static(u64::try_from(size).unwrap_or(0)),
+            None => {
+                let range = graph.symbols.range(dim);
+                let bound = |v: i64| u64::try_from(v).unwrap_or(0);
+                DimSpec::Symbolic {
+                    name: dim.display(&graph.symbols).to_string(),
+                    min: bound(range.min),
+                    max: bound(range.max),
+                }
+            }
+        })
+        .collect();
+    TensorSpec { name: name.to_owned(), dtype: dtype(ty.dtype), dims }
+}
+
+/// The two crates name the same types; this match keeps them the same.
+fn dtype(dtype: DType) -> ired_module::DType {
+    use ired_module::DType as Stored;
+    match dtype {
+        DType::Bool => Stored::Bool,
+        DType::I4 => Stored::I4,
+        DType::I8 => Stored::I8,
+        DType::I16 => Stored::I16,
+        DType::I32 => Stored::I32,
+        DType::I64 => Stored::I64,
+        DType::U4 => Stored::U4,
+        DType::U8 => Stored::U8,
+        DType::U16 => Stored::U16,
+        DType::U32 => Stored::U32,
+        DType::U64 => Stored::U64,
+        DType::F16 => Stored::F16,
+        DType::BF16 => Stored::BF16,
+        DType::F32 => Stored::F32,
+        DType::F64 => Stored::F64,
+        other => unreachable!("element type {other} has no stored form"),
+    }
+}

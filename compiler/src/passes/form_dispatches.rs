@@ -1,0 +1,206 @@
+//! Decides which nodes run together: what is computed in one kernel launch, what is only another view of the
+//! same bytes, and in which order.
+//!
+//! Every root (a product, convolution, reduction…) takes the elementwise nodes after it; what elementwise and
+//! data movement is left forms clusters of its own. Both then pull in what is cheap to compute again, and what
+//! nobody else reads. A dispatch has one output, which all its nodes lead to, so dispatches cannot wait for
+//! each other in a circle.
+
+mod epilogue;
+mod prologue;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+
+use ired_graph::{Graph, Node, NodeId, Op, RegionId, ValueId};
+
+use crate::dispatch::Dispatch;
+
+/// The steps of every region, in an order in which values are there before they are read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) regions: HashMap<RegionId, Vec<Step>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Dispatch(Dispatch),
+    /// `value` is the bytes of `of` under another shape.
+    Alias {
+        value: ValueId,
+        of: ValueId,
+    },
+    /// An `If` or `While`; its regions have steps of their own.
+    Control(NodeId),
+}
+
+/// What of the graph formation looks at again and again.
+pub(super) struct Facts<'g> {
+    pub(super) graph: &'g Graph,
+    /// Node that makes a value.
+    pub(super) producer: Vec<Option<NodeId>>,
+    /// Nodes that read a value, in any region; with repetition.
+    pub(super) readers: Vec<Vec<NodeId>>,
+    /// Values that are outputs of regions.
+    pub(super) is_output: Vec<bool>,
+    /// Values read from inside of a node's regions.
+    pub(super) captured: HashMap<NodeId, Vec<ValueId>>,
+    /// Position of a node in its region.
+    pub(super) position: Vec<usize>,
+}
+
+impl Plan {
+    /// A line a step, in the order they run; regions of control flow follow the body.
+    pub(super) fn describe(&self, graph: &Graph) -> String {
+        let mut text = String::new();
+        let mut regions: Vec<_> = self.regions.iter().collect();
+        regions.sort_by_key(|(region, _)| **region);
+        let name = |value: &ValueId| match graph.producer_op(*value) {
+            Some(Op::Param(id)) => format!("@{}", graph.param(*id).name),
+            _ => format!("%{}", value.0),
+        };
+        for (region, steps) in regions {
+            let _ = writeln!(text, "// region {}", region.0);
+            for step in steps {
+                let _ = match step {
+                    Step::Dispatch(d) => writeln!(
+                        text,
+                        "//   {} ({} nodes): {} -> {}",
+                        d.name,
+                        d.nodes.len(),
+                        d.inputs.iter().map(name).collect::<Vec<_>>().join(", "),
+                        d.outputs.iter().map(name).collect::<Vec<_>>().join(", "),
+                    ),
+                    Step::Alias { value, of } => writeln!(text, "//   view: {} -> {}", name(of), name(value)),
+                    Step::Control(id) => writeln!(text, "//   {}", graph.node(*id).op.name()),
+                };
+            }
+        }
+        text
+    }
+}
+
+pub(crate) fn form_dispatches(graph: &Graph) -> Plan {
+    let facts = Facts::new(graph);
+    let mut plan = Plan::default();
+    let mut regions = vec![graph.body];
+    while let Some(region) = regions.pop() {
+        for id in &graph.regions[region.index()].nodes {
+            regions.extend(&graph.nodes[id.index()].regions);
+        }
+        plan.regions.insert(region, form_region(&facts, region));
+    }
+    plan
+}
+
+fn form_region(facts: &Facts<'_>, region: RegionId) -> Vec<Step> {
+    let nodes = &facts.graph.regions[region.index()].nodes;
+    let epilogues = epilogue::grow_epilogues(facts, nodes);
+    let mut needed: HashSet<ValueId> = facts.graph.regions[region.index()].outputs.iter().copied().collect();
+    let mut steps = Vec::new();
+    for &id in nodes.iter().rev() {
+        let node = facts.node(id);
+        if let Some(group) = epilogues.group_ending_at(id) {
+            steps.push(Step::Dispatch(prologue::complete(facts, &epilogues, group, &mut needed)));
+        } else if epilogues.contains(id) {
+            // Part of a group that ends later.
+        } else if !node.regions.is_empty() {
+            needed.extend(&node.operands);
+            needed.extend(facts.captured.get(&id).into_iter().flatten());
+            steps.push(Step::Control(id));
+        } else if !node.results.iter().any(|r| needed.contains(r)) {
+            // Computed inside its readers.
+        } else {
+            match (&node.op, node.operands.as_slice()) {
+                (Op::Param(_), _) => {}
+                (Op::Reshape { .. }, &[of]) => {
+                    needed.insert(of);
+                    steps.push(Step::Alias { value: node.results[0], of });
+                }
+                _ => {
+                    let group = epilogue::Group { root: id, nodes: vec![id] };
+                    steps.push(Step::Dispatch(prologue::complete(facts, &epilogues, &group, &mut needed)));
+                }
+            }
+        }
+    }
+    steps.reverse();
+    steps
+}
+
+impl<'g> Facts<'g> {
+    fn new(graph: &'g Graph) -> Self {
+        let mut facts = Self {
+            graph,
+            producer: vec![None; graph.values.len()],
+            readers: vec![Vec::new(); graph.values.len()],
+            is_output: vec![false; graph.values.len()],
+            captured: HashMap::new(),
+            position: vec![0; graph.nodes.len()],
+        };
+        facts.enter(graph.body);
+        facts
+    }
+
+    /// Walks a region and returns what it reads of the regions around it.
+    fn enter(&mut self, region: RegionId) -> Vec<ValueId> {
+        let region = &self.graph.regions[region.index()];
+        let mut own: HashSet<ValueId> = region.inputs.iter().copied().collect();
+        let mut outside = Vec::new();
+        for (position, &id) in region.nodes.iter().enumerate() {
+            let node = &self.graph.nodes[id.index()];
+            self.position[id.index()] = position;
+            let mut read = node.operands.clone();
+            for &nested in &node.regions {
+                let captured = self.enter(nested);
+                read.extend(&captured);
+                self.captured.entry(id).or_default().extend(captured);
+            }
+            for value in read {
+                self.readers[value.index()].push(id);
+                if !own.contains(&value) {
+                    outside.push(value);
+                }
+            }
+            for &result in &node.results {
+                self.producer[result.index()] = Some(id);
+                own.insert(result);
+            }
+        }
+        for &output in &region.outputs {
+            self.is_output[output.index()] = true;
+            if !own.contains(&output) {
+                outside.push(output);
+            }
+        }
+        outside.sort_unstable();
+        outside.dedup();
+        outside
+    }
+
+    pub(super) fn node(&self, id: NodeId) -> &'g Node {
+        &self.graph.nodes[id.index()]
+    }
+
+    pub(super) fn op(&self, value: ValueId) -> Option<&'g Op> {
+        self.producer[value.index()].map(|id| &self.node(id).op)
+    }
+}
+
+/// Roots decide a kernel's family.
+pub(super) fn is_root(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::MatMul
+            | Op::Conv { .. }
+            | Op::Pool { .. }
+            | Op::Reduce { .. }
+            | Op::ArgReduce { .. }
+            | Op::Softmax { .. }
+            | Op::LayerNorm { .. }
+    )
+}
+
+pub(super) fn is_elementwise(op: &Op) -> bool {
+    matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_))
+}

@@ -1,0 +1,217 @@
+//! What a dispatch computes of its own operands instead of reading them from memory.
+
+use std::collections::{HashMap, HashSet};
+
+use ired_graph::{Dim, NodeId, Op, ValueId};
+
+use super::epilogue::{Epilogues, Group};
+use super::{Facts, is_elementwise, is_root};
+use crate::dispatch::Dispatch;
+
+/// Bounds on one kernel: what it computes and what it reads.
+const MAX_NODES: usize = 64;
+const MAX_INPUTS: usize = 24;
+
+/// Where an operand is read from, which decides what may be computed in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// By a product: each element is read many times.
+    Product,
+    /// By a window: a convolution or pool.
+    Window,
+    /// By a node after the root.
+    Epilogue,
+    /// Once an element of the iteration.
+    Element,
+    /// Many times: through a broadcast.
+    Stretched,
+}
+
+/// Makes a dispatch of `group`, pulling in what it can. Whatever the dispatch reads becomes needed.
+pub(super) fn complete(
+    facts: &Facts<'_>,
+    epilogues: &Epilogues,
+    group: &Group,
+    needed: &mut HashSet<ValueId>,
+) -> Dispatch {
+    let mut pull = Pull { facts, epilogues, nodes: group.nodes.clone(), places: HashMap::new() };
+    for &id in &group.nodes {
+        pull.place_operands(id, group.root);
+    }
+    while pull.nodes.len() < MAX_NODES && pull.inputs().len() < MAX_INPUTS {
+        let Some((value, id)) = pull.candidate() else { break };
+        pull.nodes.push(id);
+        let place = pull.places[&value];
+        pull.pass_on(id, place);
+    }
+    let inputs = pull.inputs();
+    needed.extend(&inputs);
+    let mut nodes = pull.nodes;
+    nodes.sort_by_key(|id| facts.position[id.index()]);
+    let last = group.nodes[group.nodes.len() - 1];
+    Dispatch {
+        name: name(facts, group),
+        root: group.root,
+        nodes,
+        inputs,
+        outputs: facts.node(last).results.clone(),
+    }
+}
+
+struct Pull<'a, 'g> {
+    facts: &'a Facts<'g>,
+    epilogues: &'a Epilogues,
+    nodes: Vec<NodeId>,
+    places: HashMap<ValueId, Place>,
+}
+
+impl Pull<'_, '_> {
+    fn place_operands(&mut self, id: NodeId, root: NodeId) {
+        let op = &self.facts.node(id).op;
+        let place = match op {
+            Op::MatMul => Place::Product,
+            Op::Conv { .. } | Op::Pool { .. } => Place::Window,
+            _ if id != root => Place::Epilogue,
+            Op::Broadcast { .. } => Place::Stretched,
+            _ => Place::Element,
+        };
+        self.mark(id, place);
+    }
+
+    /// Operands of a pulled node are read where the node itself is.
+    fn pass_on(&mut self, id: NodeId, place: Place) {
+        let place = match (&self.facts.node(id).op, place) {
+            (Op::Broadcast { .. }, Place::Element) => Place::Stretched,
+            _ => place,
+        };
+        self.mark(id, place);
+    }
+
+    /// A value read in two places counts as read in the stricter one, which is the one that was there first but for
+    /// [`Place::Element`].
+    fn mark(&mut self, id: NodeId, place: Place) {
+        for &operand in &self.facts.node(id).operands {
+            let entry = self.places.entry(operand).or_insert(place);
+            if *entry == Place::Element {
+                *entry = place;
+            }
+        }
+    }
+
+    /// Operands that no node of the dispatch makes, in order of first use.
+    fn inputs(&self) -> Vec<ValueId> {
+        let mut made: HashSet<ValueId> = HashSet::new();
+        for &id in &self.nodes {
+            made.extend(&self.facts.node(id).results);
+        }
+        let mut inputs = Vec::new();
+        for &id in &self.nodes {
+            for operand in &self.facts.node(id).operands {
+                if made.insert(*operand) {
+                    inputs.push(*operand);
+                }
+            }
+        }
+        inputs
+    }
+
+    fn candidate(&self) -> Option<(ValueId, NodeId)> {
+        self.inputs().into_iter().find_map(|value| {
+            let id = self.facts.producer[value.index()]?;
+            self.may_pull(value, id).then_some((value, id))
+        })
+    }
+
+    fn may_pull(&self, value: ValueId, id: NodeId) -> bool {
+        let node = self.facts.node(id);
+        if self.epilogues.contains(id) || is_root(&node.op) || !node.regions.is_empty() {
+            return false;
+        }
+        let place = self.places[&value];
+        match &node.op {
+            Op::Constant(_) | Op::Dims { .. } | Op::Iota { .. } => {
+                matches!(place, Place::Epilogue | Place::Element | Place::Stretched)
+            }
+            Op::Broadcast { .. } => place != Place::Window,
+            Op::Transpose { .. } | Op::Slice { .. } | Op::Cast(_) => {
+                matches!(place, Place::Element | Place::Stretched)
+            }
+            Op::Reshape { .. } => {
+                matches!(place, Place::Element | Place::Stretched)
+                    && moves_only_ones(self.facts, id)
+                    && !self.is_in_memory(node.operands[0])
+            }
+            Op::Pad { .. } | Op::Gather { .. } | Op::GatherElements { .. } | Op::GatherNd { .. } => {
+                place == Place::Element && self.is_ours(value)
+            }
+            op if is_elementwise(op) => {
+                (place == Place::Element && self.is_ours(value))
+                    || (matches!(place, Place::Element | Place::Stretched)
+                        && is_one_element(self.facts, value))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the dispatch is the only reader.
+    fn is_ours(&self, value: ValueId) -> bool {
+        !self.facts.is_output[value.index()]
+            && self.facts.readers[value.index()].iter().all(|reader| self.nodes.contains(reader))
+    }
+
+    /// Whether the value is stored whatever this dispatch does.
+    fn is_in_memory(&self, value: ValueId) -> bool {
+        match self.facts.producer[value.index()] {
+            None => true,
+            Some(id) => {
+                matches!(self.facts.node(id).op, Op::Param(_))
+                    || self.epilogues.contains(id)
+                    || self.facts.is_output[value.index()]
+            }
+        }
+    }
+}
+
+/// Whether a reshape only adds and drops axes of size one.
+fn moves_only_ones(facts: &Facts<'_>, id: NodeId) -> bool {
+    let node = facts.node(id);
+    let one = Dim::constant(1);
+    let sizes = |value: ValueId| facts.graph.values[value.index()].ty.shape.iter().filter(|d| **d != one);
+    sizes(node.operands[0]).eq(sizes(node.results[0]))
+}
+
+fn is_one_element(facts: &Facts<'_>, value: ValueId) -> bool {
+    facts.graph.values[value.index()].ty.shape.iter().all(|d| *d == Dim::constant(1))
+}
+
+/// `matmul_add_erf`: the root and the first few nodes after it.
+fn name(facts: &Facts<'_>, group: &Group) -> String {
+    const NAMED: usize = 5;
+    let mut name = String::new();
+    for &id in group.nodes.iter().take(NAMED) {
+        if !name.is_empty() {
+            name.push('_');
+        }
+        name.push_str(&op_name(&facts.node(id).op));
+    }
+    if group.nodes.len() > NAMED {
+        name.push_str(&format!("_{}", group.nodes.len() - NAMED));
+    }
+    name
+}
+
+fn op_name(op: &Op) -> String {
+    let text = match op {
+        Op::Unary(f) => format!("{f:?}"),
+        Op::Binary(f) => format!("{f:?}"),
+        Op::Compare(f) => format!("{f:?}"),
+        Op::Cast(dtype) => format!("to_{dtype}"),
+        Op::Reduce { function, .. } => format!("reduce_{function:?}"),
+        Op::Pool { function, .. } => format!("pool_{function:?}"),
+        other => {
+            let debug = format!("{other:?}");
+            debug.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
+        }
+    };
+    text.to_lowercase()
+}

@@ -1,0 +1,257 @@
+//! The phases, by name and in order, and the one function that runs them.
+
+mod digest;
+mod import;
+
+use std::fmt::Write as _;
+
+use ired_frontends::ModelSource;
+use ired_graph::Graph;
+use ired_mlir::Context;
+use ired_module::ModuleDraft;
+use ired_module::signature::Provenance;
+
+use crate::errors::{CompileError, Diagnostic};
+use crate::executables::{ObjectCache, build_image};
+use crate::module::Interface;
+use crate::passes::form_dispatches::form_dispatches;
+use crate::passes::{PASSES, PassError};
+use crate::program::{Program, build_program};
+use crate::schedule::schedule;
+use crate::targets::CpuTarget;
+
+/// A step of compilation that one can stop after and look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// The model as a graph, as its frontend read it.
+    Input,
+    /// The graph, rewritten.
+    Graph,
+    /// Dispatches and kernels as one MLIR module.
+    Program,
+    /// The same with barriers and shared memory.
+    Schedule,
+    /// Kernels as machine code.
+    Executables,
+    /// The compiled module.
+    Module,
+}
+
+impl Phase {
+    /// Every phase, in the order they run.
+    pub const ALL: [Self; 6] =
+        [Self::Input, Self::Graph, Self::Program, Self::Schedule, Self::Executables, Self::Module];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Graph => "graph",
+            Self::Program => "program",
+            Self::Schedule => "schedule",
+            Self::Executables => "executables",
+            Self::Module => "module",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.name() == name)
+    }
+
+    /// The file name of this phase's dump: `1_graph.mlir`.
+    fn dump_name(self) -> String {
+        let extension = if self >= Self::Executables { "txt" } else { "mlir" };
+        format!("{}_{}.{extension}", self as u8, self.name())
+    }
+}
+
+/// What to compile for, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub target: CpuTarget,
+    /// Threads that compile kernels; at least one is used.
+    pub threads: usize,
+    /// Stops after this phase and gives its text instead of a module.
+    pub stop_after: Option<Phase>,
+    /// What users call the model.
+    pub model_name: String,
+}
+
+impl Options {
+    /// Options for `target` on all of this machine's cores.
+    pub fn new(target: CpuTarget) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { target, threads, stop_after: None, model_name: String::new() }
+    }
+
+    /// What of the options decides the module's content, in one canonical text.
+    fn canonical(&self) -> String {
+        format!("target={}", self.target)
+    }
+}
+
+/// Hears of a compilation as it goes. All methods do nothing unless written.
+pub trait Observer: Send {
+    /// `done` of `total` steps of `phase` are complete; `detail` is the one that comes next, for people.
+    fn progress(&mut self, phase: Phase, done: u64, total: u64, detail: &str) {
+        let _ = (phase, done, total, detail);
+    }
+
+    /// Whether to render dumps, which takes time.
+    fn wants_dumps(&self) -> bool {
+        false
+    }
+
+    /// The state after a phase: `name` is a file name such as `1_graph.mlir`.
+    fn dump(&mut self, name: &str, text: &str) {
+        let _ = (name, text);
+    }
+}
+
+/// An observer that does not look.
+#[derive(Debug, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {}
+
+/// What a compilation gives.
+pub enum Outcome {
+    Module(Box<ModuleDraft>),
+    /// The text of the phase it was to stop after.
+    Stopped {
+        phase: Phase,
+        text: String,
+    },
+}
+
+/// Compiles a model.
+///
+/// # Errors
+/// Everything that is wrong with the model, or not supported, or that went wrong here; as much of it at once as
+/// the phase that met it can tell.
+pub fn compile(
+    source: &dyn ModelSource,
+    options: &Options,
+    cache: &dyn ObjectCache,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, CompileError> {
+    observer.progress(Phase::Input, 0, 1, source.file_name());
+    let recorded = digest::Recorded::new(source);
+    let graph = import::import(&recorded)?;
+    let digest = recorded.digest().map_err(|e| import::source_error(&e))?;
+    observer.progress(Phase::Input, 1, 1, "");
+    compile_graph(graph, digest, options, cache, observer)
+}
+
+/// Compiles a model that already is a graph; `model_digest` stands for its bytes.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_graph(
+    mut graph: Graph,
+    model_digest: [u8; 32],
+    options: &Options,
+    cache: &dyn ObjectCache,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, CompileError> {
+    let mut stops = Stops { options, observer };
+    if let Some(stopped) = stops.after(Phase::Input, || graph.to_string()) {
+        return Ok(stopped);
+    }
+    let interface = Interface::of(&graph);
+
+    optimize(&mut graph, stops.observer)?;
+    if let Some(stopped) =
+        stops.after(Phase::Graph, || format!("{graph}{}", crate::passes::describe_dispatches(&graph)))
+    {
+        return Ok(stopped);
+    }
+
+    stops.observer.progress(Phase::Program, 0, 1, "");
+    let context = Context::new();
+    let plan = form_dispatches(&graph);
+    let program = build_program(&graph, &plan, &interface.names, &options.target, &context)
+        .map_err(|diagnostics| CompileError { diagnostics })?;
+    stops.observer.progress(Phase::Program, 1, 1, "");
+    if let Some(stopped) = stops.after(Phase::Program, || program.module.to_string()) {
+        return Ok(stopped);
+    }
+
+    stops.observer.progress(Phase::Schedule, 0, 1, "");
+    schedule(&program.module).map_err(|e| Diagnostic::internal("the schedule does not verify", &e))?;
+    stops.observer.progress(Phase::Schedule, 1, 1, "");
+    if let Some(stopped) = stops.after(Phase::Schedule, || program.module.to_string()) {
+        return Ok(stopped);
+    }
+
+    let total = program.executables.len() as u64;
+    stops.observer.progress(Phase::Executables, 0, total, "");
+    let image = {
+        let observer = &mut *stops.observer;
+        let mut progress = |done: usize| observer.progress(Phase::Executables, done as u64, total, "");
+        build_image(&program.executables, &options.target, options.threads, cache, &mut progress)
+            .map_err(|diagnostics| CompileError { diagnostics })?
+    };
+    if let Some(stopped) = stops.after(Phase::Executables, || describe_executables(&program, &image)) {
+        return Ok(stopped);
+    }
+
+    stops.observer.progress(Phase::Module, 0, 1, "");
+    let provenance = Provenance {
+        model_digest,
+        model_name: options.model_name.clone(),
+        compiler: concat!("ired ", env!("CARGO_PKG_VERSION")).to_owned(),
+        options: options.canonical(),
+    };
+    let draft = crate::module::draft(&graph, &program, &interface, image, &options.target, provenance)
+        .map_err(|diagnostics| CompileError { diagnostics })?;
+    stops.observer.progress(Phase::Module, 1, 1, "");
+    Ok(Outcome::Module(Box::new(draft)))
+}
+
+/// Runs every graph pass; after each, in debug builds, the verifier.
+fn optimize(graph: &mut Graph, observer: &mut dyn Observer) -> Result<(), CompileError> {
+    for (done, pass) in PASSES.iter().enumerate() {
+        observer.progress(Phase::Graph, done as u64, PASSES.len() as u64, pass.name);
+        pass.run(graph).map_err(|e: PassError| Diagnostic::internal(pass.name, &e))?;
+        if cfg!(debug_assertions) {
+            crate::passes::verify_after(pass.name, graph)?;
+        }
+    }
+    observer.progress(Phase::Graph, PASSES.len() as u64, PASSES.len() as u64, "");
+    Ok(())
+}
+
+struct Stops<'a> {
+    options: &'a Options,
+    observer: &'a mut dyn Observer,
+}
+
+impl Stops<'_> {
+    /// Dumps a phase if anyone looks, and says whether it was the last.
+    fn after(&mut self, phase: Phase, text: impl FnOnce() -> String) -> Option<Outcome> {
+        let last = self.options.stop_after == Some(phase);
+        if !last && !self.observer.wants_dumps() {
+            return None;
+        }
+        let text = text();
+        if self.observer.wants_dumps() {
+            self.observer.dump(&phase.dump_name(), &text);
+        }
+        last.then_some(Outcome::Stopped { phase, text })
+    }
+}
+
+fn describe_executables(program: &Program<'_>, image: &[u8]) -> String {
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{} dispatches, {} kernels, {} bytes of code",
+        program.dispatch_count,
+        program.executables.len(),
+        image.len()
+    );
+    for executable in &program.executables {
+        let _ = writeln!(text, "{}: {}", executable.symbol, executable.origin);
+    }
+    text
+}

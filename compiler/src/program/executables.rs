@@ -1,0 +1,157 @@
+//! Kernels of a program: one for each different dispatch, however often it is launched.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use ired_graph::{Graph, NodeId, Op, ValueId};
+use ired_mlir::Module;
+
+use crate::dispatch::{Dispatch, KernelInterface};
+use crate::errors::{Diagnostic, DiagnosticKind};
+use crate::kernels;
+use crate::passes::form_dispatches::{Plan, Step};
+use crate::targets::CpuTarget;
+
+/// A kernel and its source, compiled on its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Executable {
+    /// Name of the executable and of the one function in it.
+    pub(crate) symbol: String,
+    /// MLIR text of the executable.
+    pub(crate) source: String,
+    /// The model's nodes whose dispatches run it, for profiles.
+    pub(crate) origin: String,
+}
+
+/// The kernels of all dispatches.
+pub(super) struct Kernels {
+    executables: Vec<Executable>,
+    /// By the dispatch's root, which is in one dispatch only.
+    launches: HashMap<NodeId, (usize, KernelInterface)>,
+}
+
+impl Kernels {
+    /// The executable that runs `dispatch`, and what it wants to be given.
+    pub(super) fn of(&self, dispatch: &Dispatch) -> Option<(&Executable, &KernelInterface)> {
+        let (index, interface) = self.launches.get(&dispatch.root)?;
+        Some((&self.executables[*index], interface))
+    }
+
+    pub(super) fn launches(&self) -> usize {
+        self.launches.len()
+    }
+
+    pub(super) fn into_executables(self) -> Vec<Executable> {
+        self.executables
+    }
+}
+
+/// Emits each different dispatch once, as an `ired.executable` of the program.
+///
+/// # Errors
+/// One diagnostic a dispatch that no kernel family takes.
+pub(super) fn emit_kernels(
+    graph: &Graph,
+    plan: &Plan,
+    target: &CpuTarget,
+    program: &Module<'_>,
+) -> Result<Kernels, Vec<Diagnostic>> {
+    let mut kernels = Kernels { executables: Vec::new(), launches: HashMap::new() };
+    let mut by_key: HashMap<String, usize> = HashMap::new();
+    let mut problems = Vec::new();
+    let mut regions: Vec<_> = plan.regions.iter().collect();
+    regions.sort_by_key(|(region, _)| **region);
+    for step in regions.into_iter().flat_map(|(_, steps)| steps) {
+        let Step::Dispatch(dispatch) = step else { continue };
+        let interface = match kernels::interface(graph, dispatch, target) {
+            Ok(interface) => interface,
+            Err(error) => {
+                problems.push(unsupported(graph, dispatch, &error));
+                continue;
+            }
+        };
+        let key = key(graph, dispatch);
+        let index = match by_key.get(&key) {
+            Some(&index) => {
+                let executable = &mut kernels.executables[index];
+                executable.origin.push_str(", ");
+                executable.origin.push_str(&origin(graph, dispatch.root));
+                index
+            }
+            None => {
+                let symbol = symbol(&dispatch.name, kernels.executables.len());
+                let mut outcome = Ok(());
+                let op = program.builder().executable(&symbol, |b| {
+                    outcome = kernels::emit(graph, dispatch, target, &interface, b, &symbol);
+                });
+                if let Err(error) = outcome {
+                    op.erase();
+                    problems.push(unsupported(graph, dispatch, &error));
+                    continue;
+                }
+                let origin = origin(graph, dispatch.root);
+                kernels.executables.push(Executable { symbol, source: op.to_string(), origin });
+                by_key.insert(key, kernels.executables.len() - 1);
+                kernels.executables.len() - 1
+            }
+        };
+        kernels.launches.insert(dispatch.root, (index, interface));
+    }
+    if problems.is_empty() { Ok(kernels) } else { Err(problems) }
+}
+
+fn unsupported(graph: &Graph, dispatch: &Dispatch, error: &dyn std::error::Error) -> Diagnostic {
+    Diagnostic::new(DiagnosticKind::Unsupported, crate::errors::chain(error)).at(origin(graph, dispatch.root))
+}
+
+fn origin(graph: &Graph, id: NodeId) -> String {
+    let node = graph.node(id);
+    match &node.origin {
+        Some(origin) => format!("{} ({})", origin.name, origin.op),
+        None => node.op.name().to_owned(),
+    }
+}
+
+fn symbol(name: &str, number: usize) -> String {
+    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    format!("{name}_{number}")
+}
+
+/// Everything a kernel depends on, with values named by order of appearance: equal keys are the same kernel.
+fn key(graph: &Graph, dispatch: &Dispatch) -> String {
+    let mut key = String::new();
+    let mut numbers: HashMap<ValueId, usize> = HashMap::new();
+    let mut number = |value: ValueId| {
+        let next = numbers.len();
+        *numbers.entry(value).or_insert(next)
+    };
+    for &input in &dispatch.inputs {
+        let ty = graph.ty(input);
+        let is_param = matches!(graph.producer_op(input), Some(Op::Param(_)));
+        let _ = write!(key, "{}:{}{:?}{is_param};", number(input), ty.dtype, ty.shape);
+    }
+    for &id in &dispatch.nodes {
+        let node = graph.node(id);
+        let _ = write!(key, "{:?}(", node.op);
+        for &operand in &node.operands {
+            let _ = write!(key, "{},", number(operand));
+        }
+        let root = id == dispatch.root;
+        for &result in &node.results {
+            let ty = graph.ty(result);
+            let output = dispatch.outputs.contains(&result);
+            let _ = write!(key, "){}:{}{:?}{root}{output};", number(result), ty.dtype, ty.shape);
+        }
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::symbol;
+
+    #[test]
+    fn symbols_are_plain_words() {
+        assert_eq!(symbol("conv-add.relu", 3), "conv_add_relu_3");
+    }
+}

@@ -1,0 +1,9 @@
+//! CPUs: what one can do, how IR is lowered for it, how an object is made.
+
+mod emit;
+mod features;
+mod lower;
+
+pub use emit::compile_executable;
+pub use features::{CpuTarget, TargetError};
+pub(crate) use lower::SCALAR_LOOPS;

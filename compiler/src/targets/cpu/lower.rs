@@ -1,0 +1,18 @@
+//! Pass pipelines of CPU targets, in MLIR's and LLVM's own notations.
+
+/// Marks a function whose loops LLVM should vectorise; the others are vectors already.
+pub(crate) const SCALAR_LOOPS: &str = "ired.scalar_loops";
+
+/// From structured loops, memrefs and vectors to the LLVM dialect.
+///
+/// Lean on purpose: kernels are built folded and without redundancy, and LLVM cleans up what is left.
+pub(super) const TO_LLVM: &str = "builtin.module(func.func(convert-linalg-to-loops),convert-vector-to-scf,\
+                                  convert-scf-to-cf,convert-vector-to-llvm,expand-strided-metadata,\
+                                  convert-to-llvm,reconcile-unrealized-casts)";
+
+/// For kernels with explicit vectors and register accumulators: little is left to do.
+pub(super) const LIGHT: &str = "function(sroa,early-cse,instcombine,loop-simplify,lcssa,loop-mssa(licm),\
+                                instcombine,simplifycfg)";
+
+/// For scalar loops. The functions carry `no-builtins`, so none becomes a call of memset or memcpy.
+pub(super) const VECTORISE: &str = "default<O2>";
