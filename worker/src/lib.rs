@@ -1,1 +1,37 @@
+//! Starting, talking to, confining and giving up on worker processes.
+//!
+//! The daemon and the command line hold the parent's side: [`CompileWorkers`] runs one fresh process per compile job,
+//! [`RuntimeWorker`] supervises one process that holds one loaded module. The worker executables stand on [`child`]
+//! and [`confine`]. This crate knows neither the compiler nor the runtime: it carries their jobs and answers.
 
+mod channel;
+pub mod child;
+pub mod compile;
+mod confine;
+pub mod executable;
+pub mod messages;
+mod process;
+mod region;
+pub mod runtime;
+pub mod sandbox;
+mod sys;
+pub mod tensor;
+
+pub use compile::{
+    CompileEvent, CompileFailure, CompileLimits, CompileWorkers, DirectoryFiles, ModelFiles, NoFiles,
+};
+pub use confine::forbid_new_code;
+pub use messages::compile::{
+    CompileJob, CompileOptions, CompileReport, Diagnostic, Dump, FailureKind, OptimiseLevel, Progress,
+    Severity, TargetRequest,
+};
+pub use messages::handshake::Role;
+pub use messages::runtime::{
+    BenchRequest, LoadedModule, ProcessUsage, RuntimeFailure, RuntimeOptions, Timing,
+};
+pub use messages::sandbox::{LayerState, Probe, ProbeOutcome, SandboxReport};
+pub use region::{SharedBuffer, View};
+pub use runtime::{BenchResult, InferenceResult, RuntimeConfig, RuntimeWorker};
+pub use sandbox::{probe, sandbox_report};
+pub use sys::MappedFile;
+pub use tensor::{InputBuffer, Tensor, TensorData};

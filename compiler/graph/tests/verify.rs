@@ -174,3 +174,23 @@ fn runs_end_at_their_limits() {
     let x = Tensor::from_f32s(&[0, 1 << 40, 1 << 40], &[]);
     assert_eq!(interpret(&parse(empty).unwrap(), &[x]).unwrap()[0].to_f32s(), [0.0]);
 }
+
+#[test]
+fn symbols_get_their_values_once() {
+    let looped = |operand: &str, state: &str| {
+        format!(
+            "graph g {{ symbol n symbol m symbol k body(%0 : bool[], %1 : f32[n], %2 : f32[m]) {{
+            %3 = while {operand} : f32[{state}] (%4 : f32[{state}]) {{ yield %0 }} (%5 : f32[{state}]) {{ yield %5 }}
+            yield %3 }} }}"
+        )
+    };
+    let check = |text: String| verify(&parse(&text).unwrap()).map_err(|e| e[0].to_string());
+    assert_eq!(check(looped("%1", "n")), Ok(()));
+    assert_eq!(check(looped("%1", "k")), Ok(()));
+    let rebound = "node 0 `while` gives symbol `m` a value, which it has from elsewhere";
+    assert_eq!(check(looped("%1", "m")), Err(rebound.to_owned()));
+    let unbound =
+        "graph g { symbol n symbol k body(%0 : f32[n]) { %1 = broadcast %0 : f32[2*k, n] yield %1 } }";
+    let expected = "node 0 `broadcast` has the size 2*k; nothing gives symbol `k` a value";
+    assert_eq!(check(unbound.to_owned()), Err(expected.to_owned()));
+}

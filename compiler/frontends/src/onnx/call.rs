@@ -158,6 +158,11 @@ impl Call<'_> {
         }
     }
 
+    /// As [`Self::dtype_attribute`], where 0 stands for none.
+    pub(crate) fn dtype_attribute_nonzero(&self, name: &str) -> Outcome<Option<DType>> {
+        if self.attributes.int(name)? == Some(0) { Ok(None) } else { self.dtype_attribute(name) }
+    }
+
     /// The element type that attribute `name` asks for.
     pub(crate) fn dtype_attribute(&self, name: &str) -> Outcome<Option<DType>> {
         let Some(code) = self.attributes.int(name)? else { return Ok(None) };

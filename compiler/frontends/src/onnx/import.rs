@@ -11,7 +11,7 @@ use super::TensorError;
 use super::attributes::Attributes;
 use super::call::{Call, Outcome, Refusal};
 use super::opset::{Opsets, canonical_domain, check_ir_version};
-use super::order::{node_name, sort_nodes};
+use super::order::{node_name, sort_nodes, used_names};
 use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto,
 };
@@ -20,7 +20,7 @@ use super::tensor::{self, ExternalFiles};
 use crate::{ImportError, InvalidNode, ModelSource, Problem, UnsupportedNode};
 
 /// Nodes after functions are inlined: a few small functions that call each other can stand for any number.
-const MAX_NODES: u64 = 1 << 20;
+const MAX_NODES: u64 = 1 << 18;
 
 /// How deep functions call functions.
 const MAX_CALLS: usize = 64;
@@ -148,8 +148,11 @@ impl<'m> Importer<'m> {
             let name = sparse.values.as_ref().map(|v| v.name().to_owned()).unwrap_or_default();
             return Err(ImportError::Tensor { tensor: name, cause: TensorError::Sparse });
         }
+        let used = used_names(graph);
         for tensor in &graph.initializer {
-            let binding = self.initializer(tensor, frame)?;
+            // What nothing uses would stay with the model as a weight; its name is still taken.
+            let used = used.contains(tensor.name());
+            let binding = if used { self.initializer(tensor, frame)? } else { Binding::Unknown };
             scope.define(tensor.name(), binding)?;
         }
         Ok(())

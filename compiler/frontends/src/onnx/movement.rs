@@ -133,8 +133,12 @@ pub(super) fn space_to_depth(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let ([n, c, h, w], s) = blocks(b, call)?;
     let (rows, columns) = (h.floor_div(&s), w.floor_div(&s));
     let joined = vec![n.clone(), c.clone() * s.clone() * s.clone(), rows.clone(), columns.clone()];
-    let x = call.input(0)?;
-    rearrange(b, x, vec![n, c, rows, s.clone(), columns, s], &[0, 3, 5, 1, 2, 4], joined)
+    let (x, apart) = (call.input(0)?, vec![n, c, rows, s.clone(), columns, s]);
+    match call.attributes.text("mode")?.unwrap_or("DCR") {
+        "DCR" => rearrange(b, x, apart, &[0, 3, 5, 1, 2, 4], joined),
+        "CRD" => rearrange(b, x, apart, &[0, 1, 3, 5, 2, 4], joined),
+        other => invalid(format!("mode `{other}`; expected DCR or CRD")),
+    }
 }
 
 /// Keeps the upper or lower triangle from diagonal `k` on; zeros elsewhere.

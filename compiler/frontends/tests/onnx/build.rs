@@ -2,7 +2,7 @@
 
 use ired_frontends::onnx::proto::*;
 use ired_frontends::{Frontend, ImportError, MemorySource, onnx::Onnx};
-use ired_graph::{DType, Graph, Tensor, interpret};
+use ired_graph::{DType, Graph, Tensor, interpret, verify};
 use prost::Message;
 
 /// The operator set of models that do not say.
@@ -171,7 +171,11 @@ pub fn import(model: &ModelProto) -> Result<Graph, ImportError> {
 }
 
 pub fn import_bytes(model: Vec<u8>) -> Result<Graph, ImportError> {
-    Onnx.import(&MemorySource::new("model.onnx", model.into()))
+    let graph = Onnx.import(&MemorySource::new("model.onnx", model.into()))?;
+    if let Err(error) = verify(&graph) {
+        panic!("an invalid graph was imported: {error:?}");
+    }
+    Ok(graph)
 }
 
 /// What the model computes on these inputs.

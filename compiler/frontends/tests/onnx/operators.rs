@@ -369,6 +369,19 @@ fn convolutions_and_pools() {
         &[1.0, 3.0, -1.0, -1.0],
     );
 
+    // Each input element paints the weights, stride apart; what overlaps adds up.
+    let line = || Data(f32s(&[1, 1, 2], &[1.0, 10.0]));
+    let brush = || Weight(f32s(&[1, 2, 3], &[1.0, 2.0, 3.0, 1.0, 0.0, 0.0]));
+    let transposed = |node: NodeProto, shape: &[u64], expected: &[f64]| {
+        check(11, node, &[line(), brush()], shape, expected);
+    };
+    let strided = || op("ConvTranspose").ints("strides", &[2]);
+    transposed(op("ConvTranspose"), &[1, 2, 4], &[1.0, 12.0, 23.0, 30.0, 1.0, 10.0, 0.0, 0.0]);
+    transposed(strided(), &[1, 2, 5], &[1.0, 2.0, 13.0, 20.0, 30.0, 1.0, 0.0, 10.0, 0.0, 0.0]);
+    transposed(strided().ints("pads", &[1, 1]), &[1, 2, 3], &[2.0, 13.0, 20.0, 0.0, 10.0, 0.0]);
+    let padded = strided().ints("pads", &[1, 2]).ints("output_padding", &[1]);
+    transposed(padded, &[1, 2, 3], &[2.0, 13.0, 20.0, 0.0, 10.0, 0.0]);
+
     let kernel = |name: &str| op(name).ints("kernel_shape", &[2, 2]);
     check(12, kernel("MaxPool"), &[x()], &[1, 1, 2, 2], &[4.0, 5.0, 7.0, 8.0]);
     check(
@@ -422,12 +435,34 @@ fn normalisations() {
         &[3.0 / 12.5f64.sqrt(), 8.0 / 12.5f64.sqrt()],
     );
     check(22, op("LpNormalization"), &[Data(f32s(&[1, 2], &[3.0, 4.0]))], &[1, 2], &[0.6, 0.8]);
+    let response = op("LRN").int("size", 3).float("alpha", 3.0).float("beta", 1.0);
+    let three = Data(f32s(&[1, 3, 1], &[1.0, 2.0, 3.0]));
+    check(13, response, &[three], &[1, 3, 1], &[1.0 / 6.0, 2.0 / 15.0, 3.0 / 14.0]);
     // Both forms of softmax: along an axis, and over everything from an axis on.
     let zeros = || Data(f32s(&[1, 2, 2], &[0.0; 4]));
     check(13, op("Softmax").int("axis", 1), &[zeros()], &[1, 2, 2], &[0.5; 4]);
     check(11, op("Softmax").int("axis", 1), &[zeros()], &[1, 2, 2], &[0.25; 4]);
     check(13, op("LogSoftmax"), &[zeros()], &[1, 2, 2], &[-std::f64::consts::LN_2; 4]);
     check(13, op("Hardmax"), &[Data(f32s(&[1, 3], &[1.0, 5.0, 5.0]))], &[1, 3], &[0.0, 1.0, 0.0]);
+}
+
+#[test]
+fn quantised_numbers() {
+    let bytes = |v: &[f64]| Tensor::from_f64s(DType::U8, &[1, v.len() as u64], v);
+    let scale = || Weight(f32s(&[], &[0.5]));
+    let zero = || Weight(Tensor::scalar(DType::U8, 10.0));
+    let x = || Data(f32s(&[1, 4], &[0.25, 0.75, -100.0, 1e9]));
+    // Ties go to even, and what does not fit to the nearest end.
+    check(13, op("QuantizeLinear"), &[x(), scale(), zero()], &[1, 4], &[10.0, 12.0, 0.0, 255.0]);
+    check(13, op("DequantizeLinear"), &[Data(bytes(&[0.0, 12.0])), scale(), zero()], &[1, 2], &[-5.0, 1.0]);
+    let per_axis = Weight(f32s(&[2], &[1.0, 0.1]));
+    check(13, op("DequantizeLinear"), &[Data(bytes(&[7.0, 7.0])), per_axis], &[1, 2], &[7.0, 0.7]);
+    let blocks = op("DequantizeLinear").int("axis", 1).int("block_size", 2);
+    let scales = Weight(f32s(&[1, 2], &[1.0, 10.0]));
+    check(21, blocks, &[Weight(bytes(&[1.0, 2.0, 3.0])), scales], &[1, 3], &[1.0, 2.0, 30.0]);
+    let dynamic = outputs_of(11, op("DynamicQuantizeLinear"), &[vector(&[-1.0, 0.0, 4.1])], 3);
+    assert_near(&dynamic[0], &[3], &[0.0, 50.0, 255.0]);
+    assert_near(&dynamic[1], &[], &[0.02]);
 }
 
 #[test]

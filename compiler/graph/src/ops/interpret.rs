@@ -95,7 +95,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Computes one operation. Control flow is the interpreter's: see [`crate::interpret`].
+/// Computes one operation. Control flow is the interpreter's: see [`crate::interpret()`].
 ///
 /// # Errors
 /// When a symbol is unknown, sizes do not fit, an index is out of range or the result is over the limit.

@@ -1,0 +1,191 @@
+//! A compile job, what is heard while it runs, and how it ends.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::sandbox::{Probe, ProbeOutcome};
+
+/// What to compile for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TargetRequest {
+    /// A target triple such as `x86_64-linux`; `None` is the machine the worker runs on.
+    pub triple: Option<String>,
+    /// Features added (`+avx512f`) to or taken (`-fma`) from the triple's default, in order. For the host, the default
+    /// is everything detected.
+    pub features: Vec<String>,
+}
+
+impl TargetRequest {
+    /// One line that is equal exactly when two requests are: `host`, `x86_64-linux,+avx2,+fma`.
+    pub fn canonical(&self) -> String {
+        let mut text = self.triple.clone().unwrap_or_else(|| "host".to_owned());
+        for feature in &self.features {
+            text.push(',');
+            text.push_str(feature);
+        }
+        text
+    }
+}
+
+/// How much work the compiler may put into fast code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OptimiseLevel {
+    O0,
+    O1,
+    O2,
+    #[default]
+    O3,
+}
+
+impl OptimiseLevel {
+    /// `0..=3`.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::O0 => 0,
+            Self::O1 => 1,
+            Self::O2 => 2,
+            Self::O3 => 3,
+        }
+    }
+}
+
+/// How to compile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CompileOptions {
+    pub optimise: OptimiseLevel,
+    /// The phase after which to stop, by name; the output is then that phase's text. `None` runs to the module.
+    pub stop_after: Option<String>,
+    /// Send every phase's result as a [`Dump`].
+    pub dump: bool,
+    /// Threads to compile with; 0 is every core the process may use.
+    pub threads: u32,
+}
+
+impl CompileOptions {
+    /// The options that change the output, as one line; for cache keys and provenance.
+    pub fn canonical(&self) -> String {
+        let level = self.optimise.number();
+        match &self.stop_after {
+            None => format!("optimise={level}"),
+            Some(phase) => format!("optimise={level} stop_after={phase}"),
+        }
+    }
+}
+
+/// One model to compile. Its bytes travel as a file descriptor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompileJob {
+    pub model_name: String,
+    /// A hint at the format and the name in diagnostics, such as `model.onnx`; never opened.
+    pub file_name: String,
+    pub target: TargetRequest,
+    pub options: CompileOptions,
+}
+
+/// How far a job is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    pub phase: String,
+    pub done: u64,
+    /// 0 while it is not known.
+    pub total: u64,
+    /// What is being worked on, such as an executable's name.
+    pub detail: String,
+}
+
+/// A phase's result, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dump {
+    /// A file name such as `3_program.mlir`: no separators, never `..`.
+    pub name: String,
+    pub content: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Severity {
+    Error,
+    Warning,
+    Note,
+}
+
+/// One thing the compiler has to say about a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnostic {
+    pub severity: Severity,
+    pub message: String,
+    /// A node's name, or `file:line:column`.
+    pub location: Option<String>,
+    /// What the user can do.
+    pub hint: Option<String>,
+}
+
+impl std::fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(location) = &self.location {
+            write!(f, "{location}: ")?;
+        }
+        f.write_str(&self.message)?;
+        if let Some(hint) = &self.hint {
+            write!(f, " ({hint})")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why the compiler refused a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// The model is valid but needs something that is not implemented.
+    Unsupported,
+    /// The model contradicts its format or itself.
+    InvalidModel,
+    /// A file that the model refers to is not there.
+    MissingFile,
+    /// A limit of the job was met in good order (a crash for memory is [`crate::CompileFailure::OutOfMemory`]).
+    ResourceLimit,
+    /// The compiler is wrong.
+    Internal,
+}
+
+/// What a successful job leaves besides its output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompileReport {
+    pub module_bytes: u64,
+    /// Each phase in order and the wall time it took.
+    pub phases: Vec<(String, Duration)>,
+    pub peak_rss_bytes: u64,
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// From the parent to a compile worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToCompiler {
+    /// Compile. Carries the model (for reading) and the output (for writing, empty).
+    Job(CompileJob),
+    /// The answer to [`FromCompiler::OpenFile`]; carries the file when there is one.
+    File(Result<(), String>),
+    /// Try to break out instead of compiling.
+    Probe(Probe),
+}
+
+/// From a compile worker to its parent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromCompiler {
+    Progress(Progress),
+    /// Carries the content as sealed memory.
+    Dump {
+        name: String,
+    },
+    /// Asks for a file that the model refers to; one request at a time.
+    OpenFile {
+        name: String,
+    },
+    /// The module is written.
+    Done(CompileReport),
+    Failed {
+        kind: FailureKind,
+        diagnostics: Vec<Diagnostic>,
+    },
+    Probed(ProbeOutcome),
+}

@@ -1,0 +1,220 @@
+//! A loaded module, requests to run it, and every way a request can fail.
+
+use std::time::{Duration, Instant};
+
+use ired_module::DType;
+use ired_module::signature::{Provenance, Signature, Target};
+use serde::{Deserialize, Serialize};
+
+use super::module as remote;
+use super::sandbox::{Probe, ProbeOutcome};
+
+/// How a runtime worker uses the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuntimeOptions {
+    /// Threads that run kernels; `None` is every core the process may use.
+    pub threads: Option<u32>,
+    /// Pin each thread to a core of its own.
+    pub pin: bool,
+}
+
+/// What a worker says about the module it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedModule {
+    #[serde(with = "remote::SignatureWire")]
+    pub signature: Signature,
+    #[serde(with = "remote::TargetWire")]
+    pub target: Target,
+    #[serde(with = "remote::ProvenanceWire")]
+    pub provenance: Provenance,
+    pub module_bytes: u64,
+    pub parameter_bytes: u64,
+    /// Memory that the instance keeps while it is idle.
+    pub resident_bytes: u64,
+    /// From the module's bytes to a ready instance.
+    pub load_time: Duration,
+}
+
+/// Where one inference's time went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// From the parent's send to the worker's start on it.
+    pub queue: Duration,
+    /// Checking and binding inputs.
+    pub input: Duration,
+    pub compute: Duration,
+    /// Making outputs readable for the parent.
+    pub output: Duration,
+}
+
+/// Timed iterations of one measurement at most, so that all latencies fit into one message.
+pub const MAX_BENCH_ITERATIONS: u64 = 100_000;
+
+/// A measurement whose loop runs inside the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BenchRequest {
+    /// Timed iterations at most, up to [`MAX_BENCH_ITERATIONS`]; at least one is made.
+    pub max_iters: u64,
+    /// No iteration starts after this much time, warm-up not counted.
+    pub budget: Duration,
+    /// Iterations before the first timed one.
+    pub warmup: u64,
+}
+
+/// Why a runtime worker did not answer a request, or could not be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum RuntimeFailure {
+    /// A tensor is missing, unknown, or of another type or shape than the module takes.
+    #[error("input `{tensor}`: found {found}, expected {expected}")]
+    InvalidInput { tensor: String, found: String, expected: String },
+    #[error("no entry point `{entry}`; the module has {}", entries.join(", "))]
+    NoSuchEntry { entry: String, entries: Vec<String> },
+    #[error("the deadline passed")]
+    DeadlineExceeded,
+    #[error("cancelled")]
+    Cancelled,
+    /// The worker died (again) or is restarting; the same request may work later.
+    #[error("the runtime worker is unavailable: {reason}")]
+    Unavailable { reason: String },
+    #[error("not enough memory: {needed_bytes} bytes needed, {limit_bytes} allowed")]
+    OutOfMemory { needed_bytes: u64, limit_bytes: u64 },
+    /// The module cannot be used on this machine or at all.
+    #[error("cannot load the module: {message}")]
+    Load { message: String },
+    /// The module itself found something wrong, such as an index out of range.
+    #[error("execution failed: {message}")]
+    Execution { message: String },
+    #[error("too many requests in flight: the limit is {limit}")]
+    Overloaded { limit: usize },
+    /// Parent and worker do not understand each other.
+    #[error("worker protocol: {message}")]
+    Protocol { message: String },
+}
+
+/// A tensor in shared memory of the side that sends this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TensorRef {
+    pub name: String,
+    #[serde(with = "remote::dtype")]
+    pub dtype: DType,
+    pub dims: Vec<u64>,
+    pub place: Place,
+}
+
+/// Where bytes are in shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Place {
+    pub region: u32,
+    pub offset: u64,
+    pub len: u64,
+}
+
+/// What a worker process has used so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessUsage {
+    /// CPU time, user and system, of all threads.
+    pub cpu: Duration,
+    pub rss_bytes: u64,
+    pub peak_rss_bytes: u64,
+}
+
+/// A moment that parent and worker understand alike: nanoseconds of the system's monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Moment(u64);
+
+impl Moment {
+    pub fn now() -> Self {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        Self(
+            seconds
+                .saturating_mul(1_000_000_000)
+                .saturating_add(u64::try_from(time.tv_nsec).unwrap_or_default()),
+        )
+    }
+
+    /// The same moment on this process's clock, if it is not past; [`Instant`] cannot be encoded.
+    pub fn to_instant(self) -> Option<Instant> {
+        let left = self.0.checked_sub(Self::now().0)?;
+        Instant::now().checked_add(Duration::from_nanos(left))
+    }
+
+    /// A moment to come; one that is past becomes now.
+    pub fn from_instant(instant: Instant) -> Self {
+        let left = instant.saturating_duration_since(Instant::now());
+        Self(Self::now().0.saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// The time since then; zero when it is to come.
+    pub fn elapsed(self) -> Duration {
+        Duration::from_nanos(Self::now().0.saturating_sub(self.0))
+    }
+}
+
+/// From the parent to a runtime worker. Both sides announce shared memory before they refer to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToRuntime {
+    /// Carries the module. The first message but for a probe.
+    Load(RuntimeOptions),
+    /// Carries sealed memory of this length, known by this number from now on.
+    Region {
+        region: u32,
+        len: u64,
+    },
+    /// The region is not used any more.
+    Forget {
+        region: u32,
+    },
+    Infer {
+        id: u64,
+        entry: String,
+        inputs: Vec<TensorRef>,
+        sent: Moment,
+        deadline: Option<Moment>,
+    },
+    Bench {
+        id: u64,
+        entry: String,
+        inputs: Vec<TensorRef>,
+        request: BenchRequest,
+    },
+    Usage {
+        id: u64,
+    },
+    /// The answer is not wanted any more; there still is one.
+    Cancel {
+        id: u64,
+    },
+    /// The output at this place was read; its memory may be reused.
+    Release(Place),
+    /// Try to break out instead of loading.
+    Probe(Probe),
+}
+
+/// From a runtime worker to its parent. Every request is answered once, in any order; its inputs are free then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromRuntime {
+    Loaded(Result<LoadedModule, RuntimeFailure>),
+    /// Carries sealed memory of this length, known by this number from now on.
+    Region {
+        region: u32,
+        len: u64,
+    },
+    /// The region is not used any more.
+    Forget {
+        region: u32,
+    },
+    Answer {
+        id: u64,
+        answer: Result<Answer, RuntimeFailure>,
+    },
+    Probed(ProbeOutcome),
+}
+
+/// The answer to one request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    Infer { outputs: Vec<TensorRef>, timing: Timing },
+    Bench { outputs: Vec<TensorRef>, latencies: Vec<Duration>, cpu: Duration, rss_bytes: u64 },
+    Usage(ProcessUsage),
+}

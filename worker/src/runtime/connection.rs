@@ -1,0 +1,168 @@
+//! Requests and answers on the channel to one process: shared memory is announced before it is referred to, and
+//! everything the process says is checked.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::{BenchResult, InferenceResult};
+use crate::channel::ChannelError;
+use crate::channel::asynchronous::Sender;
+use crate::messages::runtime::{
+    Answer, BenchRequest, Moment, Place, ProcessUsage, RuntimeFailure, TensorRef, ToRuntime,
+};
+use crate::region::{Pool, RegionError, Regions, SharedBuffer};
+use crate::tensor::{Tensor, TensorData};
+
+/// What can be asked of a process. Kept until it is answered, so that it can be asked again.
+#[derive(Debug)]
+pub(super) enum Call {
+    Infer { entry: String, inputs: Vec<Bound> },
+    Bench { entry: String, inputs: Vec<Bound>, request: BenchRequest },
+    Usage,
+}
+
+/// An input in shared memory.
+#[derive(Debug)]
+pub(super) struct Bound {
+    /// Everything but the place, which the buffer knows.
+    pub(super) tensor: TensorRef,
+    pub(super) buffer: Arc<SharedBuffer>,
+}
+
+/// What a process answered.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Infer(InferenceResult),
+    Bench(BenchResult),
+    Usage(ProcessUsage),
+}
+
+impl Reply {
+    pub(super) fn unexpected(&self) -> RuntimeFailure {
+        RuntimeFailure::Protocol { message: "the answer to another kind of request".to_owned() }
+    }
+}
+
+/// The channel to one process and the memory known on both sides of it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    sender: Sender,
+    /// Our regions that the process has been told of.
+    announced: Mutex<HashSet<u32>>,
+    /// Its regions.
+    regions: Mutex<Regions>,
+}
+
+impl Connection {
+    pub(super) fn new(sender: Sender) -> Arc<Self> {
+        Arc::new(Self { sender, announced: Mutex::default(), regions: Mutex::default() })
+    }
+
+    /// Sends a request after announcing the memory it refers to.
+    pub(super) fn send_call(
+        &self,
+        id: u64,
+        call: &Call,
+        deadline: Option<Instant>,
+        pool: &Pool,
+    ) -> Result<(), ChannelError> {
+        let message = match call {
+            Call::Infer { entry, inputs } => {
+                let deadline = deadline.map(Moment::from_instant);
+                let (entry, inputs) = (entry.clone(), self.announce(inputs, pool)?);
+                ToRuntime::Infer { id, entry, inputs, sent: Moment::now(), deadline }
+            }
+            Call::Bench { entry, inputs, request } => {
+                let (entry, inputs) = (entry.clone(), self.announce(inputs, pool)?);
+                ToRuntime::Bench { id, entry, inputs, request: *request }
+            }
+            Call::Usage => ToRuntime::Usage { id },
+        };
+        self.sender.send(&message, Vec::new())
+    }
+
+    /// Tells the process that an answer is not wanted any more. When it cannot be told, it is about to end anyway.
+    pub(super) fn send_cancel(&self, id: u64) {
+        let _ = self.sender.send(&ToRuntime::Cancel { id }, Vec::new());
+    }
+
+    fn announce(&self, inputs: &[Bound], pool: &Pool) -> Result<Vec<TensorRef>, ChannelError> {
+        // Held while sending: another request may refer to a region only after its announcement.
+        let mut announced = lock(&self.announced);
+        for region in pool.take_retired() {
+            if announced.remove(&region) {
+                self.sender.send(&ToRuntime::Forget { region }, Vec::new())?;
+            }
+        }
+        for region in inputs.iter().filter_map(|input| input.buffer.region()) {
+            if !announced.contains(&region.number()) {
+                let message = ToRuntime::Region { region: region.number(), len: region.len() };
+                self.sender.send(&message, vec![region.file()?])?;
+                announced.insert(region.number());
+            }
+        }
+        Ok(inputs.iter().map(|input| input.tensor.clone()).collect())
+    }
+
+    pub(super) fn add_region(
+        &self,
+        region: u32,
+        len: u64,
+        fds: &[std::os::fd::OwnedFd],
+    ) -> Result<(), String> {
+        let [memory] = fds else { return Err(format!("region {region} came without memory")) };
+        lock(&self.regions).add(region, len, memory).map_err(|error| error.to_string())
+    }
+
+    pub(super) fn forget_region(&self, region: u32) {
+        lock(&self.regions).forget(region);
+    }
+
+    /// Turns an answer into a reply whose outputs are read in place.
+    pub(super) fn accept(self: &Arc<Self>, answer: Answer) -> Result<Reply, String> {
+        Ok(match answer {
+            Answer::Infer { outputs, timing } => {
+                Reply::Infer(InferenceResult { outputs: self.outputs(outputs)?, timing })
+            }
+            Answer::Bench { outputs, latencies, cpu, rss_bytes } => {
+                let outputs = self.outputs(outputs)?;
+                Reply::Bench(BenchResult { latencies, cpu, rss_bytes, outputs })
+            }
+            Answer::Usage(usage) => Reply::Usage(usage),
+        })
+    }
+
+    fn outputs(self: &Arc<Self>, outputs: Vec<TensorRef>) -> Result<Vec<Tensor>, String> {
+        let regions = lock(&self.regions);
+        outputs.into_iter().map(|output| self.output(&regions, output)).collect()
+    }
+
+    fn output(self: &Arc<Self>, regions: &Regions, output: TensorRef) -> Result<Tensor, String> {
+        let TensorRef { name, dtype, dims, place } = output;
+        if dtype.tensor_bytes(&dims) != Some(place.len) {
+            return Err(format!("output `{name}` is {dtype}{dims:?} and {} bytes", place.len));
+        }
+        let view = regions.view(place).map_err(|error: RegionError| error.to_string())?;
+        let lease = Lease { connection: Arc::clone(self), place };
+        Ok(Tensor { name, dtype, dims, data: TensorData::output(view, lease) })
+    }
+}
+
+/// Tells the process, when dropped, that an output was read.
+#[derive(Debug)]
+struct Lease {
+    connection: Arc<Connection>,
+    place: Place,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // A process that cannot be told is gone, and its memory with the last view.
+        let _ = self.connection.sender.send(&ToRuntime::Release(self.place), Vec::new());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,316 @@
+//! What callers and the supervision share: the requests in flight and the process that serves them, if one does.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout_at;
+
+use super::connection::{Bound, Call, Connection, Reply};
+use super::supervise::Start;
+use crate::messages::runtime::{LoadedModule, RuntimeFailure, TensorRef};
+use crate::messages::sandbox::SandboxReport;
+use crate::region::{Pool, SharedBuffer};
+use crate::tensor::{InputBuffer, Tensor};
+
+/// How often a request is sent before a dying process makes it fail.
+const TRIES: u32 = 2;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) start: Start,
+    pub(super) loaded: LoadedModule,
+    /// Told when the worker shall end.
+    pub(super) closing: Notify,
+    serving: Notify,
+    pool: Pool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    in_flight: HashMap<u64, Request>,
+    next_id: u64,
+    /// Processes started so far, the first included.
+    starts: u64,
+    sandbox: SandboxReport,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// A process is being started; requests wait for it.
+    Starting,
+    Serving {
+        connection: Arc<Connection>,
+        pid: u32,
+    },
+    /// Processes keep dying; requests fail until the next one is tried.
+    Down {
+        reason: String,
+    },
+    Closed,
+}
+
+#[derive(Debug)]
+struct Request {
+    call: Call,
+    deadline: Option<Instant>,
+    /// `None` once nobody waits any more. The entry stays until the process has answered: it may still read the inputs.
+    reply: Option<oneshot::Sender<Result<Reply, RuntimeFailure>>>,
+    tries: u32,
+}
+
+impl Request {
+    fn finish(self, outcome: Result<Reply, RuntimeFailure>) {
+        if let Some(reply) = self.reply {
+            // Nobody waiting any more is not an error.
+            let _ = reply.send(outcome);
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(start: Start, loaded: LoadedModule) -> Self {
+        let state = State {
+            phase: Phase::Starting,
+            in_flight: HashMap::new(),
+            next_id: 0,
+            starts: 0,
+            sandbox: SandboxReport::default(),
+        };
+        Self {
+            start,
+            loaded,
+            closing: Notify::new(),
+            serving: Notify::new(),
+            pool: Pool::default(),
+            state: Mutex::new(state),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn pid(&self) -> Option<u32> {
+        match self.lock().phase {
+            Phase::Serving { pid, .. } => Some(pid),
+            _ => None,
+        }
+    }
+
+    pub(super) fn restarts(&self) -> u64 {
+        self.lock().starts.saturating_sub(1)
+    }
+
+    pub(super) fn sandbox(&self) -> SandboxReport {
+        self.lock().sandbox.clone()
+    }
+
+    pub(super) fn buffer(&self, len: usize) -> Result<InputBuffer, RuntimeFailure> {
+        self.pool.take(len).map_err(|error| match error.kind() {
+            std::io::ErrorKind::OutOfMemory => {
+                RuntimeFailure::OutOfMemory { needed_bytes: len as u64, limit_bytes: 0 }
+            }
+            _ => RuntimeFailure::Unavailable { reason: format!("shared memory: {error}") },
+        })
+    }
+
+    /// Puts inputs into shared memory; those that lie there already are not copied.
+    pub(super) fn bind(&self, inputs: Vec<Tensor>) -> Result<Vec<Bound>, RuntimeFailure> {
+        inputs.into_iter().map(|input| self.bind_one(input)).collect()
+    }
+
+    fn bind_one(&self, input: Tensor) -> Result<Bound, RuntimeFailure> {
+        let Tensor { name, dtype, dims, data } = input;
+        let expected = dtype.tensor_bytes(&dims);
+        if expected != Some(data.len() as u64) {
+            let expected = expected.map_or("less than 2^64 bytes".to_owned(), |n| format!("{n} bytes"));
+            let found = format!("{} bytes", data.len());
+            let expected = format!("{expected} for {dtype}{dims:?}");
+            return Err(RuntimeFailure::InvalidInput { tensor: name, found, expected });
+        }
+        let ours = data.as_shared().filter(|buffer| buffer.pool().is_same(&self.pool));
+        let buffer: Arc<SharedBuffer> = match ours {
+            Some(buffer) => Arc::clone(buffer),
+            None => {
+                let mut buffer = self.buffer(data.len())?;
+                buffer.copy_from_slice(&data);
+                Arc::new(buffer)
+            }
+        };
+        let tensor = TensorRef { name, dtype, dims, place: buffer.place() };
+        Ok(Bound { tensor, buffer })
+    }
+
+    /// Sends a request and waits for its reply.
+    pub(super) async fn request(
+        &self,
+        call: Call,
+        deadline: Option<Instant>,
+    ) -> Result<Reply, RuntimeFailure> {
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(RuntimeFailure::DeadlineExceeded);
+        }
+        let (id, reply) = self.submit(call, deadline)?;
+        // Dropped when the caller goes or the deadline passes; harmless after an answer.
+        let _cancel = Cancel { shared: self, id };
+        let answered = match deadline {
+            Some(deadline) => match timeout_at(deadline.into(), reply).await {
+                Ok(answered) => answered,
+                Err(_) => return Err(RuntimeFailure::DeadlineExceeded),
+            },
+            None => reply.await,
+        };
+        answered.unwrap_or_else(|_| Err(unavailable("the worker was shut down")))
+    }
+
+    fn submit(
+        &self,
+        call: Call,
+        deadline: Option<Instant>,
+    ) -> Result<(u64, oneshot::Receiver<Result<Reply, RuntimeFailure>>), RuntimeFailure> {
+        let mut state = self.lock();
+        let limit = self.start.config.queue_limit;
+        if state.in_flight.len() >= limit {
+            return Err(RuntimeFailure::Overloaded { limit });
+        }
+        let id = state.next_id;
+        let mut tries = 0;
+        match &state.phase {
+            Phase::Starting => {}
+            Phase::Serving { connection, .. } => {
+                tries = 1;
+                match connection.send_call(id, &call, deadline, &self.pool) {
+                    Ok(()) => {}
+                    // The process just died: the supervision is about to notice and to send this again.
+                    Err(crate::channel::ChannelError::Closed) => tries = 0,
+                    Err(crate::channel::ChannelError::Full { .. }) => {
+                        return Err(RuntimeFailure::Overloaded { limit: state.in_flight.len() });
+                    }
+                    Err(error) => return Err(RuntimeFailure::Protocol { message: error.to_string() }),
+                }
+            }
+            Phase::Down { reason } => return Err(unavailable(reason)),
+            Phase::Closed => return Err(unavailable("the worker was shut down")),
+        }
+        let (reply, answer) = oneshot::channel();
+        state.next_id += 1;
+        state.in_flight.insert(id, Request { call, deadline, reply: Some(reply), tries });
+        Ok((id, answer))
+    }
+
+    fn cancel(&self, id: u64) {
+        let mut state = self.lock();
+        let State { phase, in_flight, .. } = &mut *state;
+        let Some(request) = in_flight.get_mut(&id) else { return };
+        request.reply = None;
+        match phase {
+            Phase::Serving { connection, .. } => connection.send_cancel(id),
+            _ => drop(in_flight.remove(&id)),
+        }
+    }
+
+    /// Hands an answer to whoever waits for it.
+    pub(super) fn answer(&self, id: u64, outcome: Result<Reply, RuntimeFailure>) -> Result<(), String> {
+        let request = self.lock().in_flight.remove(&id);
+        request.ok_or_else(|| format!("an answer to request {id}, which is not in flight"))?.finish(outcome);
+        Ok(())
+    }
+
+    /// A process is ready: everything in flight goes to it.
+    pub(super) fn serve(&self, connection: Arc<Connection>, pid: u32, sandbox: SandboxReport) {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::Closed) {
+            return;
+        }
+        let mut failed = Vec::new();
+        for (id, request) in &mut state.in_flight {
+            request.tries += 1;
+            match connection.send_call(*id, &request.call, request.deadline, &self.pool) {
+                // A process that died again is noticed by the supervision.
+                Ok(()) | Err(crate::channel::ChannelError::Closed) => {}
+                Err(error) => failed.push((*id, error.to_string())),
+            }
+        }
+        for (id, reason) in failed {
+            if let Some(request) = state.in_flight.remove(&id) {
+                request.finish(Err(unavailable(&reason)));
+            }
+        }
+        state.starts += 1;
+        state.sandbox = sandbox;
+        state.phase = Phase::Serving { connection, pid };
+        self.serving.notify_waiters();
+    }
+
+    /// The process died: what was sent often enough fails, the rest waits for the next process.
+    pub(super) fn lost(&self, reason: &str) {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Closed) {
+            state.phase = Phase::Starting;
+        }
+        let over = |request: &Request| request.reply.is_none() || request.tries >= TRIES;
+        let failed: Vec<Request> =
+            state.in_flight.extract_if(|_, request| over(request)).map(|(_, r)| r).collect();
+        drop(state);
+        failed.into_iter().for_each(|request| request.finish(Err(unavailable(reason))));
+    }
+
+    /// Processes keep dying: everything fails until the next one is tried after `pause`.
+    pub(super) fn down(&self, reason: &str, pause: Duration) {
+        self.fail_all(&format!("{reason}; next start in {pause:?}"), |reason| Phase::Down { reason });
+    }
+
+    /// The pause is over: requests may wait again.
+    pub(super) fn starting(&self) {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Closed) {
+            state.phase = Phase::Starting;
+        }
+    }
+
+    /// Fails everything, now and from now on.
+    pub(super) fn close(&self) {
+        self.fail_all("the worker was shut down", |_| Phase::Closed);
+        self.closing.notify_one();
+    }
+
+    fn fail_all(&self, reason: &str, phase: impl FnOnce(String) -> Phase) {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Closed) {
+            state.phase = phase(reason.to_owned());
+        }
+        let failed = std::mem::take(&mut state.in_flight);
+        drop(state);
+        failed.into_values().for_each(|request| request.finish(Err(unavailable(reason))));
+    }
+
+    /// Returns when a process serves, or none will.
+    pub(super) async fn wait_until_serving(&self) {
+        loop {
+            let notified = self.serving.notified();
+            if !matches!(self.lock().phase, Phase::Starting) {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+fn unavailable(reason: &str) -> RuntimeFailure {
+    RuntimeFailure::Unavailable { reason: reason.to_owned() }
+}
+
+struct Cancel<'a> {
+    shared: &'a Shared,
+    id: u64,
+}
+
+impl Drop for Cancel<'_> {
+    fn drop(&mut self) {
+        self.shared.cancel(self.id);
+    }
+}
