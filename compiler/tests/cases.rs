@@ -6,5 +6,9 @@ mod end_to_end;
 mod harness;
 #[path = "cases/passes.rs"]
 mod passes;
+#[path = "cases/phases.rs"]
+mod phases;
 #[path = "cases/random.rs"]
 mod random;
+#[path = "cases/schedule.rs"]
+mod schedule;

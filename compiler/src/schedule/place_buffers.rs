@@ -129,6 +129,7 @@ fn place_in_slots<'m>(buffers: &[Buffer<'m>], b: &Builder<'m>) {
             None => slots.push(vec![i]),
         }
     }
+    let mut aligned: HashMap<Value<'m>, Value<'m>> = HashMap::new();
     let mut offset = b.index(0);
     let mut offsets = Vec::with_capacity(slots.len());
     for slot in &slots {
@@ -140,9 +141,12 @@ fn place_in_slots<'m>(buffers: &[Buffer<'m>], b: &Builder<'m>) {
             }
         }
         let largest = sizes.iter().skip(1).fold(sizes[0], |a, s| b.maxsi(a, *s));
-        let rounded = b.addi(largest, b.index(ALIGNMENT - 1));
-        let units = b.simple("arith.floordivsi", &[rounded, b.index(ALIGNMENT)], b.index_type());
-        offset = b.addi(offset, b.muli(units, b.index(ALIGNMENT)));
+        let rounded = *aligned.entry(largest).or_insert_with(|| {
+            let more = b.addi(largest, b.index(ALIGNMENT - 1));
+            let units = b.simple("arith.floordivsi", &[more, b.index(ALIGNMENT)], b.index_type());
+            b.muli(units, b.index(ALIGNMENT))
+        });
+        offset = b.addi(offset, rounded);
     }
     let arena = make_arena(offset, b);
     for (number, (slot, offset)) in slots.iter().zip(offsets).enumerate() {
