@@ -5,6 +5,7 @@
 //! text but for their symbol.
 
 mod arithmetic;
+mod contraction;
 mod convolution;
 mod eval;
 mod function;
@@ -21,7 +22,7 @@ use function::Site;
 pub use pack::pack;
 
 /// Every kernel family, in the order they are tried.
-const FAMILIES: &[&dyn Family] = &[&convolution::Convolution, &generic::Generic];
+const FAMILIES: &[&dyn Family] = &[&contraction::Contraction, &convolution::Convolution, &generic::Generic];
 
 /// One way to compute dispatches of some kind.
 trait Family: Sync {

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "compiled kernels are called")]
 
+mod contraction;
 mod convolution;
 mod elementwise;
 mod harness;
