@@ -22,8 +22,8 @@ use crate::{ImportError, InvalidNode, ModelSource, Problem, UnsupportedNode};
 /// Nodes after functions are inlined: a few small functions that call each other can stand for any number.
 const MAX_NODES: u64 = 1 << 18;
 
-/// How deep functions call functions.
-const MAX_CALLS: usize = 64;
+/// How deep functions call functions and branches hold branches, together: importing recurses.
+const MAX_DEPTH: usize = 64;
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +85,15 @@ pub(crate) struct Frame<'f> {
 impl Frame<'_> {
     pub(crate) fn in_region(&self, region: RegionId) -> Self {
         Self { region, ..*self }
+    }
+
+    fn deeper(&self) -> Result<usize, ImportError> {
+        match self.depth < MAX_DEPTH {
+            true => Ok(self.depth + 1),
+            false => {
+                Err(ImportError::Limit { what: "levels of branches and functions", limit: MAX_DEPTH as u64 })
+            }
+        }
     }
 
     fn is_inside(&self, function: FunctionKey<'_>) -> bool {
@@ -354,9 +363,10 @@ impl<'m> Importer<'m> {
         scope: &Scope<'_>,
         frame: &Frame<'_>,
     ) -> Outcome<Vec<Binding>> {
+        let frame = Frame { depth: frame.deeper()?, ..*frame };
         let mut inner = Scope { names: HashMap::new(), parent: Some(scope) };
-        self.define_initializers(graph, &mut inner, frame)?;
-        self.import_nodes(&graph.node, &mut inner, frame)?;
+        self.define_initializers(graph, &mut inner, &frame)?;
+        self.import_nodes(&graph.node, &mut inner, &frame)?;
         let find = |name: &str| {
             let undefined = || Refusal::Invalid(Problem::UndefinedInput { value: name.to_owned() });
             inner.find(name).ok_or_else(undefined)
@@ -376,9 +386,6 @@ impl<'m> Importer<'m> {
         if frame.is_inside(key) {
             return Err(Problem::RecursiveFunction { function: function.name().to_owned() }.into());
         }
-        if frame.depth >= MAX_CALLS {
-            return Err(ImportError::Limit { what: "nested function calls", limit: MAX_CALLS as u64 }.into());
-        }
         let mut arguments: HashMap<&str, &AttributeProto> =
             function.attribute_proto.iter().map(|a| (a.name(), a)).collect();
         arguments.extend(attributes.iter().map(|a| (a.name(), a)));
@@ -396,7 +403,7 @@ impl<'m> Importer<'m> {
             prefix: &prefix,
             arguments: Some(&arguments),
             caller: Some((key, frame)),
-            depth: frame.depth + 1,
+            depth: frame.deeper()?,
         };
         self.import_nodes(&function.node, &mut scope, &inner)?;
         let find = |name: &String| {

@@ -50,7 +50,12 @@ pub(super) fn gather_nd(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
 /// `values[1]` where a new axis of length `depth` counts to the index, `values[0]` elsewhere.
 pub(super) fn one_hot(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let at = b.cast(call.input(0)?, DType::I64)?;
-    let depth = call.size_input(b, 1)?;
+    // The depth may be of any number type.
+    let depth = b.cast(call.input(1)?, DType::I64)?;
+    let depth = match sizes_of(b, depth).as_deref() {
+        Some([depth]) => depth.clone(),
+        _ => call.size_input(b, 1)?,
+    };
     let values = call.input(2)?;
     let mut shape = b.ty(at).shape.clone();
     let new = axis(call.attributes.int_or("axis", -1)?, shape.len() + 1)?;
