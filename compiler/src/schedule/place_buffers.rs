@@ -120,10 +120,8 @@ fn place_in_slots<'m>(buffers: &[Buffer<'m>], b: &Builder<'m>) {
         // Slots were opened from large to small: the last free one is the tightest. One with a member of the very
         // same size costs nothing whatever the unknowns are.
         let same = |slot: &Vec<usize>| slot.iter().any(|&j| buffers[j].bytes == buffers[i].bytes);
-        let tightest = slots
-            .iter()
-            .rposition(|slot| free(slot) && same(slot))
-            .or_else(|| slots.iter().rposition(|slot| free(slot)));
+        let tightest =
+            slots.iter().rposition(|slot| free(slot) && same(slot)).or_else(|| slots.iter().rposition(&free));
         match tightest {
             Some(slot) => slots[slot].push(i),
             None => slots.push(vec![i]),
