@@ -8,3 +8,4 @@ mod elementwise;
 mod harness;
 mod movement;
 mod nested;
+mod rows;

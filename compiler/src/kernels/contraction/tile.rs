@@ -1,7 +1,7 @@
 //! The loops of a product: panels, blocks of rows, tiles, `k`; and the epilogue on accumulators.
 
 use ired_graph::ValueId;
-use ired_mlir::{Builder, Type, Value};
+use ired_mlir::{Builder, Compare, Type, Value};
 
 use super::{Plan, divisor};
 use crate::kernels::arithmetic::{cast, from_storage, register_type};
@@ -24,6 +24,9 @@ pub(super) struct Emitter<'f, 'a, 'm> {
     k: Value<'m>,
     vector: Type<'m>,
 }
+
+/// Nodes from which on an epilogue is not repeated in a tile of every size.
+const HEAVY_NODES: usize = 8;
 
 /// A row of the product: where it is read and written.
 struct Row<'m> {
@@ -89,7 +92,30 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         if cases.is_empty() {
             return;
         }
+        if cases.len() > 2 && self.f.dispatch.nodes.len() > HEAVY_NODES {
+            return self.emit_halves(b, panel, column, full, rest, &masks);
+        }
         b.switch(rest, &cases, |b, count| self.emit_tile(b, panel, column, full, count, &masks));
+    }
+
+    /// The rows that are left, as tiles of 4, 2 and 1: less code than a tile of every size.
+    fn emit_halves(
+        &self,
+        b: &Builder<'m>,
+        panel: Value<'m>,
+        column: Value<'m>,
+        first: Value<'m>,
+        rest: Value<'m>,
+        masks: &[Option<Value<'m>>],
+    ) {
+        let zero = b.index(0);
+        let mut row = first;
+        for size in [4, 2, 1] {
+            let bit = b.andi(rest, b.index(size));
+            let set = b.cmpi(Compare::Ne, bit, zero);
+            b.if_then(set, |b| self.emit_tile(b, panel, column, row, size, masks));
+            row = b.addi(row, bit);
+        }
     }
 
     /// One mask a vector of the panel, where columns may be missing.

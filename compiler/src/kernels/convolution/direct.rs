@@ -159,13 +159,15 @@ impl<'m> Panel<'_, '_, 'm> {
             axes.push(Axis::at(b.addi(*start, b.muli(window[i], dilation))));
         }
         let stride = plan.window.stride[plan.last_axis()] as i64;
+        // Where the input is in memory, all pixels have one address but for a constant.
+        let in_memory = f.memory(plan.x).map(|memref| {
+            let mut base = axes.clone();
+            base.extend([Axis::at(first), Axis::at(group_channel)]);
+            (memref, f.offset(b, plan.x, &Point::axes(base, 1, None)).0)
+        });
+        let channels = f.dim(&f.shape(plan.x)[axes.len() + 1]);
         for &pixel in pixels {
-            let x = if let (Some(memref), None) = (f.memory(plan.x), f.producer(plan.x)) {
-                // One address for all pixels, and a constant from one to the next.
-                let mut base = axes.clone();
-                base.extend([Axis::at(first), Axis::at(group_channel)]);
-                let (base, _) = f.offset(b, plan.x, &Point::axes(base, 1, None));
-                let channels = f.dim(&f.shape(plan.x)[axes.len() + 1]);
+            let x = if let Some((memref, base)) = in_memory {
                 let distance = b.muli(b.index(pixel as i64 * stride), channels);
                 from_storage(b, f.dtype(plan.x), b.load(memref, b.addi(base, distance)))
             } else {
