@@ -1,1 +1,34 @@
+//! The daemon: a front door that takes models and requests, and processes behind it that do the work.
+//!
+//! [`Daemon`] ties the rooms together: [`services`] decode and encode, [`registry`] knows which models answer,
+//! [`cache`] which modules are compiled, [`uploads`] and [`repository`] where models come from, [`infer`] runs a
+//! request. Compilers and loaded models are behind the traits of [`engine`]; this crate maps no weights, links
+//! no compiler and no runtime, and never parses a module.
 
+pub mod config;
+pub mod daemon;
+pub mod engine;
+
+pub mod app;
+pub mod budget;
+pub mod cache;
+pub mod describe;
+pub mod devices;
+pub mod digest;
+pub mod error;
+pub mod infer;
+pub mod inline;
+pub mod metrics;
+pub mod models;
+pub mod registry;
+pub mod repository;
+pub mod serve;
+pub mod services;
+pub mod stats;
+pub mod status;
+pub mod store;
+pub mod tensors;
+pub mod uploads;
+
+pub use config::{Arguments, Settings};
+pub use daemon::Daemon;

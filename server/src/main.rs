@@ -1,1 +1,53 @@
-fn main() {}
+//! `ired`: reads the settings, starts the daemon, stops it on a signal.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use ired::engine::workers::{WorkerCompiler, WorkerLauncher};
+use ired::{Arguments, Daemon, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> anyhow::Result<()> {
+    let settings = Settings::load(Arguments::parse())?;
+    let filter = EnvFilter::try_new(&settings.log)
+        .with_context(|| format!("setting `log` is `{}`, which is no filter", settings.log))?;
+    tracing_subscriber::fmt()
+        .compact()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(settings))
+}
+
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let compiler = Arc::new(WorkerCompiler::new(&settings)?);
+    let launcher = Arc::new(WorkerLauncher::new(&settings)?);
+    // Before anything is started, so that no signal finds the default action.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
+    let daemon = Daemon::start(settings, compiler, launcher).await?;
+    tracing::info!(http = %daemon.http, grpc = %daemon.grpc, metrics = %daemon.metrics, "listening");
+    let wait_for_signal = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    tokio::pin!(wait_for_signal);
+    tokio::select! {
+        () = &mut wait_for_signal => {}
+        () = daemon.started() => {
+            tracing::info!("ready");
+            wait_for_signal.await;
+        }
+    }
+    daemon.stop().await;
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! What can go wrong between a caller and the daemon.
+
+use std::path::PathBuf;
+
+use ired_proto::ired::v1::Diagnostic;
+use tonic::Code;
+
+/// Why a call gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("`{address}` is not an address such as `127.0.0.1:8001`")]
+    Address { address: String },
+    #[error("cannot reach a daemon at `{address}`; is `ired` running there?")]
+    Connect {
+        address: String,
+        #[source]
+        cause: tonic::transport::Error,
+    },
+    /// The daemon refused or failed the call; `message` is its own words.
+    #[error("{message}")]
+    Call { code: Code, message: String },
+    /// The model cannot be compiled; `diagnostics` says why, all problems at once.
+    #[error("{message}")]
+    Compile { kind: String, message: String, diagnostics: Vec<Diagnostic> },
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
+    #[error("cannot write the module")]
+    Write {
+        #[source]
+        cause: std::io::Error,
+    },
+    #[error("tensor `{tensor}` has {found} bytes; its shape and type need {expected}")]
+    TensorBytes { tensor: String, found: u64, expected: u64 },
+    /// The daemon's answer breaks the protocol; it may be another version.
+    #[error("the daemon's answer makes no sense: {what}")]
+    Protocol { what: String },
+}
+
+impl ClientError {
+    /// The gRPC code of the daemon's refusal, where it is one.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Call { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn protocol(what: impl Into<String>) -> Self {
+        Self::Protocol { what: what.into() }
+    }
+}
+
+impl From<tonic::Status> for ClientError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Call { code: status.code(), message: status.message().to_owned() }
+    }
+}

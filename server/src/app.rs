@@ -1,0 +1,53 @@
+//! What the services share: the parts of the daemon behind its front door.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::cache::ModuleCache;
+use crate::config::Settings;
+use crate::devices::Host;
+use crate::error::Error;
+use crate::infer::Inference;
+use crate::registry::Registry;
+use crate::uploads::Uploads;
+
+/// The daemon as the services see it.
+pub struct App {
+    pub settings: Arc<Settings>,
+    pub host: Host,
+    pub uploads: Arc<Uploads>,
+    pub cache: Arc<ModuleCache>,
+    pub registry: Arc<Registry>,
+    pub inference: Inference,
+    pub(crate) ready: AtomicBool,
+}
+
+impl App {
+    /// True once the start-up loads have ended, until the daemon is told to stop.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Loads a model to the end even when the caller goes away: a change is never left half made.
+    pub async fn load(&self, name: &str) -> Result<(), Error> {
+        let (registry, name) = (self.registry.clone(), name.to_owned());
+        finish(tokio::spawn(async move { registry.load(&name).await })).await
+    }
+
+    /// Unloads a model to the end even when the caller goes away.
+    pub async fn unload(&self, name: &str) -> Result<(), Error> {
+        let (registry, name) = (self.registry.clone(), name.to_owned());
+        finish(tokio::spawn(async move { registry.unload(&name).await })).await
+    }
+
+    /// Deletes uploaded versions to the end even when the caller goes away.
+    pub async fn delete(&self, name: &str, version: u64) -> Result<Vec<u64>, Error> {
+        let (registry, name) = (self.registry.clone(), name.to_owned());
+        finish(tokio::spawn(async move { registry.delete(&name, version).await })).await
+    }
+}
+
+async fn finish<T>(task: tokio::task::JoinHandle<Result<T, Error>>) -> Result<T, Error> {
+    // The task ends early only with the daemon.
+    task.await.unwrap_or(Err(Error::Stopping))
+}

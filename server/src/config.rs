@@ -1,0 +1,271 @@
+//! Settings: flags over `ired.toml` over defaults. Each is one field of [`Settings`]; nothing else reads the
+//! environment.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use serde::Deserialize;
+
+/// The IR execution daemon: compiles models with MLIR and serves them.
+#[derive(Debug, Default, Parser)]
+#[command(name = "ired", version)]
+pub struct Arguments {
+    /// Directory of models: NAME/VERSION/model.onnx, NAME/model.onnx or NAME.onnx
+    #[arg(long, value_name = "DIR")]
+    pub model_repository: Option<PathBuf>,
+    /// Where uploads and compiled modules are kept
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address of the REST front door
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<String>,
+    /// Address of the gRPC front door
+    #[arg(long, value_name = "ADDR")]
+    pub grpc: Option<String>,
+    /// Address of the Prometheus metrics
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<String>,
+    /// Settings file; flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to log, such as `info` or `ired=debug`
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+/// Every setting, as `ired.toml` spells it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Directory of models to serve; none: uploads only.
+    pub model_repository: Option<PathBuf>,
+    /// Where uploads and compiled modules are kept; relative to the working directory, so that trying it out
+    /// needs no rights.
+    pub data_dir: PathBuf,
+    /// Addresses, Triton's ports. Only this machine by default: there is no authentication yet.
+    pub http: String,
+    pub grpc: String,
+    pub metrics: String,
+    /// What to log, in `tracing` filter syntax.
+    pub log: String,
+
+    /// The worker executables; none: beside the daemon's own.
+    pub compiler_worker: Option<PathBuf>,
+    pub runtime_worker: Option<PathBuf>,
+    /// Refuse to compile or serve when any layer of the sandbox is missing. Off, because containers commonly
+    /// forbid namespaces; the metrics say which layers hold.
+    pub require_strict_sandbox: bool,
+
+    /// Kernel threads of one runtime worker; none: every core.
+    pub threads: Option<u32>,
+    /// Pin each kernel thread to a core. Off: several models share the cores.
+    pub pin_threads: bool,
+
+    /// Compilations at once. One: each already uses every core.
+    pub compile_slots: usize,
+    /// Compilations that may wait for a slot; more are refused.
+    pub compile_queue: usize,
+    /// Threads of one compilation; 0: every core.
+    pub compile_threads: u32,
+    /// Optimisation level, 0 to 3.
+    pub optimise: u8,
+    /// Private memory of one compilation, in bytes.
+    pub compile_memory_bytes: u64,
+    /// Wall time of one compilation, in seconds.
+    pub compile_wall_s: u64,
+    /// CPU time of one compilation over all its threads, in seconds.
+    pub compile_cpu_s: u64,
+    /// Size of one compiled module, in bytes.
+    pub module_bytes: u64,
+    /// How long a model that crashed the compiler twice is refused, in seconds. Long enough to stop a crash
+    /// loop, short enough that a machine's hiccup heals by itself.
+    pub quarantine_s: u64,
+    /// All compiled modules on disk, in bytes; the least recently used go first.
+    pub cache_bytes: u64,
+
+    /// Newest versions of a model that are loaded; 0: all. One, as Triton has it: each costs a process.
+    pub versions_served: usize,
+    /// Requests of one model version that are inside at once, waiting or running; more are refused at once, as
+    /// a client that waits longer than this queue takes has mostly given up.
+    pub queue_limit: usize,
+    /// Tensor bytes of all requests inside at once, so that a flood cannot exhaust memory.
+    pub inflight_bytes: u64,
+    /// One request, in bytes.
+    pub message_bytes: usize,
+    /// The longest an inference may take, in seconds, whatever its client says.
+    pub request_timeout_s: u64,
+    /// How long the head of an HTTP request may take to arrive, in seconds.
+    pub header_timeout_s: u64,
+    /// How long the body of a REST request may take to arrive, in seconds.
+    pub body_timeout_s: u64,
+    /// Open connections per front door; more wait.
+    pub connections: usize,
+    /// Concurrent calls on one gRPC connection.
+    pub streams_per_connection: u32,
+
+    /// One upload, in bytes, all its files.
+    pub upload_bytes: u64,
+    /// Files of one model.
+    pub model_files: usize,
+    /// Uploads at once.
+    pub uploads: usize,
+    /// The longest pause within an upload, in seconds.
+    pub upload_idle_s: u64,
+    /// Accept compiled modules as uploads. Off: they are native code, and only their process confines them.
+    pub accept_modules: bool,
+
+    /// Answer gRPC calls while the start-up loads run. Off, as Triton has it: who waits for the port finds the
+    /// models ready. REST and metrics answer from the beginning.
+    pub grpc_during_startup: bool,
+    /// From the signal to refusing connections, in seconds: time for load balancers to see "not ready".
+    pub shutdown_delay_s: u64,
+    /// How long requests may take to end after that, in seconds.
+    pub drain_s: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        const GIB: u64 = 1 << 30;
+        Self {
+            model_repository: None,
+            data_dir: PathBuf::from("ired-data"),
+            http: "127.0.0.1:8000".to_owned(),
+            grpc: "127.0.0.1:8001".to_owned(),
+            metrics: "127.0.0.1:8002".to_owned(),
+            log: "info".to_owned(),
+            compiler_worker: None,
+            runtime_worker: None,
+            require_strict_sandbox: false,
+            threads: None,
+            pin_threads: false,
+            compile_slots: 1,
+            compile_queue: 64,
+            compile_threads: 0,
+            optimise: 3,
+            compile_memory_bytes: 16 * GIB,
+            compile_wall_s: 600,
+            compile_cpu_s: 3600,
+            module_bytes: 16 * GIB,
+            quarantine_s: 600,
+            cache_bytes: 32 * GIB,
+            versions_served: 1,
+            queue_limit: 256,
+            inflight_bytes: GIB,
+            message_bytes: 256 << 20,
+            request_timeout_s: 60,
+            header_timeout_s: 10,
+            body_timeout_s: 60,
+            connections: 4096,
+            streams_per_connection: 1024,
+            upload_bytes: 16 * GIB,
+            model_files: 1024,
+            uploads: 8,
+            upload_idle_s: 60,
+            accept_modules: false,
+            grpc_during_startup: false,
+            shutdown_delay_s: 0,
+            drain_s: 30,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the settings file that the flags name, if any, and lets the flags win.
+    pub fn load(arguments: Arguments) -> anyhow::Result<Self> {
+        let mut settings = match &arguments.config {
+            None => Self::default(),
+            Some(path) => Self::read(path)?,
+        };
+        let overwrite = |field: &mut String, flag: Option<String>| {
+            if let Some(value) = flag {
+                *field = value;
+            }
+        };
+        overwrite(&mut settings.http, arguments.http);
+        overwrite(&mut settings.grpc, arguments.grpc);
+        overwrite(&mut settings.metrics, arguments.metrics);
+        overwrite(&mut settings.log, arguments.log);
+        if let Some(dir) = arguments.data_dir {
+            settings.data_dir = dir;
+        }
+        if arguments.model_repository.is_some() {
+            settings.model_repository = arguments.model_repository;
+        }
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("`{}` is not a settings file", path.display()))
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let positive = [
+            ("compile_slots", self.compile_slots as u64),
+            ("compile_wall_s", self.compile_wall_s),
+            ("queue_limit", self.queue_limit as u64),
+            ("inflight_bytes", self.inflight_bytes),
+            ("message_bytes", self.message_bytes as u64),
+            ("request_timeout_s", self.request_timeout_s),
+            ("connections", self.connections as u64),
+            ("streams_per_connection", u64::from(self.streams_per_connection)),
+            ("uploads", self.uploads as u64),
+            ("model_files", self.model_files as u64),
+        ];
+        for (name, value) in positive {
+            if value == 0 {
+                bail!("setting `{name}` is 0; it must be at least 1");
+            }
+        }
+        if self.optimise > 3 {
+            bail!("setting `optimise` is {}; it must be 0 to 3", self.optimise);
+        }
+        // One message can always be inside.
+        if self.inflight_bytes < self.message_bytes as u64 {
+            bail!(
+                "setting `inflight_bytes` is {}, less than `message_bytes` ({})",
+                self.inflight_bytes,
+                self.message_bytes
+            );
+        }
+        Ok(())
+    }
+
+    pub(crate) fn request_timeout(&self) -> Duration {
+        Duration::from_secs(self.request_timeout_s)
+    }
+
+    pub(crate) fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ired.toml");
+        std::fs::write(&file, "http = \"127.0.0.1:1\"\ngrpc = \"127.0.0.1:2\"\nqueue_limit = 7\n").unwrap();
+        let arguments =
+            Arguments { config: Some(file), http: Some("127.0.0.1:9".to_owned()), ..Arguments::default() };
+        let settings = Settings::load(arguments).unwrap();
+        assert_eq!((settings.http.as_str(), settings.grpc.as_str()), ("127.0.0.1:9", "127.0.0.1:2"));
+        assert_eq!(settings.queue_limit, 7);
+    }
+
+    #[test]
+    fn an_unknown_setting_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ired.toml");
+        std::fs::write(&file, "queue_limits = 7\n").unwrap();
+        let error = Settings::load(Arguments { config: Some(file), ..Arguments::default() }).unwrap_err();
+        assert!(format!("{error:#}").contains("queue_limits"), "{error:#}");
+    }
+}

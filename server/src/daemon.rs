@@ -1,0 +1,234 @@
+//! The daemon from start to stop: opens the stores, loads the models, opens the doors, and closes them in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use ired_proto::FILE_DESCRIPTOR_SET;
+use ired_proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
+use ired_proto::ired::v1::compile_service_server::CompileServiceServer;
+use ired_proto::ired::v1::device_service_server::DeviceServiceServer;
+use ired_proto::ired::v1::model_service_server::ModelServiceServer;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::app::App;
+use crate::budget::count_unary;
+use crate::cache::ModuleCache;
+use crate::config::Settings;
+use crate::devices::Host;
+use crate::engine::{Compiler, Launcher};
+use crate::infer::Inference;
+use crate::registry::Registry;
+use crate::serve::{Port, Protocol, serve};
+use crate::services::compile::Compile;
+use crate::services::devices::Devices;
+use crate::services::inference::InferenceService;
+use crate::services::models::Models;
+use crate::services::rest;
+use crate::store::{DirectoryLock, blocking};
+use crate::uploads::Uploads;
+
+/// One message of the daemon's own services: a chunk of a file with its frame.
+const MESSAGE_BYTES: usize = 4 << 20;
+/// What `grpc.health.v1` knows: the whole server, and the service that clients ask for.
+const HEALTH_NAMES: [&str; 2] = ["", "inference.GRPCInferenceService"];
+
+/// A running daemon.
+pub struct Daemon {
+    pub app: Arc<App>,
+    pub http: SocketAddr,
+    pub grpc: SocketAddr,
+    pub metrics: SocketAddr,
+    health: HealthReporter,
+    stop: CancellationToken,
+    doors: JoinSet<()>,
+    stop_metrics: CancellationToken,
+    metrics_door: JoinHandle<()>,
+    started: watch::Receiver<bool>,
+    _lock: DirectoryLock,
+}
+
+impl Daemon {
+    /// Opens the stores and the REST and metrics doors, and loads models in the background; gRPC opens when
+    /// that has ended, unless the settings say at once.
+    ///
+    /// # Errors
+    /// A data directory that another daemon holds or that cannot be read, a model repository that cannot be
+    /// read, an address that cannot be taken.
+    pub async fn start(
+        settings: Settings,
+        compiler: Arc<dyn Compiler>,
+        launcher: Arc<dyn Launcher>,
+    ) -> anyhow::Result<Self> {
+        let settings = Arc::new(settings);
+        let http = take("REST", &settings.http).await?;
+        let grpc = take("gRPC", &settings.grpc).await?;
+        let metrics = take("metrics", &settings.metrics).await?;
+        let addresses = (http.address, grpc.address, metrics.address);
+
+        let data_dir = settings.data_dir.clone();
+        let lock = blocking(move || DirectoryLock::take(&data_dir)).await?;
+        let app = Arc::new(open(&settings, compiler, launcher).await?);
+        let models = app.registry.discover().await?;
+
+        let (health, health_service) = tonic_health::server::health_reporter();
+        set_health(&health, ServingStatus::NotServing).await;
+        let routes = Routes::new(health_service);
+        let grpc_router = grpc_router(routes, &app)?;
+
+        let (stop, stop_metrics) = (CancellationToken::new(), CancellationToken::new());
+        let listener = metrics.listen().context("cannot listen for metrics")?;
+        let router = rest::metrics_router(app.clone());
+        let door = serve(listener, Protocol::Rest, router, settings.clone(), stop_metrics.clone());
+        let metrics_door = tokio::spawn(door);
+
+        let mut doors = JoinSet::new();
+        let listener = http.listen().context("cannot listen for REST")?;
+        doors.spawn(serve(
+            listener,
+            Protocol::Rest,
+            rest::router(app.clone()),
+            settings.clone(),
+            stop.clone(),
+        ));
+
+        let (tell_started, started) = watch::channel(false);
+        let startup = {
+            let (app, health) = (app.clone(), health.clone());
+            async move {
+                app.registry.load_all(models).await;
+                app.ready.store(true, Ordering::Release);
+                set_health(&health, ServingStatus::Serving).await;
+                tell_started.send_replace(true);
+            }
+        };
+        if settings.grpc_during_startup {
+            let listener = grpc.listen().context("cannot listen for gRPC")?;
+            doors.spawn(serve(listener, Protocol::Grpc, grpc_router, settings.clone(), stop.clone()));
+            doors.spawn(until_stopped(stop.clone(), startup));
+        } else {
+            // What can fail about listening has failed when the port was taken; after this only the kernel's
+            // memory is left to run out.
+            let (settings, stop) = (settings.clone(), stop.clone());
+            doors.spawn(async move {
+                until_stopped(stop.clone(), startup).await;
+                match grpc.listen() {
+                    Ok(listener) => serve(listener, Protocol::Grpc, grpc_router, settings, stop).await,
+                    Err(error) => tracing::error!(%error, "cannot listen for gRPC"),
+                }
+            });
+        }
+        Ok(Self {
+            app,
+            http: addresses.0,
+            grpc: addresses.1,
+            metrics: addresses.2,
+            health,
+            stop,
+            doors,
+            stop_metrics,
+            metrics_door,
+            started,
+            _lock: lock,
+        })
+    }
+
+    /// Returns when the start-up loads have ended.
+    pub async fn started(&self) {
+        // An error means that it was stopped first.
+        let _ = self.started.clone().wait_for(|started| *started).await;
+    }
+
+    /// Says "not ready", refuses connections, lets the requests inside end, ends the workers.
+    pub async fn stop(mut self) {
+        tracing::info!("stopping");
+        self.app.ready.store(false, Ordering::Release);
+        set_health(&self.health, ServingStatus::NotServing).await;
+        tokio::time::sleep(Duration::from_secs(self.app.settings.shutdown_delay_s)).await;
+        // Ends the streams of those who watch the health, which would hold their connections open.
+        for name in HEALTH_NAMES {
+            self.health.clear_service_status(name).await;
+        }
+        self.stop.cancel();
+        while self.doors.join_next().await.is_some() {}
+        self.app.registry.stop().await;
+        self.stop_metrics.cancel();
+        let _ = self.metrics_door.await;
+        tracing::info!("stopped");
+    }
+}
+
+async fn take(name: &str, address: &str) -> anyhow::Result<Port> {
+    Port::take(address).await.with_context(|| format!("cannot take the {name} address `{address}`"))
+}
+
+async fn until_stopped(stop: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    for name in HEALTH_NAMES {
+        health.set_service_status(name, status).await;
+    }
+}
+
+async fn open(
+    settings: &Arc<Settings>,
+    compiler: Arc<dyn Compiler>,
+    launcher: Arc<dyn Launcher>,
+) -> anyhow::Result<App> {
+    let host = Host::detect();
+    let uploads = {
+        let settings = settings.clone();
+        blocking(move || Uploads::open(&settings.data_dir.join("uploads"), &settings)).await?
+    };
+    let uploads = Arc::new(uploads);
+    let modules = settings.data_dir.join("modules");
+    let cache = Arc::new(ModuleCache::open(&modules, settings, compiler, host.identity()).await?);
+    let registry = Arc::new(Registry::new(settings.clone(), uploads.clone(), cache.clone(), launcher));
+    Ok(App {
+        inference: Inference::new(registry.clone(), settings.clone()),
+        settings: settings.clone(),
+        host,
+        uploads,
+        cache,
+        registry,
+        ready: AtomicBool::new(false),
+    })
+}
+
+fn grpc_router(routes: Routes, app: &Arc<App>) -> anyhow::Result<Router> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let inference = GrpcInferenceServiceServer::new(InferenceService(app.clone()))
+        .max_decoding_message_size(app.settings.message_bytes)
+        // Outputs are as large as models make them.
+        .max_encoding_message_size(usize::MAX);
+    let models = ModelServiceServer::new(Models(app.clone())).max_decoding_message_size(MESSAGE_BYTES);
+    let compile = CompileServiceServer::new(Compile(app.clone())).max_decoding_message_size(MESSAGE_BYTES);
+    let devices = DeviceServiceServer::new(Devices(app.clone())).max_decoding_message_size(MESSAGE_BYTES);
+    let routes = routes
+        .add_service(inference)
+        .add_service(models)
+        .add_service(compile)
+        .add_service(devices)
+        .add_service(reflection().build_v1().context("cannot describe the services")?)
+        .add_service(reflection().build_v1alpha().context("cannot describe the services")?);
+    let budget = app.inference.budget().clone();
+    let count = axum::middleware::from_fn(move |request, next| count_unary(budget.clone(), request, next));
+    Ok(routes.prepare().into_axum_router().layer(count))
+}

@@ -1,0 +1,178 @@
+//! Metadata, configuration, statistics and listings in the inference protocol's own types.
+
+use ired_module::DType;
+use ired_module::signature::{DimSpec, TensorSpec};
+use ired_proto::inference::model_metadata_response::TensorMetadata;
+use ired_proto::inference::repository_index_response::ModelIndex;
+use ired_proto::inference::{
+    DataType, InferBatchStatistics, InferStatistics, MemoryUsage, ModelConfig, ModelInput,
+    ModelInstanceGroup, ModelMetadataResponse, ModelOutput, ModelParameter, ModelStatistics,
+    ModelTransactionPolicy, ModelVersionPolicy, ServerMetadataResponse, StatisticDuration,
+    model_instance_group, model_version_policy,
+};
+
+use crate::config::Settings;
+use crate::error::Error;
+use crate::registry::{Registry, Served, State, VersionView};
+use crate::stats::Tally;
+use crate::tensors::datatype;
+
+/// What kind of thing a model is here, as `<project>_<format>`.
+const PLATFORM: &str = "ired_irm";
+/// Parts of the protocol beyond its core that this server has.
+const EXTENSIONS: &[&str] = &[
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "model_configuration",
+    "statistics",
+    "binary_tensor_data",
+];
+
+pub fn server() -> ServerMetadataResponse {
+    ServerMetadataResponse {
+        name: "ired".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        extensions: EXTENSIONS.iter().map(|&name| name.to_owned()).collect(),
+    }
+}
+
+pub fn metadata(registry: &Registry, served: &Served) -> ModelMetadataResponse {
+    let tensors = |specs: &[TensorSpec]| {
+        let tensor = |spec: &TensorSpec| TensorMetadata {
+            name: spec.name.clone(),
+            datatype: datatype(spec.dtype).to_owned(),
+            shape: dims(spec),
+        };
+        specs.iter().map(tensor).collect()
+    };
+    let entry = served.entry();
+    let views = registry.versions().into_iter().filter(|view| view.name == served.name);
+    ModelMetadataResponse {
+        name: served.name.clone(),
+        versions: views.filter(|view| view.serving.is_some()).map(|view| view.version_text()).collect(),
+        platform: PLATFORM.to_owned(),
+        inputs: tensors(&entry.inputs),
+        outputs: tensors(&entry.outputs),
+    }
+}
+
+pub fn config(served: &Served, settings: &Settings) -> ModelConfig {
+    let entry = served.entry();
+    let module = served.runner.module();
+    let input = |spec: &TensorSpec| ModelInput {
+        name: spec.name.clone(),
+        data_type: data_type(spec.dtype).into(),
+        dims: dims(spec),
+        ..Default::default()
+    };
+    let output = |spec: &TensorSpec| ModelOutput {
+        name: spec.name.clone(),
+        data_type: data_type(spec.dtype).into(),
+        dims: dims(spec),
+        ..Default::default()
+    };
+    let count = u32::try_from(settings.versions_served).unwrap_or(u32::MAX);
+    let policy = match count {
+        0 => model_version_policy::PolicyChoice::All(model_version_policy::All {}),
+        num_versions => {
+            model_version_policy::PolicyChoice::Latest(model_version_policy::Latest { num_versions })
+        }
+    };
+    let parameter = |name: &str, value: String| (name.to_owned(), ModelParameter { string_value: value });
+    ModelConfig {
+        name: served.name.clone(),
+        platform: PLATFORM.to_owned(),
+        backend: "ired".to_owned(),
+        version_policy: Some(ModelVersionPolicy { policy_choice: Some(policy) }),
+        max_batch_size: 0,
+        input: entry.inputs.iter().map(input).collect(),
+        output: entry.outputs.iter().map(output).collect(),
+        instance_group: vec![ModelInstanceGroup {
+            name: format!("{}_0", served.name),
+            count: 1,
+            kind: model_instance_group::Kind::Cpu.into(),
+            gpus: Vec::new(),
+        }],
+        parameters: [
+            parameter("target", module.target.triple.clone()),
+            parameter("target_features", module.target.features.join(",")),
+            parameter("compiler", module.provenance.compiler.clone()),
+            parameter("model_digest", served.model_digest.to_string()),
+        ]
+        .into(),
+        model_transaction_policy: Some(ModelTransactionPolicy { decoupled: false }),
+        ..Default::default()
+    }
+}
+
+/// Counters of one version, or of every version that answers.
+pub fn statistics(registry: &Registry, name: &str, version: &str) -> Result<Vec<ModelStatistics>, Error> {
+    let only = match name {
+        "" => None,
+        name => Some(registry.find(name, version)?),
+    };
+    let views = registry.versions().into_iter().filter(|view| match &only {
+        None => view.serving.is_some(),
+        Some(served) => view.name == served.name && (version.is_empty() || view.version == served.version),
+    });
+    Ok(views.filter(|view| view.serving.is_some()).map(|view| version_statistics(&view)).collect())
+}
+
+fn version_statistics(view: &VersionView) -> ModelStatistics {
+    let stats = &view.stats;
+    let duration = |tally: &Tally| Some(StatisticDuration { count: tally.count(), ns: tally.ns() });
+    let resident = view.serving.as_ref().map_or(0, |served| served.runner.module().resident_bytes);
+    ModelStatistics {
+        name: view.name.clone(),
+        version: view.version_text(),
+        last_inference: stats.last_inference_ms(),
+        inference_count: stats.success.count(),
+        execution_count: stats.compute_infer.count(),
+        inference_stats: Some(InferStatistics {
+            success: duration(&stats.success),
+            fail: duration(&stats.fail),
+            queue: duration(&stats.queue),
+            compute_input: duration(&stats.compute_input),
+            compute_infer: duration(&stats.compute_infer),
+            compute_output: duration(&stats.compute_output),
+            cache_hit: Some(StatisticDuration::default()),
+            cache_miss: Some(StatisticDuration::default()),
+        }),
+        // Requests run as they come.
+        batch_stats: vec![InferBatchStatistics {
+            batch_size: 1,
+            compute_input: duration(&stats.compute_input),
+            compute_infer: duration(&stats.compute_infer),
+            compute_output: duration(&stats.compute_output),
+        }],
+        memory_usage: vec![MemoryUsage { r#type: "CPU".to_owned(), id: 0, byte_size: resident }],
+        response_stats: Default::default(),
+    }
+}
+
+/// Every version, or those that are ready.
+pub fn index(registry: &Registry, only_ready: bool) -> Vec<ModelIndex> {
+    let views = registry.versions().into_iter().filter(|view| !only_ready || view.serving.is_some());
+    let entry = |view: VersionView| {
+        let (state, reason) = match view.state {
+            State::Loading => ("LOADING", String::new()),
+            State::Ready => ("READY", String::new()),
+            State::Unloading => ("UNLOADING", String::new()),
+            State::Unavailable(ref reason) => ("UNAVAILABLE", reason.clone()),
+        };
+        ModelIndex { version: view.version_text(), name: view.name, state: state.to_owned(), reason }
+    };
+    views.map(entry).collect()
+}
+
+fn dims(spec: &TensorSpec) -> Vec<i64> {
+    let size = |dim: &DimSpec| match dim {
+        DimSpec::Static(size) => i64::try_from(*size).unwrap_or(i64::MAX),
+        DimSpec::Symbolic { .. } => -1,
+    };
+    spec.dims.iter().map(size).collect()
+}
+
+fn data_type(dtype: DType) -> DataType {
+    DataType::from_str_name(&format!("TYPE_{}", datatype(dtype))).unwrap_or(DataType::TypeInvalid)
+}

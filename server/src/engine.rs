@@ -1,0 +1,65 @@
+//! The seam to the worker processes: what the daemon needs of a compiler and of a loaded model.
+//!
+//! In service these are `ired-worker`'s processes ([`workers`]); the tests of the front door script them.
+
+pub mod workers;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::future::BoxFuture;
+use ired_worker::{
+    CompileEvent, CompileFailure, CompileJob, CompileReport, InferenceResult, LoadedModule, ModelFiles,
+    RuntimeFailure, SandboxReport, Tensor,
+};
+
+/// Hears what happens while a job runs.
+pub type EventSink = Box<dyn FnMut(CompileEvent) + Send>;
+
+/// Compiles models. Dropping the future ends the job.
+pub trait Compiler: Send + Sync + 'static {
+    /// A text that changes with the compiler's build: part of every cache key. Blocks.
+    fn identity(&self) -> std::io::Result<String>;
+
+    /// Compiles `model` into `output`, which is open for reading and writing and empty.
+    fn compile(
+        &self,
+        job: CompileJob,
+        model: OwnedFd,
+        files: Arc<dyn ModelFiles>,
+        output: OwnedFd,
+        events: EventSink,
+    ) -> BoxFuture<'_, Result<CompileReport, CompileFailure>>;
+}
+
+/// Makes compiled modules ready to run.
+pub trait Launcher: Send + Sync + 'static {
+    /// Returns once the module can answer.
+    fn launch(&self, module: OwnedFd) -> BoxFuture<'_, Result<Arc<dyn Runner>, RuntimeFailure>>;
+}
+
+/// One loaded module.
+pub trait Runner: Send + Sync + 'static {
+    fn module(&self) -> &LoadedModule;
+
+    /// Dropping the future cancels the inference.
+    fn infer<'a>(
+        &'a self,
+        entry: &'a str,
+        inputs: Vec<Tensor>,
+        deadline: Option<Instant>,
+    ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>>;
+
+    /// The process that holds it, while there is one.
+    fn pid(&self) -> Option<u32>;
+
+    /// How often that process was started again.
+    fn restarts(&self) -> u64;
+
+    /// The layers that confine it.
+    fn sandbox(&self) -> SandboxReport;
+
+    /// Ends it; requests still inside fail.
+    fn shutdown(&self) -> BoxFuture<'_, ()>;
+}

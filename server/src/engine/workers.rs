@@ -1,0 +1,129 @@
+//! The seam's real side: `ired-worker`'s compile and runtime processes.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use ired_worker::{
+    CompileFailure, CompileJob, CompileLimits, CompileReport, CompileWorkers, InferenceResult, LoadedModule,
+    ModelFiles, RuntimeConfig, RuntimeFailure, RuntimeOptions, RuntimeWorker, SandboxReport, Tensor,
+};
+
+use super::{Compiler, EventSink, Launcher, Runner};
+use crate::config::Settings;
+use crate::store::Stamp;
+
+/// Compiles in a fresh process per job.
+#[derive(Debug)]
+pub struct WorkerCompiler {
+    workers: CompileWorkers,
+    /// The identity and what the executable looked like when it was read, so that it is read once.
+    identity: Mutex<Option<(Stamp, String)>>,
+}
+
+impl WorkerCompiler {
+    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
+        let mut workers = match &settings.compiler_worker {
+            Some(path) => CompileWorkers::new(path),
+            None => CompileWorkers::beside_current_exe().context("cannot find the compile worker")?,
+        };
+        workers.require_strict = settings.require_strict_sandbox;
+        workers.limits = CompileLimits {
+            memory_bytes: settings.compile_memory_bytes,
+            wall: Duration::from_secs(settings.compile_wall_s),
+            cpu: Duration::from_secs(settings.compile_cpu_s),
+            output_bytes: settings.module_bytes,
+        };
+        Ok(Self { workers, identity: Mutex::new(None) })
+    }
+}
+
+impl Compiler for WorkerCompiler {
+    fn identity(&self) -> std::io::Result<String> {
+        let stamp = Stamp::from(&std::fs::metadata(&self.workers.executable)?);
+        let mut known = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some((known_stamp, identity)) if *known_stamp == stamp => Ok(identity.clone()),
+            _ => {
+                let identity = self.workers.compiler_identity()?;
+                *known = Some((stamp, identity.clone()));
+                Ok(identity)
+            }
+        }
+    }
+
+    fn compile(
+        &self,
+        job: CompileJob,
+        model: OwnedFd,
+        files: Arc<dyn ModelFiles>,
+        output: OwnedFd,
+        events: EventSink,
+    ) -> BoxFuture<'_, Result<CompileReport, CompileFailure>> {
+        self.workers.compile(job, model, files, output, events).boxed()
+    }
+}
+
+/// Loads each module in a process of its own.
+#[derive(Debug)]
+pub struct WorkerLauncher {
+    config: RuntimeConfig,
+    options: RuntimeOptions,
+}
+
+impl WorkerLauncher {
+    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
+        let mut config = match &settings.runtime_worker {
+            Some(path) => RuntimeConfig::new(path),
+            None => RuntimeConfig::beside_current_exe().context("cannot find the runtime worker")?,
+        };
+        config.require_strict = settings.require_strict_sandbox;
+        // The registry's own bound comes first.
+        config.queue_limit = settings.queue_limit.saturating_add(1);
+        Ok(Self { config, options: RuntimeOptions { threads: settings.threads, pin: settings.pin_threads } })
+    }
+}
+
+impl Launcher for WorkerLauncher {
+    fn launch(&self, module: OwnedFd) -> BoxFuture<'_, Result<Arc<dyn Runner>, RuntimeFailure>> {
+        async move {
+            let worker = RuntimeWorker::start(self.config.clone(), module, self.options.clone()).await?;
+            Ok(Arc::new(worker) as Arc<dyn Runner>)
+        }
+        .boxed()
+    }
+}
+
+impl Runner for RuntimeWorker {
+    fn module(&self) -> &LoadedModule {
+        self.module()
+    }
+
+    fn infer<'a>(
+        &'a self,
+        entry: &'a str,
+        inputs: Vec<Tensor>,
+        deadline: Option<Instant>,
+    ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
+        self.infer(entry, inputs, deadline).boxed()
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.pid()
+    }
+
+    fn restarts(&self) -> u64 {
+        self.restarts()
+    }
+
+    fn sandbox(&self) -> SandboxReport {
+        self.sandbox()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        self.clone().shutdown().boxed()
+    }
+}

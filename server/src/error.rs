@@ -1,0 +1,110 @@
+//! Why the daemon did not do what it was asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ired_worker::{CompileFailure, Diagnostic, RuntimeFailure};
+
+use crate::digest::Digest;
+use crate::store::StoreError;
+
+/// The reason for a refusal or failure, as the front door tells it. `status.rs` gives each its code.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("model `{model}` is not known")]
+    UnknownModel { model: String },
+    #[error("model `{model}` has no version {version}; it has {known}")]
+    UnknownVersion { model: String, version: String, known: String },
+    #[error("model `{model}` version {version} is not ready: {reason}")]
+    NotReady { model: String, version: u64, reason: String },
+    /// The request contradicts the protocol or the model's signature; the text names what and where.
+    #[error("{0}")]
+    Invalid(String),
+    /// Part of the protocol that this server does not offer.
+    #[error("{0}")]
+    Unsupported(String),
+    #[error("{what} has {found} bytes; at most {limit} are accepted")]
+    TooLarge { what: String, found: u64, limit: u64 },
+    #[error("model `{model}` has {limit} requests inside already")]
+    QueueFull { model: String, limit: usize },
+    #[error("the server is at its limit of {limit} {what}")]
+    Busy { what: &'static str, limit: u64 },
+    #[error("the deadline passed")]
+    DeadlineExceeded,
+    #[error("the request's body did not arrive within {0:?}")]
+    SlowBody(Duration),
+    #[error("model `{model}` version {version} exists already with other content")]
+    AlreadyExists { model: String, version: u64 },
+    #[error("model `{model}` is part of the model repository directory; remove its file there")]
+    NotAnUpload { model: String },
+    #[error("no method `{0}`")]
+    NoSuchMethod(String),
+    #[error("the server is stopping")]
+    Stopping,
+    #[error(transparent)]
+    Runtime(#[from] RuntimeFailure),
+    #[error(transparent)]
+    Compile(#[from] Arc<CompileError>),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Error {
+    pub(crate) fn invalid(what: impl Into<String>) -> Self {
+        Self::Invalid(what.into())
+    }
+}
+
+/// Why there is no module for a model and target. One compilation's failure is told to all who waited for it.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    #[error("cannot compile `{model}`: {cause}")]
+    Worker { model: String, cause: CompileFailure },
+    #[error(
+        "model `{model}` (digest {digest}) crashed the compiler {crashes} times and is refused for {} s",
+        quarantine.as_secs()
+    )]
+    Quarantined { model: String, digest: Digest, crashes: u32, quarantine: Duration },
+    #[error("the files of `{model}` changed while it was compiled; load it again")]
+    SourceChanged { model: String },
+    #[error("the compile queue is full: {limit} are waiting")]
+    QueueFull { limit: usize },
+    #[error("`{model}` is a compiled module already")]
+    IsModule { model: String },
+    #[error("the compilation was abandoned")]
+    Abandoned,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl CompileError {
+    /// The word that `ired.v1` uses for this failure.
+    pub fn kind(&self) -> &'static str {
+        use ired_worker::FailureKind as Kind;
+        match self {
+            Self::Worker { cause, .. } => match cause {
+                CompileFailure::Failed { kind: Kind::Unsupported, .. } => "unsupported",
+                CompileFailure::Failed { kind: Kind::InvalidModel, .. } => "invalid-model",
+                CompileFailure::Failed { kind: Kind::MissingFile, .. } => "missing-file",
+                CompileFailure::Failed { kind: Kind::ResourceLimit, .. } => "resource-limit",
+                CompileFailure::Failed { kind: Kind::Internal, .. } => "internal",
+                CompileFailure::Crashed { .. } => "crashed",
+                CompileFailure::TimedOut { .. } => "timed-out",
+                CompileFailure::OutOfMemory { .. } => "out-of-memory",
+                CompileFailure::Spawn(_) | CompileFailure::Protocol(_) => "internal",
+            },
+            Self::Quarantined { .. } => "crashed",
+            Self::SourceChanged { .. } | Self::IsModule { .. } => "invalid-model",
+            Self::QueueFull { .. } => "resource-limit",
+            Self::Abandoned | Self::Store(_) => "internal",
+        }
+    }
+
+    /// Everything the compiler found; empty when it had no say.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        match self {
+            Self::Worker { cause: CompileFailure::Failed { diagnostics, .. }, .. } => diagnostics,
+            _ => &[],
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Counters of the daemon and the Prometheus text they are served as.
+//!
+//! `nv_inference_*` keep Triton's names, so that its dashboards and autoscalers work; the rest is `ired_*`.
+
+mod text;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ired_worker::SandboxReport;
+
+pub use text::render;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How many are inside something.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Counts one more until the guard is dropped.
+    pub fn enter(&self) -> Inside<'_> {
+        Inside { before: self.0.fetch_add(1, Ordering::Relaxed), gauge: self }
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug)]
+pub struct Inside<'a> {
+    before: u64,
+    gauge: &'a Gauge,
+}
+
+impl Inside<'_> {
+    /// How many were inside before.
+    pub fn before(&self) -> u64 {
+        self.before
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.gauge.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What the compilations and the module cache count.
+#[derive(Debug, Default)]
+pub struct CompileMetrics {
+    pub hits: Counter,
+    pub misses: Counter,
+    /// Files that were not what was written.
+    pub corrupt: Counter,
+    pub evicted: Counter,
+    /// Worker processes that started a job.
+    pub started: Counter,
+    pub crashes: Counter,
+    pub running: Gauge,
+    pub waiting: Gauge,
+    outcomes: Mutex<BTreeMap<&'static str, (u64, Duration)>>,
+    sandbox: Mutex<Option<SandboxReport>>,
+}
+
+impl CompileMetrics {
+    /// `failure` is the kind of the failure, if it was one.
+    pub fn note_compile(&self, took: Duration, failure: Option<&'static str>) {
+        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = outcomes.entry(failure.unwrap_or("ok")).or_default();
+        outcome.0 += 1;
+        outcome.1 += took;
+    }
+
+    pub fn note_sandbox(&self, report: &SandboxReport) {
+        *self.sandbox.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.clone());
+    }
+
+    fn outcomes(&self) -> BTreeMap<&'static str, (u64, Duration)> {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn sandbox(&self) -> Option<SandboxReport> {
+        self.sandbox.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,192 @@
+//! The Prometheus text format, version 0.0.4.
+
+use std::fmt::Write;
+
+use ired_worker::{LayerState, SandboxReport};
+
+use super::CompileMetrics;
+use crate::cache::ModuleCache;
+use crate::devices::Host;
+use crate::registry::{Registry, VersionView};
+use crate::stats::{FailureReason, ModelStats};
+
+/// Everything that is counted, as text.
+pub fn render(registry: &Registry, cache: &ModuleCache) -> String {
+    let mut text = Text::default();
+    let versions = registry.versions();
+    models(&mut text, &versions);
+    compiles(&mut text, &cache.metrics);
+    modules(&mut text, cache);
+    sandbox(&mut text, cache, &versions);
+    machine(&mut text);
+    text.family("ired_build_info", "gauge", "The daemon's version");
+    text.sample("ired_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    text.0
+}
+
+fn models(text: &mut Text, versions: &[VersionView]) {
+    type Read = fn(&ModelStats) -> u64;
+    let counters: &[(&str, &str, &str, Read)] = &[
+        ("nv_inference_request_success", "counter", "Requests that were answered", |s| s.success.count()),
+        ("nv_inference_count", "counter", "Inferences done", |s| s.success.count()),
+        ("nv_inference_exec_count", "counter", "Executions of the model", |s| s.compute_infer.count()),
+        ("nv_inference_pending_request_count", "gauge", "Requests inside, waiting or running", |s| {
+            s.pending()
+        }),
+        ("nv_inference_request_duration_us", "counter", "Time of answered requests", |s| {
+            s.success.ns() / 1000
+        }),
+        ("nv_inference_queue_duration_us", "counter", "Time in the queue", |s| s.queue.ns() / 1000),
+        ("nv_inference_compute_input_duration_us", "counter", "Time taking inputs in", |s| {
+            s.compute_input.ns() / 1000
+        }),
+        ("nv_inference_compute_infer_duration_us", "counter", "Time running the model", |s| {
+            s.compute_infer.ns() / 1000
+        }),
+        ("nv_inference_compute_output_duration_us", "counter", "Time giving outputs out", |s| {
+            s.compute_output.ns() / 1000
+        }),
+    ];
+    for (name, kind, help, read) in counters {
+        text.family(name, kind, help);
+        for view in versions {
+            text.sample(name, &[("model", &view.name), ("version", &view.version_text())], read(&view.stats));
+        }
+    }
+    text.family("nv_inference_request_failure", "counter", "Requests that failed, by reason");
+    for view in versions {
+        for reason in FailureReason::ALL {
+            let version = view.version_text();
+            let labels = [("model", view.name.as_str()), ("reason", reason.name()), ("version", &version)];
+            text.sample("nv_inference_request_failure", &labels, view.stats.failures(reason));
+        }
+    }
+    text.family("ired_model_ready", "gauge", "1 while the version can answer");
+    for view in versions {
+        let labels = [("model", view.name.as_str()), ("version", &view.version_text())];
+        text.sample("ired_model_ready", &labels, u64::from(view.serving.is_some()));
+    }
+    text.family(
+        "ired_runtime_worker_restarts_total",
+        "counter",
+        "Runtime workers started again after a death",
+    );
+    text.family_samples(versions, "ired_runtime_worker_restarts_total", |runner| runner.restarts());
+    text.family("ired_model_resident_bytes", "gauge", "Memory an idle model keeps");
+    text.family_samples(versions, "ired_model_resident_bytes", |runner| runner.module().resident_bytes);
+}
+
+fn compiles(text: &mut Text, metrics: &CompileMetrics) {
+    let outcomes = metrics.outcomes();
+    text.family("ired_compile_total", "counter", "Compilations that ended, by outcome");
+    for (outcome, (count, _)) in &outcomes {
+        text.sample("ired_compile_total", &[("outcome", outcome)], *count);
+    }
+    text.family("ired_compile_duration_seconds_total", "counter", "Time of compilations, by outcome");
+    for (outcome, (_, took)) in &outcomes {
+        text.sample("ired_compile_duration_seconds_total", &[("outcome", outcome)], took.as_secs_f64());
+    }
+    text.single(
+        "ired_compile_workers_started_total",
+        "counter",
+        "Compile workers started",
+        metrics.started.get(),
+    );
+    text.single(
+        "ired_compile_crashes_total",
+        "counter",
+        "Compile workers that crashed",
+        metrics.crashes.get(),
+    );
+    text.single("ired_compile_running", "gauge", "Compilations running", metrics.running.get());
+    text.single("ired_compile_waiting", "gauge", "Compilations waiting for a slot", metrics.waiting.get());
+}
+
+fn modules(text: &mut Text, cache: &ModuleCache) {
+    let metrics = &cache.metrics;
+    let (entries, bytes) = cache.size();
+    text.single("ired_cache_hits_total", "counter", "Modules found in the cache", metrics.hits.get());
+    text.single("ired_cache_misses_total", "counter", "Modules not found in the cache", metrics.misses.get());
+    text.single("ired_cache_evictions_total", "counter", "Modules removed for room", metrics.evicted.get());
+    text.single(
+        "ired_cache_corrupt_total",
+        "counter",
+        "Modules that had rotted on disk",
+        metrics.corrupt.get(),
+    );
+    text.single("ired_cache_modules", "gauge", "Modules on disk", entries);
+    text.single("ired_cache_bytes", "gauge", "Bytes of modules on disk", bytes);
+}
+
+fn sandbox(text: &mut Text, cache: &ModuleCache, versions: &[VersionView]) {
+    let runtime = versions.iter().find_map(|view| view.serving.as_ref()).map(|s| s.runner.sandbox());
+    let reports = [("compile", cache.metrics.sandbox()), ("runtime", runtime)];
+    text.family("ired_sandbox_layer", "gauge", "1 where a layer of confinement is in force");
+    for (role, report) in &reports {
+        for (layer, state) in report.iter().flat_map(|report| &report.layers) {
+            let active = matches!(state, LayerState::Active(_));
+            text.sample("ired_sandbox_layer", &[("role", role), ("layer", layer)], u64::from(active));
+        }
+    }
+    text.family("ired_sandbox_level", "gauge", "Layers of confinement in force");
+    for (role, report) in &reports {
+        if let Some(report) = report {
+            text.sample("ired_sandbox_level", &[("role", role)], active_layers(report));
+        }
+    }
+}
+
+fn active_layers(report: &SandboxReport) -> u64 {
+    report.layers.iter().filter(|(_, state)| matches!(state, LayerState::Active(_))).count() as u64
+}
+
+fn machine(text: &mut Text) {
+    let memory = Host::memory();
+    text.single("nv_cpu_memory_total_bytes", "gauge", "Memory of the machine", memory.total_bytes);
+    text.single("nv_cpu_memory_used_bytes", "gauge", "Memory in use on the machine", memory.used_bytes);
+    text.single(
+        "ired_process_resident_bytes",
+        "gauge",
+        "Memory of the daemon itself",
+        Host::own_resident_bytes(),
+    );
+}
+
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        self.0.push_str(name);
+        for (at, (label, text)) in labels.iter().enumerate() {
+            let open = if at == 0 { '{' } else { ',' };
+            let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.0, "{open}{label}=\"{escaped}\"");
+        }
+        let close = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.0, "{close} {value}");
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    fn family_samples(
+        &mut self,
+        versions: &[VersionView],
+        name: &str,
+        read: impl Fn(&dyn crate::engine::Runner) -> u64,
+    ) {
+        for view in versions {
+            if let Some(served) = &view.serving {
+                let labels = [("model", view.name.as_str()), ("version", &view.version_text())];
+                self.sample(name, &labels, read(&*served.runner));
+            }
+        }
+    }
+}

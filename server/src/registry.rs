@@ -1,0 +1,460 @@
+//! Which models there are and which of them answer: loading, replacing, unloading.
+//!
+//! A version is replaced only once its successor can answer, and a replaced one ends only after the requests
+//! inside it have.
+
+mod served;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use ired_worker::{CompileOptions, OptimiseLevel, RuntimeFailure, TargetRequest};
+
+pub use served::{Admission, Served};
+
+use crate::cache::{CompileRequest, CompiledModule, ModuleCache};
+use crate::config::Settings;
+use crate::digest::Digest;
+use crate::engine::Launcher;
+use crate::error::Error;
+use crate::models::{ModelSource, Origin};
+use crate::repository::{Repository, parse_version};
+use crate::stats::ModelStats;
+use crate::store::{StoreError, blocking};
+use crate::uploads::{Committed, Receiving, Uploads};
+
+/// How far a version is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    Loading,
+    Ready,
+    Unloading,
+    /// The reason it does not answer.
+    Unavailable(String),
+}
+
+struct Slot {
+    source: ModelSource,
+    state: State,
+    /// What answers, also while its successor is loading.
+    serving: Option<Arc<Served>>,
+    stats: Arc<ModelStats>,
+}
+
+/// One version as it is now.
+pub struct VersionView {
+    pub name: String,
+    pub version: u64,
+    pub source: ModelSource,
+    pub state: State,
+    pub serving: Option<Arc<Served>>,
+    pub stats: Arc<ModelStats>,
+}
+
+impl VersionView {
+    pub fn version_text(&self) -> String {
+        self.version.to_string()
+    }
+}
+
+type Models = BTreeMap<String, BTreeMap<u64, Slot>>;
+
+/// All models of the daemon.
+pub struct Registry {
+    settings: Arc<Settings>,
+    repository: Option<Repository>,
+    uploads: Arc<Uploads>,
+    cache: Arc<ModuleCache>,
+    launcher: Arc<dyn Launcher>,
+    models: RwLock<Models>,
+    /// One load, unload or removal at a time for each model.
+    changes: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Registry {
+    pub fn new(
+        settings: Arc<Settings>,
+        uploads: Arc<Uploads>,
+        cache: Arc<ModuleCache>,
+        launcher: Arc<dyn Launcher>,
+    ) -> Self {
+        let repository = settings
+            .model_repository
+            .clone()
+            .map(|dir| Repository { dir, model_files: settings.model_files });
+        Self {
+            settings,
+            repository,
+            uploads,
+            cache,
+            launcher,
+            models: RwLock::default(),
+            changes: Mutex::default(),
+        }
+    }
+
+    /// Finds every model, and gives the names of those that are to be served from the start.
+    ///
+    /// # Errors
+    /// A model repository that cannot be read.
+    pub async fn discover(&self) -> Result<BTreeSet<String>, StoreError> {
+        let (repository, uploads) = (self.repository.clone(), self.uploads.clone());
+        let (found, uploaded) = blocking(move || {
+            let found = match &repository {
+                None => Vec::new(),
+                Some(repository) => {
+                    repository.scan().map_err(StoreError::io("read the model repository", &repository.dir))?
+                }
+            };
+            Ok((found, uploads.sources()))
+        })
+        .await?;
+        let mut names: BTreeSet<String> = found.iter().map(|source| source.name.clone()).collect();
+        names.extend(uploaded.iter().filter(|(_, loaded)| *loaded).map(|(source, _)| source.name.clone()));
+        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        // The repository last: it wins where both have a version.
+        for source in uploaded.into_iter().map(|(source, _)| source).chain(found) {
+            note(&mut models, source);
+        }
+        Ok(names)
+    }
+
+    /// Loads these models; returns when each is ready or listed with the reason why it is not.
+    pub async fn load_all(self: &Arc<Self>, names: BTreeSet<String>) {
+        let loads = names.into_iter().map(|name| async move {
+            if let Err(error) = self.load(&name).await {
+                tracing::error!(model = name, %error, "model is not served");
+            }
+        });
+        futures::future::join_all(loads).await;
+    }
+
+    /// What answers for a model: the given version, or the newest that can.
+    pub fn find(&self, name: &str, version: &str) -> Result<Arc<Served>, Error> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        let versions = models.get(name).ok_or_else(|| Error::UnknownModel { model: name.to_owned() })?;
+        if version.is_empty() {
+            if let Some(served) = versions.values().rev().find_map(|slot| slot.serving.clone()) {
+                return Ok(served);
+            }
+            let newest = versions.iter().next_back();
+            let (version, slot) = newest.ok_or_else(|| Error::UnknownModel { model: name.to_owned() })?;
+            return Err(not_ready(name, *version, &slot.state));
+        }
+        let found = parse_version(version).and_then(|number| Some((number, versions.get(&number)?)));
+        let Some((number, slot)) = found else {
+            let known: Vec<String> = versions.keys().map(u64::to_string).collect();
+            return Err(Error::UnknownVersion {
+                model: name.to_owned(),
+                version: version.chars().take(32).collect(),
+                known: known.join(", "),
+            });
+        };
+        slot.serving.clone().ok_or_else(|| not_ready(name, number, &slot.state))
+    }
+
+    /// The source of a version, loaded or not; `0` is the newest.
+    pub fn source(&self, name: &str, version: u64) -> Result<ModelSource, Error> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        let versions = models.get(name).ok_or_else(|| Error::UnknownModel { model: name.to_owned() })?;
+        let slot = if version == 0 { versions.values().next_back() } else { versions.get(&version) };
+        slot.map(|slot| slot.source.clone()).ok_or_else(|| {
+            let known: Vec<String> = versions.keys().map(u64::to_string).collect();
+            Error::UnknownVersion {
+                model: name.to_owned(),
+                version: version.to_string(),
+                known: known.join(", "),
+            }
+        })
+    }
+
+    /// Every version of every model, by name and version.
+    pub fn versions(&self) -> Vec<VersionView> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        let slots =
+            models.iter().flat_map(|(name, versions)| versions.iter().map(move |(v, s)| (name, v, s)));
+        slots
+            .map(|(name, version, slot)| VersionView {
+                name: name.clone(),
+                version: *version,
+                source: slot.source.clone(),
+                state: slot.state.clone(),
+                serving: slot.serving.clone(),
+                stats: slot.stats.clone(),
+            })
+            .collect()
+    }
+
+    /// Loads a model or brings it up to date with its files; returns when its newest version answers.
+    pub async fn load(self: &Arc<Self>, name: &str) -> Result<(), Error> {
+        let change = self.change(name);
+        let _one_at_a_time = change.lock().await;
+        self.rescan(name).await?;
+        let (wanted, surplus) = self.plan(name)?;
+        let mut failure = None;
+        for source in wanted {
+            if let Err(error) = self.load_version(&source).await {
+                tracing::warn!(model = %source, %error, "load failed");
+                self.update(name, source.version, |slot| {
+                    // The old one goes on answering.
+                    let reason = error.to_string();
+                    slot.state =
+                        if slot.serving.is_some() { State::Ready } else { State::Unavailable(reason) };
+                });
+                failure = Some(error);
+            }
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        for version in surplus {
+            self.retire(name, version, "a newer version is served").await;
+        }
+        self.uploads.set_loaded(name, true).await?;
+        Ok(())
+    }
+
+    /// Which versions are to be served, newest first, and which that are served are not.
+    fn plan(&self, name: &str) -> Result<(Vec<ModelSource>, Vec<u64>), Error> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        let versions = models.get(name).filter(|versions| !versions.is_empty());
+        let versions = versions.ok_or_else(|| Error::UnknownModel { model: name.to_owned() })?;
+        let count = match self.settings.versions_served {
+            0 => usize::MAX,
+            count => count,
+        };
+        let wanted = versions.values().rev().take(count).map(|slot| slot.source.clone()).collect();
+        let rest = versions.iter().rev().skip(count);
+        let surplus = rest.filter(|(_, slot)| slot.serving.is_some()).map(|(version, _)| *version).collect();
+        Ok((wanted, surplus))
+    }
+
+    async fn load_version(&self, source: &ModelSource) -> Result<(), Error> {
+        let mut stats = Arc::default();
+        self.update(&source.name, source.version, |slot| {
+            slot.state = State::Loading;
+            stats = slot.stats.clone();
+        });
+        let cannot_read = StoreError::io("read a model", &source.main.path);
+        let digest = source.digest().await.map_err(cannot_read)?;
+        if let Ok(served) = self.find(&source.name, &source.version.to_string())
+            && served.model_digest == digest
+        {
+            self.update(&source.name, source.version, |slot| slot.state = State::Ready);
+            return Ok(());
+        }
+        let served = Arc::new(self.launch(source, digest, stats).await?);
+        tracing::info!(model = %source, target = served.runner.module().target.triple, "ready");
+        let mut before = None;
+        self.update(&source.name, source.version, |slot| {
+            before = slot.serving.replace(served);
+            slot.state = State::Ready;
+        });
+        if let Some(before) = before {
+            before.retire(self.settings.drain()).await;
+        }
+        Ok(())
+    }
+
+    async fn launch(
+        &self,
+        source: &ModelSource,
+        digest: Digest,
+        stats: Arc<ModelStats>,
+    ) -> Result<Served, Error> {
+        let cannot_read = || StoreError::io("read a model", &source.main.path);
+        let limit = self.settings.queue_limit;
+        if source.is_module() {
+            let module = source.open_main().map_err(cannot_read())?;
+            let runner = self.launcher.launch(module).await?;
+            return Served::new(source, digest, None, runner, stats, limit);
+        }
+        let compiled = self.compile(source).await?;
+        match self.start_runner(&compiled).await {
+            Err(Error::Runtime(RuntimeFailure::Load { message })) if compiled.cached => {
+                // Written by this build for this machine, and yet not usable: make it again, once.
+                tracing::warn!(model = %source, key = %compiled.key, message, "cached module does not load");
+                self.cache.discard(&compiled.key).await;
+                let compiled = self.compile(source).await?;
+                let runner = self.start_runner(&compiled).await?;
+                Served::new(source, digest, Some(compiled), runner, stats, limit)
+            }
+            runner => Served::new(source, digest, Some(compiled), runner?, stats, limit),
+        }
+    }
+
+    async fn compile(&self, source: &ModelSource) -> Result<CompiledModule, Error> {
+        let request = CompileRequest {
+            source: source.clone(),
+            target: TargetRequest::default(),
+            options: default_options(&self.settings),
+        };
+        Ok(self.cache.request(request).await?.wait().await?)
+    }
+
+    async fn start_runner(&self, module: &CompiledModule) -> Result<Arc<dyn crate::engine::Runner>, Error> {
+        let file = module.file.try_clone().map_err(StoreError::io("share a module", "".as_ref()))?;
+        Ok(self.launcher.launch(file.into()).await?)
+    }
+
+    /// Unloads every version of a model; the requests inside are answered first. It stays listed.
+    pub async fn unload(&self, name: &str) -> Result<(), Error> {
+        let change = self.change(name);
+        let _one_at_a_time = change.lock().await;
+        let versions: Vec<u64> = {
+            let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+            let versions = models.get(name).ok_or_else(|| Error::UnknownModel { model: name.to_owned() })?;
+            versions.keys().copied().collect()
+        };
+        for version in versions {
+            self.retire(name, version, "unloaded").await;
+        }
+        self.uploads.set_loaded(name, false).await?;
+        Ok(())
+    }
+
+    /// Takes a version out of service and waits for the requests inside it.
+    async fn retire(&self, name: &str, version: u64, reason: &str) {
+        let mut serving = None;
+        self.update(name, version, |slot| {
+            serving = slot.serving.take();
+            slot.state = State::Unloading;
+        });
+        if let Some(served) = serving {
+            served.retire(self.settings.drain()).await;
+            tracing::info!(model = name, version, reason, "unloaded");
+        }
+        self.update(name, version, |slot| slot.state = State::Unavailable(reason.to_owned()));
+    }
+
+    /// Makes a received upload known; it is not loaded by this.
+    pub async fn add(&self, received: Receiving) -> Result<Committed, Error> {
+        let name = received.name().to_owned();
+        let change = self.change(&name);
+        let _one_at_a_time = change.lock().await;
+        self.rescan(&name).await?;
+        let taken = {
+            let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+            let slots = models.get(&name).into_iter().flatten();
+            slots.filter(|(_, slot)| slot.source.origin == Origin::Repository).map(|(v, _)| *v).collect()
+        };
+        let committed = self.uploads.commit(received, &taken).await?;
+        tracing::info!(model = name, version = committed.version, digest = %committed.digest, "uploaded");
+        self.rescan(&name).await?;
+        Ok(committed)
+    }
+
+    /// Unloads and forgets uploaded versions: one, or all with `0`. Gives those that went.
+    pub async fn delete(&self, name: &str, version: u64) -> Result<Vec<u64>, Error> {
+        self.source(name, version)?;
+        let change = self.change(name);
+        let _one_at_a_time = change.lock().await;
+        let uploads = self.uploads.clone();
+        let of_model = name.to_owned();
+        let mut gone: Vec<u64> = blocking(move || Ok(uploads.sources_of(&of_model)))
+            .await?
+            .iter()
+            .map(|source| source.version)
+            .collect();
+        gone.retain(|v| version == 0 || *v == version);
+        if gone.is_empty() {
+            return Err(Error::NotAnUpload { model: name.to_owned() });
+        }
+        for version in &gone {
+            self.retire(name, *version, "deleted").await;
+            self.uploads.remove(name, *version).await?;
+        }
+        self.rescan(name).await?;
+        Ok(gone)
+    }
+
+    /// Ends every loaded model, all at once; requests inside have until the drain's end.
+    pub async fn stop(&self) {
+        let serving: Vec<Arc<Served>> = self.versions().into_iter().filter_map(|view| view.serving).collect();
+        let drain = self.settings.drain();
+        futures::future::join_all(serving.iter().map(|served| served.retire(drain))).await;
+    }
+
+    /// Brings what is known of a model in line with the repository and the uploads.
+    async fn rescan(&self, name: &str) -> Result<(), Error> {
+        crate::models::check_name(name)?;
+        let (repository, uploads, of_model) =
+            (self.repository.clone(), self.uploads.clone(), name.to_owned());
+        let found = blocking(move || {
+            let mut found = uploads.sources_of(&of_model);
+            if let Some(repository) = &repository {
+                let scanned = repository.scan_model(&of_model);
+                found.extend(scanned.map_err(StoreError::io("read the model repository", &repository.dir))?);
+            }
+            Ok(found)
+        })
+        .await?;
+        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        let known: BTreeSet<u64> = found.iter().map(|source| source.version).collect();
+        for source in found {
+            note(&mut models, source);
+        }
+        if let Some(versions) = models.get_mut(name) {
+            // What is gone from disk but still answers stays until it is unloaded.
+            versions.retain(|version, slot| known.contains(version) || slot.serving.is_some());
+            if versions.is_empty() {
+                models.remove(name);
+            }
+        }
+        Ok(())
+    }
+
+    fn update(&self, name: &str, version: u64, change: impl FnOnce(&mut Slot)) {
+        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = models.get_mut(name).and_then(|versions| versions.get_mut(&version)) {
+            change(slot);
+        }
+    }
+
+    fn change(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that nobody holds: names come from strangers.
+        changes.retain(|_, change| Arc::strong_count(change) > 1);
+        changes.entry(name.to_owned()).or_default().clone()
+    }
+}
+
+/// How models are compiled when they are loaded, and when a client does not say how.
+pub fn default_options(settings: &Settings) -> CompileOptions {
+    let optimise = match settings.optimise {
+        0 => OptimiseLevel::O0,
+        1 => OptimiseLevel::O1,
+        2 => OptimiseLevel::O2,
+        _ => OptimiseLevel::O3,
+    };
+    CompileOptions { optimise, threads: settings.compile_threads, ..CompileOptions::default() }
+}
+
+fn not_ready(model: &str, version: u64, state: &State) -> Error {
+    let reason = match state {
+        State::Loading => "it is loading".to_owned(),
+        State::Unloading => "it is unloading".to_owned(),
+        State::Ready => "it is being replaced".to_owned(),
+        State::Unavailable(reason) => reason.clone(),
+    };
+    Error::NotReady { model: model.to_owned(), version, reason }
+}
+
+/// Lists a version, or notes that its files are others now.
+fn note(models: &mut Models, source: ModelSource) {
+    let versions = models.entry(source.name.clone()).or_default();
+    match versions.get_mut(&source.version) {
+        // Keeps the digest that is known already.
+        Some(slot) if slot.source == source => {}
+        Some(slot) => slot.source = source,
+        None => {
+            let slot = Slot {
+                state: State::Unavailable("not loaded".to_owned()),
+                serving: None,
+                stats: Arc::default(),
+                source: source.clone(),
+            };
+            versions.insert(source.version, slot);
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The model repository: a directory that its owner fills and the daemon only reads.
+//!
+//! `NAME/VERSION/model.onnx`, `NAME/model.onnx` (version 1) or `NAME.onnx` (version 1); `.irm` in place of
+//! `.onnx` is a compiled module. Files beside the model in its folder are its external data; beside `NAME.onnx`
+//! those whose names begin with `NAME.`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::models::{ModelSource, Origin, SourceFile, check_name, check_path};
+
+/// Endings of model files, in the order they are looked for.
+const ENDINGS: &[&str] = &["onnx", "irm"];
+/// How deep external data may lie below its model.
+const DEPTH: usize = 8;
+
+/// A directory of models.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    pub dir: PathBuf,
+    /// Files of one model at most.
+    pub model_files: usize,
+}
+
+impl Repository {
+    /// Every version of every model. What is not a model is passed over; what looks like one and cannot be
+    /// read is logged. Blocks.
+    pub fn scan(&self) -> io::Result<Vec<ModelSource>> {
+        let mut names: Vec<String> = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            let part = if path.is_dir() { path.file_name() } else { path.file_stem() };
+            let is_model = path.is_dir() || has_ending(&path);
+            match part.and_then(|name| name.to_str()) {
+                Some(name) if is_model && !name.starts_with('.') => names.push(name.to_owned()),
+                _ => {}
+            }
+        }
+        names.sort();
+        names.dedup();
+        let mut found = Vec::new();
+        for name in names {
+            if let Err(error) = check_name(&name) {
+                tracing::warn!(%error, "entry of the model repository is passed over");
+                continue;
+            }
+            match self.scan_model(&name) {
+                Ok(versions) => found.extend(versions),
+                Err(error) => tracing::warn!(model = name, %error, "model of the repository is not readable"),
+            }
+        }
+        Ok(found)
+    }
+
+    /// The versions of one model, ascending; empty when it is not there. Blocks.
+    pub fn scan_model(&self, name: &str) -> io::Result<Vec<ModelSource>> {
+        let folder = self.dir.join(name);
+        let mut found = Vec::new();
+        if folder.is_dir() {
+            for entry in fs::read_dir(&folder)? {
+                let path = entry?.path();
+                let number = path.file_name().and_then(|n| n.to_str()).and_then(parse_version);
+                if let Some(version) = number.filter(|_| path.is_dir()) {
+                    found.extend(self.in_folder(name, version, &path)?);
+                }
+            }
+            if found.is_empty() {
+                found.extend(self.in_folder(name, 1, &folder)?);
+            }
+        }
+        if found.is_empty() {
+            found.extend(self.alone(name)?);
+        }
+        found.sort_by_key(|source| source.version);
+        Ok(found)
+    }
+
+    /// `FOLDER/model.onnx` and what lies beside it.
+    fn in_folder(&self, name: &str, version: u64, folder: &Path) -> io::Result<Option<ModelSource>> {
+        let Some(main) = first_file(ENDINGS.iter().map(|ending| folder.join(format!("model.{ending}"))))
+        else {
+            return Ok(None);
+        };
+        let main = named(main)?;
+        let root = folder.canonicalize()?;
+        let mut others = Vec::new();
+        self.collect(&root, folder, "", 0, &mut others)?;
+        others.retain(|file: &SourceFile| file.name != main.name);
+        Ok(Some(ModelSource {
+            name: name.to_owned(),
+            version,
+            origin: Origin::Repository,
+            main,
+            others,
+            digest: Arc::default(),
+        }))
+    }
+
+    /// `NAME.onnx` and its siblings `NAME.*`.
+    fn alone(&self, name: &str) -> io::Result<Option<ModelSource>> {
+        let Some(main) = first_file(ENDINGS.iter().map(|ending| self.dir.join(format!("{name}.{ending}"))))
+        else {
+            return Ok(None);
+        };
+        let main = named(main)?;
+        let root = self.dir.canonicalize()?;
+        let mut others = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            let sibling =
+                path.file_name().and_then(|n| n.to_str()).filter(|n| n.starts_with(&format!("{name}.")));
+            if let Some(sibling) = sibling
+                && sibling != main.name
+                && path.is_file()
+                && !has_ending(&path)
+                && is_inside(&root, &path)
+            {
+                others.push(SourceFile::at(sibling.to_owned(), path.clone())?);
+            }
+        }
+        others.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Some(ModelSource {
+            name: name.to_owned(),
+            version: 1,
+            origin: Origin::Repository,
+            main,
+            others,
+            digest: Arc::default(),
+        }))
+    }
+
+    /// Regular files below `folder`. A link that leads out of the model's folder is no part of the model: what
+    /// a model can read, its answers can show.
+    fn collect(
+        &self,
+        root: &Path,
+        folder: &Path,
+        prefix: &str,
+        depth: usize,
+        into: &mut Vec<SourceFile>,
+    ) -> io::Result<()> {
+        let mut paths = fs::read_dir(folder)?.map(|e| Ok(e?.path())).collect::<io::Result<Vec<_>>>()?;
+        paths.sort();
+        for path in paths {
+            let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
+            let Ok(name) = check_path(&format!("{prefix}{name}")) else { continue };
+            if !is_inside(root, &path) {
+                tracing::warn!(path = %path.display(), "link leads out of the model's folder; passed over");
+            } else if path.is_dir() {
+                if depth < DEPTH {
+                    self.collect(root, &path, &format!("{name}/"), depth + 1, into)?;
+                }
+            } else if path.is_file() {
+                if into.len() >= self.model_files {
+                    let message = format!("`{}` has more than {} files", root.display(), self.model_files);
+                    return Err(io::Error::other(message));
+                }
+                into.push(SourceFile::at(name, path)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A version as a directory or a request names it: a positive decimal number.
+pub fn parse_version(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|&version| digits && version > 0)
+}
+
+fn has_ending(path: &Path) -> bool {
+    path.extension().and_then(|e| e.to_str()).is_some_and(|ending| ENDINGS.contains(&ending))
+}
+
+fn first_file(mut candidates: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
+    candidates.find(|path| path.is_file())
+}
+
+fn named(path: PathBuf) -> io::Result<SourceFile> {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("model").to_owned();
+    SourceFile::at(name, path)
+}
+
+fn is_inside(root: &Path, path: &Path) -> bool {
+    path.canonicalize().is_ok_and(|real| real.starts_with(root))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(dir: &Path, files: &[&str]) {
+        for file in files {
+            let path = dir.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_layout_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        write(
+            dir.path(),
+            &[
+                "a/1/model.onnx",
+                "a/12/model.onnx",
+                "a/12/w/part.bin",
+                "a/notes.txt",
+                "b/model.onnx",
+                "c.onnx",
+                "c.onnx.data",
+                "c2.onnx",
+                "d/3/model.irm",
+                "readme.md",
+                "empty/1/nothing.txt",
+                ".git/1/model.onnx",
+            ],
+        );
+        let found = Repository { dir: dir.path().to_path_buf(), model_files: 10 }.scan().unwrap();
+        let shown: Vec<String> = found
+            .iter()
+            .map(|m| {
+                let others: Vec<&str> = m.others.iter().map(|f| f.name.as_str()).collect();
+                format!("{m} {} {}", m.main.name, others.join(","))
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "a/1 model.onnx ",
+                "a/12 model.onnx w/part.bin",
+                "b/1 model.onnx ",
+                "c/1 c.onnx c.onnx.data",
+                "c2/1 c2.onnx ",
+                "d/3 model.irm ",
+            ]
+        );
+    }
+
+    #[test]
+    fn links_out_of_the_model_are_no_part_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &["secret", "repo/a/1/model.onnx", "repo/a/1/real.bin"]);
+        let folder = dir.path().join("repo/a/1");
+        std::os::unix::fs::symlink(dir.path().join("secret"), folder.join("weights.bin")).unwrap();
+        std::os::unix::fs::symlink(folder.join("real.bin"), folder.join("alias.bin")).unwrap();
+        std::os::unix::fs::symlink(&folder, folder.join("loop")).unwrap();
+        let repository = Repository { dir: dir.path().join("repo"), model_files: 100 };
+        let found = repository.scan_model("a").unwrap();
+        let names: Vec<&str> = found[0].others.iter().map(|f| f.name.as_str()).collect();
+        assert!(names.contains(&"alias.bin") && names.contains(&"real.bin"), "{names:?}");
+        assert!(!names.iter().any(|name| name.contains("weights")), "{names:?}");
+    }
+}

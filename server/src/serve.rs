@@ -1,0 +1,152 @@
+//! Accepting connections: bounded in number, in the time a request's head may take, and ended in good order.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use crate::config::Settings;
+
+/// Connections that the kernel holds before they are accepted.
+const BACKLOG: u32 = 1024;
+/// The largest set of headers, in bytes.
+const HEADER_BYTES: u32 = 16 << 10;
+/// Flow-control windows: a tensor of some megabytes should not wait for round trips.
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// A connection whose peer is silent gets a ping, and this long again to answer it.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// The pause after an accept that failed, as when file descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What is spoken on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// gRPC: HTTP/2 only.
+    Grpc,
+    /// HTTP/1.1 and HTTP/2.
+    Rest,
+}
+
+/// A port that is ours but refuses connections until it is served.
+#[derive(Debug)]
+pub struct Port {
+    socket: TcpSocket,
+    pub address: SocketAddr,
+}
+
+impl Port {
+    /// Takes the port; port 0 takes any free one.
+    pub async fn take(address: &str) -> io::Result<Self> {
+        let address = tokio::net::lookup_host(address)
+            .await?
+            .next()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the address resolves to nothing"))?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A daemon that is started again need not wait for old connections to time out.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Self { address: socket.local_addr()?, socket })
+    }
+
+    pub fn listen(self) -> io::Result<TcpListener> {
+        self.socket.listen(BACKLOG)
+    }
+}
+
+/// Serves until `stop`, then lets the requests inside end for as long as `drain`.
+pub async fn serve(
+    listener: TcpListener,
+    protocol: Protocol,
+    router: Router,
+    settings: Arc<Settings>,
+    stop: CancellationToken,
+) {
+    let builder = builder(protocol, &settings);
+    let places = Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS)));
+    let connections = GracefulShutdown::new();
+    loop {
+        let accepted = async {
+            let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((listener.accept().await?, place))
+        };
+        let ((stream, _), place) = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accepted => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::debug!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        // Small answers go out at once; failing that they go out late.
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(Infallibly(router.clone()));
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = connections.watch(connection);
+        tokio::spawn(async move {
+            // A connection that breaks is its client's affair.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(settings.drain(), connections.shutdown()).await.is_err() {
+        tracing::warn!(?protocol, "connections did not end in time");
+    }
+}
+
+fn builder(protocol: Protocol, settings: &Settings) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(settings.header_timeout_s.max(1)))
+        .max_buf_size(64 << 10);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEADER_BYTES)
+        .max_concurrent_streams(settings.streams_per_connection)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE);
+    match protocol {
+        Protocol::Grpc => builder.http2_only(),
+        Protocol::Rest => builder,
+    }
+}
+
+/// A router as a service over hyper's bodies.
+#[derive(Clone)]
+struct Infallibly(Router);
+
+impl Service<Request<hyper::body::Incoming>> for Infallibly {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = <Router as Service<Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+        Service::<Request<Body>>::poll_ready(&mut self.0, cx)
+    }
+
+    fn call(&mut self, request: Request<hyper::body::Incoming>) -> Self::Future {
+        self.0.call(request.map(Body::new))
+    }
+}

@@ -1,0 +1,211 @@
+//! `ired.v1.CompileService`: compilation with its progress, and module downloads.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt};
+use ired_proto::ired::v1::compile_event::{Done, Event, Failed, Progress, Queued, Retrying, Started};
+use ired_proto::ired::v1::compile_service_server::CompileService;
+use ired_proto::ired::v1::get_module_response::{Info, Part};
+use ired_proto::ired::v1::{
+    CompileEvent, CompileOptions, CompileRequest, Diagnostic, GetModuleRequest, GetModuleResponse, ModelRef,
+    PhaseTime, SandboxLayer, Target, compile_options, diagnostic,
+};
+use ired_worker::{LayerState, OptimiseLevel, Severity, TargetRequest};
+use tonic::{Request, Response, Status};
+
+use super::CHUNK_BYTES;
+use crate::app::App;
+use crate::cache::{self, CompiledModule, FlightEvent, Step, Ticket};
+use crate::error::{CompileError, Error};
+use crate::registry::default_options;
+use crate::store::{StoreError, blocking};
+
+/// Features of a target that a request may name; more than any CPU has.
+const FEATURES: usize = 512;
+
+pub struct Compile(pub Arc<App>);
+
+type Events<T> = BoxStream<'static, Result<T, Status>>;
+
+#[tonic::async_trait]
+impl CompileService for Compile {
+    type CompileStream = Events<CompileEvent>;
+
+    async fn compile(
+        &self,
+        request: Request<CompileRequest>,
+    ) -> Result<Response<Self::CompileStream>, Status> {
+        let request = request.into_inner();
+        let request = decode(&self.0, request.model, request.target, request.options)?;
+        let started = Instant::now();
+        let ticket = match self.0.cache.request(request).await {
+            Ok(ticket) => ticket,
+            Err(error) => return Ok(Response::new(stream::iter(failed(error)).boxed())),
+        };
+        let events = stream::unfold(Some(ticket), move |ticket| next(ticket, started));
+        Ok(Response::new(events.flat_map(stream::iter).boxed()))
+    }
+
+    type GetModuleStream = Events<GetModuleResponse>;
+
+    async fn get_module(
+        &self,
+        request: Request<GetModuleRequest>,
+    ) -> Result<Response<Self::GetModuleStream>, Status> {
+        let request = request.into_inner();
+        let request = decode(&self.0, request.model, request.target, request.options)?;
+        let mut ticket = self.0.cache.request(request).await.map_err(Error::from)?;
+        let module = ticket.wait().await.map_err(Error::from)?;
+        Ok(Response::new(download(module)))
+    }
+}
+
+fn decode(
+    app: &App,
+    model: Option<ModelRef>,
+    target: Option<Target>,
+    options: Option<CompileOptions>,
+) -> Result<cache::CompileRequest, Error> {
+    let model = model.ok_or_else(|| Error::invalid("the request names no model"))?;
+    let source = app.registry.source(&model.name, model.version)?;
+    let target = target.unwrap_or_default();
+    let plain = |text: &str| text.len() <= 64 && text.bytes().all(|b| b.is_ascii_graphic() && b != b',');
+    let signed = |feature: &String| plain(feature) && feature.starts_with(['+', '-']);
+    if !plain(&target.triple) || target.features.len() > FEATURES || !target.features.iter().all(signed) {
+        return Err(Error::invalid("the target is no triple with features like `+avx2` and `-fma`"));
+    }
+    let mut compile = default_options(&app.settings);
+    let level = options.unwrap_or_default().optimise;
+    let level = compile_options::Optimise::try_from(level)
+        .map_err(|_| Error::invalid(format!("there is no optimisation level number {level}")))?;
+    compile.optimise = match level {
+        compile_options::Optimise::Unspecified => compile.optimise,
+        compile_options::Optimise::O0 => OptimiseLevel::O0,
+        compile_options::Optimise::O1 => OptimiseLevel::O1,
+        compile_options::Optimise::O2 => OptimiseLevel::O2,
+        compile_options::Optimise::O3 => OptimiseLevel::O3,
+    };
+    let target =
+        TargetRequest { triple: Some(target.triple).filter(|t| !t.is_empty()), features: target.features };
+    Ok(cache::CompileRequest { source, target, options: compile })
+}
+
+type Messages = Vec<Result<CompileEvent, Status>>;
+
+/// What to send next, and the ticket while there is more to come.
+async fn next(ticket: Option<Ticket>, started: Instant) -> Option<(Messages, Option<Ticket>)> {
+    let mut ticket = ticket?;
+    Some(match ticket.next().await {
+        Step::Event(event) => (encode(&event).into_iter().map(message).collect(), Some(ticket)),
+        Step::End(Ok(module)) => (vec![message(Event::Done(done(&module, started)))], None),
+        Step::End(Err(error)) => (failed(error), None),
+    })
+}
+
+fn message(event: Event) -> Result<CompileEvent, Status> {
+    Ok(CompileEvent { event: Some(event) })
+}
+
+fn encode(event: &FlightEvent) -> Option<Event> {
+    Some(match event {
+        FlightEvent::Queued(ahead) => Event::Queued(Queued { ahead: *ahead }),
+        FlightEvent::Retrying(reason) => Event::Retrying(Retrying { reason: reason.clone() }),
+        FlightEvent::Worker(event) => match &**event {
+            ired_worker::CompileEvent::Started { pid, sandbox } => Event::Started(Started {
+                pid: *pid,
+                sandbox: sandbox.layers.iter().map(|(name, state)| layer(name, state)).collect(),
+            }),
+            ired_worker::CompileEvent::Progress(progress) => Event::Progress(Progress {
+                phase: progress.phase.clone(),
+                done: progress.done,
+                total: progress.total,
+                detail: progress.detail.clone(),
+            }),
+            // The daemon asks for none.
+            ired_worker::CompileEvent::Dump(_) => return None,
+        },
+    })
+}
+
+fn layer(name: &str, state: &LayerState) -> SandboxLayer {
+    let (active, reason) = match state {
+        LayerState::Active(note) => (true, note),
+        LayerState::Unavailable(reason) => (false, reason),
+    };
+    SandboxLayer { name: name.to_owned(), active, reason: reason.clone() }
+}
+
+fn done(module: &CompiledModule, started: Instant) -> Done {
+    let us = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let report = &module.report;
+    let phase = |(phase, wall): &(String, std::time::Duration)| PhaseTime {
+        phase: phase.clone(),
+        wall_us: us(*wall),
+    };
+    Done {
+        cached: module.cached,
+        key: module.key.to_string(),
+        module_bytes: module.bytes,
+        phases: report.phases.iter().map(phase).collect(),
+        peak_rss_bytes: report.peak_rss_bytes,
+        warnings: report.warnings.iter().map(diagnostic).collect(),
+        wall_us: us(started.elapsed()),
+    }
+}
+
+fn diagnostic(found: &ired_worker::Diagnostic) -> Diagnostic {
+    let severity = match found.severity {
+        Severity::Error => diagnostic::Severity::Error,
+        Severity::Warning => diagnostic::Severity::Warning,
+        Severity::Note => diagnostic::Severity::Note,
+    };
+    Diagnostic {
+        severity: severity.into(),
+        message: found.message.clone(),
+        location: found.location.clone().unwrap_or_default(),
+        hint: found.hint.clone().unwrap_or_default(),
+    }
+}
+
+/// A failure's last event and the status that ends the stream.
+fn failed(error: Arc<CompileError>) -> Messages {
+    let failed = Failed {
+        kind: error.kind().to_owned(),
+        diagnostics: error.diagnostics().iter().map(diagnostic).collect(),
+    };
+    vec![message(Event::Failed(failed)), Err(Error::Compile(error).into())]
+}
+
+fn download(module: CompiledModule) -> Events<GetModuleResponse> {
+    let info = Info {
+        key: module.key.to_string(),
+        module_bytes: module.bytes,
+        digest: module.digest.to_string(),
+        cached: module.cached,
+    };
+    let first = stream::once(async { Ok(GetModuleResponse { part: Some(Part::Info(info)) }) });
+    let chunks = stream::try_unfold(0u64, move |offset| {
+        let (file, bytes) = (module.file.clone(), module.bytes);
+        async move {
+            if offset >= bytes {
+                return Ok(None);
+            }
+            let chunk =
+                blocking(move || read_at(&file, offset, bytes - offset)).await.map_err(Error::from)?;
+            let next = offset + chunk.len() as u64;
+            Ok(Some((GetModuleResponse { part: Some(Part::Chunk(chunk)) }, next)))
+        }
+    });
+    first.chain(chunks).boxed()
+}
+
+fn read_at(file: &File, offset: u64, left: u64) -> Result<Bytes, StoreError> {
+    let len = usize::try_from(left).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
+    let mut chunk = vec![0; len];
+    file.read_exact_at(&mut chunk, offset).map_err(StoreError::io("read a module", "".as_ref()))?;
+    Ok(chunk.into())
+}

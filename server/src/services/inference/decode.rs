@@ -1,0 +1,146 @@
+//! gRPC requests into calls.
+
+use std::time::{Duration, Instant};
+
+use ired_proto::inference::infer_parameter::ParameterChoice;
+use ired_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
+use ired_proto::inference::model_repository_parameter::ParameterChoice as LoadChoice;
+use ired_proto::inference::{InferParameter, ModelInferRequest, ModelRepositoryParameter};
+use ired_worker::Tensor;
+use tonic::metadata::MetadataMap;
+
+use crate::error::Error;
+use crate::infer::Call;
+use crate::inline::Inline;
+use crate::tensors::{parse_datatype, parse_shape, tensor_bytes, typed};
+
+/// When the client gives up, from the `grpc-timeout` header.
+pub(super) fn deadline(metadata: &MetadataMap) -> Result<Option<Instant>, Error> {
+    let Some(value) = metadata.get("grpc-timeout") else { return Ok(None) };
+    let parsed = value.to_str().ok().and_then(timeout);
+    let timeout =
+        parsed.ok_or_else(|| Error::invalid("header `grpc-timeout` is not a timeout".to_owned()))?;
+    Ok(Instant::now().checked_add(timeout))
+}
+
+/// At most eight digits and a unit, as gRPC over HTTP/2 has it.
+fn timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+pub(super) fn call(request: ModelInferRequest, deadline: Option<Instant>) -> Result<Call, Error> {
+    let raw = request.raw_input_contents;
+    if !raw.is_empty() && raw.len() != request.inputs.len() {
+        return Err(Error::invalid(format!(
+            "`raw_input_contents` has {} entries for {} inputs",
+            raw.len(),
+            request.inputs.len()
+        )));
+    }
+    let own = match request.parameters.get("timeout").and_then(|p| p.parameter_choice.as_ref()) {
+        Some(ParameterChoice::Int64Param(us)) => Some(Duration::from_micros(u64::try_from(*us).unwrap_or(0))),
+        Some(ParameterChoice::Uint64Param(us)) => Some(Duration::from_micros(*us)),
+        _ => None,
+    };
+    // 0 is "no timeout".
+    let own =
+        own.filter(|timeout| !timeout.is_zero()).and_then(|timeout| Instant::now().checked_add(timeout));
+    let mut raw = raw.into_iter().map(Some);
+    let inputs = request.inputs.into_iter().map(|input| tensor(input, raw.next().flatten()));
+    Ok(Call {
+        model: request.model_name,
+        version: request.model_version,
+        id: request.id,
+        inputs: inputs.collect::<Result<_, _>>()?,
+        outputs: request.outputs.into_iter().map(output).collect::<Result<_, _>>()?,
+        deadline: deadline.into_iter().chain(own).min(),
+    })
+}
+
+fn tensor(input: InferInputTensor, raw: Option<bytes::Bytes>) -> Result<Tensor, Error> {
+    let name = input.name;
+    no_shared_memory("input", &name, &input.parameters)?;
+    let dtype = parse_datatype(&name, &input.datatype)?;
+    let dims = parse_shape(&name, &input.shape)?;
+    let bytes = tensor_bytes(&name, dtype, &dims)?;
+    let data = match (raw, input.contents) {
+        (Some(_), Some(_)) => {
+            return Err(Error::invalid(format!(
+                "input `{name}` has both `contents` and `raw_input_contents`"
+            )));
+        }
+        (Some(raw), None) => raw,
+        (None, contents) => {
+            let elements = bytes * 8 / dtype.bits();
+            typed::pack(&name, dtype, elements, &contents.unwrap_or_default())?
+        }
+    };
+    Ok(Tensor { name, dtype, dims, data: data.into() })
+}
+
+fn output(output: InferRequestedOutputTensor) -> Result<String, Error> {
+    no_shared_memory("output", &output.name, &output.parameters)?;
+    if output.parameters.contains_key("classification") {
+        let name = output.name;
+        return Err(Error::Unsupported(format!(
+            "output `{name}`: the classification extension is not supported"
+        )));
+    }
+    Ok(output.name)
+}
+
+fn no_shared_memory(
+    kind: &str,
+    name: &str,
+    parameters: &std::collections::HashMap<String, InferParameter>,
+) -> Result<(), Error> {
+    if parameters.contains_key("shared_memory_region") {
+        return Err(Error::Unsupported(format!("{kind} `{name}`: shared memory regions are not supported")));
+    }
+    Ok(())
+}
+
+/// One parameter of a load request.
+pub(super) fn load_parameter(
+    inline: &mut Inline,
+    name: &str,
+    parameter: ModelRepositoryParameter,
+) -> Result<(), Error> {
+    match (name, parameter.parameter_choice) {
+        ("config", Some(LoadChoice::StringParam(config))) => inline.config(config),
+        (_, Some(LoadChoice::BytesParam(content))) => inline.file(name, content)?,
+        _ => {
+            let shown: String = name.chars().take(80).collect();
+            let message = format!("load parameter `{}` is not supported", shown.escape_debug());
+            return Err(Error::invalid(message));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_the_protocol_writes_them() {
+        assert_eq!(timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        for bad in ["", "m", "1", "123456789m", "-1m", "1x", "1é", "1.5S"] {
+            assert_eq!(timeout(bad), None, "{bad:?}");
+        }
+    }
+}

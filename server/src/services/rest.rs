@@ -1,0 +1,187 @@
+//! KServe v2 and Triton's extensions over REST, and the metrics.
+
+mod body;
+mod infer;
+mod view;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::http::{StatusCode, Uri, header, request::Parts};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use crate::app::App;
+use crate::error::Error;
+use crate::inline::Inline;
+use crate::{describe, metrics, status};
+
+type Shared = State<Arc<App>>;
+type Reply = Result<Response, Error>;
+
+/// The REST front door.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v2", get(server))
+        .route("/v2/", get(server))
+        .route("/v2/health/live", get(live))
+        .route("/v2/health/ready", get(ready))
+        .route("/v2/models/stats", get(all_statistics))
+        .route("/v2/models/{model}", get(model))
+        .route("/v2/models/{model}/ready", get(model_ready))
+        .route("/v2/models/{model}/config", get(config))
+        .route("/v2/models/{model}/stats", get(statistics))
+        .route("/v2/models/{model}/infer", post(infer::infer))
+        .route("/v2/models/{model}/versions/{version}", get(model))
+        .route("/v2/models/{model}/versions/{version}/ready", get(model_ready))
+        .route("/v2/models/{model}/versions/{version}/config", get(config))
+        .route("/v2/models/{model}/versions/{version}/stats", get(statistics))
+        .route("/v2/models/{model}/versions/{version}/infer", post(infer::infer))
+        .route("/v2/repository/index", post(index))
+        .route("/v2/repository/models/{model}/load", post(load))
+        .route("/v2/repository/models/{model}/unload", post(unload))
+        .route("/v2/repository/{repository}/index", post(index))
+        .fallback(fallback)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(app)
+}
+
+/// The metrics' front door.
+pub fn metrics_router(app: Arc<App>) -> Router {
+    Router::new().route("/metrics", get(prometheus)).fallback(fallback).with_state(app)
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        (status::http(&self), axum::Json(json!({ "error": self.to_string() }))).into_response()
+    }
+}
+
+/// The model and version of a path.
+#[derive(Deserialize)]
+struct Named {
+    model: String,
+    #[serde(default)]
+    version: String,
+}
+
+/// [`Named`], refused in our own words.
+struct At(Named);
+
+impl<S: Send + Sync> FromRequestParts<S> for At {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let path = Path::<Named>::from_request_parts(parts, state).await;
+        path.map(|Path(named)| Self(named)).map_err(|rejection| Error::invalid(rejection.body_text()))
+    }
+}
+
+async fn live() -> StatusCode {
+    StatusCode::OK
+}
+
+async fn ready(State(app): Shared) -> StatusCode {
+    if app.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+async fn model_ready(State(app): Shared, At(at): At) -> Result<StatusCode, Error> {
+    app.registry.find(&at.model, &at.version).map(|_| StatusCode::OK)
+}
+
+async fn server() -> Response {
+    axum::Json(view::server(&describe::server())).into_response()
+}
+
+async fn model(State(app): Shared, At(at): At) -> Reply {
+    let served = app.registry.find(&at.model, &at.version)?;
+    Ok(axum::Json(view::metadata(&describe::metadata(&app.registry, &served))).into_response())
+}
+
+async fn config(State(app): Shared, At(at): At) -> Reply {
+    let served = app.registry.find(&at.model, &at.version)?;
+    Ok(axum::Json(view::config(&describe::config(&served, &app.settings))).into_response())
+}
+
+async fn statistics(State(app): Shared, At(at): At) -> Reply {
+    let found = describe::statistics(&app.registry, &at.model, &at.version)?;
+    Ok(axum::Json(view::statistics(&found)).into_response())
+}
+
+async fn all_statistics(State(app): Shared) -> Reply {
+    let found = describe::statistics(&app.registry, "", "")?;
+    Ok(axum::Json(view::statistics(&found)).into_response())
+}
+
+#[derive(Default, Deserialize)]
+struct IndexRequest {
+    #[serde(default)]
+    ready: bool,
+}
+
+async fn index(State(app): Shared, request: Request) -> Reply {
+    let request: IndexRequest = read_json(&app, request).await?;
+    Ok(axum::Json(view::index(&describe::index(&app.registry, request.ready))).into_response())
+}
+
+#[derive(Default, Deserialize)]
+struct LoadRequest {
+    #[serde(default)]
+    parameters: Map<String, Value>,
+}
+
+async fn load(State(app): Shared, At(at): At, request: Request) -> Reply {
+    let request: LoadRequest = read_json(&app, request).await?;
+    let mut inline = Inline::default();
+    for (name, value) in request.parameters {
+        match (name.as_str(), value) {
+            ("config", Value::String(config)) => inline.config(config),
+            (_, Value::String(content)) => {
+                let content = BASE64.decode(content).map_err(|error| {
+                    Error::invalid(format!("load parameter `{name}` is not base64: {error}"))
+                })?;
+                inline.file(&name, content.into())?;
+            }
+            _ => return Err(Error::invalid(format!("load parameter `{name}` is not a string"))),
+        }
+    }
+    inline.upload(&app, &at.model).await?;
+    app.load(&at.model).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+async fn unload(State(app): Shared, At(at): At) -> Reply {
+    app.unload(&at.model).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+/// A small JSON body; an empty one is the default.
+async fn read_json<T: DeserializeOwned + Default>(app: &App, request: Request) -> Result<T, Error> {
+    let (body, _inside) = body::read(request, app).await?;
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(&body)
+        .map_err(|error| Error::invalid(format!("the body is not the expected JSON: {error}")))
+}
+
+async fn prometheus(State(app): Shared) -> Response {
+    let text = metrics::render(&app.registry, &app.cache);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+async fn fallback(uri: Uri) -> Error {
+    Error::NoSuchMethod(uri.path().chars().take(200).collect())
+}
+
+async fn wrong_method(uri: Uri) -> Response {
+    let path: String = uri.path().chars().take(200).collect();
+    let body = json!({ "error": format!("`{path}` does not take this HTTP method") });
+    (StatusCode::METHOD_NOT_ALLOWED, axum::Json(body)).into_response()
+}

@@ -1,0 +1,130 @@
+//! What is counted of each model version; kept across reloads so that counters only grow.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use ired_worker::Timing;
+
+/// How often and how long in all.
+#[derive(Debug, Default)]
+pub struct Tally {
+    count: AtomicU64,
+    ns: AtomicU64,
+}
+
+impl Tally {
+    pub fn add(&self, took: Duration) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub fn ns(&self) -> u64 {
+        self.ns.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a request failed, in the words of Triton's metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureReason {
+    /// Refused before it ran: queue full, deadline passed while waiting.
+    Rejected,
+    Canceled,
+    /// The runtime worker.
+    Backend,
+    /// The request itself.
+    Other,
+}
+
+impl FailureReason {
+    pub const ALL: [Self; 4] = [Self::Rejected, Self::Canceled, Self::Backend, Self::Other];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rejected => "REJECTED",
+            Self::Canceled => "CANCELED",
+            Self::Backend => "BACKEND",
+            Self::Other => "OTHER",
+        }
+    }
+}
+
+/// The counters of one model version.
+#[derive(Debug, Default)]
+pub struct ModelStats {
+    pub success: Tally,
+    pub fail: Tally,
+    pub queue: Tally,
+    pub compute_input: Tally,
+    pub compute_infer: Tally,
+    pub compute_output: Tally,
+    failures: [AtomicU64; 4],
+    last_inference_ms: AtomicU64,
+    pending: AtomicU64,
+}
+
+impl ModelStats {
+    /// Counts a request as inside until the guard ends it.
+    pub fn enter(&self) -> InFlight<'_> {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        InFlight { stats: self, started: std::time::Instant::now(), open: true }
+    }
+
+    pub fn pending(&self) -> u64 {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    pub fn failures(&self, reason: FailureReason) -> u64 {
+        self.failures[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Milliseconds since the Unix epoch; 0 before the first.
+    pub fn last_inference_ms(&self) -> u64 {
+        self.last_inference_ms.load(Ordering::Relaxed)
+    }
+}
+
+/// A request that is inside. Dropped without an end, it was cancelled.
+#[derive(Debug)]
+pub struct InFlight<'a> {
+    stats: &'a ModelStats,
+    started: std::time::Instant,
+    open: bool,
+}
+
+impl InFlight<'_> {
+    pub fn succeed(mut self, timing: &Timing) {
+        self.open = false;
+        let stats = self.stats;
+        stats.success.add(self.started.elapsed());
+        stats.queue.add(timing.queue);
+        stats.compute_input.add(timing.input);
+        stats.compute_infer.add(timing.compute);
+        stats.compute_output.add(timing.output);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        stats.last_inference_ms.store(now, Ordering::Relaxed);
+    }
+
+    pub fn fail(mut self, reason: FailureReason) {
+        self.close(reason);
+    }
+
+    fn close(&mut self, reason: FailureReason) {
+        self.open = false;
+        self.stats.fail.add(self.started.elapsed());
+        self.stats.failures[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.close(FailureReason::Canceled);
+        }
+        self.stats.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,92 @@
+//! The only table from our errors to the codes of gRPC and HTTP.
+
+use axum::http::StatusCode;
+use ired_worker::{CompileFailure, FailureKind, RuntimeFailure};
+use tonic::{Code, Status};
+
+use crate::error::{CompileError, Error};
+
+/// The gRPC code of an error.
+pub fn code(error: &Error) -> Code {
+    match error {
+        Error::UnknownModel { .. } | Error::UnknownVersion { .. } => Code::NotFound,
+        Error::NotReady { .. } | Error::Stopping => Code::Unavailable,
+        Error::Invalid(_) => Code::InvalidArgument,
+        Error::Unsupported(_) | Error::NoSuchMethod(_) => Code::Unimplemented,
+        Error::TooLarge { .. } | Error::QueueFull { .. } | Error::Busy { .. } => Code::ResourceExhausted,
+        Error::DeadlineExceeded | Error::SlowBody(_) => Code::DeadlineExceeded,
+        Error::AlreadyExists { .. } => Code::AlreadyExists,
+        Error::NotAnUpload { .. } => Code::FailedPrecondition,
+        Error::Runtime(failure) => runtime(failure),
+        Error::Compile(failure) => compile(failure),
+        Error::Store(failure) if failure.is_full() => Code::ResourceExhausted,
+        Error::Store(_) => Code::Internal,
+    }
+}
+
+fn runtime(failure: &RuntimeFailure) -> Code {
+    match failure {
+        RuntimeFailure::InvalidInput { .. } => Code::InvalidArgument,
+        RuntimeFailure::NoSuchEntry { .. } => Code::NotFound,
+        RuntimeFailure::DeadlineExceeded => Code::DeadlineExceeded,
+        RuntimeFailure::Cancelled => Code::Cancelled,
+        RuntimeFailure::Unavailable { .. } => Code::Unavailable,
+        RuntimeFailure::OutOfMemory { .. } | RuntimeFailure::Overloaded { .. } => Code::ResourceExhausted,
+        // The request's values are at fault: an index out of range.
+        RuntimeFailure::Execution { .. } => Code::InvalidArgument,
+        RuntimeFailure::Load { .. } => Code::FailedPrecondition,
+        RuntimeFailure::Protocol { .. } => Code::Internal,
+    }
+}
+
+fn compile(failure: &CompileError) -> Code {
+    match failure {
+        CompileError::Worker { cause, .. } => match cause {
+            CompileFailure::Failed { kind, .. } => match kind {
+                FailureKind::Unsupported => Code::Unimplemented,
+                FailureKind::InvalidModel | FailureKind::MissingFile => Code::InvalidArgument,
+                FailureKind::ResourceLimit => Code::ResourceExhausted,
+                FailureKind::Internal => Code::Internal,
+            },
+            CompileFailure::TimedOut { .. } | CompileFailure::OutOfMemory { .. } => Code::ResourceExhausted,
+            CompileFailure::Crashed { .. } | CompileFailure::Spawn(_) | CompileFailure::Protocol(_) => {
+                Code::Internal
+            }
+        },
+        CompileError::Quarantined { .. } | CompileError::IsModule { .. } => Code::FailedPrecondition,
+        CompileError::SourceChanged { .. } => Code::Aborted,
+        CompileError::QueueFull { .. } => Code::ResourceExhausted,
+        CompileError::Abandoned => Code::Cancelled,
+        CompileError::Store(failure) if failure.is_full() => Code::ResourceExhausted,
+        CompileError::Store(_) => Code::Internal,
+    }
+}
+
+/// The HTTP code of an error: that of its gRPC code, or a more telling one.
+pub fn http(error: &Error) -> StatusCode {
+    match error {
+        Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
+        Error::NoSuchMethod(_) => StatusCode::NOT_FOUND,
+        // The model is at fault, not this server's age.
+        Error::Compile(_) if code(error) == Code::Unimplemented => StatusCode::UNPROCESSABLE_ENTITY,
+        _ => match code(error) {
+            Code::InvalidArgument => StatusCode::BAD_REQUEST,
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition => StatusCode::CONFLICT,
+            Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+            // nginx's "client closed request"; nobody is left to read it.
+            Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        },
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Status::new(code(&error), error.to_string())
+    }
+}

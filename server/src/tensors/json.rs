@@ -1,0 +1,242 @@
+//! Numbers of a JSON request straight into packed bytes, and packed bytes into JSON numbers.
+//!
+//! The text was checked to be JSON when the request was read; here only the shape of the values matters. No
+//! tree of values is built: an image is some hundred thousand numbers.
+
+use half::{bf16, f16};
+use ired_module::DType;
+
+use crate::error::Error;
+
+/// How deep arrays may nest: more than any shape.
+const DEPTH: usize = 32;
+
+/// Parses `text`, a JSON array of numbers or booleans, flat or nested, into packed elements.
+///
+/// # Errors
+/// [`Error::Invalid`] naming the tensor for another element count than `elements`, a value that does not fit
+/// `dtype`, or something that is neither number, boolean nor array.
+pub fn parse(tensor: &str, dtype: DType, elements: u64, text: &str) -> Result<Vec<u8>, Error> {
+    let bytes = dtype.bits() / 8;
+    // What the text can hold bounds the allocation, whatever the shape claims: two characters per element.
+    let room = elements.min(text.len() as u64 / 2 + 1).saturating_mul(bytes);
+    let mut scan = Scan { tensor, text, at: 0, found: 0, elements };
+    let mut out = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
+    match dtype {
+        DType::Bool => scan.all(&mut out, |token| match token {
+            "true" | "1" => Some([1]),
+            "false" | "0" => Some([0]),
+            _ => None,
+        }),
+        DType::I8 => scan.all(&mut out, |token| Some(integer::<i8>(token)?.to_le_bytes())),
+        DType::I16 => scan.all(&mut out, |token| Some(integer::<i16>(token)?.to_le_bytes())),
+        DType::I32 => scan.all(&mut out, |token| Some(integer::<i32>(token)?.to_le_bytes())),
+        DType::I64 => scan.all(&mut out, |token| Some(integer::<i64>(token)?.to_le_bytes())),
+        DType::U8 => scan.all(&mut out, |token| Some(integer::<u8>(token)?.to_le_bytes())),
+        DType::U16 => scan.all(&mut out, |token| Some(integer::<u16>(token)?.to_le_bytes())),
+        DType::U32 => scan.all(&mut out, |token| Some(integer::<u32>(token)?.to_le_bytes())),
+        DType::U64 => scan.all(&mut out, |token| Some(integer::<u64>(token)?.to_le_bytes())),
+        DType::F16 => {
+            scan.all(&mut out, |token| Some(f16::from_f64(finite(token.parse().ok()?)?).to_le_bytes()))
+        }
+        DType::BF16 => {
+            scan.all(&mut out, |token| Some(bf16::from_f64(finite(token.parse().ok()?)?).to_le_bytes()))
+        }
+        DType::F32 => scan.all(&mut out, |token| {
+            let value: f32 = token.parse().ok()?;
+            value.is_finite().then(|| value.to_le_bytes())
+        }),
+        DType::F64 => scan.all(&mut out, |token| Some(finite(token.parse().ok()?)?.to_le_bytes())),
+        _ => {
+            let name = super::datatype(dtype);
+            return Err(Error::invalid(format!(
+                "input `{tensor}`: {name} cannot be sent as JSON; use binary data"
+            )));
+        }
+    }?;
+    Ok(out)
+}
+
+/// Integers may be written `3.0`, as some clients do.
+fn integer<T: std::str::FromStr + TryFrom<i64>>(token: &str) -> Option<T> {
+    if let Ok(value) = token.parse() {
+        return Some(value);
+    }
+    let value: f64 = token.parse().ok()?;
+    // Up to 2^53 every whole f64 is that integer.
+    let exact = value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0;
+    T::try_from(exact.then_some(value as i64)?).ok()
+}
+
+fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+struct Scan<'a> {
+    tensor: &'a str,
+    text: &'a str,
+    at: usize,
+    found: u64,
+    elements: u64,
+}
+
+impl Scan<'_> {
+    fn all<const N: usize>(
+        &mut self,
+        out: &mut Vec<u8>,
+        convert: impl Fn(&str) -> Option<[u8; N]>,
+    ) -> Result<(), Error> {
+        let bytes = self.text.as_bytes();
+        let mut depth = 0usize;
+        while let Some(&byte) = bytes.get(self.at) {
+            match byte {
+                b'[' => {
+                    depth += 1;
+                    if depth > DEPTH {
+                        return Err(self.error(format!("`data` is nested deeper than {DEPTH}")));
+                    }
+                    self.at += 1;
+                }
+                b']' => {
+                    depth = depth.saturating_sub(1);
+                    self.at += 1;
+                }
+                b',' | b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
+                _ if depth == 0 => return Err(self.error("`data` is not an array".to_owned())),
+                _ => {
+                    let rest = &bytes[self.at..];
+                    let ends = |b: &u8| matches!(b, b',' | b']' | b' ' | b'\n' | b'\r' | b'\t' | b'[');
+                    let len = rest.iter().position(ends).unwrap_or(rest.len());
+                    let token = self.text.get(self.at..self.at + len).unwrap_or_default();
+                    let Some(value) = convert(token) else {
+                        let shown: String = token.chars().take(40).collect();
+                        let message = format!("`{}` is not a value of its datatype", shown.escape_debug());
+                        return Err(self.error(message));
+                    };
+                    self.found += 1;
+                    if self.found > self.elements {
+                        let message =
+                            format!("`data` has more values than the {} of its shape", self.elements);
+                        return Err(self.error(message));
+                    }
+                    out.extend_from_slice(&value);
+                    self.at += len;
+                }
+            }
+        }
+        if self.found != self.elements {
+            let message = format!("`data` has {} values, its shape needs {}", self.found, self.elements);
+            return Err(self.error(message));
+        }
+        Ok(())
+    }
+
+    fn error(&self, message: String) -> Error {
+        Error::invalid(format!("input `{}`: {message}", self.tensor))
+    }
+}
+
+/// Writes packed elements as a flat JSON array.
+///
+/// # Errors
+/// [`Error::Invalid`] for NaN and infinities, which JSON has no words for.
+pub fn write(tensor: &str, dtype: DType, data: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+    match dtype {
+        DType::Bool => list(out, data, |[byte]| Some(byte != 0)),
+        DType::I8 => list(out, data, |b| Some(i8::from_le_bytes(b))),
+        DType::I16 => list(out, data, |b| Some(i16::from_le_bytes(b))),
+        DType::I32 => list(out, data, |b| Some(i32::from_le_bytes(b))),
+        DType::I64 => list(out, data, |b| Some(i64::from_le_bytes(b))),
+        DType::U8 => list(out, data, |b| Some(u8::from_le_bytes(b))),
+        DType::U16 => list(out, data, |b| Some(u16::from_le_bytes(b))),
+        DType::U32 => list(out, data, |b| Some(u32::from_le_bytes(b))),
+        DType::U64 => list(out, data, |b| Some(u64::from_le_bytes(b))),
+        DType::F16 => list(out, data, |b| finite_f32(f16::from_le_bytes(b).to_f32())),
+        DType::BF16 => list(out, data, |b| finite_f32(bf16::from_le_bytes(b).to_f32())),
+        DType::F32 => list(out, data, |b| finite_f32(f32::from_le_bytes(b))),
+        DType::F64 => list(out, data, |b| finite(f64::from_le_bytes(b))),
+        _ => None,
+    }
+    .ok_or_else(|| {
+        Error::invalid(format!(
+            "output `{tensor}` holds a value that JSON cannot express (NaN or infinity); ask for binary data"
+        ))
+    })
+}
+
+fn finite_f32(value: f32) -> Option<f32> {
+    value.is_finite().then_some(value)
+}
+
+fn list<T: serde::Serialize, const N: usize>(
+    out: &mut Vec<u8>,
+    data: &[u8],
+    value: impl Fn([u8; N]) -> Option<T>,
+) -> Option<()> {
+    out.push(b'[');
+    let (chunks, _) = data.as_chunks::<N>();
+    for (at, chunk) in chunks.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        serde_json::to_writer(&mut *out, &value(*chunk)?).ok()?;
+    }
+    out.push(b']');
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floats(text: &str, elements: u64) -> Result<Vec<f32>, String> {
+        let bytes = parse("x", DType::F32, elements, text).map_err(|error| error.to_string())?;
+        Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect())
+    }
+
+    #[test]
+    fn flat_and_nested_arrays_give_the_same() {
+        let expected = vec![1.0, -2.5, 3e-8, 4.0];
+        assert_eq!(floats("[1,-2.5,3e-8,4]", 4).unwrap(), expected);
+        assert_eq!(floats(" [ [1 , -2.5],\n[3E-8,4.0] ] ", 4).unwrap(), expected);
+        assert_eq!(floats("[]", 0).unwrap(), Vec::<f32>::new());
+    }
+
+    #[test]
+    fn counts_and_values_are_checked() {
+        assert_eq!(floats("[1,2]", 3).unwrap_err(), "input `x`: `data` has 2 values, its shape needs 3");
+        assert!(floats("[1,2,3,4]", 3).unwrap_err().contains("more values than the 3"));
+        assert!(floats("[1,null]", 2).unwrap_err().contains("`null` is not a value"));
+        assert!(floats("[1e400]", 1).unwrap_err().contains("not a value"));
+        assert!(floats("[\"1\"]", 1).is_err() && floats("{}", 1).is_err() && floats("7", 1).is_err());
+        assert!(floats(&"[".repeat(100_000), 1).unwrap_err().contains("nested deeper"));
+        assert!(floats("[1]", u64::MAX).is_err(), "a huge shape costs no memory");
+        assert!(parse("x", DType::U8, 1, "[256]").is_err() && parse("x", DType::U8, 1, "[-1]").is_err());
+        assert_eq!(parse("x", DType::I64, 1, "[9223372036854775807]").unwrap(), i64::MAX.to_le_bytes());
+        assert_eq!(parse("x", DType::I32, 1, "[3.0]").unwrap(), 3i32.to_le_bytes());
+        assert!(parse("x", DType::I32, 1, "[3.5]").is_err());
+    }
+
+    #[test]
+    fn every_type_survives_the_round_trip() {
+        for &dtype in DType::ALL.iter().filter(|dtype| dtype.bits() >= 8) {
+            let text = if dtype == DType::Bool { "[true,false]" } else { "[0,1]" };
+            let bytes = parse("x", dtype, 2, text).unwrap();
+            let mut out = Vec::new();
+            write("x", dtype, &bytes, &mut out).unwrap();
+            assert_eq!(parse("x", dtype, 2, std::str::from_utf8(&out).unwrap()).unwrap(), bytes, "{dtype}");
+        }
+        let mut out = Vec::new();
+        assert!(write("x", DType::F32, &f32::NAN.to_le_bytes(), &mut out).is_err());
+    }
+
+    #[test]
+    fn floats_are_read_to_the_nearest_bit() {
+        for text in ["0.1", "16777217", "1.00000017881393432617187499", "3.4028235e38", "1e-45"] {
+            assert_eq!(
+                floats(&format!("[{text}]"), 1).unwrap()[0].to_bits(),
+                text.parse::<f32>().unwrap().to_bits()
+            );
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The front door over real sockets, with a scripted compiler and scripted models behind it.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds something else than it expects fails")]
+
+mod compile;
+mod infer;
+mod lifecycle;
+mod malformed;
+mod rest;
+mod scripted;

@@ -1,0 +1,404 @@
+//! A compiler and models that do what the text of a "model" file says, and a daemon on free ports around them.
+//!
+//! The script is words: `crash-once`, `crash`, `unsupported`, `hold` (compile until [`World::release`]),
+//! `unloadable`, `block` (infer until [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`.
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use ired::engine::{Compiler, EventSink, Launcher, Runner};
+use ired::{Daemon, Settings};
+use ired_module::DType;
+use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
+use ired_worker::{
+    CompileEvent, CompileFailure, CompileJob, CompileReport, Diagnostic, FailureKind, InferenceResult,
+    LoadedModule, ModelFiles, Progress, RuntimeFailure, SandboxReport, Severity, Tensor, Timing,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+/// What has happened so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) compiles_started: u64,
+    pub(crate) compiles_dropped: u64,
+    pub(crate) launched: u64,
+    pub(crate) shut_down: u64,
+    pub(crate) inside: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) answered: u64,
+    /// Set by [`World::release`].
+    pub(crate) released: bool,
+}
+
+/// What the scripted parts and a test share.
+#[derive(Clone, Debug)]
+pub(crate) struct World(Arc<watch::Sender<Seen>>);
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(Seen::default())))
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        self.0.borrow().clone()
+    }
+
+    /// Waits until it has come to this; a test that waits in vain fails after a while.
+    pub(crate) async fn until(&self, what: impl Fn(&Seen) -> bool) -> Seen {
+        let mut seen = self.0.subscribe();
+        let found = tokio::time::timeout(Duration::from_secs(20), seen.wait_for(|seen| what(seen))).await;
+        found.unwrap_or_else(|_| panic!("still only {:?}", self.seen())).unwrap().clone()
+    }
+
+    /// Lets everything go on that holds or blocks, from now on.
+    pub(crate) fn release(&self) {
+        self.note(|seen| seen.released = true);
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Seen)) {
+        self.0.send_modify(change);
+    }
+
+    async fn released(&self) {
+        let _ = self.0.subscribe().wait_for(|seen| seen.released).await;
+    }
+}
+
+/// Counts a drop unless it was disarmed.
+struct OnDrop<'a>(Option<(&'a World, Change)>);
+
+type Change = fn(&mut Seen);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some((world, change)) = self.0.take() {
+            world.note(change);
+        }
+    }
+}
+
+pub(crate) struct ScriptedCompiler {
+    pub(crate) world: World,
+    pub(crate) build: &'static str,
+}
+
+impl Compiler for ScriptedCompiler {
+    fn identity(&self) -> std::io::Result<String> {
+        Ok(self.build.to_owned())
+    }
+
+    fn compile(
+        &self,
+        _: CompileJob,
+        model: OwnedFd,
+        files: Arc<dyn ModelFiles>,
+        output: OwnedFd,
+        mut events: EventSink,
+    ) -> BoxFuture<'_, Result<CompileReport, CompileFailure>> {
+        async move {
+            let mut script = String::new();
+            std::fs::File::from(model).read_to_string(&mut script).unwrap();
+            self.world.note(|seen| seen.compiles_started += 1);
+            let mut dropped = OnDrop(Some((&self.world, |seen| seen.compiles_dropped += 1)));
+            events(CompileEvent::Started { pid: 7, sandbox: SandboxReport::default() });
+            let phase =
+                |phase: &str| Progress { phase: phase.to_owned(), done: 1, total: 2, detail: String::new() };
+            events(CompileEvent::Progress(phase("graph")));
+            if script.contains("hold") {
+                self.world.released().await;
+            }
+            dropped.0 = None;
+            let crashed =
+                CompileFailure::Crashed { signal_or_status: "SIGSEGV".to_owned(), stderr: String::new() };
+            if script.contains("crash-once") && self.world.seen().compiles_started == 1
+                || script.contains("crash-always")
+            {
+                return Err(crashed);
+            }
+            if script.contains("unsupported") {
+                let problem = |node: &str| Diagnostic {
+                    severity: Severity::Error,
+                    message: format!("operator of `{node}` is not implemented"),
+                    location: Some(node.to_owned()),
+                    hint: None,
+                };
+                let diagnostics = vec![problem("n1"), problem("n2")];
+                return Err(CompileFailure::Failed { kind: FailureKind::Unsupported, diagnostics });
+            }
+            if let Some(name) = script.split_whitespace().find_map(|word| word.strip_prefix("external:")) {
+                let opened = files.open(name).map_err(|error| CompileFailure::Failed {
+                    kind: FailureKind::MissingFile,
+                    diagnostics: vec![Diagnostic {
+                        severity: Severity::Error,
+                        message: format!("`{name}`: {error}"),
+                        location: None,
+                        hint: None,
+                    }],
+                })?;
+                std::fs::File::from(opened).read_to_string(&mut script).unwrap();
+            }
+            let module = format!("module of {script}");
+            std::fs::File::from(output).write_all(module.as_bytes()).unwrap();
+            Ok(CompileReport {
+                module_bytes: module.len() as u64,
+                phases: vec![("graph".to_owned(), Duration::from_micros(5))],
+                peak_rss_bytes: 1,
+                warnings: Vec::new(),
+            })
+        }
+        .boxed()
+    }
+}
+
+pub(crate) struct ScriptedLauncher(pub(crate) World);
+
+impl Launcher for ScriptedLauncher {
+    fn launch(&self, module: OwnedFd) -> BoxFuture<'_, Result<Arc<dyn Runner>, RuntimeFailure>> {
+        async move {
+            let mut script = String::new();
+            std::io::Seek::rewind(&mut std::fs::File::from(module.try_clone().unwrap())).unwrap();
+            std::fs::File::from(module).read_to_string(&mut script).unwrap();
+            if script.contains("unloadable") {
+                return Err(RuntimeFailure::Load { message: "scripted".to_owned() });
+            }
+            self.0.note(|seen| seen.launched += 1);
+            Ok(Arc::new(Doubler { world: self.0.clone(), module: loaded(), script }) as Arc<dyn Runner>)
+        }
+        .boxed()
+    }
+}
+
+struct Doubler {
+    world: World,
+    module: LoadedModule,
+    script: String,
+}
+
+fn loaded() -> LoadedModule {
+    let spec = |name: &str| TensorSpec {
+        name: name.to_owned(),
+        dtype: DType::F32,
+        dims: vec![DimSpec::Symbolic { name: "N".to_owned(), min: 0, max: 1 << 20 }, DimSpec::Static(3)],
+    };
+    let entry = EntryPoint {
+        name: "main".to_owned(),
+        function: 0,
+        inputs: vec![spec("x")],
+        outputs: vec![spec("y")],
+        peak: PeakBytes::Static(0),
+    };
+    LoadedModule {
+        signature: Signature { entries: vec![entry] },
+        target: Target { triple: "scripted".to_owned(), features: Vec::new() },
+        provenance: Provenance {
+            model_digest: [0; 32],
+            model_name: "scripted".to_owned(),
+            compiler: "scripted".to_owned(),
+            options: String::new(),
+        },
+        module_bytes: 1,
+        parameter_bytes: 0,
+        resident_bytes: 1,
+        load_time: Duration::ZERO,
+    }
+}
+
+impl Runner for Doubler {
+    fn module(&self) -> &LoadedModule {
+        &self.module
+    }
+
+    fn infer<'a>(
+        &'a self,
+        _: &'a str,
+        inputs: Vec<Tensor>,
+        _: Option<Instant>,
+    ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
+        async move {
+            self.world.note(|seen| seen.inside += 1);
+            let mut cancelled = OnDrop(Some((&self.world, |seen| {
+                seen.inside -= 1;
+                seen.cancelled += 1;
+            })));
+            if self.script.contains("block") {
+                self.world.released().await;
+            }
+            cancelled.0 = None;
+            self.world.note(|seen| {
+                seen.inside -= 1;
+                seen.answered += 1;
+            });
+            let x = &inputs[0];
+            let doubled = x
+                .data
+                .chunks_exact(4)
+                .flat_map(|b| (2.0 * f32::from_le_bytes(b.try_into().unwrap())).to_le_bytes());
+            let data = doubled.collect::<Vec<u8>>().into();
+            let y = Tensor { name: "y".to_owned(), dtype: DType::F32, dims: x.dims.clone(), data };
+            let timing = Timing { compute: Duration::from_micros(3), ..Timing::default() };
+            Ok(InferenceResult { outputs: vec![y], timing })
+        }
+        .boxed()
+    }
+
+    fn pid(&self) -> Option<u32> {
+        Some(8)
+    }
+
+    fn restarts(&self) -> u64 {
+        0
+    }
+
+    fn sandbox(&self) -> SandboxReport {
+        SandboxReport::default()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        self.world.note(|seen| seen.shut_down += 1);
+        std::future::ready(()).boxed()
+    }
+}
+
+/// Settings on free ports, with a repository of these files.
+pub(crate) struct Place {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) settings: Settings,
+}
+
+impl Place {
+    pub(crate) fn new(models: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Self {
+            settings: Settings {
+                model_repository: Some(dir.path().join("models")),
+                data_dir: dir.path().join("data"),
+                http: "127.0.0.1:0".to_owned(),
+                grpc: "127.0.0.1:0".to_owned(),
+                metrics: "127.0.0.1:0".to_owned(),
+                drain_s: 10,
+                ..Settings::default()
+            },
+            dir,
+        };
+        std::fs::create_dir(place.path("")).unwrap();
+        for (path, script) in models {
+            place.write(path, script);
+        }
+        place
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.dir.path().join("models").join(file)
+    }
+
+    pub(crate) fn write(&self, file: &str, script: &str) {
+        let path = self.path(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, script).unwrap();
+    }
+
+    /// Starts a daemon and waits until it is ready.
+    pub(crate) async fn start(&self, world: &World) -> Daemon {
+        let daemon = self.start_early(world).await;
+        daemon.started().await;
+        daemon
+    }
+
+    /// Starts a daemon and does not wait for its models.
+    pub(crate) async fn start_early(&self, world: &World) -> Daemon {
+        let compiler = Arc::new(ScriptedCompiler { world: world.clone(), build: "build 1" });
+        let launcher = Arc::new(ScriptedLauncher(world.clone()));
+        Daemon::start(self.settings.clone(), compiler, launcher).await.unwrap()
+    }
+}
+
+pub(crate) async fn client(daemon: &Daemon) -> ired_client::Client {
+    // The port opens right after the daemon says that it has started.
+    for _ in 0..1000 {
+        match ired_client::Client::connect(&daemon.grpc.to_string()).await {
+            Ok(client) => return client,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+    panic!("no gRPC at {}", daemon.grpc)
+}
+
+/// A bare connection, for clients of other services.
+pub(crate) async fn channel(address: std::net::SocketAddr) -> tonic::transport::Channel {
+    tonic::transport::Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
+/// Input `x` of `[rows, 3]`.
+pub(crate) fn x(rows: u64) -> ired_client::Tensor {
+    let values = (0..rows * 3).flat_map(|i| (i as f32 + 0.25).to_le_bytes());
+    ired_client::Tensor {
+        name: "x".to_owned(),
+        data_type: ired_client::DataType::Fp32,
+        shape: vec![rows, 3],
+        data: values.collect::<Vec<u8>>().into(),
+    }
+}
+
+pub(crate) fn request(model: &str) -> ired_client::InferRequest {
+    ired_client::InferRequest { model: model.to_owned(), inputs: vec![x(2)], ..Default::default() }
+}
+
+/// An answer of a REST door.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    pub(crate) fn error(&self) -> String {
+        self.json()["error"].as_str().unwrap_or_else(|| panic!("no error: {self:?}")).to_owned()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+/// One HTTP/1.1 request on a connection of its own.
+pub(crate) async fn http(
+    address: std::net::SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Reply {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
+        head.push_str(&format!("content-length: {}\r\n", body.len()));
+    }
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The server may answer and close before it has read all of a body it refuses.
+    let _ = stream.write_all(body).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    let split =
+        answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or_else(|| panic!("no answer to {path}"));
+    let head = String::from_utf8(answer[..split].to_vec()).unwrap();
+    let status = head.split_whitespace().nth(1).unwrap().parse().unwrap();
+    Reply { status, head, body: Bytes::copy_from_slice(&answer[split + 4..]) }
+}
