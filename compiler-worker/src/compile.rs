@@ -1,7 +1,14 @@
 //! The one place where the compiler is called: its types on one side, the messages' on the other.
 
-use std::fs::File;
+mod observe;
+mod source;
+mod target;
 
+use std::fs::File;
+use std::io::{BufWriter, Seek, Write};
+
+use ired_compiler::{CompileError, DiagnosticKind, MemoryCache, Options, Outcome, Phase};
+use ired_worker::child::usage;
 use ired_worker::{CompileJob, CompileReport, Diagnostic, FailureKind, MappedFile, Severity};
 
 use crate::broker::Broker;
@@ -15,12 +22,93 @@ pub(crate) fn compile(
     output: &mut File,
     events: Events,
 ) -> Result<CompileReport, Failure> {
-    let _ = (job, model, broker, output, events);
-    let diagnostic = Diagnostic {
-        severity: Severity::Error,
-        message: "this build has no compiler".to_owned(),
-        location: None,
-        hint: None,
-    };
-    Err(Failure { kind: FailureKind::Internal, diagnostics: vec![diagnostic] })
+    let options = options(job)?;
+    let source = source::BrokeredSource::new(&job.file_name, model, broker);
+    let mut observer = observe::Observed::new(events, job.options.dump);
+    let outcome = ired_compiler::compile(&source, &options, &MemoryCache::default(), &mut observer)?;
+    let module_bytes =
+        write(outcome, output).map_err(|message| internal(format!("the module: {message}")))?;
+    Ok(CompileReport {
+        module_bytes,
+        phases: observer.finish(),
+        peak_rss_bytes: usage().peak_rss_bytes,
+        warnings: Vec::new(),
+    })
+}
+
+fn options(job: &CompileJob) -> Result<Options, Failure> {
+    let target = target::resolve(&job.target).map_err(|message| Failure {
+        kind: FailureKind::Unsupported,
+        diagnostics: vec![error(message, None)],
+    })?;
+    let mut options = Options::new(target);
+    if job.options.threads > 0 {
+        options.threads = job.options.threads as usize;
+    }
+    options.model_name.clone_from(&job.model_name);
+    if let Some(name) = &job.options.stop_after {
+        let unknown = || Failure {
+            kind: FailureKind::Unsupported,
+            diagnostics: vec![error(format!("there is no phase `{name}`"), None)],
+        };
+        options.stop_after = Some(Phase::from_name(name).ok_or_else(unknown)?);
+    }
+    Ok(options)
+}
+
+fn write(outcome: Outcome, output: &mut File) -> Result<u64, String> {
+    let mut writer = BufWriter::with_capacity(1 << 20, output);
+    match outcome {
+        Outcome::Module(draft) => drop(draft.write(&mut writer).map_err(|error| chain(&error))?),
+        Outcome::Stopped { text, .. } => {
+            writer.write_all(text.as_bytes()).map_err(|error| error.to_string())?
+        }
+    }
+    writer.flush().map_err(|error| error.to_string())?;
+    writer.seek(std::io::SeekFrom::End(0)).map_err(|error| error.to_string())
+}
+
+impl From<CompileError> for Failure {
+    fn from(found: CompileError) -> Self {
+        // What keeps the model from compiling at all goes before what may be implemented later.
+        let order = [
+            (DiagnosticKind::Internal, FailureKind::Internal),
+            (DiagnosticKind::ResourceLimit, FailureKind::ResourceLimit),
+            (DiagnosticKind::InvalidModel, FailureKind::InvalidModel),
+            (DiagnosticKind::MissingFile, FailureKind::MissingFile),
+            (DiagnosticKind::Unsupported, FailureKind::Unsupported),
+        ];
+        let has = |kind| found.diagnostics.iter().any(|diagnostic| diagnostic.kind == kind);
+        let kind = order.into_iter().find(|(kind, _)| has(*kind));
+        let diagnostics = found.diagnostics.into_iter().map(|diagnostic| Diagnostic {
+            severity: Severity::Error,
+            message: diagnostic.message,
+            location: diagnostic.location,
+            hint: diagnostic.hint,
+        });
+        Self {
+            kind: kind.map_or(FailureKind::Internal, |(_, kind)| kind),
+            diagnostics: diagnostics.collect(),
+        }
+    }
+}
+
+fn internal(message: String) -> Failure {
+    Failure { kind: FailureKind::Internal, diagnostics: vec![error(message, None)] }
+}
+
+fn error(message: String, hint: Option<String>) -> Diagnostic {
+    Diagnostic { severity: Severity::Error, message, location: None, hint }
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

@@ -1,5 +1,7 @@
 //! Every claim about the compile worker's sandbox, tried from inside the real process.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
 use std::path::PathBuf;
 
 use ired_worker::{Probe, ProbeOutcome, Role, probe, sandbox_report};

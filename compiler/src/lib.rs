@@ -17,4 +17,5 @@ pub mod targets;
 
 pub use errors::{CompileError, Diagnostic, DiagnosticKind};
 pub use executables::{MemoryCache, ObjectCache};
+pub use ired_frontends::{ModelSource, SiblingName, SourceError};
 pub use phases::{Observer, Options, Outcome, Phase, Unobserved, compile, compile_graph};

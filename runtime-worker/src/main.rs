@@ -1,1 +1,91 @@
-fn main() {}
+//! One loaded module on one device, in a confined process that answers inferences.
+//!
+//! Started by the daemon or the command line, never by a person. It knows nothing of clients, batching or names on the
+//! network: tensors come and go in shared memory, requests and answers in messages.
+
+mod answer;
+mod engine;
+mod failure;
+mod inbox;
+mod outputs;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::{Context, bail};
+use ired_worker::child::{self, ChannelError, Receiver, Sender, Tensors};
+use ired_worker::messages::runtime::{FromRuntime, ToRuntime};
+use ired_worker::{MappedFile, Role, RuntimeOptions, forbid_new_code};
+
+use crate::answer::Runner;
+use crate::engine::Engine;
+use crate::inbox::Inbox;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ired-runtime-worker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let (sender, mut receiver) = child::start(Role::Runtime)?;
+    let (message, fds) = match receiver.receive() {
+        // Asked for its sandbox only.
+        Err(ChannelError::Closed) => return Ok(()),
+        received => received.context("the first message")?,
+    };
+    match message {
+        ToRuntime::Probe(probe) => {
+            sender.send(&FromRuntime::Probed(child::attempt(probe)), &[])?;
+            Ok(())
+        }
+        ToRuntime::Load(options) => {
+            let Ok([module]) = <[_; 1]>::try_from(fds) else { bail!("a load comes with a module") };
+            let module = MappedFile::open(module).context("cannot map the module")?;
+            serve(&options, module, sender, receiver)
+        }
+        _ => bail!("the first message is neither a module nor a probe"),
+    }
+}
+
+/// Loads the module and answers until the parent closes the channel.
+fn serve(
+    options: &RuntimeOptions,
+    module: MappedFile,
+    sender: Sender,
+    receiver: Receiver,
+) -> anyhow::Result<()> {
+    let engine = match Engine::load(options, module) {
+        Ok(engine) => engine,
+        Err(failure) => {
+            sender.send(&FromRuntime::Loaded(Err(failure)), &[])?;
+            return Ok(());
+        }
+    };
+    // Compiled code is mapped; from here on nothing else ever becomes code.
+    forbid_new_code().map_err(anyhow::Error::msg).context("cannot confine this process further")?;
+    sender.send(&FromRuntime::Loaded(Ok(engine.describe())), &[])?;
+    let tensors = Arc::new(Tensors::new(sender.clone()));
+    let runners = engine.runners();
+    let inbox = Inbox::new(receiver, sender.clone(), Arc::clone(&tensors));
+    let runner = Runner { engine, tensors, sender, inbox };
+    thread::scope(|scope| {
+        let helpers: Vec<_> = (1..runners)
+            .map(|index| {
+                let name = format!("ired-run-{index}");
+                thread::Builder::new().name(name).spawn_scoped(scope, || runner.run())
+            })
+            .collect::<Result<_, _>>()
+            .context("cannot start a thread")?;
+        let outcome = runner.run();
+        helpers.into_iter().fold(outcome, |outcome, helper| match helper.join() {
+            Ok(helped) => outcome.and(helped),
+            Err(_) => bail!("a thread panicked"),
+        })
+    })
+}

@@ -1,7 +1,7 @@
 //! Where the worker executables are: beside the running executable unless a caller says otherwise.
 
 use std::path::{Path, PathBuf};
-use std::{env, io};
+use std::{env, io, thread};
 
 use crate::Role;
 
@@ -26,4 +26,9 @@ pub fn identity(executable: &Path) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_mmap(executable)?;
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Cores that a worker may use. The parent counts them: a confined process does not see the limits of its container.
+pub(crate) fn cores() -> u32 {
+    thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
 }

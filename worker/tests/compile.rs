@@ -1,6 +1,8 @@
 //! The parent's side of compile jobs against a scripted worker: whatever the process does, the job has one named
 //! outcome and nothing else suffers.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;

@@ -1,6 +1,8 @@
 //! The parent's side of runtime workers against a scripted process: deaths, lies and long silences, and the memory
 //! between the two.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::{CompileEvent, CompileFailure, CompileLimits, ModelFiles};
 use crate::channel::ChannelError;
+use crate::executable::cores;
 use crate::messages::compile::{
     CompileJob, CompileReport, Diagnostic, Dump, FailureKind, FromCompiler, Severity, ToCompiler,
 };
@@ -36,9 +37,12 @@ impl<Events: FnMut(CompileEvent) + Send> Running<'_, Events> {
     /// Sends the job and hears the worker until it is dead; what it wrote is final then.
     pub(super) async fn finish(
         mut self,
-        job: CompileJob,
+        mut job: CompileJob,
         model: OwnedFd,
     ) -> Result<CompileReport, CompileFailure> {
+        if job.options.threads == 0 {
+            job.options.threads = cores();
+        }
         let output = self.output.try_clone().map_err(|error| CompileFailure::Spawn(error.to_string()))?;
         let sent = self.launched.sender.send(&ToCompiler::Job(job), vec![model, output]);
         let outcome = match sent {

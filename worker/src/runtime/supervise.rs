@@ -14,6 +14,7 @@ use super::shared::Shared;
 use crate::channel::ChannelError;
 use crate::channel::asynchronous::Receiver;
 use crate::confine::Confinement;
+use crate::executable::cores;
 use crate::messages::handshake::Role;
 use crate::messages::runtime::{FromRuntime, LoadedModule, RuntimeFailure, RuntimeOptions, ToRuntime};
 use crate::messages::sandbox::SandboxReport;
@@ -61,7 +62,9 @@ impl Start {
         })?;
         let Launched { mut process, sender, mut receiver, sandbox } = launched;
         let module = self.module.try_clone().map_err(|error| load_error(error.to_string()))?;
-        let loaded = match sender.send(&ToRuntime::Load(self.options.clone()), vec![module]) {
+        let threads = self.options.threads.unwrap_or_else(cores);
+        let options = RuntimeOptions { threads: Some(threads), ..self.options.clone() };
+        let loaded = match sender.send(&ToRuntime::Load(options), vec![module]) {
             Ok(()) => receiver.receive::<FromRuntime>().await,
             Err(error) => Err(error),
         };

@@ -1,0 +1,95 @@
+//! One thread that takes requests and answers them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ired_worker::child::{Sender, Tensors, usage};
+use ired_worker::messages::runtime::{Answer, FromRuntime, MAX_BENCH_ITERATIONS, Moment, TensorRef};
+use ired_worker::{BenchRequest, RuntimeFailure, Timing};
+
+use crate::engine::Engine;
+use crate::inbox::{Inbox, Request};
+
+/// What every runner thread shares.
+pub(crate) struct Runner {
+    pub(crate) engine: Engine,
+    pub(crate) tensors: Arc<Tensors>,
+    pub(crate) sender: Sender,
+    pub(crate) inbox: Inbox,
+}
+
+impl Runner {
+    /// Answers requests until the parent closes the channel.
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        while let Some(request) = self.inbox.next()? {
+            let (id, answer) = match request {
+                Request::Infer { id, entry, inputs, sent, deadline } => {
+                    (id, self.infer(&entry, &inputs, sent, deadline))
+                }
+                Request::Bench { id, entry, inputs, request } => (id, self.bench(&entry, &inputs, &request)),
+                Request::Usage { id } => (id, Ok(Answer::Usage(usage()))),
+            };
+            self.sender.send(&FromRuntime::Answer { id, answer }, &[])?;
+        }
+        Ok(())
+    }
+
+    fn infer(
+        &self,
+        entry: &str,
+        inputs: &[TensorRef],
+        sent: Moment,
+        deadline: Option<Moment>,
+    ) -> Result<Answer, RuntimeFailure> {
+        let queue = sent.elapsed();
+        let deadline = match deadline {
+            Some(deadline) => Some(deadline.to_instant().ok_or(RuntimeFailure::DeadlineExceeded)?),
+            None => None,
+        };
+        let started = Instant::now();
+        let bound = self.engine.bind(entry, inputs, &self.tensors)?;
+        let input = started.elapsed();
+        let computing = Instant::now();
+        let outputs = self
+            .engine
+            .run(entry, &bound, deadline, &self.tensors)
+            .map_err(|error| self.engine.failure(entry, inputs, error))?;
+        let compute = computing.elapsed();
+        let lending = Instant::now();
+        let outputs = outputs.lend(self.engine.output_names(entry), &self.tensors)?;
+        let timing = Timing { queue, input, compute, output: lending.elapsed() };
+        Ok(Answer::Infer { outputs, timing })
+    }
+
+    fn bench(
+        &self,
+        entry: &str,
+        inputs: &[TensorRef],
+        request: &BenchRequest,
+    ) -> Result<Answer, RuntimeFailure> {
+        let bound = self.engine.bind(entry, inputs, &self.tensors)?;
+        let once = || {
+            let outputs = self.engine.run(entry, &bound, None, &self.tensors);
+            outputs.map_err(|error| self.engine.failure(entry, inputs, error))
+        };
+        for _ in 0..request.warmup.min(MAX_BENCH_ITERATIONS) {
+            drop(once()?);
+        }
+        let cpu_before = usage().cpu;
+        let begin = Instant::now();
+        let mut latencies: Vec<Duration> = Vec::new();
+        let last = loop {
+            let start = Instant::now();
+            let outputs = once()?;
+            latencies.push(start.elapsed());
+            let made = latencies.len() as u64;
+            if made >= request.max_iters.min(MAX_BENCH_ITERATIONS) || begin.elapsed() >= request.budget {
+                break outputs;
+            }
+        };
+        let after = usage();
+        let outputs = last.lend(self.engine.output_names(entry), &self.tensors)?;
+        let cpu = after.cpu.saturating_sub(cpu_before);
+        Ok(Answer::Bench { outputs, latencies, cpu, rss_bytes: after.rss_bytes })
+    }
+}

@@ -1,0 +1,120 @@
+//! The module on its device.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ired_driver_cpu::{CpuConfig, CpuDevice};
+use ired_hal::{Device, HostMemory, Inline};
+use ired_runtime::{
+    BoundTensor, Instance, InstanceOptions, InvokeError, InvokeOptions, LoadedModule as Module,
+};
+use ired_worker::child::{Tensors, usage};
+use ired_worker::messages::runtime::TensorRef;
+use ired_worker::{LoadedModule, MappedFile, RuntimeFailure, RuntimeOptions};
+
+use crate::failure::{chain, describe};
+use crate::outputs::{Outputs, SharedOutputs};
+
+/// A module that is ready to run.
+pub(crate) struct Engine {
+    device: Arc<dyn Device>,
+    instance: Instance,
+    description: LoadedModule,
+    runners: usize,
+}
+
+impl Engine {
+    /// Opens the device and makes the module ready on it.
+    pub(crate) fn load(options: &RuntimeOptions, module: MappedFile) -> Result<Self, RuntimeFailure> {
+        let since = Instant::now();
+        let failed = |message: String| RuntimeFailure::Load { message };
+        let config = CpuConfig { threads: options.threads, pin: options.pin, ..CpuConfig::default() };
+        let device = CpuDevice::new(&config).map_err(|error| failed(format!("cpu device: {error}")))?;
+        // A pinned device counts on one caller that is pinned beside its workers; otherwise as many requests run at
+        // once as there are threads to run them.
+        let runners = if options.pin { 1 } else { device.info().parallelism.max(1) as usize };
+        if options.pin {
+            CpuDevice::pin_caller().map_err(|error| failed(format!("cannot pin a thread: {error}")))?;
+        }
+        let device: Arc<dyn Device> = Arc::new(device);
+        let module_bytes = module.len() as u64;
+        let module = Module::load(Arc::clone(&device), module).map_err(|error| failed(chain(&error)))?;
+        let instance = module.instantiate(InstanceOptions::default());
+        let description = LoadedModule {
+            signature: module.signature().clone(),
+            target: module.target().clone(),
+            provenance: module.provenance().clone(),
+            module_bytes,
+            parameter_bytes: module.param_bytes(),
+            resident_bytes: usage().rss_bytes,
+            load_time: since.elapsed(),
+        };
+        Ok(Self { device, instance, description, runners })
+    }
+
+    /// What the parent learns about the module.
+    pub(crate) fn describe(&self) -> LoadedModule {
+        self.description.clone()
+    }
+
+    /// How many requests may run at once.
+    pub(crate) fn runners(&self) -> usize {
+        self.runners
+    }
+
+    /// Puts the inputs of one request where the device reads them: in the parent's memory.
+    pub(crate) fn bind(
+        &self,
+        entry: &str,
+        inputs: &[TensorRef],
+        tensors: &Tensors,
+    ) -> Result<Vec<BoundTensor>, RuntimeFailure> {
+        let named: Result<Vec<_>, RuntimeFailure> =
+            inputs.iter().map(|input| Ok((input.name.clone(), self.import(input, tensors)?))).collect();
+        self.instance.order_inputs(entry, named?).map_err(|error| self.failure(entry, inputs, error))
+    }
+
+    fn import(&self, input: &TensorRef, tensors: &Tensors) -> Result<BoundTensor, RuntimeFailure> {
+        let view = tensors
+            .view(input.place)
+            .map_err(|error| RuntimeFailure::Protocol { message: error.to_string() })?;
+        let buffer = self
+            .device
+            .import(HostMemory::read_only(view))
+            .map_err(|error| RuntimeFailure::Execution { message: chain(&error) })?;
+        Ok(BoundTensor::new(input.dtype, input.dims.clone(), ired_hal::BufferRange::whole(&buffer)))
+    }
+
+    /// Runs `entry` to its end on this thread and the device's; outputs are in shared memory.
+    pub(crate) fn run(
+        &self,
+        entry: &str,
+        bound: &[BoundTensor],
+        deadline: Option<Instant>,
+        tensors: &Arc<Tensors>,
+    ) -> Result<Outputs, InvokeError> {
+        let memory = SharedOutputs::new(Arc::clone(&self.device), Arc::clone(tensors));
+        let options = InvokeOptions {
+            inline: Inline::Allowed,
+            deadline,
+            outputs: Some(memory.clone()),
+            ..InvokeOptions::default()
+        };
+        let invocation = self.instance.invoke_with(entry, bound.to_vec(), &options)?;
+        // To the end, also past the deadline: until then the device reads the inputs, which are the parent's again once
+        // it has the answer.
+        Ok(memory.finish(invocation.take_outputs(None)?))
+    }
+
+    /// What the parent is told about a call that did not work.
+    pub(crate) fn failure(&self, entry: &str, inputs: &[TensorRef], error: InvokeError) -> RuntimeFailure {
+        describe(&self.description.signature, entry, inputs, error)
+    }
+
+    /// The names of an entry's outputs, in order.
+    pub(crate) fn output_names(&self, entry: &str) -> impl Iterator<Item = &str> {
+        let entries = &self.description.signature.entries;
+        let entry = entries.iter().find(move |candidate| candidate.name == entry);
+        entry.into_iter().flat_map(|entry| &entry.outputs).map(|output| output.name.as_str())
+    }
+}
