@@ -5,6 +5,7 @@
 //! text but for their symbol.
 
 mod arithmetic;
+mod convolution;
 mod eval;
 mod function;
 mod generic;
@@ -20,7 +21,7 @@ use function::Site;
 pub use pack::pack;
 
 /// Every kernel family, in the order they are tried.
-const FAMILIES: &[&dyn Family] = &[&generic::Generic];
+const FAMILIES: &[&dyn Family] = &[&convolution::Convolution, &generic::Generic];
 
 /// One way to compute dispatches of some kind.
 trait Family: Sync {

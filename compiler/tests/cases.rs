@@ -6,3 +6,5 @@ mod end_to_end;
 mod harness;
 #[path = "cases/passes.rs"]
 mod passes;
+#[path = "cases/random.rs"]
+mod random;

@@ -220,10 +220,14 @@ impl Shared {
         let (shapes, symbols) = entry.check_dims(inputs.iter().map(|input| input.dims.as_slice()))?;
         entry.check_buffers(inputs)?;
         let plan = Arc::new(Plan::build(&self.module, entry, &shapes, &symbols, fuel)?);
-        let dims = shapes.into_iter().map(|shape| shape.dims).collect();
+        let dims: Vec<_> = shapes.into_iter().map(|shape| shape.dims).collect();
         let mut evicted = None;
         {
             let mut plans = self.lock();
+            // Another call may have made the same plan meanwhile; one of them is enough.
+            if plans.iter().any(|cached| cached.entry == index && cached.dims == dims) {
+                return Ok(plan);
+            }
             if plans.len() >= self.cached_plans.max(1) {
                 evicted = Some(plans.remove(0));
             }

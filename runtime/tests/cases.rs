@@ -1,4 +1,6 @@
-//! Modules from hand-written schedules, run on the template device with kernels in Rust.
+//! Modules from hand-written schedules, run on the template device and on the CPU.
+
+#![allow(clippy::unwrap_used, reason = "tests free")]
 
 #[path = "cases/calls.rs"]
 mod calls;
@@ -8,6 +10,8 @@ mod control;
 mod faults;
 #[path = "cases/harness.rs"]
 mod harness;
+#[path = "cases/hostile.rs"]
+mod hostile;
 #[path = "cases/inputs.rs"]
 mod inputs;
 #[path = "cases/lifetimes.rs"]

@@ -1,1 +1,6 @@
+//! What the whole-system tests share: a daemon of their own, and the digit classifier of the demo.
 
+pub mod daemon;
+pub mod digits;
+
+pub use daemon::Daemon;

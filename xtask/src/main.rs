@@ -1,1 +1,39 @@
-fn main() {}
+//! `cargo xtask`: what people and machines do with this repository. Needs nothing but Rust, so that `setup` can
+//! run on a fresh machine.
+
+mod check;
+mod demo;
+mod process;
+mod setup;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, test and show ired")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Installs the Debian packages that building needs
+    Setup,
+    /// Builds ired, serves a real model and calls it, from nothing
+    Demo,
+    /// Sets up, then runs every test
+    Test,
+    /// Formatting, lints, and that the module reader needs neither std nor an allocator
+    Check,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Setup => setup::run(),
+        Task::Demo => setup::run().and_then(|()| demo::run()),
+        Task::Test => setup::run().and_then(|()| test::run()),
+        Task::Check => check::run(),
+    }
+}

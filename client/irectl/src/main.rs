@@ -1,1 +1,22 @@
-fn main() {}
+//! `irectl`: the command line of ired. One file per command; local commands need no daemon.
+
+mod commands;
+mod exit;
+mod local;
+mod progress;
+mod target;
+mod tensors;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use commands::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match commands::run(arguments) {
+        Ok(code) => code,
+        Err(error) => exit::report(&error),
+    }
+}

@@ -9,7 +9,9 @@ pub mod onnx;
 mod source;
 
 pub use error::{ImportError, ImportErrorKind, InvalidNode, Problem, UnsupportedNode};
-pub use source::{DirectorySource, MemorySource, ModelSource, SiblingName, SiblingNameError, SourceError};
+pub use source::{
+    DirectorySource, MemorySource, ModelSource, SiblingName, SiblingNameError, SourceError, map_file,
+};
 
 use ired_graph::Graph;
 

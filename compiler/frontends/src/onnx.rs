@@ -2,6 +2,7 @@
 
 mod activation;
 mod attributes;
+mod bounds;
 mod call;
 mod constant;
 mod control;
@@ -15,12 +16,14 @@ mod normalization;
 mod opset;
 mod order;
 mod pooling;
+mod quantization;
 mod reduction;
 mod registry;
 mod shape;
 mod slicing;
 mod softmax;
 mod tensor;
+mod transposed;
 mod wire;
 
 /// The messages of `proto/onnx.proto`.

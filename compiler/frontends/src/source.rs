@@ -5,7 +5,7 @@
 
 mod directory;
 
-pub use directory::DirectorySource;
+pub use directory::{DirectorySource, map_file};
 
 use bytes::Bytes;
 

@@ -160,13 +160,12 @@ impl Run<'_> {
             let Some(id) = dim.as_symbol() else { continue };
             let symbol = self.graph.symbols.get(id);
             let size = i64::try_from(size).unwrap_or(i64::MAX);
-            let known = &mut self.environment.sizes[id.0 as usize];
-            let expected = match *known {
-                Some(known) if known != size => format!("{known}, as elsewhere"),
+            let expected = match self.environment.sizes.get(&id) {
+                Some(&known) if known != size => format!("{known}, as elsewhere"),
                 _ if size < symbol.min || size > symbol.max => format!("{} to {}", symbol.min, symbol.max),
                 _ if size % symbol.divisor.max(1) != 0 => format!("a multiple of {}", symbol.divisor),
                 _ => {
-                    *known = Some(size);
+                    self.environment.sizes.insert(id, size);
                     continue;
                 }
             };
@@ -240,7 +239,7 @@ impl Run<'_> {
         if matches!(op, Op::If | Op::While) {
             for (dim, &size) in self.graph.ty(value).shape.iter().zip(tensor.shape()) {
                 if let Some(id) = dim.as_symbol() {
-                    self.environment.sizes[id.0 as usize] = i64::try_from(size).ok();
+                    self.environment.sizes.insert(id, i64::try_from(size).unwrap_or(i64::MAX));
                 }
             }
         }
@@ -276,7 +275,7 @@ impl Run<'_> {
         let inputs = &self.graph.region(region).inputs;
         for dim in inputs.iter().flat_map(|input| &self.graph.ty(*input).shape) {
             if let Some(id) = dim.as_symbol() {
-                self.environment.sizes[id.0 as usize] = None;
+                self.environment.sizes.remove(&id);
             }
         }
         self.bind_inputs(inputs, state)

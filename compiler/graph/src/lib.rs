@@ -1,6 +1,6 @@
 //! A model before it is code: a typed SSA graph whose tensor dimensions are symbolic expressions.
 //!
-//! Frontends build a [`Graph`]; the compiler's graph passes rewrite it; [`interpret`] gives every graph its
+//! Frontends build a [`Graph`]; the compiler's graph passes rewrite it; [`interpret()`] gives every graph its
 //! meaning, slowly and plainly, and is the oracle for compiled code. This crate knows no file format, no MLIR
 //! and no device.
 

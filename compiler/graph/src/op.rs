@@ -144,6 +144,10 @@ impl Op {
     }
 
     /// Every dimension in the attributes.
+    pub fn to_dims(&self) -> Vec<Dim> {
+        self.clone().dims_mut().into_iter().map(|dim| dim.clone()).collect()
+    }
+
     fn dims_mut(&mut self) -> Vec<&mut Dim> {
         match self {
             Self::Dims { values, .. } => values.iter_mut().collect(),

@@ -17,7 +17,7 @@ mod source;
 mod window;
 
 pub(crate) use check::smallest_bytes;
-pub use check::{MAX_TENSOR_BYTES, ShapeError};
+pub use check::{MAX_RANK, MAX_TENSOR_BYTES, ShapeError};
 pub use fold::{Folded, dims_of_value, evaluate, fold, fold_op};
 pub use interpret::{ComputeError, Environment, compute};
 

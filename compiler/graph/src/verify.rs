@@ -1,7 +1,9 @@
 //! The verifier: what every pass may rely on, and what a graph from outside is held to.
 
-use crate::ops::{self, MAX_TENSOR_BYTES, ShapeError};
-use crate::{Definition, Dim, Graph, NodeId, Op, RegionId, TensorType, ValueId};
+use std::collections::HashSet;
+
+use crate::ops::{self, MAX_RANK, MAX_TENSOR_BYTES, ShapeError};
+use crate::{Definition, Dim, Graph, NodeId, Op, RegionId, SymbolId, TensorType, ValueId};
 
 /// Regions nest at most this deep.
 pub const MAX_REGION_DEPTH: usize = 64;
@@ -32,7 +34,7 @@ pub enum VerifyError {
         #[source]
         cause: ShapeError,
     },
-    #[error("{value} is {ty}; tensors over {MAX_TENSOR_BYTES} bytes are refused")]
+    #[error("{value} is {ty}; tensors over {MAX_TENSOR_BYTES} bytes or {MAX_RANK} axes are refused")]
     TooLarge { value: String, ty: String },
     #[error("{value} is {ty}, which has a negative dimension")]
     Negative { value: String, ty: String },
@@ -44,6 +46,10 @@ pub enum VerifyError {
     },
     #[error("param `{name}` is named twice")]
     ParamName { name: String },
+    #[error("{place} gives symbol `{symbol}` a value, which it has from elsewhere")]
+    Rebound { place: String, symbol: String },
+    #[error("{place} has the size {size}; nothing gives symbol `{symbol}` a value")]
+    Unbound { place: String, size: String, symbol: String },
     #[error("symbol `{name}` has bounds {min} to {max} and divisor {divisor}")]
     Symbol { name: String, min: i64, max: i64, divisor: i64 },
 }
@@ -65,6 +71,10 @@ pub fn verify(graph: &Graph) -> Result<(), Vec<VerifyError>> {
     // What follows indexes by the ids that `tables` has checked.
     if verifier.errors.is_empty() {
         verifier.region(graph.body, "the body", 0);
+    }
+    // Symbols are looked for where regions are known to nest.
+    if verifier.errors.is_empty() {
+        verifier.symbols_have_values();
     }
     verifier.errors.truncate(MAX_ERRORS);
     if verifier.errors.is_empty() { Ok(()) } else { Err(verifier.errors) }
@@ -89,7 +99,7 @@ impl Verifier<'_> {
                 self.errors.push(VerifyError::Symbol { name, min, max, divisor });
             }
         }
-        let mut names = std::collections::HashSet::new();
+        let mut names = HashSet::new();
         for param in &graph.params {
             if let Err(cause) = param.to_tensor() {
                 self.errors.push(VerifyError::Param { name: param.name.clone(), cause });
@@ -119,12 +129,7 @@ impl Verifier<'_> {
         let node = graph.node(id);
         node.operands.iter().chain(&node.results).for_each(|v| self.value_id(&place, *v));
         node.regions.iter().for_each(|r| self.region_id(&place, *r));
-        let mut dims = Vec::new();
-        node.op.map_dims(&mut |dim| {
-            dims.push(dim.clone());
-            dim.clone()
-        });
-        self.symbols_exist(&place, &dims);
+        self.symbols_exist(&place, &node.op.to_dims());
     }
 
     fn in_table(&mut self, place: &str, what: &str, index: usize, available: usize) {
@@ -258,8 +263,47 @@ impl Verifier<'_> {
         let text = || ty.display(&graph.symbols).to_string();
         if ty.shape.iter().any(|d| graph.symbols.range(d).max < 0) {
             self.errors.push(VerifyError::Negative { value: self.value_text(id), ty: text() });
-        } else if ops::smallest_bytes(ty, &graph.symbols).is_none_or(|bytes| bytes > MAX_TENSOR_BYTES) {
+        } else if ty.rank() > MAX_RANK
+            || ops::smallest_bytes(ty, &graph.symbols).is_none_or(|bytes| bytes > MAX_TENSOR_BYTES)
+        {
             self.errors.push(VerifyError::TooLarge { value: self.value_text(id), ty: text() });
+        }
+    }
+
+    /// Inputs that have a symbol as a dimension give it its value, and so does control flow; nothing else can.
+    fn symbols_have_values(&mut self) {
+        let graph = self.graph;
+        let inputs = graph.inputs().iter().flat_map(|v| &graph.ty(*v).shape);
+        let mut bound: HashSet<SymbolId> = inputs.filter_map(Dim::as_symbol).collect();
+        let nodes = graph.live_nodes();
+        for &(_, id) in &nodes {
+            for symbol in ops::control::introduced_symbols(graph, graph.node(id)) {
+                if !bound.insert(symbol) {
+                    let (place, symbol) = (self.node_text(id), graph.symbols.get(symbol).name.clone());
+                    self.errors.push(VerifyError::Rebound { place, symbol });
+                }
+            }
+        }
+        for &input in graph.inputs() {
+            self.are_bound(&self.value_text(input), &graph.ty(input).shape, &bound);
+        }
+        for (_, id) in nodes {
+            let node = graph.node(id);
+            let place = self.node_text(id);
+            self.are_bound(&place, &node.op.to_dims(), &bound);
+            for &result in &node.results {
+                self.are_bound(&place, &graph.ty(result).shape, &bound);
+            }
+        }
+    }
+
+    fn are_bound(&mut self, place: &str, dims: &[Dim], bound: &HashSet<SymbolId>) {
+        for dim in dims {
+            if let Some(symbol) = dim.symbols().into_iter().find(|symbol| !bound.contains(symbol)) {
+                let symbols = &self.graph.symbols;
+                let (size, symbol) = (dim.display(symbols).to_string(), symbols.get(symbol).name.clone());
+                return self.errors.push(VerifyError::Unbound { place: place.to_owned(), size, symbol });
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! The canonical form of a dimension has the value of the expression it was made from, and what is said to be
 //! proven of it holds for every value of the symbols.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use ired_graph::dim::{DimFn, Range};
 use ired_graph::{Dim, SymbolId, Symbols, parse_dim};
 use proptest::prelude::*;

@@ -45,13 +45,11 @@ fn every_attribute_reads_back() {
     %5 = constant [] : f16[0]
     %6 = dims [n, 2*n - 1, floordiv(n, 2), -3] : i64[4]
     %7 = iota axis=1 : i32[n, 4]
-    %8 = constant [0.1] : f32[4, 2, 1, 1]
+    %8 = constant [0.1, 0.2] : f32[2]
     yield %0
   }
 }
-"#
-        .replace("[0.1] : f32[4, 2, 1, 1]", "[0.1, 0.2] : f32[2]")
-        .as_str(),
+"#,
     );
     round_trip(
         r#"graph windows {
@@ -108,7 +106,7 @@ fn control_flow_reads_back_and_runs() {
     let x = Tensor::from_f32s(&[1], &[1.5]);
     assert_eq!(interpret(&graph, &[x]).unwrap(), [Tensor::from_f32s(&[8], &[-1.5; 8])]);
     let empty = Tensor::from_f32s(&[0], &[]);
-    assert_eq!(interpret(&graph, std::slice::from_ref(&empty)).unwrap(), [empty.clone()]);
+    assert_eq!(interpret(&graph, std::slice::from_ref(&empty)).unwrap()[0], empty);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char, c_void};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsRawFd, FromRawFd as _};
-use std::sync::Mutex;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use mlir_sys as sys;
 
@@ -20,13 +20,18 @@ unsafe extern "C" {
     ) -> i32;
 }
 
-/// lld keeps global state.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// lld keeps global state, and resets LLVM's options, which code generation reads: a link excludes both.
+static LLVM_OPTIONS: RwLock<()> = RwLock::new(());
+
+/// Held while LLVM's options are read.
+pub(crate) fn while_not_linking() -> RwLockReadGuard<'static, ()> {
+    LLVM_OPTIONS.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Links `objects` into an ELF64 shared image that exports `exported` and nothing else, and needs no library.
 ///
-/// Input and output are memory files and a pipe, reached through `/proc/self/fd`; nothing is executed. Links of
-/// one process run one after another.
+/// Input and output are memory files and a pipe, reached through `/proc/self/fd`; nothing is executed. A link
+/// waits for other links and for code generation on other threads.
 ///
 /// # Errors
 /// [`Error::Link`] with lld's messages, in particular for a symbol that no object defines.
@@ -60,7 +65,7 @@ pub fn link(objects: &[Vec<u8>], exported: &[String]) -> Result<Vec<u8>, Error> 
         "-o".to_owned(),
         path(&writer),
     ];
-    arguments.extend(inputs.iter().map(|input| path(input)));
+    arguments.extend(inputs.iter().map(path));
     let arguments: Vec<CString> = arguments
         .into_iter()
         .map(|a| CString::new(a).map_err(|e| Error::Link(e.to_string())))
@@ -74,7 +79,7 @@ pub fn link(objects: &[Vec<u8>], exported: &[String]) -> Result<Vec<u8>, Error> 
             reader.read_to_end(&mut image).map(|_| image)
         });
         let code = {
-            let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let _guard = LLVM_OPTIONS.write().unwrap_or_else(PoisonError::into_inner);
             let user_data = (&raw mut messages).cast::<c_void>();
             // SAFETY: the argument texts live during the call; `messages` is touched only by `append` meanwhile.
             unsafe { iredLink(pointers.as_ptr(), pointers.len() as isize, Some(append), user_data) }

@@ -66,6 +66,7 @@ impl Machine {
             LLVMInitializeX86TargetMC();
             LLVMInitializeX86AsmPrinter();
         });
+        let _guard = crate::link::while_not_linking();
         let failed = |message: String| MachineError { triple: spec.triple.clone(), message };
         let text = |text: &str| CString::new(text).map_err(|e| failed(e.to_string()));
         let (triple, cpu, features) = (text(&spec.triple)?, text(&spec.cpu)?, text(&spec.features)?);
@@ -100,6 +101,7 @@ impl Machine {
     /// # Errors
     /// [`Error::Translate`] for operations without a translation, [`Error::Codegen`] for what LLVM reports.
     pub fn emit_object(&self, module: &Module<'_>, passes: &str) -> Result<Vec<u8>, Error> {
+        let _guard = crate::link::while_not_linking();
         let llvm = self.translate(module)?;
         llvm.optimise(self, passes)?;
         llvm.emit(self)
@@ -110,6 +112,7 @@ impl Machine {
     /// # Errors
     /// As [`Machine::emit_object`].
     pub fn llvm_text(&self, module: &Module<'_>, passes: &str) -> Result<String, Error> {
+        let _guard = crate::link::while_not_linking();
         let llvm = self.translate(module)?;
         llvm.optimise(self, passes)?;
         // SAFETY: the module is live; the text is copied and released.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ired_driver_template::{Kernel, TemplateDevice, Workgroup};
 use ired_hal::conformance::{self, Kernels};
+use ired_hal::validate::Validated;
 use ired_hal::{Device, HostAccessError};
 
 /// The elements of a workgroup along x: constants are count and block.
@@ -55,4 +56,9 @@ fn kernels() -> Kernels {
 #[test]
 fn obeys_the_interface() {
     conformance::run(&make, &kernels());
+}
+
+#[test]
+fn obeys_the_interface_under_validation() {
+    conformance::run(&|| Arc::new(Validated::new(make())), &kernels());
 }

@@ -26,6 +26,10 @@ pub enum Violation {
     NotAllocated,
     #[error("buffer is still used by work that has not completed and does not come before this")]
     InUse,
+    #[error(
+        "bytes {offset_bytes}..+{len_bytes} of a buffer are written while other work in flight uses them, in no order"
+    )]
+    Unordered { offset_bytes: u64, len_bytes: u64 },
     #[error("binding table has {found} slots; the command buffer uses {expected}")]
     TooFewBindings { found: usize, expected: usize },
     #[error("slot {slot} is bound to {found_bytes} bytes; the command buffer uses {expected_bytes}")]
@@ -42,8 +46,10 @@ pub enum Violation {
     AliasedBindings { command: usize, first: usize, second: usize },
     #[error("command {command}: {what} is {found}; this device takes at most {limit}")]
     AboveLimit { command: usize, what: &'static str, found: u64, limit: u64 },
-    #[error("signal to {value} is not above {promised}, which other work will signal or has signalled")]
-    SignalNotIncreasing { value: u64, promised: u64 },
+    #[error("signal to {value}: the semaphore has reached {current}, or other work signals the same value")]
+    SignalNotIncreasing { value: u64, current: u64 },
+    #[error("one submission signals a semaphore twice")]
+    SignalsTwice,
     #[error("waits for {value} of a semaphore that it signals to {signalled} itself")]
     WaitsForItself { value: u64, signalled: u64 },
 }

@@ -8,7 +8,16 @@ use std::sync::Arc;
 
 use crate::harness::*;
 
-#[test]
+on_each_device!(
+    one_module_serves_every_length,
+    more_lengths_than_plans_are_kept,
+    parameters_are_inputs_that_stay,
+    outputs_may_come_from_anywhere,
+    fills_and_copies_do_what_they_say,
+    outputs_go_where_the_caller_says,
+    empty_grids_run_nothing,
+);
+
 fn one_module_serves_every_length() {
     let instance = instance(&two_steps());
     for length in [1u64, 4, 3, 0, 4, 100] {
@@ -18,7 +27,6 @@ fn one_module_serves_every_length() {
     }
 }
 
-#[test]
 fn more_lengths_than_plans_are_kept() {
     let module = load(&two_steps());
     let options = ired_runtime::InstanceOptions { cached_plans: 2, ..Default::default() };
@@ -29,7 +37,6 @@ fn more_lengths_than_plans_are_kept() {
     }
 }
 
-#[test]
 fn parameters_are_inputs_that_stay() {
     let four = [ired_module::signature::DimSpec::Static(4)];
     let mut draft = draft(
@@ -55,7 +62,6 @@ fn parameters_are_inputs_that_stay() {
 }
 
 /// Outputs that are an input, a parameter, a slice, and the same allocation twice are buffers of their own.
-#[test]
 fn outputs_may_come_from_anywhere() {
     let n = [dynamic("n")];
     let out = |name| spec(name, DType::I32, &n);
@@ -93,7 +99,6 @@ fn outputs_may_come_from_anywhere() {
     }
 }
 
-#[test]
 fn fills_and_copies_do_what_they_say() {
     let n = [dynamic("n")];
     let draft = draft(
@@ -132,7 +137,6 @@ impl OutputMemory for Region {
     }
 }
 
-#[test]
 fn outputs_go_where_the_caller_says() {
     let instance = instance(&two_steps());
     let region = instance.module().device().allocate(100, Memory::Host).unwrap();
@@ -151,7 +155,6 @@ fn outputs_go_where_the_caller_says() {
     assert!(matches!(error, InvokeError::OutputMemory { .. }), "{error:?}");
 }
 
-#[test]
 fn empty_grids_run_nothing() {
     let instance = instance(&two_steps());
     assert_eq!(call(&instance, &[(&[0], &[])]).unwrap(), (vec![0], vec![]));

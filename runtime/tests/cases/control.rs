@@ -7,7 +7,15 @@ use ired_runtime::{Fault, InvokeError};
 
 use crate::harness::*;
 
-#[test]
+on_each_device!(
+    a_check_ends_the_call_with_its_message,
+    a_loop_over_a_dimension_is_recorded_whole,
+    a_loop_over_results_waits_for_each,
+    results_are_not_looked_at_before_they_are_there,
+    every_loadable_type_is_read_as_a_number,
+    dimensions_may_be_results,
+);
+
 fn a_check_ends_the_call_with_its_message() {
     let n = [dynamic("n")];
     let draft = draft(
@@ -32,7 +40,6 @@ fn a_check_ends_the_call_with_its_message() {
 }
 
 /// A loop over a dimension records a dispatch for each round.
-#[test]
 fn a_loop_over_a_dimension_is_recorded_whole() {
     let n = [dynamic("n")];
     let draft = draft(
@@ -102,7 +109,6 @@ fn count_to_ten(await_before_load: bool) -> ModuleDraft {
     )
 }
 
-#[test]
 fn a_loop_over_results_waits_for_each() {
     let instance = instance(&count_to_ten(true));
     for x in [3, 9, 10, 50, -2000] {
@@ -114,7 +120,6 @@ fn a_loop_over_results_waits_for_each() {
     }
 }
 
-#[test]
 fn results_are_not_looked_at_before_they_are_there() {
     let instance = instance(&count_to_ten(false));
     let error = instance.run("main", vec![tensor(&instance, &[1], &[3])], None).unwrap_err();
@@ -123,7 +128,6 @@ fn results_are_not_looked_at_before_they_are_there() {
     assert!(instance.run("main", vec![tensor(&instance, &[1], &[10])], None).is_ok());
 }
 
-#[test]
 fn every_loadable_type_is_read_as_a_number() {
     for (dtype, stored, expected) in [
         (DType::Bool, [2, 0, 0, 0, 0, 0, 0, 0], 1),
@@ -158,7 +162,6 @@ fn every_loadable_type_is_read_as_a_number() {
 }
 
 /// The number of results is a result: `y` has as many elements as `x[0]` says.
-#[test]
 fn dimensions_may_be_results() {
     let draft = draft(
         vec![spec("x", DType::I32, &[dynamic("n")])],

@@ -1,8 +1,12 @@
-//! Makes modules, devices and tensors for the tests.
+//! Makes modules, devices and tensors for the tests, and runs tests on each device.
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::sync::{Arc, OnceLock};
+
+use ired_driver_cpu::{CpuConfig, CpuDevice};
 
 use ired_driver_template::{Kernel, TemplateDevice, Workgroup};
+use ired_hal::validate::Validated;
 use ired_hal::{BufferRange, Device, HostMemory};
 use ired_module::code::{ArithOp, Buffer, Function, Inst, OwnedInst, Scalar};
 use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
@@ -100,7 +104,7 @@ pub(crate) fn draft(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>, body: Vec
                 peak: PeakBytes::Static(0),
             }],
         },
-        target: Target { triple: "template".into(), features: vec![] },
+        target: Target { triple: device().info().triple.clone(), features: vec![] },
         provenance: Provenance {
             model_digest: [7; 32],
             model_name: "test".into(),
@@ -108,7 +112,7 @@ pub(crate) fn draft(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>, body: Vec
             options: String::new(),
         },
         strings: vec!["rows must be even".into()],
-        executable: ExecutableDraft { image: vec![], entries: vec![kernel("add"), kernel("add_constant")] },
+        executable: ExecutableDraft { image: image(), entries: vec![kernel("add"), kernel("add_constant")] },
         params: vec![],
         debug: vec![],
     }
@@ -118,8 +122,69 @@ pub(crate) fn param(values: &[i32]) -> ParamDraft {
     ParamDraft { name: "weights".into(), bytes: Box::new(bytes(values)) }
 }
 
-/// i32 kernels: `out[x] = a[x] + b[x]`, `out[x] = a[x] + constant`.
+thread_local! {
+    static DEVICE: RefCell<Option<Arc<dyn Device>>> = const { RefCell::new(None) };
+}
+
+/// Makes a test of each function, on each device: `template::name`, `cpu::name`, and `checked_cpu::name` where the
+/// validation layer sees every call.
+macro_rules! on_each_device {
+    ($($name:ident),* $(,)?) => {
+        mod template {
+            $(#[test] fn $name() { crate::harness::on(crate::harness::template_device(), super::$name) })*
+        }
+        mod cpu {
+            $(#[test] fn $name() { crate::harness::on(crate::harness::cpu_device(), super::$name) })*
+        }
+        mod checked_cpu {
+            use crate::harness;
+            $(#[test] fn $name() { harness::on(harness::checked(harness::cpu_device()), super::$name) })*
+        }
+    };
+}
+pub(crate) use on_each_device;
+
+/// Runs `test` with `device` as [`device`].
+pub(crate) fn on(device: Arc<dyn Device>, test: fn()) {
+    DEVICE.set(Some(device));
+    test();
+    DEVICE.set(None);
+}
+
+/// The device of this test; the template where it does not say.
 pub(crate) fn device() -> Arc<dyn Device> {
+    DEVICE.with_borrow_mut(|device| device.get_or_insert_with(template_device).clone())
+}
+
+/// The executable that the device needs: of the template, none.
+fn image() -> Vec<u8> {
+    static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
+    match &*device().info().triple {
+        "template" => vec![],
+        _ => IMAGE.get_or_init(|| ired_driver_cpu::test_support::link(KERNELS, &[])).clone(),
+    }
+}
+
+/// i32 kernels: `out[x] = a[x] + b[x]`, `out[x] = a[x] + constant`.
+const KERNELS: &str = r#"
+#define KERNEL(name) __attribute__((visibility("default"))) \
+    void name(unsigned *const *bindings, const long long *constants, unsigned x)
+KERNEL(add) { bindings[2][x] = bindings[0][x] + bindings[1][x]; }
+KERNEL(add_constant) { bindings[1][x] = bindings[0][x] + (unsigned)constants[0]; }
+"#;
+
+pub(crate) fn cpu_device() -> Arc<dyn Device> {
+    let config = CpuConfig { threads: Some(3), ..CpuConfig::default() };
+    Arc::new(CpuDevice::new(&config).expect("threads start"))
+}
+
+/// `device` behind the layer that checks every rule of the interface.
+pub(crate) fn checked(device: Arc<dyn Device>) -> Arc<dyn Device> {
+    Arc::new(Validated::new(device))
+}
+
+/// The same kernels in Rust, behind the same checks.
+pub(crate) fn template_device() -> Arc<dyn Device> {
     let element = |group: &Workgroup<'_>, binding: usize| {
         group.bindings[binding].get::<4>(group.id[0] as usize).map(i32::from_le_bytes)
     };
@@ -133,7 +198,7 @@ pub(crate) fn device() -> Arc<dyn Device> {
     };
     let kernels: [(String, Kernel); 2] =
         [("add".into(), Arc::new(add)), ("add_constant".into(), Arc::new(add_constant))];
-    Arc::new(TemplateDevice::new(kernels))
+    checked(Arc::new(TemplateDevice::new(kernels)))
 }
 
 pub(crate) fn load(draft: &ModuleDraft) -> Arc<LoadedModule> {

@@ -11,15 +11,24 @@ use ired_runtime::{InvokeError, InvokeOptions};
 
 use crate::harness::*;
 
+on_each_device!(
+    a_call_waits_for_what_it_is_told_to,
+    a_deadline_ends_the_wait_and_not_the_call,
+    a_cancelled_call_ends_at_once_and_harms_no_other,
+    what_a_call_waits_for_may_fail,
+    an_endless_call_ends_at_its_deadline_or_when_cancelled,
+    many_calls_at_once_keep_apart,
+    calls_in_flight_share_no_transients,
+);
+
 /// A call that waits for a semaphore of ours, and that semaphore.
 fn held(instance: &ired_runtime::Instance) -> (ired_runtime::Invocation, Timepoint) {
     let gate = Timepoint::new(&instance.module().device().create_semaphore(0), 1);
     let options = InvokeOptions { waits: vec![gate.clone()], ..InvokeOptions::default() };
     let x = tensor(instance, &[2], &[1, 2]);
-    (instance.invoke_with("main", vec![x], &options).unwrap(), gate)
+    (instance.invoke_with("main", vec![x], &options).expect("the inputs fit"), gate)
 }
 
-#[test]
 fn a_call_waits_for_what_it_is_told_to() {
     let instance = instance(&two_steps());
     let (invocation, gate) = held(&instance);
@@ -33,7 +42,6 @@ fn a_call_waits_for_what_it_is_told_to() {
     assert_eq!(values(&invocation.take_outputs(None).unwrap()[0]), [7, 9]);
 }
 
-#[test]
 fn a_deadline_ends_the_wait_and_not_the_call() {
     let instance = instance(&two_steps());
     let (invocation, gate) = held(&instance);
@@ -48,7 +56,6 @@ fn a_deadline_ends_the_wait_and_not_the_call() {
     assert!(matches!(refused, Err(InvokeError::DeadlinePassed)));
 }
 
-#[test]
 fn a_cancelled_call_ends_at_once_and_harms_no_other() {
     let instance = instance(&two_steps());
     let (invocation, gate) = held(&instance);
@@ -59,11 +66,11 @@ fn a_cancelled_call_ends_at_once_and_harms_no_other() {
     // Done calls stay done.
     let (invocation, gate) = held(&instance);
     gate.semaphore.signal(1).unwrap();
+    invocation.wait(None).unwrap();
     invocation.cancel();
     assert!(invocation.take_outputs(None).is_ok());
 }
 
-#[test]
 fn what_a_call_waits_for_may_fail() {
     let instance = instance(&two_steps());
     let (invocation, gate) = held(&instance);
@@ -92,7 +99,6 @@ fn endless() -> ired_runtime::Instance {
     instance(&draft)
 }
 
-#[test]
 fn an_endless_call_ends_at_its_deadline_or_when_cancelled() {
     let instance = endless();
     let x = tensor(&instance, &[1], &[1]);
@@ -110,7 +116,6 @@ fn an_endless_call_ends_at_its_deadline_or_when_cancelled() {
     runner.join().unwrap().unwrap();
 }
 
-#[test]
 fn many_calls_at_once_keep_apart() {
     let instance = instance(&two_steps());
     std::thread::scope(|scope| {
@@ -128,7 +133,6 @@ fn many_calls_at_once_keep_apart() {
     });
 }
 
-#[test]
 fn calls_in_flight_share_no_transients() {
     let instance = instance(&two_steps());
     let device = instance.module().device().clone();

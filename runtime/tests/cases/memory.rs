@@ -1,7 +1,5 @@
 //! What calls take: known beforehand, bounded, used again.
 
-use std::sync::Arc;
-
 use ired_hal::Timepoint;
 use ired_module::DType;
 use ired_module::code::{ArithOp, Inst};
@@ -10,7 +8,16 @@ use ired_runtime::{InstanceOptions, InvokeError, InvokeOptions, MemoryBudget};
 
 use crate::harness::*;
 
-#[test]
+on_each_device!(
+    the_peak_is_known_from_dimensions_alone,
+    a_peak_that_overflows_is_an_error,
+    a_budget_refuses_before_anything_is_allocated,
+    transients_are_used_again_within_bounds,
+    a_dropped_call_gives_its_transients_back_when_done,
+    released_transients_are_used_again_behind_barriers,
+    rounds_of_a_loop_use_the_same_memory,
+);
+
 fn the_peak_is_known_from_dimensions_alone() {
     let module = load(&two_steps());
     assert_eq!(module.peak_bytes("main", &[vec![0]]).unwrap(), 0);
@@ -20,7 +27,6 @@ fn the_peak_is_known_from_dimensions_alone() {
     assert!(module.peak_bytes("other", &[]).is_err());
 }
 
-#[test]
 fn a_peak_that_overflows_is_an_error() {
     let mut draft = two_steps();
     draft.functions[1].body[2] = arith(ArithOp::Mul, 2, 0, 0);
@@ -29,7 +35,6 @@ fn a_peak_that_overflows_is_an_error() {
     assert!(matches!(module.peak_bytes("main", &[vec![1 << 40]]), Err(InvokeError::Fault { .. })));
 }
 
-#[test]
 fn a_budget_refuses_before_anything_is_allocated() {
     let budget = MemoryBudget::new(1000);
     let options = InstanceOptions { budget: Some(budget.clone()), ..InstanceOptions::default() };
@@ -47,6 +52,7 @@ fn a_budget_refuses_before_anything_is_allocated() {
         "{error:?}"
     );
     gate.semaphore.signal(1).unwrap();
+    calls.iter().for_each(|call| call.wait(None).unwrap());
     drop(calls);
     assert_eq!(budget.used_bytes(), 0);
     assert!(instance.run("main", vec![x(1)], None).is_ok());
@@ -54,7 +60,6 @@ fn a_budget_refuses_before_anything_is_allocated() {
     assert_eq!(budget.used_bytes(), 0);
 }
 
-#[test]
 fn transients_are_used_again_within_bounds() {
     let instance = load(&two_steps()).instantiate(InstanceOptions { pool_bytes: 300, ..Default::default() });
     for length in [10u64, 20, 30, 40, 1000, 10] {
@@ -67,19 +72,23 @@ fn transients_are_used_again_within_bounds() {
     assert_eq!(instance.pooled_bytes(), kept);
 }
 
-#[test]
 fn a_dropped_call_gives_its_transients_back_when_done() {
     let instance = instance(&two_steps());
     let gate = Timepoint::new(&instance.module().device().create_semaphore(0), 1);
     let held = InvokeOptions { waits: vec![gate.clone()], ..InvokeOptions::default() };
-    drop(instance.invoke_with("main", vec![tensor(&instance, &[1], &[1])], &held).unwrap());
+    let invocation = instance.invoke_with("main", vec![tensor(&instance, &[1], &[1])], &held).unwrap();
+    let done = invocation.timepoint();
+    drop(invocation);
     assert_eq!(instance.pooled_bytes(), 0);
+    // Called back after the invocation is, which asked before.
+    let (sender, receiver) = std::sync::mpsc::channel();
+    done.semaphore.when_reached(done.value, Box::new(move |_| sender.send(()).unwrap()));
     gate.semaphore.signal(1).unwrap();
+    receiver.recv().unwrap();
     assert_eq!(instance.pooled_bytes(), 64);
 }
 
 /// A chain of `n` steps, each with its transient, needs two at a time when they are released in time.
-#[test]
 fn released_transients_are_used_again_behind_barriers() {
     let one = [DimSpec::Static(1)];
     let chain = |barriers: bool| {
@@ -115,7 +124,6 @@ fn released_transients_are_used_again_behind_barriers() {
 }
 
 /// A loop that looks at results holds what one round needs.
-#[test]
 fn rounds_of_a_loop_use_the_same_memory() {
     use ired_module::code::Label;
     let one = [DimSpec::Static(1)];
@@ -147,5 +155,4 @@ fn rounds_of_a_loop_use_the_same_memory() {
     let instance = load(&draft).instantiate(options);
     assert_eq!(call(&instance, &[(&[1], &[5])]).unwrap().1, [1005]);
     assert_eq!(budget.used_bytes(), 0);
-    let _: Arc<MemoryBudget> = budget;
 }

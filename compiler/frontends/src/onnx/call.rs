@@ -1,5 +1,6 @@
 //! One node while it is imported: what its operator's function sees, and how that function declines.
 
+use ired_graph::ops::dims_of_value;
 use ired_graph::{Builder, DType, Dim, ShapeError, TensorType, ValueId};
 
 use super::attributes::Attributes;
@@ -157,6 +158,11 @@ impl Call<'_> {
         }
     }
 
+    /// As [`Self::dtype_attribute`], where 0 stands for none.
+    pub(crate) fn dtype_attribute_nonzero(&self, name: &str) -> Outcome<Option<DType>> {
+        if self.attributes.int(name)? == Some(0) { Ok(None) } else { self.dtype_attribute(name) }
+    }
+
     /// The element type that attribute `name` asks for.
     pub(crate) fn dtype_attribute(&self, name: &str) -> Outcome<Option<DType>> {
         let Some(code) = self.attributes.int(name)? else { return Ok(None) };
@@ -173,13 +179,7 @@ impl Call<'_> {
 
 /// The elements of an integer value that is constant or computed from sizes.
 pub(crate) fn sizes_of(b: &Builder<'_>, value: ValueId) -> Option<Vec<Dim>> {
-    match b.graph.producer_op(value)? {
-        ired_graph::Op::Constant(t) if t.dtype().is_integer() && t.len() < 4096 => {
-            Some(t.to_i64s().into_iter().map(Dim::constant).collect())
-        }
-        ired_graph::Op::Dims { values, .. } => Some(values.clone()),
-        _ => None,
-    }
+    dims_of_value(b.graph, value).map(|(_, elements)| elements)
 }
 
 /// `axis` counted from the front, of `rank` axes.

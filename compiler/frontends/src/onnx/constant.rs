@@ -1,5 +1,6 @@
 //! Values out of nothing: literals, fills, ranges, identity matrices.
 
+use ired_graph::dim::UNBOUNDED;
 use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, Op, Tensor, ValueId};
 
 use super::call::{Call, Outcome, invalid, sizes_of, unsupported};
@@ -123,25 +124,25 @@ pub(super) fn eye_like(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     if like.rank() != 2 {
         return invalid(format!("input of rank {}; expected a matrix", like.rank()));
     }
+    let k = b.constant(Tensor::from_i64s(&[], &[k]))?;
     let diagonal = on_diagonal(b, &like.shape, k, CompareFn::Eq)?;
     Ok(b.cast(diagonal, dtype)?)
 }
 
-/// Where `column - row ? k`, for the last two axes of `shape`; a bool matrix.
+/// Where `column - row ? k`, for the last two axes of `shape` and an i64 scalar `k`; a bool matrix.
 pub(super) fn on_diagonal(
     b: &mut Builder<'_>,
     shape: &[Dim],
-    k: i64,
+    k: ValueId,
     function: CompareFn,
 ) -> Outcome<ValueId> {
     let matrix = shape[shape.len() - 2..].to_vec();
     let row = b.iota(DType::I64, matrix.clone(), 0)?;
     let column = b.iota(DType::I64, matrix, 1)?;
     // A diagonal beyond any size is as good as one at the end of what a size may be.
-    let k = b.constant(Tensor::from_i64s(
-        &[],
-        &[k.clamp(-ired_graph::dim::UNBOUNDED, ired_graph::dim::UNBOUNDED)],
-    ))?;
+    let end = UNBOUNDED as f64;
+    let k = b.binary_scalar(BinaryFn::Max, k, -end)?;
+    let k = b.binary_scalar(BinaryFn::Min, k, end)?;
     let bound = b.binary_broadcast(BinaryFn::Add, row, k)?;
     Ok(b.compare_broadcast(function, column, bound)?)
 }

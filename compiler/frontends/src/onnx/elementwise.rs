@@ -2,6 +2,7 @@
 
 use ired_graph::{BinaryFn, Builder, CompareFn, DType, Tensor, UnaryFn, ValueId};
 
+use super::bounds::learn_from_broadcast;
 use super::call::{Call, Outcome, invalid, unsupported};
 
 pub(super) fn unary(b: &mut Builder<'_>, call: &Call<'_>, function: UnaryFn) -> Outcome {
@@ -10,11 +11,13 @@ pub(super) fn unary(b: &mut Builder<'_>, call: &Call<'_>, function: UnaryFn) -> 
 
 pub(super) fn binary(b: &mut Builder<'_>, call: &Call<'_>, function: BinaryFn) -> Outcome {
     let (lhs, rhs) = (call.input(0)?, legacy_operand(b, call)?);
+    learn_from_broadcast(b, &[lhs, rhs]);
     Ok(b.binary_broadcast(function, lhs, rhs)?)
 }
 
 pub(super) fn compare(b: &mut Builder<'_>, call: &Call<'_>, function: CompareFn) -> Outcome {
     let (lhs, rhs) = (call.input(0)?, legacy_operand(b, call)?);
+    learn_from_broadcast(b, &[lhs, rhs]);
     Ok(b.compare_broadcast(function, lhs, rhs)?)
 }
 
@@ -41,6 +44,7 @@ fn legacy_operand(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
 pub(super) fn variadic(b: &mut Builder<'_>, call: &Call<'_>, function: BinaryFn) -> Outcome {
     call.attributes.ignore(&["consumed_inputs"]);
     let inputs = call.all_inputs()?;
+    learn_from_broadcast(b, &inputs);
     let mut result = inputs[0];
     for input in &inputs[1..] {
         result = b.binary_broadcast(function, result, *input)?;
@@ -96,7 +100,9 @@ pub(super) fn is_inf(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
 }
 
 pub(super) fn select(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    Ok(b.select_broadcast(call.input(0)?, call.input(1)?, call.input(2)?)?)
+    let operands @ [condition, if_true, if_false] = [call.input(0)?, call.input(1)?, call.input(2)?];
+    learn_from_broadcast(b, &operands);
+    Ok(b.select_broadcast(condition, if_true, if_false)?)
 }
 
 /// Bounds are attributes before version 11, inputs from then on; either may be left out.
@@ -132,13 +138,20 @@ pub(super) fn cast(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     // These two concern 8-bit floats only, which are not element types here.
     call.attributes.ignore(&["saturate", "round_mode"]);
     let Some(to) = call.dtype_attribute("to")? else { return invalid("attribute `to` is missing") };
-    Ok(b.cast(call.input(0)?, to)?)
+    cast_to(b, call.input(0)?, to)
+}
+
+/// Floats become 4-bit integers by way of wider ones: ONNX wraps what does not fit, where the graph saturates.
+fn cast_to(b: &mut Builder<'_>, x: ValueId, to: DType) -> Outcome {
+    let narrow = to.is_integer() && to.bits() < 8 && b.ty(x).dtype.is_float();
+    let x = if narrow { b.cast(x, DType::I32)? } else { x };
+    Ok(b.cast(x, to)?)
 }
 
 pub(super) fn cast_like(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     call.attributes.ignore(&["saturate", "round_mode"]);
     let to = b.ty(call.input(1)?).dtype;
-    Ok(b.cast(call.input(0)?, to)?)
+    cast_to(b, call.input(0)?, to)
 }
 
 pub(super) fn identity(_: &mut Builder<'_>, call: &Call<'_>) -> Outcome {

@@ -11,7 +11,7 @@ use super::TensorError;
 use super::attributes::Attributes;
 use super::call::{Call, Outcome, Refusal};
 use super::opset::{Opsets, canonical_domain, check_ir_version};
-use super::order::{node_name, sort_nodes};
+use super::order::{node_name, sort_nodes, used_names};
 use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto,
 };
@@ -20,7 +20,7 @@ use super::tensor::{self, ExternalFiles};
 use crate::{ImportError, InvalidNode, ModelSource, Problem, UnsupportedNode};
 
 /// Nodes after functions are inlined: a few small functions that call each other can stand for any number.
-const MAX_NODES: u64 = 1 << 20;
+const MAX_NODES: u64 = 1 << 18;
 
 /// How deep functions call functions.
 const MAX_CALLS: usize = 64;
@@ -131,7 +131,7 @@ pub(super) fn import_model(model: &ModelProto, source: &dyn ModelSource) -> Resu
     let frame = Frame { opsets: &opsets, region, prefix: "", arguments: None, caller: None, depth: 0 };
     let mut scope = Scope::default();
     importer.define_initializers(body, &mut scope, &frame)?;
-    importer.define_inputs(body, &mut scope)?;
+    importer.define_inputs(body, &mut scope, &frame)?;
     importer.import_nodes(&body.node, &mut scope, &frame)?;
     let outputs = importer.find_outputs(body, &scope)?;
     importer.finish(outputs)
@@ -148,8 +148,11 @@ impl<'m> Importer<'m> {
             let name = sparse.values.as_ref().map(|v| v.name().to_owned()).unwrap_or_default();
             return Err(ImportError::Tensor { tensor: name, cause: TensorError::Sparse });
         }
+        let used = used_names(graph);
         for tensor in &graph.initializer {
-            let binding = self.initializer(tensor, frame)?;
+            // What nothing uses would stay with the model as a weight; its name is still taken.
+            let used = used.contains(tensor.name());
+            let binding = if used { self.initializer(tensor, frame)? } else { Binding::Unknown };
             scope.define(tensor.name(), binding)?;
         }
         Ok(())
@@ -162,13 +165,13 @@ impl<'m> Importer<'m> {
             Ok(value) => Ok(Binding::Value(value)),
             Err(Refusal::Fatal(error)) => match *error {
                 ImportError::Tensor { cause: cause @ TensorError::DType { .. }, .. } => {
-                    self.refuse_initializer(tensor, cause.to_string(), frame);
+                    self.refuse(tensor.name(), "Initializer", cause.to_string(), frame);
                     Ok(Binding::Unknown)
                 }
                 error => Err(error),
             },
             Err(Refusal::Unsupported { reason, .. }) => {
-                self.refuse_initializer(tensor, reason, frame);
+                self.refuse(tensor.name(), "Initializer", reason, frame);
                 Ok(Binding::Unknown)
             }
             Err(Refusal::Invalid(problem)) => {
@@ -179,28 +182,39 @@ impl<'m> Importer<'m> {
         }
     }
 
-    fn refuse_initializer(&mut self, tensor: &TensorProto, reason: String, frame: &Frame<'_>) {
+    /// Reports what is no node but stands in a list of nodes all the same: one report names everything.
+    fn refuse(&mut self, name: &str, what: &str, reason: String, frame: &Frame<'_>) {
         self.unsupported.push(UnsupportedNode {
-            name: tensor.name().to_owned(),
-            op_type: "Initializer".to_owned(),
+            name: name.to_owned(),
+            op_type: what.to_owned(),
             domain: String::new(),
             version: frame.opsets.version(""),
             reason,
-            hint: "store it in a supported element type".to_owned(),
+            hint: "use tensors of a supported element type".to_owned(),
         });
     }
 
     /// Inputs that have an initializer are weights: their value is in the file.
-    fn define_inputs(&mut self, graph: &GraphProto, scope: &mut Scope<'_>) -> Result<(), ImportError> {
+    fn define_inputs(
+        &mut self,
+        graph: &GraphProto,
+        scope: &mut Scope<'_>,
+        frame: &Frame<'_>,
+    ) -> Result<(), ImportError> {
         let initializers: std::collections::HashSet<&str> =
             graph.initializer.iter().map(|t| t.name()).collect();
         for input in &graph.input {
             if initializers.contains(input.name()) {
                 continue;
             }
-            let ty = types::input_type(&mut self.graph.symbols, input)?;
-            let value = self.graph.add_input(input.name(), ty);
-            scope.define(input.name(), Binding::Value(value))?;
+            let binding = match types::input_type(&mut self.graph.symbols, input)? {
+                Ok(ty) => Binding::Value(self.graph.add_input(input.name(), ty)),
+                Err(reason) => {
+                    self.refuse(input.name(), "Input", reason, frame);
+                    Binding::Unknown
+                }
+            };
+            scope.define(input.name(), binding)?;
         }
         Ok(())
     }
@@ -211,6 +225,11 @@ impl<'m> Importer<'m> {
         scope: &mut Scope<'_>,
         frame: &Frame<'_>,
     ) -> Result<(), ImportError> {
+        // Before sorting: a node that redefines what it takes would look like a cycle.
+        if let Some(name) = nodes.iter().flat_map(|n| &n.output).find(|name| scope.names.contains_key(*name))
+        {
+            return Err(ImportError::DuplicateName { name: name.clone() });
+        }
         for index in sort_nodes(nodes)? {
             let node = &nodes[index];
             let outputs = self.import_node(node, scope, frame)?;

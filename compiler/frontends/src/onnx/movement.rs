@@ -1,6 +1,6 @@
 //! Elements moved to other places: transpose, concat, tile, pad, blocks of space and depth, triangles.
 
-use ired_graph::{Builder, CompareFn, Dim, Op, PadMode, Shape, ValueId};
+use ired_graph::{Builder, CompareFn, DType, Dim, Op, PadMode, Shape, ValueId};
 
 use super::call::{Call, Outcome, axes, axis, invalid, unsupported};
 use super::constant::on_diagonal;
@@ -133,15 +133,22 @@ pub(super) fn space_to_depth(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let ([n, c, h, w], s) = blocks(b, call)?;
     let (rows, columns) = (h.floor_div(&s), w.floor_div(&s));
     let joined = vec![n.clone(), c.clone() * s.clone() * s.clone(), rows.clone(), columns.clone()];
-    let x = call.input(0)?;
-    rearrange(b, x, vec![n, c, rows, s.clone(), columns, s], &[0, 3, 5, 1, 2, 4], joined)
+    let (x, apart) = (call.input(0)?, vec![n, c, rows, s.clone(), columns, s]);
+    match call.attributes.text("mode")?.unwrap_or("DCR") {
+        "DCR" => rearrange(b, x, apart, &[0, 3, 5, 1, 2, 4], joined),
+        "CRD" => rearrange(b, x, apart, &[0, 1, 3, 5, 2, 4], joined),
+        other => invalid(format!("mode `{other}`; expected DCR or CRD")),
+    }
 }
 
 /// Keeps the upper or lower triangle from diagonal `k` on; zeros elsewhere.
 pub(super) fn triangle(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let x = call.input(0)?;
     let ty = b.ty(x).clone();
-    let k = if call.optional(1).is_some() { call.int_input(b, 1)? } else { 0 };
+    let k = match call.optional(1) {
+        Some(k) => b.reshape(k, Vec::new())?,
+        None => b.scalar(DType::I64, 0.0)?,
+    };
     let function = if call.attributes.flag("upper", true)? { CompareFn::Ge } else { CompareFn::Le };
     if ty.rank() < 2 {
         return invalid(format!("input of rank {}; expected matrices", ty.rank()));

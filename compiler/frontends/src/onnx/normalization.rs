@@ -1,6 +1,6 @@
 //! Normalisation: by stored statistics, by the input's own, by norms.
 
-use ired_graph::{BinaryFn, Builder, DType, Dim, Op, ReduceFn, UnaryFn, ValueId};
+use ired_graph::{BinaryFn, Builder, DType, Dim, Op, PoolFn, ReduceFn, UnaryFn, ValueId, Window};
 
 use super::call::{Call, Outcome, axes, axis, invalid, unsupported};
 use super::convolution::along_channels;
@@ -161,4 +161,29 @@ pub(super) fn lp(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let is_zero = b.compare_broadcast(ired_graph::CompareFn::Eq, norm, zero)?;
     let quotient = b.binary_broadcast(BinaryFn::Div, x, norm)?;
     Ok(b.select_broadcast(is_zero, zero, quotient)?)
+}
+
+/// `x / (bias + alpha / size * Σ x²)^beta`, the sum over `size` neighbouring channels.
+pub(super) fn local_response(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let (alpha, beta) = (call.attributes.float_or("alpha", 1e-4)?, call.attributes.float_or("beta", 0.75)?);
+    let bias = call.attributes.float_or("bias", 1.0)?;
+    let size = call.attributes.int_or("size", 0)?;
+    let x = call.input(0)?;
+    let shape = b.ty(x).shape.clone();
+    let Some(size) = u64::try_from(size).ok().filter(|s| (1..1 << 31).contains(s) && shape.len() >= 2) else {
+        return invalid(format!("size {size} over an input of rank {}", shape.len()));
+    };
+    let square = b.binary_broadcast(BinaryFn::Mul, x, x)?;
+    // Channels become rows of an image; averages over a column of them, padding included, are sums over `size`.
+    let area = ired_graph::types::product(&shape[2..]);
+    let image = b.reshape(square, vec![shape[0].clone(), 1.into(), shape[1].clone(), area])?;
+    let mut window = Window::dense(vec![size, 1]);
+    window.pad_low[0] = (size - 1) / 2;
+    window.pad_high[0] = size / 2;
+    let mean = b.pool(PoolFn::Average, image, window, true)?;
+    let mean = b.reshape(mean, shape)?;
+    let scaled = b.binary_scalar(BinaryFn::Mul, mean, alpha)?;
+    let shifted = b.binary_scalar(BinaryFn::Add, scaled, bias)?;
+    let divisor = b.binary_scalar(BinaryFn::Pow, shifted, beta)?;
+    Ok(b.binary_broadcast(BinaryFn::Div, x, divisor)?)
 }

@@ -59,6 +59,13 @@ pub(crate) fn sort_nodes(nodes: &[NodeProto]) -> Result<Vec<usize>, ImportError>
     }
 }
 
+/// The names that anything in a graph uses, or gives as output.
+pub(crate) fn used_names(graph: &GraphProto) -> HashSet<&str> {
+    let mut used: Vec<&str> = graph.output.iter().map(|o| o.name()).collect();
+    graph.node.iter().for_each(|node| collect_used(node, &mut used));
+    used.into_iter().collect()
+}
+
 /// The names a node uses: its inputs, and what its subgraphs take from around them. Captured names that a subgraph
 /// also defines are left out.
 fn collect_used<'a>(node: &'a NodeProto, used: &mut Vec<&'a str>) {

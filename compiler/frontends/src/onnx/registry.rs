@@ -8,7 +8,7 @@ use super::call::{Call, Outcome};
 use super::import::{Binding, Frame, Importer, Scope};
 use super::{
     activation, constant, control, convolution, elementwise, indexing, linear, movement, normalization,
-    pooling, reduction, shape, slicing, softmax,
+    pooling, quantization, reduction, shape, slicing, softmax, transposed,
 };
 
 /// How an operator is imported.
@@ -138,6 +138,7 @@ const OPERATORS: &[Entry] = &[
     ("", "MatMulInteger", 10, One(linear::matmul_integer)),
     ("", "Gemm", 1, One(linear::gemm)),
     ("", "Conv", 1, One(convolution::conv)),
+    ("", "ConvTranspose", 1, One(transposed::conv_transpose)),
     ("", "MaxPool", 1, One(pooling::max_pool)),
     ("", "AveragePool", 1, One(pooling::average_pool)),
     ("", "GlobalAveragePool", 1, One(|b, c| pooling::global_pool(b, c, ReduceFn::Mean))),
@@ -149,7 +150,12 @@ const OPERATORS: &[Entry] = &[
     ("", "LayerNormalization", 17, Many(normalization::layer)),
     ("", "RMSNormalization", 23, One(normalization::root_mean_square)),
     ("", "MeanVarianceNormalization", 9, One(normalization::mean_variance)),
+    ("", "LRN", 1, One(normalization::local_response)),
     ("", "LpNormalization", 1, One(normalization::lp)),
+    // Quantisation.
+    ("", "QuantizeLinear", 10, One(quantization::quantize)),
+    ("", "DequantizeLinear", 10, One(quantization::dequantize)),
+    ("", "DynamicQuantizeLinear", 11, Many(quantization::dynamic_quantize)),
     // Reduction.
     ("", "ReduceSum", 1, One(|b, c| reduction::reduce(b, c, ReduceFn::Sum))),
     ("", "ReduceMean", 1, One(|b, c| reduction::reduce(b, c, ReduceFn::Mean))),

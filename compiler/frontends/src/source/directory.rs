@@ -105,17 +105,26 @@ fn regular(fd: OwnedFd, name: &str) -> Result<File, SourceError> {
     }
 }
 
-fn map(file: &File, name: &str) -> Result<Bytes, SourceError> {
-    let read = |cause| SourceError::Read { name: name.to_owned(), cause };
+/// Maps a whole file for reading, for a [`ModelSource`] that is handed open files.
+///
+/// The bytes change or end the process (SIGBUS) if another process writes to or truncates the file meanwhile: give it
+/// sealed memory, or files that nobody else writes.
+///
+/// # Errors
+/// When the file cannot be mapped.
+pub fn map_file(file: &File) -> std::io::Result<Bytes> {
     // An empty file cannot be mapped.
-    if file.metadata().map_err(read)?.len() == 0 {
+    if file.metadata()?.len() == 0 {
         return Ok(Bytes::new());
     }
-    // SAFETY: the mapping is private and only read. A file truncated under it would raise SIGBUS on access, which
-    // ends the process: models in a folder are the caller's own, and strangers' models are imported from sealed
-    // memory through another `ModelSource`.
-    let mapping = unsafe { memmap2::Mmap::map(file) }.map_err(read)?;
+    // SAFETY: the mapping is private and only read, and stays mapped as long as the `Bytes` made from it live. That
+    // nobody truncates the file is asked of the caller above.
+    let mapping = unsafe { memmap2::Mmap::map(file) }?;
     Ok(Bytes::from_owner(mapping))
+}
+
+fn map(file: &File, name: &str) -> Result<Bytes, SourceError> {
+    map_file(file).map_err(|cause| SourceError::Read { name: name.to_owned(), cause })
 }
 
 #[cfg(test)]

@@ -106,7 +106,10 @@ impl Symbols {
         match atom {
             Atom::Symbol(id) => self.get(*id).divisor.max(1),
             Atom::Call(DimFn::FloorDiv, lhs, rhs) => match rhs.as_static() {
-                Some(d) if d > 0 && self.divisor(lhs) % d == 0 => self.divisor(lhs) / d,
+                Some(d) if d > 0 => match self.divisor(lhs) {
+                    known if known % d == 0 => known / d,
+                    _ => 1,
+                },
                 _ => 1,
             },
             Atom::Call(DimFn::Mod | DimFn::Max | DimFn::Min, lhs, rhs) => {

@@ -1,5 +1,7 @@
 //! The unknowns of a graph, and what is known of them.
 
+use std::collections::HashMap;
+
 /// An unknown of the graph, such as `batch`; an index into its [`Symbols`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SymbolId(pub u32);
@@ -15,11 +17,21 @@ pub struct Symbol {
     pub divisor: i64,
 }
 
-/// The symbols of a graph.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The symbols of a graph, each name once.
+#[derive(Clone, Debug, Default)]
 pub struct Symbols {
     symbols: Vec<Symbol>,
+    /// Names as they were when the symbols were made.
+    ids: HashMap<String, SymbolId>,
 }
+
+impl PartialEq for Symbols {
+    fn eq(&self, other: &Self) -> bool {
+        self.symbols == other.symbols
+    }
+}
+
+impl Eq for Symbols {}
 
 /// An upper bound for symbols about which nothing is known: far over any real size, far under overflow.
 pub const UNBOUNDED: i64 = 1 << 40;
@@ -30,8 +42,10 @@ impl Symbols {
         if let Some(id) = self.find(name) {
             return id;
         }
+        let id = SymbolId(self.symbols.len() as u32);
         self.symbols.push(Symbol { name: name.to_owned(), min: 0, max: UNBOUNDED, divisor: 1 });
-        SymbolId(self.symbols.len() as u32 - 1)
+        self.ids.insert(name.to_owned(), id);
+        id
     }
 
     /// A symbol whose name starts with `prefix` and is not taken yet.
@@ -47,13 +61,14 @@ impl Symbols {
     }
 
     pub fn find(&self, name: &str) -> Option<SymbolId> {
-        self.symbols.iter().position(|s| s.name == name).map(|i| SymbolId(i as u32))
+        self.ids.get(name).copied()
     }
 
     pub fn get(&self, id: SymbolId) -> &Symbol {
         &self.symbols[id.0 as usize]
     }
 
+    /// For bounds and divisor; a name is found as it was made.
     pub fn get_mut(&mut self, id: SymbolId) -> &mut Symbol {
         &mut self.symbols[id.0 as usize]
     }

@@ -163,13 +163,18 @@ impl<'g> Builder<'g> {
     }
 
     /// The elements `start..start + size` of one axis.
+    ///
+    /// # Errors
+    /// When there is no such axis, or the elements provably are not there.
     pub fn slice_axis(&mut self, x: ValueId, axis: usize, start: Dim, size: Dim) -> Built {
         let shape = &self.ty(x).shape;
         let (mut starts, mut sizes) = (vec![Dim::constant(0); shape.len()], shape.clone());
-        if axis < sizes.len() {
-            starts[axis] = start;
-            sizes[axis] = size;
-        }
+        let rank = sizes.len();
+        let (Some(start_there), Some(size_there)) = (starts.get_mut(axis), sizes.get_mut(axis)) else {
+            let problem = format!("is {axis}; rank is {rank}");
+            return Err(ShapeError::Attribute { op: "slice", attribute: "axis", problem });
+        };
+        (*start_there, *size_there) = (start, size);
         let stride = vec![1; sizes.len()];
         self.slice(x, starts, sizes, stride)
     }

@@ -3,9 +3,9 @@
 use crate::{DType, Dim, Op, Shape, Symbols, TensorType};
 
 /// More axes than any framework's tensors have.
-pub(crate) const MAX_RANK: usize = 64;
+pub const MAX_RANK: usize = 64;
 
-/// Tensors provably over this are refused.
+/// Tensors that take more bytes whatever their symbols are, are refused.
 pub const MAX_TENSOR_BYTES: u64 = 1 << 46;
 
 /// Why an operation does not fit its operands.
@@ -21,7 +21,7 @@ pub enum ShapeError {
     Mismatch { op: &'static str, what: String, expected: String, found: String },
     #[error("`{op}`: attribute `{attribute}` {problem}")]
     Attribute { op: &'static str, attribute: &'static str, problem: String },
-    #[error("`{op}` gives {ty}; tensors over {MAX_TENSOR_BYTES} bytes are refused")]
+    #[error("`{op}` gives {ty}; tensors over {MAX_TENSOR_BYTES} bytes or {MAX_RANK} axes are refused")]
     TooLarge { op: &'static str, ty: String },
     #[error(
         "`{op}` gives a size written with {found} symbols and calls; at most {} are kept",

@@ -2,7 +2,7 @@
 
 use super::ShapeError;
 use super::check::Operands;
-use crate::{DType, Dim, Graph, Op, RegionId, Symbols, TensorType, ValueId};
+use crate::{DType, Dim, Graph, Node, Op, RegionId, SymbolId, Symbols, TensorType, ValueId};
 
 /// The types of a control-flow node's results. A size in which the branches of an [`Op::If`] differ becomes a
 /// new symbol, whose value only the run decides.
@@ -48,6 +48,34 @@ pub(crate) fn check_results(
         fits_all(graph, op, "result", &graph.region(regions[1]).outputs, results)?;
     }
     Ok(())
+}
+
+/// The symbols that a control-flow node gives their values: dimensions of its results that are a symbol, and are
+/// not what its operands or regions say already.
+pub(crate) fn introduced_symbols(graph: &Graph, node: &Node) -> Vec<SymbolId> {
+    let outputs = |i: usize| node.regions.get(i).map_or(&[][..], |r| &graph.region(*r).outputs);
+    let sources: [&[ValueId]; 2] = match node.op {
+        Op::If => [outputs(0), outputs(1)],
+        Op::While => [&node.operands, outputs(1)],
+        _ => return Vec::new(),
+    };
+    let mut found = Vec::new();
+    for (i, &result) in node.results.iter().enumerate() {
+        for (axis, dim) in graph.ty(result).shape.iter().enumerate() {
+            let says = |values: &[ValueId]| {
+                let source = values.get(i).and_then(|v| graph.ty(*v).shape.get(axis));
+                source.is_some_and(|source| graph.symbols.is_known_eq(source, dim))
+            };
+            if let Some(symbol) = dim.as_symbol()
+                && !sources.iter().all(|values| says(values))
+            {
+                found.push(symbol);
+            }
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
 }
 
 fn check(graph: &Graph, op: &Op, operands: &[ValueId], regions: &[RegionId]) -> Result<(), ShapeError> {

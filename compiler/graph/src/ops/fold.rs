@@ -47,6 +47,8 @@ pub fn fold(graph: &Graph, node: NodeId) -> Option<Folded> {
 pub fn fold_op(graph: &Graph, op: &Op, operands: &[ValueId]) -> Option<Folded> {
     match op {
         Op::Constant(_) | Op::Param(_) | Op::If | Op::While => return None,
+        // Not shape arithmetic, and their work is not bounded by their size.
+        Op::MatMul | Op::Conv { .. } | Op::Pool { .. } => return None,
         Op::Dims { values, .. } if values.iter().any(|d| d.as_static().is_none()) => return None,
         // A splat stays a broadcast scalar, which costs nothing; only shape arithmetic wants the elements.
         Op::Broadcast { .. }

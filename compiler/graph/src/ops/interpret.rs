@@ -1,5 +1,7 @@
 //! Computing one operation: the dispatch to the families, and what they share.
 
+use std::collections::HashMap;
+
 use super::{
     Context, ShapeError, contract, elementwise, gather, infer, movement, normalize, pad, reduce, source,
     window,
@@ -28,7 +30,7 @@ pub struct Environment<'a> {
     pub symbols: &'a Symbols,
     pub params: &'a [Param],
     /// The value of each symbol, where one is known.
-    pub sizes: Vec<Option<i64>>,
+    pub sizes: HashMap<SymbolId, i64>,
     /// No result takes more.
     pub limit_bytes: u64,
 }
@@ -36,12 +38,12 @@ pub struct Environment<'a> {
 impl<'a> Environment<'a> {
     /// Nothing known of any symbol.
     pub fn new(symbols: &'a Symbols, params: &'a [Param], limit_bytes: u64) -> Self {
-        Self { symbols, params, sizes: vec![None; symbols.len()], limit_bytes }
+        Self { symbols, params, sizes: HashMap::new(), limit_bytes }
     }
 
     /// The value of an expression; `None` while one of its symbols has none.
     pub fn size(&self, dim: &Dim) -> Option<i64> {
-        dim.evaluate(&|id: SymbolId| self.sizes.get(id.0 as usize).copied().flatten())
+        dim.evaluate(&|id: SymbolId| self.sizes.get(&id).copied())
     }
 
     /// The operation with a number in place of every dimension.
@@ -93,7 +95,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Computes one operation. Control flow is the interpreter's: see [`crate::interpret`].
+/// Computes one operation. Control flow is the interpreter's: see [`crate::interpret()`].
 ///
 /// # Errors
 /// When a symbol is unknown, sizes do not fit, an index is out of range or the result is over the limit.
@@ -112,6 +114,10 @@ pub fn compute(op: &Op, operands: &[&Tensor], environment: &Environment<'_>) -> 
             found_bytes,
             limit_bytes: environment.limit_bytes,
         });
+    }
+    if crate::tensor::element_count(shape) == Some(0) {
+        // The sizes beside the 0 are not held to any limit: nothing may be made of them.
+        return Ok(Tensor::new(ty.dtype, shape.clone(), bytes::Bytes::new())?);
     }
     dispatch(op, &Call { op: op.name(), operands, ty, shape }, environment)
 }

@@ -6,16 +6,17 @@ pub(super) const FILL: usize = usize::MAX;
 
 /// Row-major strides, in elements.
 pub(super) fn strides(shape: &[u64]) -> Vec<usize> {
-    let mut strides = vec![1; shape.len()];
+    let mut strides: Vec<usize> = vec![1; shape.len()];
     for axis in (1..shape.len()).rev() {
-        strides[axis - 1] = strides[axis] * shape[axis] as usize;
+        // Saturates only beside an axis of size 0, where nothing is addressed.
+        strides[axis - 1] = strides[axis].saturating_mul(shape[axis] as usize);
     }
     strides
 }
 
-/// The product of sizes that are known to fit memory.
+/// The product of sizes that are known to fit memory; it saturates only beside an axis of size 0.
 pub(super) fn count(shape: &[u64]) -> usize {
-    shape.iter().map(|&d| d as usize).product()
+    shape.iter().fold(1, |count: usize, &d| count.saturating_mul(d as usize))
 }
 
 /// One offset table an axis of the result.

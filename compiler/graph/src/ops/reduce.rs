@@ -50,6 +50,10 @@ fn without_axes(shape: &Shape, axes: &[usize]) -> Shape {
 
 /// Where each element of a tensor of `shape` goes in the result without `axes`.
 pub(super) fn destinations(shape: &[u64], axes: &[usize]) -> Positions {
+    if shape.contains(&0) {
+        // Nothing goes anywhere, however large the other axes are.
+        return Positions::new(vec![Vec::new()]);
+    }
     let kept: Vec<u64> =
         shape.iter().enumerate().filter(|(a, _)| !axes.contains(a)).map(|(_, &d)| d).collect();
     let mut strides = strides(&kept).into_iter();

@@ -14,6 +14,9 @@ use crate::{Dim, PoolFn, Shape, Tensor, TensorType, Window};
 /// Largest stride, dilation, extent or padding: keeps index arithmetic far under overflow.
 const MAX_GEOMETRY: u64 = 1 << 31;
 
+/// Most elements of one window: far over any model's, and few enough to walk.
+const MAX_WINDOW_ELEMENTS: u64 = 1 << 24;
+
 impl Window {
     /// A dense window of stride 1 without padding.
     pub fn dense(extent: Vec<u64>) -> Self {
@@ -59,7 +62,10 @@ fn check_window(operands: &Operands<'_>, window: &Window, spatial: usize) -> Res
             return Err(operands.attribute(name, format!("has {v}; expected {least} to {MAX_GEOMETRY}")));
         }
     }
-    Ok(())
+    match crate::tensor::element_count(&window.extent) {
+        Some(0..=MAX_WINDOW_ELEMENTS) => Ok(()),
+        _ => Err(operands.attribute("extent", format!("is over {MAX_WINDOW_ELEMENTS} elements"))),
+    }
 }
 
 /// The range of spatial axes of an operand of rank `rank`.

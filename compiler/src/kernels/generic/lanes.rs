@@ -25,8 +25,10 @@ pub(super) fn choose(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget, lin
     let count = if linear { Some(product(&ty.shape)) } else { ty.shape.last().cloned() };
     let length = count.and_then(|d| d.as_static());
     let start = if linear { Lanes::Linear } else { Lanes::Axis(ty.shape.len().saturating_sub(1)) };
-    let good = dispatch.outputs.iter().all(|v| walk.is_smooth(*v, start));
-    if !good || length.is_some_and(|n| n < 2) || ty.shape.is_empty() || ty.dtype.bits() < 8 {
+    if length.is_some_and(|n| n < 2) || ty.shape.is_empty() || ty.dtype.bits() < 8 {
+        return 1;
+    }
+    if !dispatch.outputs.iter().all(|v| walk.is_smooth(*v, start)) {
         return 1;
     }
     let widest = dispatch

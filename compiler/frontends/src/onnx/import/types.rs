@@ -10,22 +10,28 @@ use crate::ImportError;
 /// Named and unnamed sizes that one model may have: looking one up takes as long as there are many.
 const MAX_SYMBOLS: usize = 4096;
 
-/// The type of a model input. Named dimensions of one name are one symbol; unnamed ones are fresh.
+/// The type of a model input, or what of it is not supported. Named dimensions of one name are one symbol; unnamed
+/// ones are fresh.
 ///
 /// # Errors
-/// [`ImportError::Input`] for what is no tensor, has no known rank, or has sizes that no tensor has.
-pub(super) fn input_type(symbols: &mut Symbols, input: &ValueInfoProto) -> Result<TensorType, ImportError> {
-    let refuse = |problem: String| ImportError::Input { input: input.name().to_owned(), problem };
+/// [`ImportError::Input`] for an input without a type, or with sizes that no tensor has.
+pub(super) fn input_type(
+    symbols: &mut Symbols,
+    input: &ValueInfoProto,
+) -> Result<Result<TensorType, String>, ImportError> {
+    let invalid = |problem: String| ImportError::Input { input: input.name().to_owned(), problem };
     let value = input.r#type.as_ref().and_then(|ty| ty.value.as_ref());
     let tensor = match value {
         Some(type_proto::Value::TensorType(tensor)) => tensor,
-        Some(other) => return Err(refuse(format!("is {}; only tensors are supported", kind(other)))),
-        None => return Err(refuse("has no type".to_owned())),
+        Some(other) => return Ok(Err(format!("{}; only tensors are supported", kind(other)))),
+        None => return Err(invalid("has no type".to_owned())),
     };
-    let dtype = tensor::dtype(tensor.elem_type()).map_err(|e| refuse(format!("has an {e}")))?;
-    let shape =
-        tensor.shape.as_ref().ok_or_else(|| refuse("has no shape; its rank must be known".to_owned()))?;
-    Ok(TensorType { dtype, shape: dims(symbols, shape).map_err(refuse)? })
+    let dtype = match tensor::dtype(tensor.elem_type()) {
+        Ok(dtype) => dtype,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let Some(shape) = &tensor.shape else { return Ok(Err("a tensor whose rank is not known".to_owned())) };
+    Ok(Ok(TensorType { dtype, shape: dims(symbols, shape).map_err(invalid)? }))
 }
 
 /// A type stated for a value that is not computed; `None` where it says too little.

@@ -1,0 +1,114 @@
+//! Every command, its arguments and where it is carried out.
+
+mod bench;
+mod compile;
+mod completions;
+mod devices;
+mod doctor;
+mod infer;
+mod models;
+mod push;
+mod run;
+mod serve;
+mod verify;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use ired_client::Client;
+
+/// Compile and run machine-learning models, here or on an ired daemon.
+#[derive(Parser)]
+#[command(name = "irectl", version)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    daemon: Daemon,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which daemon the commands that need one talk to.
+#[derive(clap::Args)]
+struct Daemon {
+    /// gRPC address of the daemon.
+    #[arg(
+        long,
+        global = true,
+        env = "IRED_SERVER",
+        default_value = "http://127.0.0.1:8001",
+        value_name = "URL"
+    )]
+    server: String,
+}
+
+impl Daemon {
+    async fn connect(&self) -> Result<Client> {
+        Ok(Client::connect(&self.server).await?)
+    }
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Starts the daemon (the same as running `ired`)
+    Serve(serve::Serve),
+    /// Uploads a model to the daemon, compiles and loads it
+    Push(push::Push),
+    /// Compiles a model into a module, here
+    Compile(compile::Compile),
+    /// Runs a model or module once, here
+    Run(run::Run),
+    /// Measures a model or module, here
+    Bench(bench::Bench),
+    /// Compares a model's or module's results with expected ones, here
+    Verify(verify::Verify),
+    /// Calls a model on the daemon
+    Infer(infer::Infer),
+    /// Lists the daemon's models
+    Models(models::Models),
+    /// Loads a model on the daemon
+    Load(models::Load),
+    /// Unloads a model from the daemon
+    Unload(models::Unload),
+    /// Lists the daemon's devices
+    Devices(devices::Devices),
+    /// Says what holds on this machine: sandbox layers, CPU features, worker programs
+    Doctor(doctor::Doctor),
+    /// Writes a shell's completion script
+    Completions(completions::Completions),
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    let Arguments { daemon, command } = arguments;
+    match command {
+        Command::Serve(serve) => return serve.run(),
+        Command::Completions(completions) => return completions.run(),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    runtime.block_on(async {
+        match command {
+            Command::Serve(_) | Command::Completions(_) => Ok(ExitCode::SUCCESS),
+            Command::Push(push) => push.run(&daemon.connect().await?).await,
+            Command::Compile(compile) => compile.run().await,
+            Command::Run(run) => run.run().await,
+            Command::Bench(bench) => bench.run().await,
+            Command::Verify(verify) => verify.run().await,
+            Command::Infer(infer) => infer.run(&daemon.connect().await?).await,
+            Command::Models(models) => models.run(&daemon.connect().await?).await,
+            Command::Load(load) => load.run(&daemon.connect().await?).await,
+            Command::Unload(unload) => unload.run(&daemon.connect().await?).await,
+            Command::Devices(devices) => devices.run(&daemon.connect().await?).await,
+            Command::Doctor(doctor) => doctor.run().await,
+        }
+    })
+}
+
+/// A number of bytes as people read it.
+fn human_bytes(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
+}

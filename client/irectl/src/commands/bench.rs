@@ -1,0 +1,152 @@
+//! `irectl bench`: latency of a model on this machine, measured inside the runtime worker.
+
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use ired_worker::{BenchRequest, BenchResult, RuntimeWorker, Tensor};
+use serde_json::json;
+
+use crate::local;
+use crate::tensors::{NamedTensor, npz};
+
+/// Iterations before the first timed one of a burst.
+const WARM_UP: u64 = 1;
+
+#[derive(clap::Args)]
+pub(crate) struct Bench {
+    /// A model, or a compiled module (`.irm`).
+    model: PathBuf,
+    /// Inputs, an npz archive keyed by tensor name; they stay bound over all iterations.
+    #[arg(long, value_name = "NPZ")]
+    inputs: PathBuf,
+    /// Where the outputs of the last iteration go, an npz archive.
+    #[arg(long, value_name = "NPZ")]
+    outputs: Option<PathBuf>,
+    /// Threads that run kernels; all by default.
+    #[arg(long)]
+    threads: Option<u32>,
+    /// No iteration starts after this many milliseconds.
+    #[arg(long, default_value_t = 1000.0, value_name = "MS")]
+    budget_ms: f64,
+    /// Timed iterations at most.
+    #[arg(long, default_value_t = 1000)]
+    iters: u64,
+    /// Load once, then answer `run MAX_ITERS BUDGET_MS` lines on standard input until `quit`.
+    #[arg(long)]
+    worker: bool,
+}
+
+/// A loaded model with its inputs.
+struct Session {
+    worker: RuntimeWorker,
+    entry: String,
+    inputs: Vec<Tensor>,
+    compile_ms: f64,
+    load_ms: f64,
+}
+
+impl Bench {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        let session = self.start().await?;
+        if self.worker {
+            self.serve(&session).await?;
+        } else {
+            let cpu_before = own_cpu();
+            let result = session.burst(self.iters, self.budget_ms).await?;
+            let cpu = result.cpu + (own_cpu() - cpu_before);
+            let line = json!({
+                "latencies_us": microseconds(&result.latencies), "load_ms": session.load_ms,
+                "compile_ms": session.compile_ms, "rss_kb": result.rss_bytes / 1024,
+                "cpu_us": cpu.as_secs_f64() * 1e6, "version": env!("CARGO_PKG_VERSION"),
+            });
+            self.write_outputs(result)?;
+            println!("{line}");
+        }
+        session.worker.shutdown().await;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn start(&self) -> Result<Session> {
+        let inputs = npz::read(&self.inputs)?.into_iter().map(Into::into).collect();
+        let module = local::module(&self.model).await?;
+        let start = Instant::now();
+        let worker = local::load(&module, self.threads).await?;
+        let load_ms = milliseconds(start.elapsed());
+        let entry = local::first_entry(&worker)?;
+        Ok(Session { worker, entry, inputs, compile_ms: milliseconds(module.compile_time), load_ms })
+    }
+
+    /// Answers bursts; the first run is timed apart and gives the outputs.
+    async fn serve(&self, session: &Session) -> Result<()> {
+        let first = session.measure(1, 0.0, 0).await?;
+        let first_ms = first.latencies.first().copied().map(milliseconds);
+        let rss_kb = first.rss_bytes / 1024;
+        self.write_outputs(first)?;
+        answer(&json!({
+            "event": "ready", "load_ms": session.load_ms, "compile_ms": session.compile_ms, "first_ms": first_ms,
+            "rss_kb": rss_kb, "version": env!("CARGO_PKG_VERSION"),
+        }))?;
+        for line in std::io::stdin().lock().lines() {
+            let line = line.context("cannot read standard input")?;
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                [] => {}
+                ["quit"] => break,
+                ["run", iters, budget_ms] => {
+                    let iters = iters.parse().with_context(|| format!("`{iters}` is not a count"))?;
+                    let budget = budget_ms.parse().with_context(|| format!("`{budget_ms}` is not a time"))?;
+                    let cpu_before = own_cpu();
+                    let result = session.burst(iters, budget).await?;
+                    let cpu = result.cpu + (own_cpu() - cpu_before);
+                    answer(&json!({
+                        "event": "burst", "latencies_us": microseconds(&result.latencies),
+                        "rss_kb": result.rss_bytes / 1024, "cpu_us": cpu.as_secs_f64() * 1e6,
+                    }))?;
+                }
+                _ => bail!("`{line}`: expected `run MAX_ITERS BUDGET_MS` or `quit`"),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_outputs(&self, result: BenchResult) -> Result<()> {
+        let Some(path) = &self.outputs else { return Ok(()) };
+        let outputs: Vec<NamedTensor> = result.outputs.into_iter().map(Into::into).collect();
+        npz::write(path, &outputs)
+    }
+}
+
+impl Session {
+    async fn burst(&self, iters: u64, budget_ms: f64) -> Result<BenchResult> {
+        self.measure(iters, budget_ms, WARM_UP).await
+    }
+
+    async fn measure(&self, max_iters: u64, budget_ms: f64, warmup: u64) -> Result<BenchResult> {
+        let budget = Duration::try_from_secs_f64(budget_ms / 1e3).context("the budget is not a time")?;
+        let request = BenchRequest { max_iters: max_iters.max(1), budget, warmup };
+        Ok(self.worker.bench(&self.entry, self.inputs.clone(), request).await?)
+    }
+}
+
+/// One line of JSON, at once.
+fn answer(value: &serde_json::Value) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{value}").and_then(|()| out.flush()).context("cannot write standard output")
+}
+
+fn microseconds(latencies: &[Duration]) -> Vec<f64> {
+    latencies.iter().map(|t| t.as_secs_f64() * 1e6).collect()
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// CPU time that this process has taken.
+fn own_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}

@@ -1,0 +1,22 @@
+//! `irectl completions`: a script for the user's shell.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use super::Arguments;
+
+#[derive(clap::Args)]
+pub(crate) struct Completions {
+    /// The shell to write for.
+    shell: Shell,
+}
+
+impl Completions {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        clap_complete::generate(self.shell, &mut Arguments::command(), "irectl", &mut std::io::stdout());
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,75 @@
+//! `irectl infer`: one call to the daemon.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use ired_client::{Client, InferRequest};
+
+use crate::tensors::{NamedTensor, json, npz};
+
+#[derive(clap::Args)]
+pub(crate) struct Infer {
+    /// The model's name.
+    model: String,
+    /// Its version; the newest by default.
+    #[arg(long)]
+    version: Option<u64>,
+    #[command(flatten)]
+    source: Source,
+    /// Where the outputs go, an npz archive.
+    #[arg(long, value_name = "NPZ")]
+    outputs: Option<PathBuf>,
+    /// Give up after this many milliseconds.
+    #[arg(long, value_name = "MS")]
+    timeout_ms: Option<u64>,
+    /// Print the answer as KServe v2 JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Source {
+    /// Inputs, an npz archive keyed by tensor name.
+    #[arg(long, value_name = "NPZ")]
+    inputs: Option<PathBuf>,
+    /// Inputs, a KServe v2 request in JSON.
+    #[arg(long, value_name = "JSON")]
+    request: Option<PathBuf>,
+}
+
+impl Infer {
+    pub(crate) async fn run(self, client: &Client) -> Result<ExitCode> {
+        let tensors = match (&self.source.inputs, &self.source.request) {
+            (Some(path), _) => npz::read(path)?,
+            (None, Some(path)) => json::read_request(path)?,
+            (None, None) => Vec::new(),
+        };
+        let request = InferRequest {
+            model: self.model,
+            version: self.version,
+            inputs: tensors.into_iter().map(NamedTensor::try_into).collect::<Result<_>>()?,
+            timeout: self.timeout_ms.map(Duration::from_millis),
+            ..InferRequest::default()
+        };
+        let start = Instant::now();
+        let answer = client.infer(request).await?;
+        let latency = start.elapsed();
+
+        let outputs: Vec<NamedTensor> = answer.outputs.into_iter().map(NamedTensor::from).collect();
+        if let Some(path) = &self.outputs {
+            npz::write(path, &outputs)?;
+        }
+        if self.json {
+            println!("{}", json::response(&answer.model, &answer.version, &outputs, latency)?);
+        } else {
+            for output in &outputs {
+                println!("{}: {}", output.name, output.type_text());
+            }
+            println!("answered in {} us", latency.as_micros());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

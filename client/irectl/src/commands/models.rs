@@ -1,0 +1,84 @@
+//! `irectl models`, `load`, `unload`: what the daemon has and holds.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use ired_client::Client;
+use ired_client::proto::model::State;
+use serde_json::json;
+
+use super::human_bytes;
+
+#[derive(clap::Args)]
+pub(crate) struct Models {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Models {
+    pub(crate) async fn run(self, client: &Client) -> Result<ExitCode> {
+        let models = client.models().await?;
+        if self.json {
+            let rows: Vec<_> = models
+                .iter()
+                .map(|m| {
+                    let module = m.module.as_ref();
+                    json!({"name": m.name, "version": m.version, "state": state(m.state()), "reason": m.reason,
+                           "digest": m.digest, "bytes": m.bytes, "module_bytes": module.map(|l| l.module_bytes),
+                           "resident_bytes": module.map(|l| l.resident_bytes),
+                           "worker_pid": module.map(|l| l.worker_pid), "restarts": module.map(|l| l.restarts)})
+                })
+                .collect();
+            println!("{}", json!({ "models": rows }));
+            return Ok(ExitCode::SUCCESS);
+        }
+        println!("{:<32} {:>7} {:<12} {:>10}  DETAIL", "NAME", "VERSION", "STATE", "RESIDENT");
+        for m in models {
+            let (resident, detail) = match &m.module {
+                Some(module) => (human_bytes(module.resident_bytes), module.triple.clone()),
+                None => ("-".to_owned(), m.reason.clone()),
+            };
+            println!("{:<32} {:>7} {:<12} {:>10}  {detail}", m.name, m.version, state(m.state()), resident);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Unspecified => "unknown",
+        State::Loading => "loading",
+        State::Ready => "ready",
+        State::Unloading => "unloading",
+        State::Unavailable => "unavailable",
+    }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Load {
+    /// The model's name.
+    model: String,
+}
+
+impl Load {
+    pub(crate) async fn run(self, client: &Client) -> Result<ExitCode> {
+        client.load(&self.model).await?;
+        println!("{} is ready", self.model);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Unload {
+    /// The model's name.
+    model: String,
+}
+
+impl Unload {
+    pub(crate) async fn run(self, client: &Client) -> Result<ExitCode> {
+        client.unload(&self.model).await?;
+        println!("{} is unloaded", self.model);
+        Ok(ExitCode::SUCCESS)
+    }
+}

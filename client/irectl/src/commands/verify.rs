@@ -1,0 +1,130 @@
+//! `irectl verify`: results against expected ones, for one module or for folders of ONNX test cases.
+
+mod case;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::exit::FAILED;
+use crate::local;
+use crate::tensors::compare::{Tolerance, difference};
+use crate::tensors::{NamedTensor, npz};
+use case::{Outcome, Verdict};
+
+#[derive(clap::Args)]
+pub(crate) struct Verify {
+    /// A model or module; or, without `--inputs`, folders with `model.onnx` and `test_data_set_*`.
+    #[arg(required = true, value_name = "MODEL_OR_DIR")]
+    paths: Vec<PathBuf>,
+    /// Inputs, an npz archive keyed by tensor name.
+    #[arg(long, value_name = "NPZ", requires = "expected")]
+    inputs: Option<PathBuf>,
+    /// Expected outputs, an npz archive keyed by tensor name.
+    #[arg(long, value_name = "NPZ", requires = "inputs")]
+    expected: Option<PathBuf>,
+    /// A float may differ by this much of its expected value, and `--atol` more.
+    #[arg(long, default_value_t = 1e-3)]
+    rtol: f64,
+    /// A float may differ by this much; by default `--rtol` of the largest expected value of its tensor.
+    #[arg(long)]
+    atol: Option<f64>,
+    /// A case may take this long.
+    #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
+    timeout: f64,
+    /// Threads that run kernels; all by default.
+    #[arg(long)]
+    threads: Option<u32>,
+    /// Cases at once; one a core by default.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Print the outcomes as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Verify {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        let verdicts = match (&self.inputs, &self.expected) {
+            (Some(inputs), Some(expected)) => {
+                ensure!(self.paths.len() == 1, "`--inputs` goes with one model; found {}", self.paths.len());
+                vec![(self.paths[0].clone(), self.one(&self.paths[0], inputs, expected).await?)]
+            }
+            _ => self.folders().await?,
+        };
+        let failed = verdicts.iter().filter(|(_, v)| v.outcome != Outcome::Pass).count();
+        self.print(&verdicts, failed);
+        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    }
+
+    fn tolerance(&self) -> Tolerance {
+        Tolerance { relative: self.rtol, absolute: self.atol }
+    }
+
+    /// One module, inputs and expectations by name.
+    async fn one(&self, model: &Path, inputs: &Path, expected: &Path) -> Result<Verdict> {
+        let inputs: Vec<_> = npz::read(inputs)?.into_iter().map(Into::into).collect();
+        let expected = npz::read(expected)?;
+        let module = local::module(model).await?;
+        let worker = local::load(&module, self.threads).await?;
+        let entry = local::first_entry(&worker)?;
+        let outputs = worker.infer(&entry, inputs, None).await?.outputs;
+        worker.shutdown().await;
+        let outputs: Vec<NamedTensor> = outputs.into_iter().map(Into::into).collect();
+        for expected in &expected {
+            let found = outputs.iter().find(|output| output.name == expected.name);
+            let found = found.with_context(|| format!("the model has no output `{}`", expected.name))?;
+            if let Some(difference) = difference(found, expected, self.tolerance()) {
+                return Ok(Verdict::different(difference));
+            }
+        }
+        Ok(Verdict::pass())
+    }
+
+    /// Every folder is a case; several run at once, the verdicts come in the order of the folders.
+    async fn folders(&self) -> Result<Vec<(PathBuf, Verdict)>> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let jobs = self.jobs.unwrap_or(cores).max(1);
+        let slots = Arc::new(Semaphore::new(jobs));
+        let settings = case::Settings {
+            within: self.tolerance(),
+            timeout: Duration::try_from_secs_f64(self.timeout).context("`--timeout` is not a time")?,
+            // Cases share the cores as long as there is more than one.
+            threads: self.threads.or((jobs > 1).then_some(1)),
+        };
+        let mut tasks = Vec::new();
+        for folder in &self.paths {
+            let (slots, folder) = (slots.clone(), folder.clone());
+            tasks.push(tokio::spawn(async move {
+                let _slot = slots.acquire_owned().await?;
+                anyhow::Ok((folder.clone(), case::verify(&folder, settings).await))
+            }));
+        }
+        let mut verdicts = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            verdicts.push(task.await.context("a case ended without a verdict")??);
+        }
+        Ok(verdicts)
+    }
+
+    fn print(&self, verdicts: &[(PathBuf, Verdict)], failed: usize) {
+        if self.json {
+            let cases: Vec<_> = verdicts
+                .iter()
+                .map(|(path, v)| json!({"case": path, "outcome": v.outcome.word(), "detail": v.detail}))
+                .collect();
+            println!("{}", json!({ "cases": cases }));
+            return;
+        }
+        for (path, verdict) in verdicts {
+            let (word, detail) = (verdict.outcome.word(), &verdict.detail);
+            println!("{word:<14} {}{}{detail}", path.display(), if detail.is_empty() { "" } else { ": " });
+        }
+        println!("{} passed, {failed} failed", verdicts.len() - failed);
+    }
+}

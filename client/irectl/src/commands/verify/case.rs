@@ -1,0 +1,176 @@
+//! One ONNX test case: a folder with `model.onnx` and `test_data_set_*/{input,output}_*.pb`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use ired_worker::{CompileFailure, FailureKind, RuntimeFailure, RuntimeWorker, Tensor};
+
+use crate::local;
+use crate::tensors::compare::{Difference, Tolerance, difference};
+use crate::tensors::{NamedTensor, onnx_data};
+
+/// How a case ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Pass,
+    Unsupported,
+    CompileError,
+    Crash,
+    Timeout,
+    WrongDType,
+    WrongShape,
+    WrongValue,
+}
+
+impl Outcome {
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Unsupported => "unsupported",
+            Self::CompileError => "compile-error",
+            Self::Crash => "crash",
+            Self::Timeout => "timeout",
+            Self::WrongDType => "wrong-dtype",
+            Self::WrongShape => "wrong-shape",
+            Self::WrongValue => "wrong-value",
+        }
+    }
+}
+
+pub(super) struct Verdict {
+    pub(super) outcome: Outcome,
+    /// One line; empty for a pass.
+    pub(super) detail: String,
+}
+
+impl Verdict {
+    pub(super) fn pass() -> Self {
+        Self { outcome: Outcome::Pass, detail: String::new() }
+    }
+
+    pub(super) fn different(difference: Difference) -> Self {
+        let (outcome, detail) = match difference {
+            Difference::DType(text) => (Outcome::WrongDType, text),
+            Difference::Shape(text) => (Outcome::WrongShape, text),
+            Difference::Value(text) => (Outcome::WrongValue, text),
+        };
+        Self { outcome, detail }
+    }
+
+    /// What an error on the way to a result means.
+    fn of_error(error: &anyhow::Error) -> Self {
+        let outcome = error.chain().find_map(|cause| {
+            if let Some(failure) = cause.downcast_ref::<CompileFailure>() {
+                return Some(of_compile_failure(failure));
+            }
+            cause.downcast_ref::<RuntimeFailure>().map(of_runtime_failure)
+        });
+        let detail = format!("{error:#}").lines().collect::<Vec<_>>().join("; ");
+        Self { outcome: outcome.unwrap_or(Outcome::Unsupported), detail }
+    }
+}
+
+fn of_compile_failure(failure: &CompileFailure) -> Outcome {
+    match failure {
+        CompileFailure::Failed { kind: FailureKind::Unsupported, .. } => Outcome::Unsupported,
+        CompileFailure::Failed { .. } => Outcome::CompileError,
+        CompileFailure::TimedOut { .. } => Outcome::Timeout,
+        _ => Outcome::Crash,
+    }
+}
+
+fn of_runtime_failure(failure: &RuntimeFailure) -> Outcome {
+    match failure {
+        RuntimeFailure::DeadlineExceeded => Outcome::Timeout,
+        RuntimeFailure::Unavailable { .. } | RuntimeFailure::Protocol { .. } => Outcome::Crash,
+        // The module does not take what the case says it takes, or stops on it.
+        _ => Outcome::WrongShape,
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Settings {
+    pub(super) within: Tolerance,
+    pub(super) timeout: Duration,
+    pub(super) threads: Option<u32>,
+}
+
+/// Compiles and runs every data set of the case; the first that is not right decides.
+pub(super) async fn verify(folder: &Path, settings: Settings) -> Verdict {
+    match tokio::time::timeout(settings.timeout, run(folder, settings)).await {
+        Ok(Ok(verdict)) => verdict,
+        Ok(Err(error)) => Verdict::of_error(&error),
+        Err(_) => {
+            let detail = format!("no result within {:?}", settings.timeout);
+            Verdict { outcome: Outcome::Timeout, detail }
+        }
+    }
+}
+
+async fn run(folder: &Path, settings: Settings) -> Result<Verdict> {
+    let sets = data_sets(folder)?;
+    let module = local::module(&folder.join("model.onnx")).await?;
+    let worker = local::load(&module, settings.threads).await?;
+    let mut verdict = Verdict::pass();
+    for set in sets {
+        if let Some(difference) = run_set(&worker, &set, settings).await.with_context(|| name_of(&set))? {
+            verdict = Verdict::different(difference);
+            verdict.detail = format!("{}: {}", name_of(&set), verdict.detail);
+            break;
+        }
+    }
+    worker.shutdown().await;
+    Ok(verdict)
+}
+
+async fn run_set(worker: &RuntimeWorker, set: &Path, settings: Settings) -> Result<Option<Difference>> {
+    let entry = worker.module().signature.entries.first().context("the module has no entry point")?;
+    let mut inputs = tensors(set, "input")?;
+    if inputs.len() > entry.inputs.len() {
+        bail!("{} inputs; the model has {}", inputs.len(), entry.inputs.len());
+    }
+    for (input, spec) in inputs.iter_mut().zip(&entry.inputs) {
+        input.name.clone_from(&spec.name);
+    }
+    let inputs: Vec<Tensor> = inputs.into_iter().map(Into::into).collect();
+    let outputs = worker.infer(&entry.name, inputs, None).await?.outputs;
+    let expected = tensors(set, "output")?;
+    if outputs.len() != expected.len() {
+        bail!("{} outputs; expected {}", outputs.len(), expected.len());
+    }
+    for (found, mut expected) in outputs.into_iter().zip(expected) {
+        let found = NamedTensor::from(found);
+        expected.name.clone_from(&found.name);
+        if let Some(difference) = difference(&found, &expected, settings.within) {
+            return Ok(Some(difference));
+        }
+    }
+    Ok(None)
+}
+
+/// The folders with data, in order of their numbers' text.
+fn data_sets(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read `{}`", folder.display()))?;
+    let mut sets: Vec<PathBuf> =
+        entries.collect::<Result<Vec<_>, _>>()?.into_iter().map(|e| e.path()).collect();
+    sets.retain(|path| name_of(path).starts_with("test_data_set_") && path.is_dir());
+    sets.sort();
+    if sets.is_empty() {
+        bail!("`{}` has no test_data_set_*", folder.display());
+    }
+    Ok(sets)
+}
+
+/// `input_0.pb`, `input_1.pb`… of a data set, as long as there are any.
+fn tensors(set: &Path, prefix: &str) -> Result<Vec<NamedTensor>> {
+    (0..)
+        .map(|i| set.join(format!("{prefix}_{i}.pb")))
+        .take_while(|path| path.exists())
+        .map(|path| onnx_data::read(&path))
+        .collect()
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,132 @@
+//! Compiling and running on this machine, in worker processes, without a daemon.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use ired_worker::{
+    CompileEvent, CompileJob, CompileOptions, CompileReport, CompileWorkers, DirectoryFiles, Dump,
+    RuntimeConfig, RuntimeOptions, RuntimeWorker, TargetRequest, Tensor,
+};
+
+use crate::progress::Progress;
+use crate::tensors::NamedTensor;
+
+/// A module in a file that has no name, ready to be read from its start.
+pub(crate) struct Module {
+    pub(crate) file: File,
+    /// Zero for a file that was compiled before.
+    pub(crate) compile_time: Duration,
+}
+
+/// Compiles `model` into `output`, showing progress.
+///
+/// `on_dump` gets every phase's text when `options.dump` is set.
+pub(crate) async fn compile(
+    model: &Path,
+    target: TargetRequest,
+    options: CompileOptions,
+    output: &File,
+    mut on_dump: impl FnMut(Dump) + Send,
+) -> Result<CompileReport> {
+    let workers = CompileWorkers::beside_current_exe().context("cannot find the compile worker")?;
+    let file = File::open(model).with_context(|| format!("cannot open `{}`", model.display()))?;
+    if !file.metadata()?.is_file() {
+        bail!("`{}` is not a file", model.display());
+    }
+    let job = CompileJob { model_name: stem(model), file_name: file_name(model), target, options };
+    let folder = model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let files = Arc::new(DirectoryFiles::new(folder)?);
+    let progress = Progress::start("compiling");
+    let report = workers
+        .compile(job, OwnedFd::from(file), files, OwnedFd::from(output.try_clone()?), |event| match event {
+            CompileEvent::Progress(p) => progress.step(&p.phase, p.done, p.total, &p.detail),
+            CompileEvent::Dump(dump) => on_dump(dump),
+            CompileEvent::Started { .. } => {}
+        })
+        .await;
+    progress.finish();
+    report.with_context(|| format!("cannot compile `{}`", model.display()))
+}
+
+/// Opens a compiled module, or compiles a model for this machine.
+pub(crate) async fn module(path: &Path) -> Result<Module> {
+    if is_module(path) {
+        let file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
+        return Ok(Module { file, compile_time: Duration::ZERO });
+    }
+    let file = tempfile::tempfile().context("cannot make a temporary file")?;
+    let start = Instant::now();
+    compile(path, TargetRequest::default(), CompileOptions::default(), &file, |_| ()).await?;
+    Ok(Module { file, compile_time: start.elapsed() })
+}
+
+/// Starts a runtime worker that holds `module`.
+pub(crate) async fn load(module: &Module, threads: Option<u32>) -> Result<RuntimeWorker> {
+    let config = RuntimeConfig::beside_current_exe().context("cannot find the runtime worker")?;
+    let options = RuntimeOptions { threads, ..RuntimeOptions::default() };
+    Ok(RuntimeWorker::start(config, OwnedFd::from(module.file.try_clone()?), options).await?)
+}
+
+/// The name of the module's first entry point, which `run`, `bench` and `verify` call.
+pub(crate) fn first_entry(worker: &RuntimeWorker) -> Result<String> {
+    let entry = worker.module().signature.entries.first().context("the module has no entry point")?;
+    Ok(entry.name.clone())
+}
+
+impl From<NamedTensor> for Tensor {
+    fn from(tensor: NamedTensor) -> Self {
+        Self { name: tensor.name, dtype: tensor.dtype, dims: tensor.dims, data: tensor.data.into() }
+    }
+}
+
+impl From<Tensor> for NamedTensor {
+    fn from(tensor: Tensor) -> Self {
+        Self { name: tensor.name, dtype: tensor.dtype, dims: tensor.dims, data: tensor.data.into() }
+    }
+}
+
+fn is_module(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "irm")
+}
+
+pub(crate) fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// A file that becomes `path` when it is complete, so that no half-written one is ever seen.
+pub(crate) struct Output {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+impl Output {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = tempfile::Builder::new()
+            .prefix(".irectl-")
+            .tempfile_in(folder)
+            .with_context(|| format!("cannot write to `{}`", folder.display()))?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        self.file.as_file()
+    }
+
+    pub(crate) fn keep(self) -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+
+        // A temporary file is its owner's alone; a module is a file like any other.
+        self.file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        self.file.persist(&self.path).with_context(|| format!("cannot write `{}`", self.path.display()))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! NumPy's `.npz`: a zip of `.npy` arrays, keyed by tensor name.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use ired_module::DType;
+use npyz::{NpyHeader, Order, TypeChar, WriterBuilder};
+
+use super::NamedTensor;
+
+/// Reads every array of the archive, in the archive's order.
+pub(crate) fn read(path: &Path) -> Result<Vec<NamedTensor>> {
+    let file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
+    let mut archive = zip::ZipArchive::new(BufReader::new(file))
+        .with_context(|| format!("`{}` is not an npz archive", path.display()))?;
+    let mut tensors = Vec::with_capacity(archive.len());
+    for i in 0..archive.len() {
+        let mut entry = archive.by_index(i)?;
+        let Some(name) = entry.name()?.strip_suffix(".npy").map(str::to_owned) else { continue };
+        let tensor = read_array(&name, &mut entry);
+        tensors.push(tensor.with_context(|| format!("array `{name}` of `{}`", path.display()))?);
+    }
+    Ok(tensors)
+}
+
+fn read_array(name: &str, reader: &mut impl Read) -> Result<NamedTensor> {
+    let header = NpyHeader::from_reader(&mut *reader)?;
+    let (dtype, big_endian) = element_type(&header)?;
+    let dims = header.shape().to_vec();
+    let expected = dtype.tensor_bytes(&dims).context("its size overflows")?;
+    let mut data = Vec::new();
+    reader.take(expected.saturating_add(1)).read_to_end(&mut data)?;
+    ensure!(data.len() as u64 == expected, "{} bytes of data where {expected} belong", data.len());
+    let width = (dtype.bits() / 8) as usize;
+    if big_endian {
+        data.chunks_exact_mut(width).for_each(<[u8]>::reverse);
+    }
+    if header.order() == Order::Fortran {
+        data = column_to_row_major(&data, &dims, width);
+    }
+    Ok(NamedTensor { name: name.to_owned(), dtype, dims, data: Bytes::from(data) })
+}
+
+/// The element type, and whether the bytes are in big-endian order.
+fn element_type(header: &NpyHeader) -> Result<(DType, bool)> {
+    let npyz::DType::Plain(ty) = header.dtype() else { bail!("records are not tensors") };
+    let dtype = match (ty.type_char(), ty.size_field()) {
+        (TypeChar::Bool, 1) => DType::Bool,
+        (TypeChar::Int, 1) => DType::I8,
+        (TypeChar::Int, 2) => DType::I16,
+        (TypeChar::Int, 4) => DType::I32,
+        (TypeChar::Int, 8) => DType::I64,
+        (TypeChar::Uint, 1) => DType::U8,
+        (TypeChar::Uint, 2) => DType::U16,
+        (TypeChar::Uint, 4) => DType::U32,
+        (TypeChar::Uint, 8) => DType::U64,
+        (TypeChar::Float, 2) => DType::F16,
+        (TypeChar::Float, 4) => DType::F32,
+        (TypeChar::Float, 8) => DType::F64,
+        _ => bail!("elements of type `{ty}` are not supported"),
+    };
+    Ok((dtype, ty.endianness() == npyz::Endianness::Big))
+}
+
+fn column_to_row_major(data: &[u8], dims: &[u64], width: usize) -> Vec<u8> {
+    let mut strides = Vec::with_capacity(dims.len());
+    let mut stride = 1;
+    for &dim in dims {
+        strides.push(stride);
+        stride *= dim as usize;
+    }
+    let mut result = Vec::with_capacity(data.len());
+    let mut index = vec![0u64; dims.len()];
+    for _ in 0..data.len() / width {
+        let offset: usize = index.iter().zip(&strides).map(|(&i, s)| i as usize * s).sum();
+        result.extend_from_slice(&data[offset * width..][..width]);
+        for axis in (0..dims.len()).rev() {
+            index[axis] += 1;
+            if index[axis] < dims[axis] {
+                break;
+            }
+            index[axis] = 0;
+        }
+    }
+    result
+}
+
+/// Writes the tensors, uncompressed, each under its name.
+pub(crate) fn write(path: &Path, tensors: &[NamedTensor]) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("cannot create `{}`", path.display()))?;
+    let mut archive = zip::ZipWriter::new(BufWriter::new(file));
+    let options = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Stored)
+        .large_file(true);
+    for tensor in tensors {
+        archive.start_file(format!("{}.npy", tensor.name), options)?;
+        let ty = type_string(tensor.dtype)
+            .with_context(|| format!("NumPy has no type for `{}` ({})", tensor.name, tensor.dtype))?;
+        npyz::WriteOptions::new_header_only()
+            .dtype(npyz::DType::new_scalar(ty.parse()?))
+            .shape(&tensor.dims)
+            .writer(&mut archive)
+            .write_header_only()?;
+        archive.write_all(&tensor.data)?;
+    }
+    archive.finish()?.flush().with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+fn type_string(dtype: DType) -> Option<&'static str> {
+    Some(match dtype {
+        DType::Bool => "|b1",
+        DType::I8 => "|i1",
+        DType::I16 => "<i2",
+        DType::I32 => "<i4",
+        DType::I64 => "<i8",
+        DType::U8 => "|u1",
+        DType::U16 => "<u2",
+        DType::U32 => "<u4",
+        DType::U64 => "<u8",
+        DType::F16 => "<f2",
+        DType::F32 => "<f4",
+        DType::F64 => "<f8",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let tensors = vec![
+            NamedTensor {
+                name: "a.0/b".into(),
+                dtype: DType::F32,
+                dims: vec![2, 1],
+                data: Bytes::from_static(&[0, 0, 128, 63, 0, 0, 0, 64]),
+            },
+            NamedTensor { name: "empty".into(), dtype: DType::I64, dims: vec![0, 3], data: Bytes::new() },
+            NamedTensor {
+                name: "scalar".into(),
+                dtype: DType::Bool,
+                dims: vec![],
+                data: Bytes::from_static(&[1]),
+            },
+        ];
+        let file = tempfile::NamedTempFile::new().unwrap();
+        write(file.path(), &tensors).unwrap();
+        assert_eq!(read(file.path()).unwrap(), tensors);
+    }
+
+    #[test]
+    fn column_major_data_is_turned() {
+        // [[1, 2, 3], [4, 5, 6]] by columns.
+        assert_eq!(column_to_row_major(&[1, 4, 2, 5, 3, 6], &[2, 3], 1), [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_archive_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"not a zip").unwrap();
+        let error = format!("{:#}", read(file.path()).unwrap_err());
+        assert!(error.contains("is not an npz archive"), "{error}");
+    }
+}

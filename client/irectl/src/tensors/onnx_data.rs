@@ -1,0 +1,197 @@
+//! The little of ONNX that this side of the wire reads: test data (`input_0.pb`, `output_0.pb`…, each one serialized
+//! `TensorProto`) and the names of the files that a model keeps weights in.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use ired_module::DType;
+use prost::Message;
+
+use super::NamedTensor;
+
+/// The fields of ONNX's `TensorProto` that test data uses.
+#[derive(Clone, PartialEq, Message)]
+struct TensorProto {
+    #[prost(int64, repeated, tag = "1")]
+    dims: Vec<i64>,
+    #[prost(int32, tag = "2")]
+    data_type: i32,
+    #[prost(float, repeated, tag = "4")]
+    float_data: Vec<f32>,
+    #[prost(int32, repeated, tag = "5")]
+    int32_data: Vec<i32>,
+    #[prost(int64, repeated, tag = "7")]
+    int64_data: Vec<i64>,
+    #[prost(string, tag = "8")]
+    name: String,
+    #[prost(bytes = "bytes", tag = "9")]
+    raw_data: Bytes,
+    #[prost(double, repeated, tag = "10")]
+    double_data: Vec<f64>,
+    #[prost(uint64, repeated, tag = "11")]
+    uint64_data: Vec<u64>,
+}
+
+/// The fields of an ONNX model that say which other files it needs.
+#[derive(Clone, PartialEq, Message)]
+struct ModelFiles {
+    #[prost(message, optional, tag = "7")]
+    graph: Option<GraphFiles>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct GraphFiles {
+    #[prost(message, repeated, tag = "1")]
+    node: Vec<NodeFiles>,
+    #[prost(message, repeated, tag = "5")]
+    initializer: Vec<TensorFile>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct NodeFiles {
+    #[prost(message, repeated, tag = "5")]
+    attribute: Vec<AttributeFiles>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AttributeFiles {
+    #[prost(message, optional, tag = "5")]
+    t: Option<TensorFile>,
+    #[prost(message, optional, tag = "6")]
+    g: Option<GraphFiles>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TensorFile {
+    #[prost(message, repeated, tag = "13")]
+    external_data: Vec<Entry>,
+    /// 1 is external.
+    #[prost(int32, tag = "14")]
+    data_location: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Entry {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+/// The files that an ONNX model keeps weights in, as it names them, each once and sorted.
+///
+/// A file that is no model names none: the daemon says what is wrong with it.
+pub(crate) fn external_files(model: &Path) -> Result<Vec<String>> {
+    let bytes = std::fs::read(model).context("cannot read it")?;
+    let model = ModelFiles::decode(Bytes::from(bytes)).unwrap_or_default();
+    let mut files = BTreeSet::new();
+    if let Some(graph) = &model.graph {
+        collect_files(graph, &mut files);
+    }
+    Ok(files.into_iter().collect())
+}
+
+fn collect_files(graph: &GraphFiles, files: &mut BTreeSet<String>) {
+    let attributes = || graph.node.iter().flat_map(|node| &node.attribute);
+    let tensors = graph.initializer.iter().chain(attributes().filter_map(|a| a.t.as_ref()));
+    for tensor in tensors.filter(|t| t.data_location == 1) {
+        let location = tensor.external_data.iter().find(|entry| entry.key == "location");
+        files.extend(location.map(|entry| entry.value.clone()));
+    }
+    for inner in attributes().filter_map(|a| a.g.as_ref()) {
+        collect_files(inner, files);
+    }
+}
+
+/// Reads one tensor; its name may be empty.
+///
+/// # Errors
+/// When the file is not a tensor, or holds what cannot be a tensor here (strings, sequences, optionals).
+pub(crate) fn read(path: &Path) -> Result<NamedTensor> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    decode(Bytes::from(bytes)).with_context(|| format!("`{}`", path.display()))
+}
+
+fn decode(bytes: Bytes) -> Result<NamedTensor> {
+    let proto = TensorProto::decode(bytes).context("not a serialized tensor")?;
+    let dtype = element_type(proto.data_type)?;
+    let dims: Vec<u64> = proto
+        .dims
+        .iter()
+        .map(|&d| u64::try_from(d))
+        .collect::<Result<_, _>>()
+        .context("a negative dimension")?;
+    let expected = dtype.tensor_bytes(&dims).context("its size overflows")?;
+    let data = if proto.raw_data.is_empty() { typed_data(&proto, dtype)? } else { proto.raw_data };
+    ensure!(data.len() as u64 == expected, "{} bytes of data where {expected} belong", data.len());
+    Ok(NamedTensor { name: proto.name, dtype, dims, data })
+}
+
+fn element_type(number: i32) -> Result<DType> {
+    Ok(match number {
+        1 => DType::F32,
+        2 => DType::U8,
+        3 => DType::I8,
+        4 => DType::U16,
+        5 => DType::I16,
+        6 => DType::I32,
+        7 => DType::I64,
+        9 => DType::Bool,
+        10 => DType::F16,
+        11 => DType::F64,
+        12 => DType::U32,
+        13 => DType::U64,
+        16 => DType::BF16,
+        21 => DType::U4,
+        22 => DType::I4,
+        other => bail!("ONNX element type {other} is not supported"),
+    })
+}
+
+/// Elements from the typed fields; narrow types stand in `int32_data`, one an entry.
+fn typed_data(proto: &TensorProto, dtype: DType) -> Result<Bytes> {
+    let narrow = |width: usize| -> Vec<u8> {
+        proto.int32_data.iter().flat_map(|v| v.to_le_bytes()[..width].to_vec()).collect()
+    };
+    Ok(Bytes::from(match dtype {
+        DType::F32 => proto.float_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        DType::F64 => proto.double_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        DType::I64 => proto.int64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        DType::U64 => proto.uint64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        DType::U32 => proto.uint64_data.iter().flat_map(|v| (*v as u32).to_le_bytes()).collect(),
+        DType::I32 => narrow(4),
+        DType::I16 | DType::U16 | DType::F16 | DType::BF16 => narrow(2),
+        DType::I8 | DType::U8 | DType::Bool => narrow(1),
+        DType::I4 | DType::U4 => narrow(1),
+        other => bail!("{other} data outside of `raw_data` is not supported"),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_and_typed_data_mean_the_same() {
+        let raw = TensorProto {
+            dims: vec![2],
+            data_type: 10,
+            raw_data: Bytes::from_static(&[0, 60, 0, 64]),
+            ..TensorProto::default()
+        };
+        let typed = TensorProto { raw_data: Bytes::new(), int32_data: vec![0x3c00, 0x4000], ..raw.clone() };
+        let decoded = decode(raw.encode_to_vec().into()).unwrap();
+        assert_eq!(decoded, decode(typed.encode_to_vec().into()).unwrap());
+        assert_eq!((decoded.dtype, decoded.dims), (DType::F16, vec![2]));
+    }
+
+    #[test]
+    fn short_data_is_refused() {
+        let proto =
+            TensorProto { dims: vec![3], data_type: 1, float_data: vec![1.0], ..TensorProto::default() };
+        let error = decode(proto.encode_to_vec().into()).unwrap_err().to_string();
+        assert_eq!(error, "4 bytes of data where 12 belong");
+    }
+}

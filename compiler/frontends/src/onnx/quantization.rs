@@ -1,0 +1,130 @@
+//! Between floats and small integers, each number with its scale and zero point.
+
+use ired_graph::{BinaryFn, Builder, DType, Dim, ReduceFn, UnaryFn, ValueId};
+
+use super::call::{Call, Outcome, axis, invalid, unsupported};
+
+/// `(x - zero_point) * scale`, computed in f32, which holds 16-bit integers exactly.
+pub(super) fn dequantize(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let (x, scale) = (call.input(0)?, call.input(1)?);
+    let to = call.dtype_attribute_nonzero("output_dtype")?.unwrap_or(b.ty(scale).dtype);
+    let layout = Layout::of(b, call)?;
+    let mut wide = b.cast(x, DType::F32)?;
+    if let Some(zero_point) = call.optional(2) {
+        let zero_point = layout.spread(b, zero_point)?;
+        wide = b.binary_broadcast(BinaryFn::Sub, wide, zero_point)?;
+    }
+    let scale = layout.spread(b, scale)?;
+    let result = b.binary_broadcast(BinaryFn::Mul, wide, scale)?;
+    Ok(b.cast(result, to)?)
+}
+
+/// `round(x / scale) + zero_point`, saturating; of the zero point's type, u8 without one.
+pub(super) fn quantize(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    // For 8-bit floats only, which are not element types here; and a hint at which type to divide in.
+    call.attributes.ignore(&["saturate", "precision"]);
+    let (x, scale) = (call.input(0)?, call.input(1)?);
+    let stated = call.dtype_attribute_nonzero("output_dtype")?;
+    let to = call.optional(2).map(|zero_point| b.ty(zero_point).dtype).or(stated).unwrap_or(DType::U8);
+    let layout = Layout::of(b, call)?;
+    let zero_point = call.optional(2).map(|zero_point| layout.spread(b, zero_point)).transpose()?;
+    let scale = layout.spread(b, scale)?;
+    to_integers(b, x, scale, zero_point, to)
+}
+
+fn to_integers(b: &mut Builder<'_>, x: ValueId, scale: ValueId, zero: Option<ValueId>, to: DType) -> Outcome {
+    let wide = b.cast(x, DType::F32)?;
+    let quotient = b.binary_broadcast(BinaryFn::Div, wide, scale)?;
+    let mut rounded = b.unary(UnaryFn::Round, quotient)?;
+    if let Some(zero) = zero {
+        rounded = b.binary_broadcast(BinaryFn::Add, rounded, zero)?;
+    }
+    Ok(b.cast(rounded, to)?)
+}
+
+/// To u8, with the scale and zero point that fit the data and 0; all three are given.
+pub(super) fn dynamic_quantize(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueId>> {
+    let x = call.input(0)?;
+    let all: Vec<usize> = (0..b.ty(x).rank()).collect();
+    let (low, high) = (b.reduce(ReduceFn::Min, x, &all, false)?, b.reduce(ReduceFn::Max, x, &all, false)?);
+    let low = b.binary_scalar(BinaryFn::Min, low, 0.0)?;
+    let high = b.binary_scalar(BinaryFn::Max, high, 0.0)?;
+    let range = b.binary_broadcast(BinaryFn::Sub, high, low)?;
+    let scale = b.binary_scalar(BinaryFn::Div, range, 255.0)?;
+    let below = b.binary_broadcast(BinaryFn::Div, low, scale)?;
+    let below = b.unary(UnaryFn::Neg, below)?;
+    let rounded = b.unary(UnaryFn::Round, below)?;
+    let zero_point = b.cast(rounded, DType::U8)?;
+    let wide = b.cast(zero_point, DType::F32)?;
+    let y = to_integers(b, x, scale, Some(wide), DType::U8)?;
+    Ok(vec![y, scale, zero_point])
+}
+
+/// Which numbers of the input share a scale.
+enum Layout {
+    All,
+    /// Those of one index along an axis, of an input of this rank.
+    Along {
+        axis: usize,
+        rank: usize,
+    },
+    /// Those of one block of indices along an axis.
+    Blocks {
+        axis: usize,
+        size: i64,
+        shape: Vec<Dim>,
+    },
+}
+
+impl Layout {
+    fn of(b: &Builder<'_>, call: &Call<'_>) -> Outcome<Self> {
+        let (x, scale) = (call.input_type(b, 0)?, call.input_type(b, 1)?);
+        let stated = call.attributes.int_or("axis", 1)?;
+        let size = call.attributes.int_or("block_size", 0)?;
+        if scale.elements() == Dim::constant(1) && size == 0 {
+            return Ok(Self::All);
+        }
+        let along = axis(stated, x.rank())?;
+        match (scale.rank(), size) {
+            (1, 0) => Ok(Self::Along { axis: along, rank: x.rank() }),
+            (rank, 1..) if rank == x.rank() => Ok(Self::Blocks { axis: along, size, shape: x.shape }),
+            (rank, _) => invalid(format!("a scale of rank {rank} for an input of rank {}", x.rank())),
+        }
+    }
+
+    /// A scale or zero point in f32, shaped to broadcast to the input.
+    fn spread(&self, b: &mut Builder<'_>, parameter: ValueId) -> Outcome {
+        let parameter = b.cast(parameter, DType::F32)?;
+        let shape = b.ty(parameter).shape.clone();
+        match self {
+            Self::All => Ok(b.reshape(parameter, Vec::new())?),
+            Self::Along { axis, rank } => {
+                let [count] = shape.as_slice() else {
+                    return invalid("the zero point is not shaped as the scale");
+                };
+                let mut spread = vec![Dim::constant(1); *rank];
+                spread[*axis] = count.clone();
+                Ok(b.reshape(parameter, spread)?)
+            }
+            Self::Blocks { axis, size, shape: x } => {
+                if shape.len() != x.len() {
+                    return invalid("the zero point is not shaped as the scale");
+                }
+                let apart = b.unsqueeze(parameter, &[axis + 1])?;
+                let mut repeated = b.ty(apart).shape.clone();
+                repeated[axis + 1] = Dim::constant(*size);
+                let repeated = b.broadcast_to(apart, repeated)?;
+                let mut joined = shape;
+                joined[*axis] = joined[*axis].clone() * Dim::constant(*size);
+                let joined = b.reshape(repeated, joined)?;
+                // The last block may reach past the end.
+                match b.graph.symbols.is_known_ge(&b.ty(joined).shape[*axis], &x[*axis]) {
+                    true => Ok(b.slice_axis(joined, *axis, 0.into(), x[*axis].clone())?),
+                    false => {
+                        unsupported("blocks over an axis only known at run time", "make that size constant")
+                    }
+                }
+            }
+        }
+    }
+}

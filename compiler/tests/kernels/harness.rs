@@ -1,0 +1,306 @@
+//! One dispatch: built as a graph, compiled, linked, run over its grid, compared with the interpreter.
+
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+
+use ired_compiler::dispatch::{Binding, Dispatch, KernelInterface};
+use ired_compiler::kernels;
+use ired_compiler::targets::{CpuTarget, compile_executable};
+use ired_graph::{DType, Dim, Graph, Op, Param, SymbolId, Tensor, TensorType, ValueId, interpret};
+use ired_mlir::{Context, Module, link};
+
+/// Numbers that look random and are the same every time.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// In `low..=high`.
+    pub(crate) fn integer(&mut self, low: i64, high: i64) -> i64 {
+        low + (self.next() >> 11) as i64 % (high - low + 1)
+    }
+
+    pub(crate) fn float(&mut self, low: f64, high: f64) -> f64 {
+        low + (self.next() >> 11) as f64 / (1u64 << 53) as f64 * (high - low)
+    }
+
+    /// Elements in `low..high`; whole numbers for integers, coin flips for bool.
+    pub(crate) fn tensor(&mut self, dtype: DType, shape: &[u64], low: f64, high: f64) -> Tensor {
+        let count = shape.iter().product::<u64>();
+        if dtype.is_float() {
+            let values: Vec<_> = (0..count).map(|_| self.float(low, high)).collect();
+            return Tensor::from_f64s(dtype, shape, &values);
+        }
+        let (low, high) = match dtype {
+            DType::Bool => (0, 1),
+            _ if dtype.is_unsigned_integer() => (low.max(0.0) as i64, high as i64),
+            _ => (low as i64, high as i64),
+        };
+        let values: Vec<_> = (0..count).map(|_| i128::from(self.integer(low, high))).collect();
+        Tensor::from_integers(dtype, shape, &values)
+    }
+}
+
+/// A graph of one dispatch under construction, with the data it runs on.
+pub(crate) struct Case {
+    pub(crate) graph: Graph,
+    pub(crate) inputs: Vec<Tensor>,
+    root: Option<ValueId>,
+    symbols: HashMap<SymbolId, i64>,
+}
+
+impl Case {
+    pub(crate) fn new() -> Self {
+        Self { graph: Graph::new("case"), inputs: Vec::new(), root: None, symbols: HashMap::new() }
+    }
+
+    /// An unknown dimension of this size.
+    pub(crate) fn symbol(&mut self, name: &str, value: u64) -> Dim {
+        let id = self.graph.symbols.named(name);
+        self.symbols.insert(id, value as i64);
+        Dim::symbol(id)
+    }
+
+    /// An input whose type has these dimensions.
+    pub(crate) fn input_of(&mut self, tensor: Tensor, shape: Vec<Dim>) -> ValueId {
+        let name = format!("in{}", self.inputs.len());
+        let ty = TensorType::new(tensor.dtype(), shape);
+        self.inputs.push(tensor);
+        self.graph.add_input(name, ty)
+    }
+
+    pub(crate) fn input(&mut self, tensor: Tensor) -> ValueId {
+        let shape = dims(tensor.shape());
+        self.input_of(tensor, shape)
+    }
+
+    pub(crate) fn param(&mut self, tensor: Tensor) -> ValueId {
+        let param = Param {
+            name: format!("w{}", self.graph.params.len()),
+            dtype: tensor.dtype(),
+            shape: tensor.shape().to_vec(),
+            data: tensor.data().clone(),
+        };
+        let id = self.graph.add_param(param);
+        self.op(Op::Param(id), &[])
+    }
+
+    pub(crate) fn constant(&mut self, tensor: Tensor) -> ValueId {
+        self.op(Op::Constant(tensor), &[])
+    }
+
+    pub(crate) fn op(&mut self, op: Op, operands: &[ValueId]) -> ValueId {
+        let body = self.graph.body;
+        self.graph.push(body, op, operands, None).unwrap()[0]
+    }
+
+    pub(crate) fn root(&mut self, op: Op, operands: &[ValueId]) -> ValueId {
+        let value = self.op(op, operands);
+        self.root = Some(value);
+        value
+    }
+
+    fn dispatch(&self, output: ValueId) -> Dispatch {
+        let root = self.root.unwrap_or(output);
+        let (mut nodes, mut inputs) = (Vec::new(), self.graph.inputs().to_vec());
+        for id in &self.graph.region(self.graph.body).nodes {
+            match self.graph.node(*id).op {
+                Op::Param(_) => inputs.extend(&self.graph.node(*id).results),
+                _ => nodes.push(*id),
+            }
+        }
+        let root = self.graph.producer(root).unwrap();
+        Dispatch { name: "case".to_owned(), root, nodes, inputs, outputs: vec![output] }
+    }
+
+    /// Compiles, runs and compares; floats may differ by `tolerance`, relative to the greatest magnitude there
+    /// or the element's own, whichever allows more; integers not at all.
+    pub(crate) fn check(&mut self, output: ValueId, tolerance: f64) {
+        for target in targets() {
+            self.check_on(&target, output, tolerance);
+        }
+    }
+
+    pub(crate) fn check_on(&mut self, target: &CpuTarget, output: ValueId, tolerance: f64) {
+        self.graph.set_outputs(self.graph.body, vec![output]);
+        let expected = interpret(&self.graph, &self.inputs).unwrap().remove(0);
+        let found = self.run(target, output);
+        assert_eq!((found.dtype(), found.shape()), (expected.dtype(), expected.shape()));
+        if expected.dtype().is_float() {
+            let (found, wanted) = (found.to_f64s(), expected.to_f64s());
+            let scale = wanted.iter().filter(|x| x.is_finite()).fold(0f64, |m, x| m.max(x.abs()));
+            for (i, (f, w)) in found.iter().zip(&wanted).enumerate() {
+                let same = f == w || (f.is_nan() && w.is_nan());
+                let close = (f - w).abs() <= tolerance * scale.max(1e-30);
+                assert!(same || close, "element {i} of {:?}: {f} instead of {w}", expected.shape());
+            }
+        } else {
+            assert_eq!(found.to_integers(), expected.to_integers());
+        }
+    }
+
+    fn number(&self, dim: &Dim) -> u64 {
+        dim.evaluate(&|id| self.symbols.get(&id).copied()).unwrap() as u64
+    }
+
+    pub(crate) fn run(&self, target: &CpuTarget, output: ValueId) -> Tensor {
+        let dispatch = self.dispatch(output);
+        let interface = kernels::interface(&self.graph, &dispatch, target).unwrap();
+        let kernel = Kernel::compile(&self.graph, &dispatch, target, &interface);
+        let ty = self.graph.ty(output);
+        let shape: Vec<u64> = ty.shape.iter().map(|d| self.number(d)).collect();
+        let bytes = ty.dtype.bytes(shape.iter().product()).unwrap() as usize;
+        let mut memory: Vec<Aligned> = interface.bindings.iter().map(|b| self.binding(b, bytes)).collect();
+        let pointers: Vec<*mut u8> = memory.iter_mut().map(Aligned::as_mut_ptr).collect();
+        let constants: Vec<i64> = interface.constants.iter().map(|d| self.number(d) as i64).collect();
+        let [x, y, z] = interface.grid.clone().map(|d| self.number(&d) as u32);
+        for z in 0..z {
+            for y in 0..y {
+                for x in 0..x {
+                    kernel.call(&pointers, &constants, [x, y, z]);
+                }
+            }
+        }
+        let written = interface.bindings.iter().position(|b| matches!(b, Binding::Write(_))).unwrap();
+        for block in &memory {
+            block.assert_intact();
+        }
+        Tensor::new(ty.dtype, shape, bytes::Bytes::copy_from_slice(memory[written].as_slice())).unwrap()
+    }
+
+    fn data(&self, value: ValueId) -> Tensor {
+        if let Some(i) = self.graph.inputs().iter().position(|v| *v == value) {
+            return self.inputs[i].clone();
+        }
+        match self.graph.producer_op(value) {
+            Some(Op::Param(id)) => self.graph.param(*id).to_tensor().unwrap(),
+            _ => panic!("%{} is not an input", value.0),
+        }
+    }
+
+    fn binding(&self, binding: &Binding, output_bytes: usize) -> Aligned {
+        match binding {
+            Binding::Read(value) => Aligned::new(self.data(*value).data()),
+            Binding::ReadPacked(value, packing) => {
+                let tensor = self.data(*value);
+                Aligned::new(&kernels::pack(packing, tensor.dtype(), tensor.shape(), tensor.data()))
+            }
+            Binding::Write(_) => Aligned::new(&vec![0xa5; output_bytes]),
+            Binding::Scratch { bytes } => Aligned::new(&vec![0xa5; self.number(bytes) as usize]),
+        }
+    }
+}
+
+/// The machine, and the smallest x86-64 if that is less.
+pub(crate) fn targets() -> Vec<CpuTarget> {
+    let host = CpuTarget::host().unwrap();
+    let smallest = CpuTarget::parse("x86_64-linux").unwrap();
+    if host.vector_bits == smallest.vector_bits { vec![smallest] } else { vec![host, smallest] }
+}
+
+pub(crate) fn dims(shape: &[u64]) -> Vec<Dim> {
+    shape.iter().map(|d| Dim::constant(*d as i64)).collect()
+}
+
+/// Memory at an element-aligned but otherwise odd address, with guards on both sides.
+pub(crate) struct Aligned {
+    storage: Vec<u64>,
+    bytes: usize,
+}
+
+const GUARD: usize = 9;
+
+impl Aligned {
+    fn new(data: &[u8]) -> Self {
+        let words = data.len().div_ceil(8);
+        let mut storage = vec![0x5a5a_5a5a_5a5a_5a5a; words + 2 * GUARD];
+        // SAFETY: the words are as long as the bytes, and any byte is fine in them.
+        unsafe {
+            let start = storage.as_mut_ptr().add(GUARD).cast::<u8>();
+            std::ptr::copy_nonoverlapping(data.as_ptr(), start, data.len());
+        }
+        Self { storage, bytes: data.len() }
+    }
+
+    fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.storage[GUARD..].as_mut_ptr().cast()
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        // SAFETY: `new` made room for this many bytes after the guard.
+        unsafe { std::slice::from_raw_parts(self.storage[GUARD..].as_ptr().cast(), self.bytes) }
+    }
+
+    fn assert_intact(&self) {
+        let last = self.storage.len() - GUARD;
+        let guards = self.storage[..GUARD].iter().chain(&self.storage[last..]);
+        assert!(
+            guards.into_iter().all(|w| *w == 0x5a5a_5a5a_5a5a_5a5a),
+            "a kernel wrote outside of its buffer"
+        );
+    }
+}
+
+type Entry = unsafe extern "C" fn(*const *mut u8, *const i64, u32, u32, u32);
+
+/// A loaded kernel.
+pub(crate) struct Kernel {
+    library: *mut c_void,
+    entry: Entry,
+}
+
+impl Kernel {
+    pub(crate) fn compile(
+        graph: &Graph,
+        dispatch: &Dispatch,
+        target: &CpuTarget,
+        interface: &KernelInterface,
+    ) -> Self {
+        let context = Context::new();
+        let module = Module::new(&context);
+        kernels::emit(graph, dispatch, target, interface, &module.builder(), "kernel").unwrap();
+        module.verify().unwrap();
+        if std::env::args().any(|a| a == "--nocapture") {
+            println!("{module}");
+        }
+        let object = compile_executable(module.to_string().as_bytes(), target).unwrap();
+        let image = link(&[object], &["kernel".to_owned()]).unwrap();
+        Self::load(&image)
+    }
+
+    fn load(image: &[u8]) -> Self {
+        // SAFETY: the image is a shared object without constructors that exports `kernel` with this type.
+        unsafe {
+            // By a name of its own: the loader takes equal names for the same library.
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            std::io::Write::write_all(&mut file, image).unwrap();
+            let path = CString::new(file.path().as_os_str().as_encoded_bytes()).unwrap();
+            let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+            assert!(!library.is_null(), "cannot load the image");
+            let symbol = libc::dlsym(library, c"kernel".as_ptr());
+            assert!(!symbol.is_null());
+            Self { library, entry: std::mem::transmute::<*mut c_void, Entry>(symbol) }
+        }
+    }
+
+    pub(crate) fn call(&self, bindings: &[*mut u8], constants: &[i64], [x, y, z]: [u32; 3]) {
+        // SAFETY: the interface that the kernel was emitted for says what is behind each pointer.
+        unsafe { (self.entry)(bindings.as_ptr(), constants.as_ptr(), x, y, z) }
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        // SAFETY: the library was loaded here and its entry is called only through `self`.
+        unsafe { libc::dlclose(self.library) };
+    }
+}

@@ -1,0 +1,9 @@
+//! Kernels against the reference interpreter; one binary, because each links MLIR.
+
+#![allow(unsafe_code, reason = "compiled kernels are called")]
+
+mod convolution;
+mod elementwise;
+mod harness;
+mod movement;
+mod nested;

@@ -1,0 +1,81 @@
+//! The digit classifier: a small trained model and handwritten digits that it was not trained on.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use ired_client::proto::compile_event::Event;
+use ired_client::proto::{CompileOptions, ModelRef, Target};
+use ired_client::{
+    Client, CompileOutcome, DataType, InferRequest, InferResponse, Tensor, Upload, UploadFile,
+};
+
+pub const CLASSES: usize = 10;
+
+/// The model's file.
+pub fn model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/digits/digits.onnx")
+}
+
+/// Pixels of the samples, 64 each, and the digits they show.
+pub fn samples() -> Result<(Vec<f32>, Vec<usize>)> {
+    let text = std::fs::read_to_string(model().with_file_name("samples.json"))?;
+    let samples: serde_json::Value = serde_json::from_str(&text)?;
+    let samples = samples["samples"].as_array().context("no samples")?;
+    let mut pixels = Vec::new();
+    let mut labels = Vec::new();
+    for sample in samples {
+        let rows = sample["image"].as_array().context("no image")?;
+        let values = rows.iter().filter_map(|row| row.as_array()).flatten();
+        pixels.extend(values.filter_map(|v| v.as_f64()).map(|v| v as f32));
+        labels.push(sample["label"].as_u64().context("no label")? as usize);
+    }
+    ensure!(pixels.len() == labels.len() * 64, "{} pixels for {} samples", pixels.len(), labels.len());
+    Ok((pixels, labels))
+}
+
+/// A request with the given images as one batch.
+pub fn request(model: &str, pixels: &[f32]) -> InferRequest {
+    let data: Vec<u8> = pixels.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let image = Tensor {
+        name: "image".into(),
+        data_type: DataType::Fp32,
+        shape: vec![pixels.len() as u64 / 64, 1, 8, 8],
+        data: Bytes::from(data),
+    };
+    InferRequest { model: model.into(), inputs: vec![image], ..InferRequest::default() }
+}
+
+/// The most probable digit of each image in an answer.
+pub fn answers(response: &InferResponse) -> Result<Vec<usize>> {
+    let output = response.outputs.first().context("the answer has no output")?;
+    let values: Vec<f32> = output.data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    Ok(values.chunks(CLASSES).map(most_probable).collect())
+}
+
+/// The index of the largest value.
+pub fn most_probable(probabilities: &[f32]) -> usize {
+    let best = probabilities.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+    best.map_or(0, |(digit, _)| digit)
+}
+
+/// Uploads a file as `name`.
+pub async fn upload(client: &Client, name: &str, file: &Path) -> Result<ModelRef> {
+    let files = vec![UploadFile { path: "model.onnx".into(), source: file.to_owned() }];
+    let stored = client.upload(Upload { name: name.into(), version: None, files }, |_| ()).await?;
+    Ok(ModelRef { name: stored.name, version: stored.version })
+}
+
+/// Compiles an uploaded model for the daemon's machine, giving every event to `watch`.
+pub async fn compile(client: &Client, model: ModelRef, watch: impl FnMut(&Event)) -> Result<CompileOutcome> {
+    let events = client.compile(model, Target::default(), CompileOptions::default()).await?;
+    Ok(events.finish(watch).await?)
+}
+
+/// Uploads, compiles and loads the classifier as `name`.
+pub async fn push(client: &Client, name: &str) -> Result<CompileOutcome> {
+    let stored = upload(client, name, &model()).await?;
+    let outcome = compile(client, stored, |_| ()).await?;
+    client.load(name).await?;
+    Ok(outcome)
+}

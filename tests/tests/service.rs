@@ -1,0 +1,227 @@
+//! The service as a black box: what users do, and what breaks under them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use ired_client::ClientError;
+use ired_client::proto::compile_event::Event;
+use ired_tests::daemon::{Daemon, runtime_worker, signal};
+use ired_tests::digits;
+use tokio::task::JoinSet;
+
+/// tonic's code for UNAVAILABLE.
+const UNAVAILABLE: i32 = 14;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pushed_model_answers_over_every_protocol() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let daemon = Daemon::start(folder.path(), &[])?;
+    let client = daemon.client().await?;
+    digits::push(&client, "digits").await?;
+    let (pixels, labels) = digits::samples()?;
+
+    // One module, two batch sizes.
+    let all = client.infer(digits::request("digits", &pixels)).await?;
+    assert_eq!(digits::answers(&all)?, labels);
+    let one = client.infer(digits::request("digits", &pixels[..64])).await?;
+    assert_eq!(digits::answers(&one)?, labels[..1]);
+
+    let body = serde_json::json!({"inputs": [
+        {"name": "image", "datatype": "FP32", "shape": [labels.len(), 1, 8, 8], "data": pixels}]});
+    let url = format!("http://{}/v2/models/digits/infer", daemon.rest);
+    let answer: serde_json::Value = ureq::post(url).send_json(&body)?.body_mut().read_json()?;
+    let data = answer["outputs"][0]["data"].as_array().context("no data in the REST answer")?;
+    let by_rest: Vec<f32> = data.iter().filter_map(|v| v.as_f64()).map(|v| v as f32).collect();
+    let by_rest: Vec<usize> = by_rest.chunks(digits::CLASSES).map(digits::most_probable).collect();
+    assert_eq!(by_rest, labels);
+
+    assert!(daemon.stop()?.success(), "the daemon ends in good order");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_equal_compile_requests_run_one_compile() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let daemon = Daemon::start(folder.path(), &[])?;
+    let client = daemon.client().await?;
+    let model = digits::upload(&client, "digits", &digits::model()).await?;
+
+    let mut requests = JoinSet::new();
+    for _ in 0..1000 {
+        let (client, model) = (client.clone(), model.clone());
+        requests.spawn(async move { digits::compile(&client, model, |_| ()).await });
+    }
+    let mut keys = std::collections::BTreeSet::new();
+    while let Some(outcome) = requests.join_next().await {
+        keys.insert(outcome??.key);
+    }
+    assert_eq!(keys.len(), 1, "all got the same module");
+    assert_eq!(daemon.metric("ired_compile_workers_started_total")?, Some(1.0));
+
+    // After a restart the module is there: no worker starts.
+    daemon.kill()?;
+    let daemon = Daemon::start(folder.path(), &[])?;
+    let outcome = digits::push(&daemon.client().await?, "again").await?;
+    assert!(outcome.cached);
+    assert_eq!(daemon.metric("ired_compile_workers_started_total")?.unwrap_or(0.0), 0.0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_and_the_repository_survive_a_power_cut() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let repository = folder.path().join("models");
+    std::fs::create_dir_all(repository.join("versioned/3"))?;
+    std::fs::copy(digits::model(), repository.join("versioned/3/model.onnx"))?;
+    std::fs::copy(digits::model(), repository.join("single.onnx"))?;
+    let arguments = ["--model-repository", repository.to_str().context("the path is text")?];
+
+    let daemon = Daemon::start(folder.path(), &arguments)?;
+    digits::push(&daemon.client().await?, "uploaded").await?;
+    daemon.kill()?;
+
+    let daemon = Daemon::start(folder.path(), &arguments)?;
+    let client = daemon.client().await?;
+    let (pixels, labels) = digits::samples()?;
+    for model in ["versioned", "single", "uploaded"] {
+        let answer = client.infer(digits::request(model, &pixels)).await.with_context(|| model.to_owned())?;
+        assert_eq!(digits::answers(&answer)?, labels, "{model}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_compile_worker_costs_its_job_at_most() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut daemon = Daemon::start(folder.path(), &[])?;
+    let client = daemon.client().await?;
+    digits::push(&client, "other").await?;
+    let model = digits::upload(&client, "victim", &variant(folder.path(), 1)?).await?;
+
+    // The first worker is killed: the job is made once more and succeeds.
+    let mut started = 0;
+    let outcome = digits::compile(&client, model.clone(), |event| {
+        if let Event::Started(worker) = event {
+            started += 1;
+            if started == 1 {
+                signal("KILL", worker.pid).expect("the worker has only started");
+            }
+        }
+    })
+    .await?;
+    assert!(!outcome.cached);
+    assert_eq!(started, 2);
+
+    // Every worker is killed: that job fails and says why; nothing else notices.
+    let model = digits::upload(&client, "victim", &variant(folder.path(), 2)?).await?;
+    let result = digits::compile(&client, model, |event| {
+        if let Event::Started(worker) = event {
+            signal("KILL", worker.pid).expect("the worker has only started");
+        }
+    })
+    .await;
+    let error = result.expect_err("every worker was killed");
+    let Some(ClientError::Compile { kind, .. }) = error.downcast_ref() else { panic!("{error:?}") };
+    assert_eq!(kind, "crashed");
+
+    let (pixels, labels) = digits::samples()?;
+    let answer = client.infer(digits::request("other", &pixels)).await?;
+    assert_eq!(digits::answers(&answer)?, labels);
+    assert!(daemon.is_running()?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_runtime_worker_loses_no_request() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut daemon = Daemon::start(folder.path(), &[])?;
+    let client = daemon.client().await?;
+    for model in ["victim", "bystander"] {
+        digits::push(&client, model).await?;
+    }
+    let bystander = runtime_worker(&client.models().await?, "bystander")?;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new(AtomicUsize::new(0));
+    let mut load = JoinSet::new();
+    for i in 0..8 {
+        let (stop, answered, client) = (stop.clone(), answered.clone(), daemon.client().await?);
+        let model = if i % 2 == 0 { "victim" } else { "bystander" };
+        load.spawn(async move {
+            let (pixels, labels) = digits::samples()?;
+            while !stop.load(Ordering::Relaxed) {
+                match client.infer(digits::request(model, &pixels)).await {
+                    Ok(answer) => assert_eq!(digits::answers(&answer)?, labels),
+                    Err(error) => {
+                        let code = error.code().map(|code| code as i32);
+                        ensure!(model == "victim" && code == Some(UNAVAILABLE), "{model}: {error}");
+                    }
+                }
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+            anyhow::Ok(())
+        });
+    }
+    let mut killed = std::collections::BTreeSet::new();
+    while killed.len() < 5 {
+        let before = answered.load(Ordering::Relaxed);
+        while answered.load(Ordering::Relaxed) < before + 50 {
+            ensure!(daemon.is_running()?, "the daemon ended");
+            tokio::task::yield_now().await;
+            if let Some(ended) = load.try_join_next() {
+                ended??;
+            }
+        }
+        let victim = runtime_worker(&client.models().await?, "victim")?;
+        // No process between two lives of the worker.
+        if victim != 0 && killed.insert(victim) {
+            signal("KILL", victim)?;
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    while let Some(ended) = load.join_next().await {
+        ended??;
+    }
+    let (pixels, labels) = digits::samples()?;
+    let models = client.models().await?;
+    assert_eq!(runtime_worker(&models, "bystander")?, bystander, "the other model's process lives on");
+    let answer = client.infer(digits::request("victim", &pixels)).await?;
+    assert_eq!(digits::answers(&answer)?, labels);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_models_are_refused_with_a_named_error() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut daemon = Daemon::start(folder.path(), &[])?;
+    let client = daemon.client().await?;
+    let whole = std::fs::read(digits::model())?;
+    let damaged = folder.path().join("damaged.onnx");
+    for length in [0, 1, 17, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&damaged, &whole[..length])?;
+        let model = digits::upload(&client, "damaged", &damaged).await;
+        let error = match model {
+            // An empty upload may be refused at once.
+            Err(error) => error,
+            Ok(model) => digits::compile(&client, model, |_| ()).await.expect_err("the model is cut short"),
+        };
+        let message = format!("{error:#}");
+        assert!(!message.is_empty() && !message.contains("crash"), "cut at {length}: {message}");
+    }
+    assert!(daemon.is_running()?);
+    assert!(client.ready().await?);
+    Ok(())
+}
+
+/// The classifier with another producer name, so that its digest is new: `n` as a model field's length.
+fn variant(folder: &Path, n: usize) -> Result<std::path::PathBuf> {
+    // Field 2 of an ONNX model (producer_name), wire type 2; the last one wins.
+    let mut bytes = std::fs::read(digits::model())?;
+    bytes.extend([0x12, n as u8]);
+    bytes.extend(vec![b'x'; n]);
+    let path = folder.join(format!("variant{n}.onnx"));
+    std::fs::write(&path, bytes)?;
+    Ok(path)
+}

@@ -1,0 +1,247 @@
+//! `cargo xtask demo`: builds ired, starts it, pushes a trained model, and calls it as a user would.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::process::{root, run as command, target_dir};
+
+const MODEL: &str = "digits";
+const CLASSES: usize = 10;
+
+#[derive(Deserialize)]
+struct Samples {
+    source: String,
+    samples: Vec<Sample>,
+}
+
+#[derive(Deserialize)]
+struct Sample {
+    label: usize,
+    image: Vec<Vec<f32>>,
+}
+
+/// The part of a KServe v2 answer that the demo reads.
+#[derive(Deserialize)]
+struct Answer {
+    outputs: Vec<Output>,
+}
+
+#[derive(Deserialize)]
+struct Output {
+    shape: Vec<usize>,
+    data: Vec<f32>,
+}
+
+pub(crate) fn run() -> Result<()> {
+    command("cargo", &["build", "--release", "--workspace", "--bins"])?;
+    let binaries = target_dir("release")?;
+    let work = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let samples: Samples =
+        serde_json::from_str(&std::fs::read_to_string(root().join("demo/digits/samples.json"))?)?;
+
+    step("Starting ired");
+    let daemon = Daemon::start(&binaries, work.path())?;
+    println!("  ready: gRPC {}, REST {}", daemon.grpc, daemon.rest);
+
+    step("Pushing demo/digits/digits.onnx: upload, compile in a sandboxed worker, load");
+    daemon.push(&binaries, MODEL)?;
+
+    step("Inputs");
+    println!("  {}", samples.source);
+    draw(&samples.samples);
+
+    step("Inference");
+    let request = request(&samples.samples);
+    let request_file = work.path().join("request.json");
+    std::fs::write(&request_file, request.to_string())?;
+    let by_grpc = daemon.infer_by_grpc(&binaries, &request_file)?;
+    let (by_rest, rest_latency) = daemon.infer_by_rest(&request)?;
+    let right = show(&samples.samples, &by_grpc.0, &by_rest)?;
+    println!("  {right} of {} right", samples.samples.len());
+    println!("  gRPC: {} us for the batch of {}", by_grpc.1, samples.samples.len());
+    println!("  REST: {} us for the batch of {}", rest_latency.as_micros(), samples.samples.len());
+
+    step("Pushing the same model under another name: nothing is compiled again");
+    daemon.push(&binaries, "digits-again")?;
+
+    step("Stopping ired");
+    let took = daemon.stop()?;
+    println!("  ended by itself {} ms after SIGTERM", took.as_millis());
+    ensure!(right == samples.samples.len(), "some digits were read wrong");
+    Ok(())
+}
+
+fn step(title: &str) {
+    println!("\n\x1b[1m{title}\x1b[0m");
+}
+
+/// A running daemon; killed on drop unless it was stopped.
+struct Daemon {
+    process: Child,
+    grpc: String,
+    rest: String,
+}
+
+impl Daemon {
+    fn start(binaries: &Path, work: &Path) -> Result<Self> {
+        let (grpc, rest, metrics) = (free_address()?, free_address()?, free_address()?);
+        let log = std::fs::File::create(work.join("ired.log"))?;
+        let process = Command::new(binaries.join("ired"))
+            .args(["--grpc", &grpc, "--http", &rest, "--metrics", &metrics, "--data-dir"])
+            .arg(work.join("data"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start `ired`")?;
+        let mut daemon = Self { process, grpc, rest };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while ureq::get(daemon.url("/v2/health/ready")).call().is_err() {
+            if let Some(status) = daemon.process.try_wait()? {
+                bail!("`ired` ended: {status}\n{}", std::fs::read_to_string(work.join("ired.log"))?);
+            }
+            ensure!(Instant::now() < deadline, "`ired` is not ready after 30 s");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(daemon)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.rest)
+    }
+
+    fn irectl(&self, binaries: &Path) -> Command {
+        let mut irectl = Command::new(binaries.join("irectl"));
+        irectl.args(["--server", &format!("http://{}", self.grpc)]).stdin(Stdio::null());
+        irectl
+    }
+
+    fn push(&self, binaries: &Path, name: &str) -> Result<()> {
+        let model: PathBuf = root().join("demo/digits/digits.onnx");
+        let status = self.irectl(binaries).arg("push").arg(model).args(["--name", name]).status()?;
+        ensure!(status.success(), "`irectl push` failed: {status}");
+        Ok(())
+    }
+
+    /// The answer and its latency in microseconds, as `irectl` measured it.
+    fn infer_by_grpc(&self, binaries: &Path, request: &Path) -> Result<(Answer, u64)> {
+        let output = self
+            .irectl(binaries)
+            .args(["infer", MODEL, "--json", "--request"])
+            .arg(request)
+            .stderr(Stdio::inherit())
+            .output()?;
+        ensure!(output.status.success(), "`irectl infer` failed: {}", output.status);
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let latency =
+            answer["parameters"]["latency_us"].as_u64().context("`irectl infer` gave no latency")?;
+        Ok((serde_json::from_value(answer)?, latency))
+    }
+
+    fn infer_by_rest(&self, request: &serde_json::Value) -> Result<(Answer, Duration)> {
+        let url = self.url(&format!("/v2/models/{MODEL}/infer"));
+        let start = Instant::now();
+        let mut response = ureq::post(url).send_json(request).context("the REST call failed")?;
+        let answer = response.body_mut().read_json().context("the REST answer is not what KServe v2 says")?;
+        Ok((answer, start.elapsed()))
+    }
+
+    fn stop(mut self) -> Result<Duration> {
+        let start = Instant::now();
+        let kill = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status()?;
+        ensure!(kill.success(), "cannot signal `ired`");
+        while start.elapsed() < Duration::from_secs(20) {
+            if let Some(status) = self.process.try_wait()? {
+                ensure!(status.success(), "`ired` ended badly: {status}");
+                return Ok(start.elapsed());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        bail!("`ired` did not end within 20 s of SIGTERM")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None)) {
+            // Nothing is left to do when even this fails: the process belongs to the terminal then.
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+}
+
+fn free_address() -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
+    Ok(listener.local_addr()?.to_string())
+}
+
+/// All samples as one batch, in the form both protocols' JSON takes.
+fn request(samples: &[Sample]) -> serde_json::Value {
+    let pixels: Vec<f32> = samples.iter().flat_map(|s| s.image.iter().flatten().copied()).collect();
+    json!({
+        "inputs": [
+            { "name": "image", "datatype": "FP32", "shape": [samples.len(), 1, 8, 8], "data": pixels }
+        ]
+    })
+}
+
+/// Prints the images side by side, five to a row; a pixel is two characters wide.
+fn draw(samples: &[Sample]) {
+    const SHADES: [char; 5] = [' ', '░', '▒', '▓', '█'];
+    for five in samples.chunks(5) {
+        println!();
+        for row in 0..8 {
+            let line: String = five
+                .iter()
+                .map(|sample| {
+                    let pixels = sample.image[row].iter().map(|value| SHADES[(value / 4.0) as usize % 5]);
+                    pixels.flat_map(|shade| [shade, shade]).chain([' ', ' ']).collect::<String>()
+                })
+                .collect();
+            println!("  {line}");
+        }
+    }
+}
+
+/// Prints one line a sample and returns how many were read right; both protocols must agree.
+fn show(samples: &[Sample], by_grpc: &Answer, by_rest: &Answer) -> Result<usize> {
+    let grpc = probabilities(by_grpc, samples.len())?;
+    let rest = probabilities(by_rest, samples.len())?;
+    let mut right = 0;
+    println!("  label  gRPC says          REST says");
+    for (i, sample) in samples.iter().enumerate() {
+        let ((digit, p), (rest_digit, rest_p)) = (best(&grpc[i]), best(&rest[i]));
+        ensure!(digit == rest_digit, "gRPC and REST disagree about sample {i}");
+        right += usize::from(digit == sample.label);
+        println!(
+            "  {:>5}  {digit} ({:>5.1} %)        {rest_digit} ({:>5.1} %)",
+            sample.label,
+            p * 100.0,
+            rest_p * 100.0
+        );
+    }
+    Ok(right)
+}
+
+fn probabilities(answer: &Answer, samples: usize) -> Result<Vec<Vec<f32>>> {
+    let output = answer.outputs.first().context("the answer has no output")?;
+    ensure!(output.shape == [samples, CLASSES], "the answer's shape is {:?}", output.shape);
+    Ok(output.data.chunks(CLASSES).map(<[f32]>::to_vec).collect())
+}
+
+fn best(probabilities: &[f32]) -> (usize, f32) {
+    let (mut digit, mut highest) = (0, f32::MIN);
+    for (i, &p) in probabilities.iter().enumerate() {
+        if p > highest {
+            (digit, highest) = (i, p);
+        }
+    }
+    (digit, highest)
+}

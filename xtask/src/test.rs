@@ -1,0 +1,10 @@
+//! Every test. The worker executables are built first: tests of whole processes start them.
+
+use anyhow::Result;
+
+use crate::process::run as command;
+
+pub(crate) fn run() -> Result<()> {
+    command("cargo", &["build", "--workspace", "--bins"])?;
+    command("cargo", &["test", "--workspace", "--no-fail-fast"])
+}
