@@ -75,7 +75,7 @@ fn show(progress: &Progress, event: &Event, quiet: bool) {
         }
         Event::Progress(p) => progress.step(&p.phase, p.done, p.total, &p.detail),
         Event::Retrying(retrying) if !quiet => println!("  trying again: {}", retrying.reason),
-        Event::Done(done) if !quiet => {
+        Event::Done(done) if !quiet && !done.cached => {
             for phase in &done.phases {
                 println!("  {:<12} {:>8.1} ms", phase.phase, phase.wall_us as f64 / 1e3);
             }
