@@ -52,6 +52,9 @@ pub(crate) fn build_image(
     ired_mlir::link(&objects, &symbols).map_err(|e| vec![Diagnostic::internal("cannot link the kernels", &e)])
 }
 
+/// An object, or why there is none.
+type Compiled = Result<Vec<u8>, Diagnostic>;
+
 fn compile_all(
     executables: &[Executable],
     target: &CpuTarget,
@@ -64,8 +67,7 @@ fn compile_all(
     order.sort_by_key(|&i| std::cmp::Reverse(executables[i].source.len()));
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
-    let results: Mutex<Vec<Option<Result<Vec<u8>, Diagnostic>>>> =
-        Mutex::new(executables.iter().map(|_| None).collect());
+    let results: Mutex<Vec<Option<Compiled>>> = Mutex::new(executables.iter().map(|_| None).collect());
     let done = Mutex::new((0usize, progress));
     let work = || {
         while !failed.load(Ordering::Relaxed) {
@@ -101,11 +103,7 @@ fn compile_all(
     if problems.is_empty() { Ok(objects) } else { Err(problems) }
 }
 
-fn compile_one(
-    executable: &Executable,
-    target: &CpuTarget,
-    cache: &dyn ObjectCache,
-) -> Result<Vec<u8>, Diagnostic> {
+fn compile_one(executable: &Executable, target: &CpuTarget, cache: &dyn ObjectCache) -> Compiled {
     let mut hasher = blake3::Hasher::new();
     hasher.update(target.to_string().as_bytes());
     hasher.update(&[0]);

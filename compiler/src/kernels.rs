@@ -5,12 +5,14 @@
 //! text but for their symbol.
 
 mod arithmetic;
+mod contraction;
 mod convolution;
 mod eval;
 mod function;
 mod generic;
 mod math;
 mod pack;
+mod rows;
 
 use ired_graph::{DType, Graph, Node};
 use ired_mlir::Builder;
@@ -21,7 +23,8 @@ use function::Site;
 pub use pack::pack;
 
 /// Every kernel family, in the order they are tried.
-const FAMILIES: &[&dyn Family] = &[&convolution::Convolution, &generic::Generic];
+const FAMILIES: &[&dyn Family] =
+    &[&contraction::Contraction, &convolution::Convolution, &rows::Rows, &generic::Generic];
 
 /// One way to compute dispatches of some kind.
 trait Family: Sync {

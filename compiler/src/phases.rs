@@ -11,7 +11,7 @@ use ired_mlir::Context;
 use ired_module::ModuleDraft;
 use ired_module::signature::Provenance;
 
-use crate::errors::{CompileError, Diagnostic};
+use crate::errors::{CompileError, Diagnostic, DiagnosticKind, chain};
 use crate::executables::{ObjectCache, build_image};
 use crate::module::Interface;
 use crate::passes::form_dispatches::form_dispatches;
@@ -153,6 +153,7 @@ pub fn compile_graph(
     cache: &dyn ObjectCache,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, CompileError> {
+    verify_model(&graph)?;
     let mut stops = Stops { options, observer };
     if let Some(stopped) = stops.after(Phase::Input, || graph.to_string()) {
         return Ok(stopped);
@@ -206,6 +207,13 @@ pub fn compile_graph(
         .map_err(|diagnostics| CompileError { diagnostics })?;
     stops.observer.progress(Phase::Module, 1, 1, "");
     Ok(Outcome::Module(Box::new(draft)))
+}
+
+/// A graph that does not verify is refused before anything trusts it.
+fn verify_model(graph: &Graph) -> Result<(), CompileError> {
+    ired_graph::verify(graph).map_err(|errors| CompileError {
+        diagnostics: errors.iter().map(|e| Diagnostic::new(DiagnosticKind::InvalidModel, chain(e))).collect(),
+    })
 }
 
 /// Runs every graph pass; after each, in debug builds, the verifier.

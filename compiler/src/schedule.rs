@@ -1,5 +1,8 @@
 //! The schedule phase: which buffers share memory and which work may overlap, decided on the program's MLIR.
 
+mod batch_work;
+mod hazards;
+mod hoist_sizes;
 mod insert_barriers;
 mod place_buffers;
 mod share_in_place;
@@ -14,6 +17,8 @@ pub(crate) struct SchedulePass {
 
 /// Every schedule pass, in the order they run.
 pub(crate) const PASSES: &[SchedulePass] = &[
+    SchedulePass { name: "hoist_sizes", run: hoist_sizes::hoist_sizes },
+    SchedulePass { name: "batch_work", run: batch_work::batch_work },
     SchedulePass { name: "share_in_place", run: share_in_place::share_in_place },
     SchedulePass { name: "place_buffers", run: place_buffers::place_buffers },
     SchedulePass { name: "insert_barriers", run: insert_barriers::insert_barriers },

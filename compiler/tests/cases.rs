@@ -1,10 +1,16 @@
 //! The compiler's tests, in one binary: linking MLIR takes longer than running them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[path = "cases/end_to_end.rs"]
 mod end_to_end;
 #[path = "cases/harness.rs"]
 mod harness;
 #[path = "cases/passes.rs"]
 mod passes;
+#[path = "cases/phases.rs"]
+mod phases;
 #[path = "cases/random.rs"]
 mod random;
+#[path = "cases/schedule.rs"]
+mod schedule;

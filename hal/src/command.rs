@@ -104,7 +104,7 @@ impl Pattern {
     }
 
     /// A byte to repeat.
-    pub fn byte(value: u8) -> Self {
+    pub const fn byte(value: u8) -> Self {
         Self { bytes: [value, 0, 0, 0, 0, 0, 0, 0], width: 1 }
     }
 

@@ -220,6 +220,16 @@ impl Shared {
         let (shapes, symbols) = entry.check_dims(inputs.iter().map(|input| input.dims.as_slice()))?;
         entry.check_buffers(inputs)?;
         let plan = Arc::new(Plan::build(&self.module, entry, &shapes, &symbols, fuel)?);
+        let declared = self.module.peak_of(entry, &shapes)?;
+        if plan.arena_bytes > declared {
+            // Whoever admitted this call counted on less; the budget still holds.
+            tracing::warn!(
+                entry = entry.name,
+                found = plan.arena_bytes,
+                declared,
+                "peak memory is above what the module says"
+            );
+        }
         let dims: Vec<_> = shapes.into_iter().map(|shape| shape.dims).collect();
         let mut evicted = None;
         {

@@ -79,7 +79,8 @@ impl Invocation {
 
     /// Gives the call up: waiting ends with [`InvokeError::Cancelled`], unless it is done already.
     ///
-    /// Work that the device has begun runs to its end, for nobody; a schedule that looks at results stops there.
+    /// Work that the device has begun runs to its end, for nobody, and until then uses the memory of inputs and
+    /// outputs, which whoever lends it from elsewhere must keep. A schedule that looks at results stops there.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::Release);
         self.0.done.fail(Failure::Cancelled);

@@ -24,7 +24,7 @@ mod tape;
 mod tensor;
 
 pub use budget::{MemoryBudget, Reservation};
-pub use error::{Fault, InvokeError, LoadError};
+pub use error::{Fault, InvokeError, LoadError, UploadError};
 pub use instance::{Instance, InstanceOptions, InvokeOptions, OutputMemory, OutputRequest};
 pub use invocation::Invocation;
 pub use load::{LoadOptions, LoadedModule};

@@ -4,20 +4,20 @@
 //! between barriers may overlap. An allocation that is exactly an output becomes that output's buffer; other
 //! outputs are copied at the end.
 
+mod arena;
+
 use std::sync::Arc;
 
 use ired_hal::{
     Access, AllocateError, Binding, Buffer, CommandBuffer, Dispatch, Pattern, RecordError, Recorder,
 };
 
+use self::arena::{ALIGNMENT, Arena};
 use crate::error::{Fault, InvokeError};
 use crate::inputs::{Entry, Symbols};
 use crate::load::LoadedModule;
 use crate::machine::{InputShape, Machine, Stop};
 use crate::tape::{Allocation, Item, OutputRegion, Region, Space, Tape};
-
-/// Alignment of allocations within the arena.
-const ALIGNMENT: u64 = 64;
 
 /// What a schedule does for inputs of given dimensions, ready to be submitted any number of times.
 #[derive(Debug)]
@@ -205,68 +205,7 @@ fn place(tape: &Tape, outputs: &[CheckedOutput]) -> (Vec<Home>, u64) {
         }
     }
     // Every allocation has its item on the tape.
-    (homes.into_iter().map(|home| home.unwrap_or(Home::Arena { offset: 0 })).collect(), arena.end)
-}
-
-/// Ranges of the arena, first fit.
-#[derive(Debug, Default)]
-struct Arena {
-    end: u64,
-    /// Offset and bytes, ascending, never touching.
-    free: Vec<(u64, u64)>,
-    /// Released since the last barrier.
-    released: Vec<(u64, u64)>,
-}
-
-impl Arena {
-    fn take(&mut self, bytes: u64) -> u64 {
-        let Some(bytes) = bytes.checked_next_multiple_of(ALIGNMENT) else {
-            self.end = u64::MAX;
-            return 0;
-        };
-        if let Some(at) = self.free.iter().position(|&(_, room)| room >= bytes) {
-            let (offset, room) = self.free[at];
-            if room == bytes {
-                self.free.remove(at);
-            } else {
-                self.free[at] = (offset + bytes, room - bytes);
-            }
-            return offset;
-        }
-        // Room at the very end grows instead of being left behind.
-        let offset = match self.free.last() {
-            Some(&(offset, room)) if offset + room == self.end => {
-                self.free.pop();
-                offset
-            }
-            _ => self.end,
-        };
-        self.end = offset.saturating_add(bytes);
-        offset
-    }
-
-    fn release(&mut self, offset: u64, bytes: u64) {
-        let bytes = bytes.checked_next_multiple_of(ALIGNMENT).unwrap_or(0);
-        if bytes > 0 {
-            self.released.push((offset, bytes));
-        }
-    }
-
-    fn barrier(&mut self) {
-        if self.released.is_empty() {
-            return;
-        }
-        self.free.append(&mut self.released);
-        self.free.sort_unstable();
-        let mut merged: Vec<(u64, u64)> = Vec::with_capacity(self.free.len());
-        for (offset, bytes) in self.free.drain(..) {
-            match merged.last_mut() {
-                Some((start, room)) if *start + *room == offset => *room += bytes,
-                _ => merged.push((offset, bytes)),
-            }
-        }
-        self.free = merged;
-    }
+    (homes.into_iter().map(|home| home.unwrap_or(Home::Arena { offset: 0 })).collect(), arena.bytes)
 }
 
 pub(crate) fn bind_slot(slot: u32, offset: u64, region: Region) -> Binding {
@@ -324,45 +263,5 @@ fn fill(
     match resolve(dst) {
         Some(dst) => recorder.fill(dst, pattern),
         None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn released_ranges_are_used_again_only_behind_a_barrier() {
-        let mut arena = Arena::default();
-        let a = arena.take(100);
-        let b = arena.take(64);
-        assert_eq!((a, b), (0, 128));
-        arena.release(a, 100);
-        assert_eq!(arena.take(64), 192);
-        arena.barrier();
-        assert_eq!(arena.take(64), 0);
-        assert_eq!(arena.take(64), 64);
-        assert_eq!(arena.end, 256);
-    }
-
-    #[test]
-    fn neighbours_merge_and_the_end_grows() {
-        let mut arena = Arena::default();
-        let (a, b) = (arena.take(64), arena.take(64));
-        arena.release(b, 64);
-        arena.release(a, 64);
-        arena.barrier();
-        assert_eq!(arena.take(192), 0);
-        assert_eq!(arena.end, 192);
-    }
-
-    #[test]
-    fn a_size_beyond_counting_fills_the_arena() {
-        let mut arena = Arena::default();
-        arena.take(64);
-        arena.take(u64::MAX - 100);
-        assert_eq!(arena.end, u64::MAX);
-        arena.take(u64::MAX);
-        assert_eq!(arena.end, u64::MAX);
     }
 }

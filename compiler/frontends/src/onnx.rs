@@ -19,6 +19,7 @@ mod pooling;
 mod quantization;
 mod reduction;
 mod registry;
+mod resize;
 mod shape;
 mod slicing;
 mod softmax;

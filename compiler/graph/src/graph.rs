@@ -42,10 +42,15 @@ id!(/// A weight.
 pub struct Graph {
     pub name: String,
     pub symbols: Symbols,
+    /// By [`ParamId`]; names are unique.
     pub params: Vec<Param>,
+    /// By [`ValueId`].
     pub values: Vec<Value>,
+    /// By [`NodeId`]. A node that no region lists is not part of the graph any more; [`Graph::compact`] drops it.
     pub nodes: Vec<Node>,
+    /// By [`RegionId`].
     pub regions: Vec<Region>,
+    /// The region whose inputs and outputs are the model's.
     pub body: RegionId,
 }
 
@@ -69,8 +74,11 @@ pub enum Definition {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     pub op: Op,
+    /// As the operation's documentation orders them.
     pub operands: Vec<ValueId>,
+    /// One, except of control flow.
     pub results: Vec<ValueId>,
+    /// Of control flow only.
     pub regions: Vec<RegionId>,
     pub origin: Option<Origin>,
 }
@@ -78,7 +86,9 @@ pub struct Node {
 /// Where a node came from in the user's model, for errors and profiles: `/layer1/conv1 (Conv)`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
+    /// The node's name in the model.
     pub name: String,
+    /// The operator's name in the model's format.
     pub op: String,
 }
 

@@ -126,10 +126,14 @@ pub enum Op {
     },
 
     // Control flow. Regions capture values of the enclosing regions freely.
-    /// Operand: condition (bool scalar). Regions: then, else; no inputs, outputs are the node's results.
+    /// Operand: condition (bool scalar). Regions: then, else; no inputs, outputs are the node's results. Where the
+    /// branches' dimensions differ, the result's is a symbol of its own.
     If,
     /// Operands: initial state. Regions: condition (state -> bool scalar), body (state -> state).
-    /// Results: the state when the condition first fails. State shapes may change only in symbolic dimensions.
+    /// Results: the state when the condition first fails. The inputs of both regions and the results have the same
+    /// types. A dimension in which the state may change is a symbol of the loop's own in these types: it has a new
+    /// value in every iteration, and after the loop that of the result. What is computed from it, by way of an
+    /// attribute too, belongs into the loop.
     While,
 }
 

@@ -154,6 +154,8 @@ fn equal_expressions_have_one_form() {
         ("max(a, a + 1)", "a + 1"),
         ("min(b, min(a, b))", "min(a, b)"),
         ("max(2, 3) - mod(-7, 4)", "2"),
+        ("max(a, min(a, 7))", "a"),
+        ("min(min(a, 7), 1)", "min(a, 1)"),
     ];
     for (written, expected) in forms {
         assert_eq!(canonical(written), canonical(expected), "{written}");
@@ -167,4 +169,20 @@ fn divisors_prove_equality() {
     assert!(symbols.is_known_eq(&dim("4*floordiv(\"odd name\", 4)"), &dim("\"odd name\"")));
     assert!(symbols.is_known_ne(&dim("2*\"odd name\""), &dim("4*a + 2")));
     assert!(!symbols.is_known_eq(&dim("4*floordiv(b, 4)"), &dim("b")));
+}
+
+#[test]
+fn broadcasting_again_adds_nothing() {
+    let mut symbols = Symbols::default();
+    symbols.named("s");
+    symbols.named("t");
+    let dim = |text: &str| parse_dim(text, &symbols).unwrap();
+    let broadcast = |a: &Dim, b: &Dim| symbols.broadcast(a, b).unwrap();
+    assert_eq!(broadcast(&dim("s"), &dim("min(s, 512)")), dim("s"));
+    let both = broadcast(&dim("s"), &dim("t"));
+    assert_eq!(both, dim("max(s, t)*min(min(s, t), 1)"));
+    for again in [dim("s"), dim("t"), both.clone()] {
+        assert_eq!(broadcast(&both, &again), both);
+        assert_eq!(broadcast(&again, &both), both);
+    }
 }

@@ -1,6 +1,7 @@
 //! The text form: what it looks like, that it reads back, and that errors say where.
 
 use ired_graph::{DType, Graph, Tensor, interpret, parse, verify};
+use proptest::prelude::*;
 
 fn round_trip(text: &str) -> Graph {
     let graph = parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
@@ -35,6 +36,7 @@ fn a_graph_reads_back_and_runs() {
 
 #[test]
 fn every_attribute_reads_back() {
+    assert_eq!(parse(VARIED).map(|graph| verify(&graph)).map_err(|e| e.to_string()), Ok(Ok(())));
     round_trip(
         r#"graph "all of it" {
   symbol n min 1
@@ -146,5 +148,53 @@ fn every_element_type_reads_back() {
         graph.push(body, ired_graph::Op::Constant(tensor), &[], None).unwrap();
         graph.set_outputs(body, vec![ired_graph::ValueId(0)]);
         round_trip(&graph.to_string());
+    }
+}
+
+/// A text with every operation that has attributes of its own.
+const VARIED: &str = r#"graph g {
+  symbol n min 1
+  param @w : i8[2] = hex"01ff"
+  body(%0 "x" : f32[n, 4, 9, 9], %1 : f32[6, 2, 3, 3], %2 : bool[]) {
+    %3 = conv %0, %1 extent=[3, 3] stride=[2, 1] dilation=[1, 2] pad_low=[1, 1] pad_high=[1, 0] ceil=false groups=2 channels_last=false : f32[n, 6, 5, 6]
+    %4 = constant [1.5, -0.0, 0x7fc00000] : f32[3]
+    %5 = dims [n, 2*n - 1, floordiv(n, 2)] : i64[3]
+    %6 = slice %0 start=[0, 3, 0, 1] size=[n, 3, 4, 2] stride=[1, -1, 1, 1] : f32[n, 3, 4, 2] from "a" "b"
+    %7 = if %2 : i8[2] () {
+      %8 = param @w : i8[2]
+      yield %8
+    } () {
+      %8 = constant [1, -128] : i8[2]
+      yield %8
+    }
+    %9 = while %7 : i8[2] (%10 : i8[2]) {
+      yield %2
+    } (%11 : i8[2]) {
+      yield %11
+    }
+    yield %3, %6, %9
+  }
+}
+"#;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn damaged_text_is_refused_or_reads_back(
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0usize..6, "[-%@\"\\[\\](){}:,=*0-9a-z]{0,3}"), 1..4)
+    ) {
+        let mut text = VARIED.to_owned();
+        for (at, removed, inserted) in cuts {
+            let at = at.index(text.len());
+            let end = (at + removed).min(text.len());
+            text.replace_range(at..end, &inserted);
+        }
+        if let Ok(graph) = parse(&text)
+            && verify(&graph).is_ok()
+        {
+            let printed = graph.to_string();
+            prop_assert_eq!(parse(&printed).map(|g| g.to_string()), Ok(printed));
+        }
     }
 }

@@ -1,28 +1,23 @@
-//! Convolutions over channels-last images with weights known at compile time.
+//! Convolutions of channels-last tensors, directly, in register tiles of pixels by filters.
 //!
-//! `direct` is an implicit matrix product: a tile of neighbouring pixels times a panel of output channels stays in
-//! registers over the whole window and all input channels. `depthwise` has a channel per lane. Both peel the tiles
-//! at the left and right border, where some of the window is outside, when the width is known; so no pixel is ever
-//! tested in the inner loop, and no image is padded in memory.
+//! A tile is a run of pixels of one output row by a few vectors of filters (or, in depthwise convolutions, of
+//! channels); it sums over the window and the input channels in registers. Rows above and below the input shorten
+//! the window's loops; left and right of it, tiles at the edges leave out the taps that lie in the padding, so that
+//! neither is ever tested for inside.
 
 mod depthwise;
 mod direct;
+mod pixels;
 
-use ired_graph::{Dim, Graph, Op, ValueId};
-use ired_mlir::{Builder, Value};
+use ired_graph::{Dim, Graph, Op, ValueId, Window};
 
-use super::eval::{Axis, Known, Point};
-use super::function::{Function, Site, symbols};
+use super::contraction::packed_filters;
+use super::eval::nested::accumulator;
+use super::function::{Function, Site, product, symbols};
 use super::{Family, KernelError};
 use crate::dispatch::{Binding, Dispatch, KernelInterface, Packing};
 use crate::targets::CpuTarget;
 
-/// Workgroups that a kernel is cut into, where its size is known: enough to feed a large machine evenly.
-const WORKGROUPS: i64 = 32;
-/// Rows, or tiles of a flat image, that a workgroup takes where the size is not known.
-const ROWS_OF_UNKNOWN: i64 = 4;
-
-/// Channels-last convolutions over one or two axes, of floats, with parameters for weights.
 pub(super) struct Convolution;
 
 impl Family for Convolution {
@@ -32,329 +27,120 @@ impl Family for Convolution {
         dispatch: &Dispatch,
         target: &CpuTarget,
     ) -> Result<Option<KernelInterface>, KernelError> {
-        let Some(shape) = Shape::of(graph, dispatch) else { return Ok(None) };
-        let tiling = Tiling::of(&shape, target);
-        let packing = if shape.is_depthwise() {
-            Packing::Depthwise
-        } else {
-            Packing::ConvPanels { groups: shape.groups as u64, width: tiling.panel() as u64 }
-        };
-        let mut bindings = vec![Binding::Read(shape.image), Binding::ReadPacked(shape.weights, packing)];
-        let others = dispatch.inputs.iter().filter(|v| **v != shape.image && **v != shape.weights);
-        bindings.extend(others.map(|value| Binding::Read(*value)));
-        bindings.extend(dispatch.outputs.iter().map(|value| Binding::Write(*value)));
-        let panels = Dim::constant(shape.all_panels(&tiling));
-        let grid = [panels, shape.blocks(&tiling).count, shape.batch.clone()];
+        let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
+        let mut bindings: Vec<_> = dispatch
+            .inputs
+            .iter()
+            .map(|value| {
+                if *value == plan.weights {
+                    Binding::ReadPacked(*value, plan.packing.clone())
+                } else {
+                    Binding::Read(*value)
+                }
+            })
+            .collect();
+        bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));
+        let rows = product(&plan.row_shape).ceil_div(&Dim::constant(plan.rows));
+        let grid = [Dim::constant(plan.columns), rows, Dim::constant(1)];
         Ok(Some(KernelInterface { bindings, constants: symbols(graph, dispatch), grid }))
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
-        let Some(shape) = Shape::of(site.graph, site.dispatch) else {
-            return Err(KernelError::NoFamily { dispatch: site.dispatch.name.clone() });
-        };
-        let tiling = Tiling::of(&shape, site.target);
-        Function::emit(site, false, |f, b| {
-            if shape.is_depthwise() {
-                depthwise::fill(f, b, &shape, &tiling);
-            } else {
-                direct::fill(f, b, &shape, &tiling);
-            }
+        let plan = Plan::new(site.graph, site.dispatch, site.target)
+            .ok_or(KernelError::NoFamily { dispatch: site.dispatch.name.clone() })?;
+        Function::emit(site, false, |f, b| match plan.packing {
+            Packing::Depthwise => depthwise::emit(f, b, &plan),
+            _ => direct::emit(f, b, &plan),
         })
     }
 }
 
-/// A convolution's sizes as rows and columns; one-dimensional images have one row.
-struct Shape {
-    image: ValueId,
+/// Sizes of a convolution and of its tiles.
+struct Plan {
+    x: ValueId,
     weights: ValueId,
     result: ValueId,
-    /// Bits of an element in a register.
-    bits: usize,
-    batch: Dim,
-    /// Rows and columns.
-    size: [Dim; 2],
-    out: [Dim; 2],
-    /// Input channels, of all groups.
-    channels: i64,
-    /// Output channels, of all groups.
-    kernels: i64,
+    packing: Packing,
+    window: Window,
     groups: i64,
-    window: [i64; 2],
-    stride: [i64; 2],
-    dilation: [i64; 2],
-    pad: [i64; 2],
-    /// No window reaches out of the image along this axis.
-    inside: [bool; 2],
-    /// The image's pixels are taken as one row: each is multiplied by itself, in order.
-    flat: bool,
-    /// Rank of the image's spatial part.
-    rank: usize,
+    /// Input channels and filters of one group.
+    channels: i64,
+    filters: i64,
+    /// Batch and all spatial axes but the last.
+    row_shape: Vec<Dim>,
+    lanes: usize,
+    /// Vectors and pixels of a tile.
+    n1: usize,
+    pixels: usize,
+    /// Workgroups along x: panels of all groups, or blocks of channels.
+    columns: i64,
+    /// Output rows of a workgroup.
+    rows: i64,
 }
 
-impl Shape {
-    /// `None` when the dispatch is not a convolution that this family computes.
-    fn of(graph: &Graph, dispatch: &Dispatch) -> Option<Self> {
-        let node = &graph.nodes[dispatch.root.index()];
-        let Op::Conv { window, groups, channels_last: true } = &node.op else { return None };
-        let (image, weights, result) = (node.operands[0], node.operands[1], node.results[0]);
-        let ty = |value: ValueId| &graph.values[value.index()].ty;
-        let from_memory = dispatch.inputs.contains(&image) && dispatch.inputs.contains(&weights);
-        let is_param =
-            graph.nodes.iter().any(|n| matches!(n.op, Op::Param(_)) && n.results.contains(&weights));
-        let dtype = ty(image).dtype;
-        let one_dtype = ty(weights).dtype == dtype && ty(result).dtype == dtype;
-        let rank = window.extent.len();
-        if !from_memory || !is_param || !dtype.is_float() || !one_dtype || !(1..=2).contains(&rank) {
+/// Multiply-adds worth a workgroup of their own: some microseconds.
+const WORKGROUP_WORK: i64 = 1 << 20;
+
+impl Plan {
+    fn new(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Option<Self> {
+        let root = &graph.nodes[dispatch.root.index()];
+        let Op::Conv { window, groups, channels_last: true } = &root.op else { return None };
+        if dispatch.outputs.len() != 1 {
             return None;
         }
-        let pair = |values: &[u64], missing: i64| match *values {
-            [w] => [missing, w as i64],
-            [h, w] => [h as i64, w as i64],
-            _ => [missing; 2],
+        let shape_of = |v: ValueId| &graph.values[v.index()].ty.shape;
+        let (x, result) = (root.operands[0], root.results[0]);
+        let weights = packed_filters(graph, dispatch, root)?;
+        let shape = shape_of(result);
+        let groups = i64::try_from(*groups).ok()?;
+        let channels = shape_of(weights)[1].as_static()?;
+        let filters = shape_of(weights)[0].as_static()? / groups;
+        let lanes = target.lanes(accumulator(graph.values[result.index()].ty.dtype).bits()).max(2);
+        let out_width = shape[shape.len() - 2].as_static();
+        let depthwise = channels == 1 && filters == 1;
+        let registers = target.vector_registers;
+        let (packing, n1, most) = if depthwise {
+            (Packing::Depthwise, 1, if registers >= 32 { 8 } else { 4 })
+        } else {
+            let n1 = if filters <= lanes as i64 { 1 } else { 2 };
+            let width = (n1 * lanes) as u64;
+            let most = ((registers - 1 - n1) / n1).min(14);
+            (Packing::ConvPanels { groups: groups as u64, width }, n1, most)
         };
-        let spatial = |value: ValueId| {
-            let shape = &ty(value).shape;
-            let rows = if rank == 2 { shape[1].clone() } else { Dim::constant(1) };
-            [rows, shape[rank].clone()]
-        };
-        let last = |value: ValueId| ty(value).shape.last().and_then(Dim::as_static).filter(|d| *d > 0);
-        let (low, high) = (pair(&window.pad_low, 0), pair(&window.pad_high, 0));
-        let inside = [0, 1].map(|axis| low[axis] == 0 && high[axis] == 0 && !window.ceil);
-        let mut shape = Self {
-            image,
+        let pixels = out_width.map_or(most, |width| even_split(width.max(1) as usize, most));
+        let width = (n1 * lanes) as i64;
+        let columns = if depthwise { 1 } else { groups * ((filters + width - 1) / width) };
+        let taps = window.extent.iter().product::<u64>() as i64;
+        let channel_work =
+            if depthwise { (groups + width - 1) / width * lanes as i64 } else { width * channels };
+        let row_work = out_width.unwrap_or(32).max(1) * taps * channel_work;
+        let row_shape = shape[..shape.len() - 2].to_vec();
+        let rows = (WORKGROUP_WORK / row_work.max(1)).clamp(1, 64);
+        Some(Self {
+            x,
             weights,
             result,
-            bits: dtype.bits().max(32),
-            batch: ty(image).shape[0].clone(),
-            size: spatial(image),
-            out: spatial(result),
-            channels: last(image)?,
-            kernels: last(result)?,
-            groups: *groups as i64,
-            window: pair(&window.extent, 1),
-            stride: pair(&window.stride, 1),
-            dilation: pair(&window.dilation, 1),
-            pad: low,
-            inside,
-            flat: false,
-            rank,
-        };
-        let pointwise = shape.window == [1, 1] && shape.stride == [1, 1] && inside == [true, true];
-        if pointwise && !shape.is_depthwise() && ignores_place(graph, dispatch, rank) {
-            shape.flat = true;
-            shape.size = [Dim::constant(1), shape.size[0].clone() * shape.size[1].clone()];
-            shape.out = shape.size.clone();
-        }
-        Some(shape)
+            packing,
+            window: window.clone(),
+            groups,
+            channels,
+            filters,
+            row_shape,
+            lanes,
+            n1,
+            pixels,
+            columns,
+            rows,
+        })
     }
 
-    /// One kernel an input channel.
-    fn is_depthwise(&self) -> bool {
-        self.groups == self.channels && self.kernels == self.channels && self.groups > 1
-    }
-
-    fn group_channels(&self) -> i64 {
-        self.channels / self.groups
-    }
-
-    fn group_kernels(&self) -> i64 {
-        self.kernels / self.groups
-    }
-
-    /// Panels of output channels in a group.
-    fn panels(&self, tiling: &Tiling) -> i64 {
-        (self.group_kernels() + tiling.panel() - 1) / tiling.panel()
-    }
-
-    /// Panels of all groups; each is a workgroup of its own.
-    fn all_panels(&self, tiling: &Tiling) -> i64 {
-        if self.is_depthwise() { 1 } else { self.groups * self.panels(tiling) }
-    }
-
-    /// How rows, or the pixels of a flat image, are cut into workgroups.
-    fn blocks(&self, tiling: &Tiling) -> Blocks {
-        let wanted = (WORKGROUPS / self.all_panels(tiling)).max(1);
-        let (whole, unit) = if self.flat { (&self.out[1], tiling.pixels) } else { (&self.out[0], 1) };
-        let size = match whole.as_static() {
-            Some(known) => {
-                let units = (known + unit - 1) / unit;
-                ((units + wanted - 1) / wanted).max(1) * unit
-            }
-            None => ROWS_OF_UNKNOWN * unit,
-        };
-        Blocks { size, count: whole.ceil_div(&Dim::constant(size)) }
+    /// The last spatial axis: pixels of a row follow each other along it.
+    fn last_axis(&self) -> usize {
+        self.window.extent.len() - 1
     }
 }
 
-struct Blocks {
-    /// Rows, or pixels of a flat image, of a workgroup.
-    size: i64,
-    count: Dim,
-}
-
-/// Whether the epilogue reads, for a pixel, only what belongs to this pixel or to all.
-fn ignores_place(graph: &Graph, dispatch: &Dispatch, rank: usize) -> bool {
-    dispatch.nodes.iter().filter(|id| **id != dispatch.root).all(|id| {
-        let node = &graph.nodes[id.index()];
-        match &node.op {
-            Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) => true,
-            Op::Constant(tensor) => tensor.shape().iter().all(|d| *d == 1),
-            Op::Broadcast { .. } => {
-                let shape = &graph.values[node.operands[0].index()].ty.shape;
-                shape.iter().rev().skip(1).take(rank).all(|d| d.as_static() == Some(1))
-            }
-            _ => false,
-        }
-    })
-}
-
-/// What stays in registers at once.
-struct Tiling {
-    lanes: i64,
-    /// Vectors of output channels.
-    vectors: i64,
-    /// Neighbouring pixels of a row.
-    pixels: i64,
-}
-
-impl Tiling {
-    fn of(shape: &Shape, target: &CpuTarget) -> Self {
-        let lanes = target.lanes(shape.bits) as i64;
-        if shape.is_depthwise() {
-            return Self { lanes, vectors: 1, pixels: 8 };
-        }
-        let registers = target.vector_registers as i64;
-        let choices = [4, 2, 1].into_iter().flat_map(|vectors| (1..=28).map(move |pixels| (vectors, pixels)));
-        // Accumulators, a row of weights, and the pixel that is broadcast.
-        let fits = choices.filter(|(vectors, pixels)| vectors * pixels + vectors < registers);
-        let width = shape.out[1].as_static();
-        let best = fits.min_by_key(|&(vectors, pixels)| cost(shape, lanes, vectors, pixels, width));
-        let (vectors, pixels) = best.unwrap_or((1, 1));
-        let pixels = if width.is_none() && !shape.flat { 1 } else { pixels };
-        Self { lanes, vectors, pixels }
-    }
-
-    /// Output channels of a panel.
-    fn panel(&self) -> i64 {
-        self.lanes * self.vectors
-    }
-}
-
-/// Half cycles that a row takes per input channel and position of the window: two fused multiply-adds or two loads
-/// a cycle, and no tile faster than the latency of an addition. Among equals, wide panels.
-fn cost(shape: &Shape, lanes: i64, vectors: i64, pixels: i64, width: Option<i64>) -> (i64, i64) {
-    const LATENCY: i64 = 8;
-    /// A row whose width is not known is taken for this many whole tiles' worth of pixels.
-    const UNKNOWN_WIDTH: i64 = 5040;
-    let panels = (shape.group_kernels() + lanes * vectors - 1) / (lanes * vectors);
-    let width = width.unwrap_or(UNKNOWN_WIDTH);
-    let of = |pixels: i64| match pixels {
-        0 => 0,
-        _ => (vectors * pixels).max(vectors + pixels).max(LATENCY),
-    };
-    (panels * (width / pixels * of(pixels) + of(width % pixels)), -vectors)
-}
-
-/// Where a vector of results is.
-struct Pixel<'m> {
-    batch: Value<'m>,
-    row: Value<'m>,
-    column: Value<'m>,
-    /// First channel.
-    channel: Value<'m>,
-}
-
-/// Finishes one vector of results: epilogue, then memory. `left` is how many channels there still are from this
-/// vector's first on, where that may be less than the lanes.
-fn finish<'m>(
-    f: &Function<'_, 'm>,
-    b: &Builder<'m>,
-    shape: &Shape,
-    pixel: &Pixel<'m>,
-    register: Value<'m>,
-    left: Option<Value<'m>>,
-) {
-    let lanes = register.ty().vector_lanes().unwrap_or(1);
-    let mask = left.map(|left| b.mask(left, lanes));
-    let mut axes = vec![Axis::at(pixel.batch)];
-    if shape.rank == 2 {
-        axes.push(Axis::at(pixel.row));
-    }
-    axes.push(Axis::at(pixel.column));
-    axes.push(Axis { base: pixel.channel, step: 1, aligned: false });
-    let point = Point::axes(axes, lanes, mask);
-    let rows = b.addi(b.muli(pixel.batch, f.dim(&shape.out[0])), pixel.row);
-    let pixels = b.addi(b.muli(rows, f.dim(&shape.out[1])), pixel.column);
-    let offset = b.addi(b.muli(pixels, b.index(shape.kernels)), pixel.channel);
-    let output = f.output();
-    let finished = f.eval_lanes(b, output, &point, &mut Known::bind(shape.result, register));
-    f.write(b, output, offset, finished, mask);
-}
-
-/// Where the window of a row or column of the result is: the first row or column of the image, which may be outside
-/// of it, and the part of the window that is inside, from-to.
-fn window_range<'m>(
-    f: &Function<'_, 'm>,
-    b: &Builder<'m>,
-    shape: &Shape,
-    axis: usize,
-    position: Value<'m>,
-) -> (Value<'m>, Value<'m>, Value<'m>) {
-    let first = b.subi(b.muli(position, b.index(shape.stride[axis])), b.index(shape.pad[axis]));
-    let (zero, extent) = (b.index(0), b.index(shape.window[axis]));
-    if shape.inside[axis] {
-        return (first, zero, extent);
-    }
-    let dilation = b.index(shape.dilation[axis]);
-    let size = f.dim(&shape.size[axis]);
-    let from = b.ceil_div(b.maxsi(b.subi(zero, first), zero), dilation);
-    let to = b.ceil_div(b.maxsi(b.subi(size, first), zero), dilation);
-    (first, from, b.minsi(to, extent))
-}
-
-/// Whether column `s` of the window is inside the image for a pixel whose column is known.
-fn is_inside(shape: &Shape, width: i64, column: i64, s: i64) -> bool {
-    (0..width).contains(&(column * shape.stride[1] - shape.pad[1] + s * shape.dilation[1]))
-}
-
-/// A run of equal tiles in a row whose width is known.
-struct Run {
-    /// Column of the first tile.
-    start: i64,
-    /// Pixels of each.
-    pixels: i64,
-    tiles: i64,
-    /// All of the window is inside the image, for every pixel.
-    whole: bool,
-}
-
-/// Cuts a row into tiles; whole neighbours of one size become one run, which is a loop.
-fn runs(shape: &Shape, out: i64, width: i64, pixels: i64) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    let mut start = 0;
-    while start < out {
-        let size = pixels.min(out - start);
-        let whole = (start..start + size)
-            .all(|column| (0..shape.window[1]).all(|s| is_inside(shape, width, column, s)));
-        match runs.last_mut() {
-            Some(last) if last.whole && whole && last.pixels == size => last.tiles += 1,
-            _ => runs.push(Run { start, pixels: size, tiles: 1, whole }),
-        }
-        start += size;
-    }
-    runs
-}
-
-/// Goes through the rows of this workgroup.
-fn for_rows<'m>(
-    f: &Function<'_, 'm>,
-    b: &Builder<'m>,
-    shape: &Shape,
-    tiling: &Tiling,
-    body: impl FnOnce(&Builder<'m>, Value<'m>),
-) {
-    let size = b.index(shape.blocks(tiling).size);
-    let from = b.muli(f.group[1], size);
-    let to = b.minsi(b.addi(from, size), f.dim(&shape.out[0]));
-    b.for_each(from, to, body);
+/// The smallest tile that covers `width` in as few tiles as tiles of `most` do.
+fn even_split(width: usize, most: usize) -> usize {
+    width.div_ceil(width.div_ceil(most))
 }

@@ -5,7 +5,7 @@
 //! become loads. What cannot be done for several lanes at once is done lane by lane.
 
 mod index_maps;
-mod nested;
+pub(super) mod nested;
 
 use std::collections::HashMap;
 

@@ -52,7 +52,8 @@ fn fold_weights(rw: &mut Rewriter<'_>, id: NodeId, budget: &mut u64) -> Rewritte
     let ty = rw.ty(node.results[0]);
     let elements = ty.static_shape().and_then(|shape| ired_graph::tensor::element_count(&shape));
     let Some(bytes) = elements.and_then(|n| ty.dtype.bytes(n)) else { return Ok(None) };
-    let limit = operand_bytes.saturating_mul(2).max(ALWAYS_FOLDED_BYTES).min(MAX_FOLDED_BYTES).min(*budget);
+    let worth = operand_bytes.saturating_mul(2).clamp(ALWAYS_FOLDED_BYTES, MAX_FOLDED_BYTES);
+    let limit = worth.min(*budget);
     if bytes > limit {
         return Ok(None);
     }

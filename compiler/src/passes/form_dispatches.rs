@@ -181,10 +181,6 @@ impl<'g> Facts<'g> {
     pub(super) fn node(&self, id: NodeId) -> &'g Node {
         &self.graph.nodes[id.index()]
     }
-
-    pub(super) fn op(&self, value: ValueId) -> Option<&'g Op> {
-        self.producer[value.index()].map(|id| &self.node(id).op)
-    }
 }
 
 /// Roots decide a kernel's family.

@@ -2,6 +2,8 @@
 //! values that a rule computed. Dead nodes are dropped at the end. Every graph pass but dispatch formation is
 //! a rule for this sweep.
 
+use std::collections::HashSet;
+
 use ired_graph::{
     Definition, Dim, Graph, Node, NodeId, Op, Origin, Param, ParamId, RegionId, Tensor, TensorType, Value,
     ValueId,
@@ -19,6 +21,8 @@ pub(super) struct Rewriter<'g> {
     uses: Vec<u32>,
     block: Vec<NodeId>,
     origin: Option<Origin>,
+    /// Filled when the first parameter is added.
+    param_names: HashSet<String>,
     changed: bool,
 }
 
@@ -33,6 +37,7 @@ pub(super) fn rewrite(
         uses: count_uses(graph),
         block: Vec::new(),
         origin: None,
+        param_names: HashSet::new(),
         changed: false,
         graph,
     };
@@ -156,7 +161,10 @@ impl Rewriter<'_> {
         let id = ParamId(self.graph.params.len() as u32);
         let mut number = id.index();
         let mut name = format!("{prefix}.{number}");
-        while self.graph.params.iter().any(|p| p.name == name) {
+        if self.param_names.is_empty() {
+            self.param_names = self.graph.params.iter().map(|p| p.name.clone()).collect();
+        }
+        while !self.param_names.insert(name.clone()) {
             number += 1;
             name = format!("{prefix}.{number}");
         }

@@ -1,6 +1,8 @@
 //! What the host checks before it launches anything: that inputs are as the signature says, and that sizes which
 //! only the caller knows fit together.
 
+use std::collections::HashMap;
+
 use ired_graph::dim::UNBOUNDED;
 use ired_graph::{Dim, Graph, Node, Op, RegionId, SymbolId, Symbols, ValueId};
 use ired_mlir::{Compare, Value};
@@ -16,6 +18,7 @@ pub(super) fn bind_inputs<'m>(
     dims: &mut Dims<'m>,
 ) -> Result<(), Unbound> {
     let mut open: Vec<(String, Value<'m>, Dim)> = Vec::new();
+    let mut bound: HashMap<SymbolId, String> = HashMap::new();
     for ((&id, &input), name) in graph.inputs().iter().zip(inputs).zip(&names.inputs) {
         for (axis, dim) in graph.ty(id).shape.iter().enumerate() {
             let size = dims.builder().input_dim(input, axis);
@@ -24,6 +27,7 @@ pub(super) fn bind_inputs<'m>(
                 Some(symbol) if !dims.is_bound(symbol) => {
                     dims.bind(symbol, size);
                     check_symbol(&graph.symbols, symbol, &place, size, dims);
+                    bound.insert(symbol, place);
                 }
                 _ => open.push((place, size, dim.clone())),
             }
@@ -44,7 +48,11 @@ pub(super) fn bind_inputs<'m>(
         let expected = dims.get(&dim)?;
         let b = dims.builder();
         let equal = b.cmpi(Compare::Eq, size, expected);
-        b.check(equal, &format!("{place} must be {}", dim.display(&graph.symbols)));
+        let expected = match dim.as_symbol().and_then(|s| bound.get(&s)) {
+            Some(other) => format!("what {other} is (`{}`)", dim.display(&graph.symbols)),
+            None => dim.display(&graph.symbols).to_string(),
+        };
+        b.check(equal, &format!("{place} must be {expected}"));
     }
     Ok(())
 }

@@ -5,11 +5,12 @@
 //! large as the largest of their members turns out to be, and a slot starts where the one before ends: the
 //! size of the arena then is one expression, computed before anything runs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use ired_mlir::{Block, Builder, Op, Value};
 
-use super::{ARENA, SLOT, ancestor_in, entry_block};
+use super::hazards::number_waves;
+use super::{ARENA, SLOT, accesses, ancestor_in, entry_block};
 
 /// What the bindings of kernels may count on.
 const ALIGNMENT: i64 = 64;
@@ -17,7 +18,8 @@ const ALIGNMENT: i64 = 64;
 /// What an unknown size is taken for where only an order is wanted.
 const NOMINAL_SIZE: i64 = 32;
 
-/// A buffer and when it lives: positions of the first and last operation that touch it.
+/// A buffer and when it lives: the first and the last wave of work that touch it. Work of one wave may overlap, so
+/// buffers of one wave never share.
 struct Buffer<'m> {
     allocation: Op<'m>,
     bytes: Value<'m>,
@@ -27,48 +29,26 @@ struct Buffer<'m> {
 
 pub(super) fn place_buffers(function: Op<'_>) {
     let Some(block) = entry_block(function) else { return };
-    hoist_sizes(block);
     let buffers = transient_buffers(block);
-    let Some(earliest) = buffers.first().map(|b| b.allocation) else { return };
-    let Some(b) = Builder::before(earliest) else { return };
+    if buffers.is_empty() {
+        return;
+    }
+    // Sizes stand ahead of the first work.
+    let work = block.ops().find(|op| op.region_count() > 0 || !accesses(*op).is_empty());
+    let Some(b) = work.and_then(Builder::before) else { return };
     let sizes: Option<Vec<i64>> = buffers.iter().map(|buffer| buffer.bytes.as_constant()).collect();
     match sizes {
         Some(sizes) => place_at_offsets(&buffers, &sizes, &b),
         None => place_in_slots(&buffers, &b),
     }
-    // Only now: the builder inserts before one of them.
     for buffer in buffers {
         buffer.allocation.erase();
     }
 }
 
-/// Moves whatever is known before anything runs (sizes, their checks, parameters) to the front of the block, so that
-/// the arena's size is known where the arena is allocated.
-fn hoist_sizes(block: Block<'_>) {
-    let ops: Vec<_> = block.ops().collect();
-    let mut early: HashSet<Op<'_>> = HashSet::new();
-    let is_early = |op: Op<'_>, early: &HashSet<Op<'_>>| {
-        let name = op.name();
-        (name.starts_with("arith.")
-            || matches!(name.as_str(), "ired.input_dim" | "ired.check" | "ired.param"))
-            && op.operands().all(|v| v.definition().is_none_or(|d| early.contains(&d)))
-    };
-    let mut first_late = None;
-    for op in ops {
-        if !is_early(op, &early) {
-            first_late.get_or_insert(op);
-            continue;
-        }
-        early.insert(op);
-        if let Some(late) = first_late {
-            op.move_before(late);
-        }
-    }
-}
-
-/// Allocations that end with the invocation, in order of first use. Those that callers get stay on their own.
+/// Allocations that end with the invocation. Those that callers get stay on their own.
 fn transient_buffers<'m>(block: Block<'m>) -> Vec<Buffer<'m>> {
-    let positions: HashMap<Op<'_>, usize> = block.ops().enumerate().map(|(i, op)| (op, i)).collect();
+    let waves = number_waves(block);
     let mut buffers = Vec::new();
     for op in block.ops().filter(|op| op.is("ired.alloc")).collect::<Vec<_>>() {
         let uses = op.result(0).uses();
@@ -79,7 +59,7 @@ fn transient_buffers<'m>(block: Block<'m>) -> Vec<Buffer<'m>> {
         if uses.iter().any(|(user, _)| user.is("ired.output")) {
             continue;
         }
-        let at = || uses.iter().filter_map(|(user, _)| positions.get(&ancestor_in(*user, block)?).copied());
+        let at = || uses.iter().filter_map(|(user, _)| waves.get(&ancestor_in(*user, block)?).copied());
         let (Some(first), Some(last)) = (at().min(), at().max()) else { continue };
         buffers.push(Buffer { allocation: op, bytes: op.operand(0), first, last });
     }
@@ -140,15 +120,14 @@ fn place_in_slots<'m>(buffers: &[Buffer<'m>], b: &Builder<'m>) {
         // Slots were opened from large to small: the last free one is the tightest. One with a member of the very
         // same size costs nothing whatever the unknowns are.
         let same = |slot: &Vec<usize>| slot.iter().any(|&j| buffers[j].bytes == buffers[i].bytes);
-        let tightest = slots
-            .iter()
-            .rposition(|slot| free(slot) && same(slot))
-            .or_else(|| slots.iter().rposition(|slot| free(slot)));
+        let tightest =
+            slots.iter().rposition(|slot| free(slot) && same(slot)).or_else(|| slots.iter().rposition(&free));
         match tightest {
             Some(slot) => slots[slot].push(i),
             None => slots.push(vec![i]),
         }
     }
+    let mut aligned: HashMap<Value<'m>, Value<'m>> = HashMap::new();
     let mut offset = b.index(0);
     let mut offsets = Vec::with_capacity(slots.len());
     for slot in &slots {
@@ -160,9 +139,12 @@ fn place_in_slots<'m>(buffers: &[Buffer<'m>], b: &Builder<'m>) {
             }
         }
         let largest = sizes.iter().skip(1).fold(sizes[0], |a, s| b.maxsi(a, *s));
-        let rounded = b.addi(largest, b.index(ALIGNMENT - 1));
-        let units = b.simple("arith.floordivsi", &[rounded, b.index(ALIGNMENT)], b.index_type());
-        offset = b.addi(offset, b.muli(units, b.index(ALIGNMENT)));
+        let rounded = *aligned.entry(largest).or_insert_with(|| {
+            let more = b.addi(largest, b.index(ALIGNMENT - 1));
+            let units = b.simple("arith.floordivsi", &[more, b.index(ALIGNMENT)], b.index_type());
+            b.muli(units, b.index(ALIGNMENT))
+        });
+        offset = b.addi(offset, rounded);
     }
     let arena = make_arena(offset, b);
     for (number, (slot, offset)) in slots.iter().zip(offsets).enumerate() {

@@ -15,7 +15,7 @@ fn device() -> Arc<dyn Device> {
     DEVICE.get_or_init(|| Arc::new(CpuDevice::new(&CpuConfig::default()).expect("a device"))).clone()
 }
 
-fn cache() -> &'static MemoryCache {
+pub(crate) fn cache() -> &'static MemoryCache {
     static CACHE: OnceLock<MemoryCache> = OnceLock::new();
     CACHE.get_or_init(MemoryCache::default)
 }

@@ -27,7 +27,7 @@ fn passes_do_what_their_cases_say() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-fn sorted(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn sorted(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     paths.sort();
     paths
@@ -49,16 +49,20 @@ fn check(pass: &str, input: &Path) -> Result<(), String> {
         compare(&before, &after).map_err(|e| format!("{}: {e}", input.display()))?;
         after.to_string()
     };
-    let expected_path = input.with_extension("expected.graph");
+    check_text(&input.with_extension("expected.graph"), &found)
+}
+
+/// Compares with a file, or writes it when blessed.
+pub(crate) fn check_text(path: &Path, found: &str) -> Result<(), String> {
     if bless() {
-        std::fs::write(&expected_path, &found).unwrap();
+        std::fs::write(path, found).unwrap();
         return Ok(());
     }
-    let expected = std::fs::read_to_string(&expected_path).unwrap_or_default();
+    let expected = std::fs::read_to_string(path).unwrap_or_default();
     if expected == found {
         return Ok(());
     }
-    Err(format!("{}:\n--- expected\n{expected}\n+++ found\n{found}", input.display()))
+    Err(format!("{}:\n--- expected\n{expected}\n+++ found\n{found}", path.display()))
 }
 
 #[allow(clippy::disallowed_methods, reason = "how tests are blessed, not a setting")]

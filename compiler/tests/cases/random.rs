@@ -72,7 +72,7 @@ fn random_graph(steps: &[[u8; 4]]) -> Graph {
         }
     }
     let mut outputs = vec![values[values.len() - 1]];
-    if steps[0][3] % 2 == 0 {
+    if steps[0][3].is_multiple_of(2) {
         outputs.push(values[values.len() / 2]);
     }
     let body = graph.body;

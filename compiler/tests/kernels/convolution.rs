@@ -1,172 +1,171 @@
-//! Channels-last convolutions with constant weights: direct, flat and depthwise, with known and unknown sizes.
+//! Convolutions: channels last and first, every remainder, edge and grouping.
 
-use ired_graph::{BinaryFn, DType, Dim, Op, UnaryFn};
+use ired_graph::{BinaryFn, DType, Op, Tensor, Window};
 
-use crate::harness::{Case, Random, targets};
+use crate::harness::{Case, Random, dims, targets};
 use crate::nested::window;
 
-/// One convolution; a size of the image that stands in `unknown` is a symbol.
-struct Convolution {
-    image: [u64; 4],
-    kernels: u64,
+struct Shape {
+    /// Batch, spatial sizes, channels.
+    input: Vec<u64>,
+    filters: u64,
     groups: u64,
-    extent: [u64; 2],
-    stride: [u64; 2],
-    dilation: [u64; 2],
-    low: [u64; 2],
-    high: [u64; 2],
-    unknown: [bool; 3],
+    window: Window,
 }
 
-impl Convolution {
-    /// 3x3 with a border of one pixel, everything else one.
-    fn of(image: [u64; 4], kernels: u64) -> Self {
-        Self {
-            image,
-            kernels,
-            groups: 1,
-            extent: [3, 3],
-            stride: [1, 1],
-            dilation: [1, 1],
-            low: [1, 1],
-            high: [1, 1],
-            unknown: [true, false, false],
+fn shape(input: &[u64], filters: u64, groups: u64, window: Window) -> Shape {
+    Shape { input: input.to_vec(), filters, groups, window }
+}
+
+fn relu_with_bias(case: &mut Case, random: &mut Random, y: ired_graph::ValueId, filters: u64, last: bool) {
+    let to = case.graph.ty(y).shape.clone();
+    let bias_shape = if last { vec![filters] } else { vec![filters, 1, 1] };
+    let bias = case.param(random.tensor(DType::F32, &bias_shape, -1.0, 1.0));
+    let bias = case.op(Op::Broadcast { shape: to.clone() }, &[bias]);
+    let sum = case.op(Op::Binary(BinaryFn::Add), &[y, bias]);
+    let zero = case.constant(Tensor::from_f32s(&[], &[0.0]));
+    let zero = case.op(Op::Broadcast { shape: to }, &[zero]);
+    let relu = case.op(Op::Binary(BinaryFn::Max), &[sum, zero]);
+    case.check(relu, 2e-6);
+}
+
+fn check(random: &mut Random, shape: &Shape, symbolic: &[usize]) {
+    let mut case = Case::new();
+    let x = random.tensor(DType::F32, &shape.input, -1.0, 1.0);
+    let mut ty = dims(&shape.input);
+    for axis in symbolic {
+        ty[*axis] = case.symbol(&format!("d{axis}"), shape.input[*axis]);
+    }
+    let x = case.input_of(x, ty);
+    let channels = shape.input[shape.input.len() - 1];
+    let filter = [&[shape.filters, channels / shape.groups], shape.window.extent.as_slice()].concat();
+    let w = case.param(random.tensor(DType::F32, &filter, -1.0, 1.0));
+    let op = Op::Conv { window: shape.window.clone(), groups: shape.groups, channels_last: true };
+    let y = case.root(op, &[x, w]);
+    relu_with_bias(&mut case, random, y, shape.filters, true);
+}
+
+#[test]
+fn direct_tiles_reach_every_edge() {
+    let mut random = Random::new(41);
+    let same = |n: u64| window([n, n], [1, 1], [1, 1], [n / 2, n / 2], [n / 2, n / 2]);
+    for shape in [
+        shape(&[2, 6, 17, 5], 32, 1, same(3)),
+        shape(&[1, 7, 7, 8], 40, 1, same(3)),
+        shape(&[1, 5, 30, 3], 16, 1, window([7, 7], [2, 2], [1, 1], [3, 3], [3, 3])),
+        shape(&[1, 4, 1, 2], 7, 1, same(3)),
+        shape(&[1, 8, 9, 4], 33, 1, window([3, 2], [2, 3], [1, 2], [0, 1], [1, 0])),
+        shape(&[2, 6, 19, 6], 64, 2, window([3, 3], [1, 1], [2, 2], [2, 2], [2, 2])),
+        shape(&[1, 5, 5, 12], 6, 3, same(5)),
+        shape(&[1, 3, 3, 4], 4, 1, window([3, 3], [1, 1], [1, 1], [0, 0], [0, 0])),
+        shape(&[0, 3, 3, 4], 4, 1, same(3)),
+    ] {
+        check(&mut random, &shape, &[]);
+        check(&mut random, &shape, &[0]);
+    }
+}
+
+#[test]
+fn spatial_sizes_may_be_unknown() {
+    let mut random = Random::new(42);
+    for (height, width) in [(1u64, 1u64), (6, 23), (5, 14), (3, 2)] {
+        let padded = window([3, 3], [1, 1], [1, 1], [1, 1], [1, 1]);
+        let strided = window([2, 3], [2, 2], [1, 1], [1, 2], [0, 1]);
+        for window in [padded, strided] {
+            check(&mut random, &shape(&[2, height, width, 5], 36, 1, window.clone()), &[0, 1, 2]);
+            check(&mut random, &shape(&[1, height, width, 19], 19, 19, window), &[1, 2]);
         }
     }
+}
 
-    fn pointwise(image: [u64; 4], kernels: u64) -> Self {
-        Self { extent: [1, 1], low: [0, 0], high: [0, 0], ..Self::of(image, kernels) }
+#[test]
+fn depthwise_windows() {
+    let mut random = Random::new(43);
+    for (channels, size, window) in [
+        (16u64, 9u64, window([3, 3], [1, 1], [1, 1], [1, 1], [1, 1])),
+        (32, 12, window([3, 3], [2, 2], [1, 1], [0, 0], [1, 1])),
+        (35, 20, window([5, 5], [1, 1], [1, 1], [2, 2], [2, 2])),
+        (3, 6, window([3, 1], [1, 2], [2, 1], [2, 0], [2, 0])),
+        (1, 5, window([2, 2], [1, 1], [1, 1], [0, 0], [0, 0])),
+    ] {
+        check(&mut random, &shape(&[2, size, size, channels], channels, channels, window.clone()), &[]);
+        // Two filters a channel.
+        check(&mut random, &shape(&[1, size, size, channels], channels * 2, channels, window), &[0]);
     }
+}
 
-    fn depthwise(image: [u64; 4]) -> Self {
-        Self { groups: image[3], ..Self::of(image, image[3]) }
+#[test]
+fn a_window_of_one_is_a_product() {
+    let mut random = Random::new(44);
+    let one = window([1, 1], [1, 1], [1, 1], [0, 0], [0, 0]);
+    for (input, filters) in [([1u64, 3, 5, 20], 30), ([2, 7, 7, 8], 64), ([3, 2, 2, 33], 320)] {
+        check(&mut random, &shape(&input, filters, 1, one.clone()), &[0]);
+        check(&mut random, &shape(&input, filters, 1, one.clone()), &[]);
     }
+    let strided = window([1, 1], [2, 2], [1, 1], [0, 0], [0, 0]);
+    check(&mut random, &shape(&[1, 6, 6, 8], 40, 1, strided), &[0]);
+}
 
-    /// Compares on every target: bias, residual and a rectifier follow where `epilogue` says so.
-    fn check(&self, dtype: DType, epilogue: bool) {
-        let mut random = Random::new(self.image.iter().fold(self.kernels, |seed, d| seed * 31 + d));
+#[test]
+fn one_and_three_axes() {
+    let mut random = Random::new(45);
+    let line = Window {
+        extent: vec![3],
+        stride: vec![2],
+        dilation: vec![1],
+        pad_low: vec![1],
+        pad_high: vec![1],
+        ceil: false,
+    };
+    check(&mut random, &shape(&[2, 21, 6], 20, 2, line), &[0]);
+    let cube = Window {
+        extent: vec![2, 3, 3],
+        stride: vec![1, 2, 1],
+        dilation: vec![1, 1, 1],
+        pad_low: vec![1, 1, 1],
+        pad_high: vec![0, 1, 1],
+        ceil: false,
+    };
+    let mut case = Case::new();
+    let x = case.input(random.tensor(DType::F32, &[2, 4, 5, 6, 3], -1.0, 1.0));
+    let w = case.param(random.tensor(DType::F32, &[18, 3, 2, 3, 3], -1.0, 1.0));
+    let y = case.root(Op::Conv { window: cube, groups: 1, channels_last: true }, &[x, w]);
+    case.check(y, 2e-6);
+}
+
+#[test]
+fn channels_first_and_computed_weights() {
+    let mut random = Random::new(46);
+    let padded = window([3, 3], [1, 2], [1, 1], [1, 1], [1, 1]);
+    for groups in [1u64, 2, 4] {
         let mut case = Case::new();
-        let image = random.tensor(dtype, &self.image, -2.0, 2.0);
-        let mut shape: Vec<Dim> = self.image.iter().map(|d| Dim::constant(*d as i64)).collect();
-        for (axis, name) in ["n", "h", "w"].iter().enumerate() {
-            if self.unknown[axis] {
-                shape[axis] = case.symbol(name, self.image[axis]);
-            }
-        }
-        let image = case.input_of(image, shape);
-        let channels = self.image[3] / self.groups;
-        let weights = [self.kernels, channels, self.extent[0], self.extent[1]];
-        let weights = case.param(random.tensor(dtype, &weights, -1.0, 1.0));
-        let window = window(self.extent, self.stride, self.dilation, self.low, self.high);
-        let op = Op::Conv { window, groups: self.groups, channels_last: true };
-        let mut output = case.root(op, &[image, weights]);
-        if epilogue {
-            let ty = case.graph.ty(output).clone();
-            let bias = case.param(random.tensor(dtype, &[self.kernels], -1.0, 1.0));
-            let bias = case.op(Op::Broadcast { shape: ty.shape.clone() }, &[bias]);
-            output = case.op(Op::Binary(BinaryFn::Add), &[output, bias]);
-            output = case.op(Op::Binary(BinaryFn::Mul), &[output, output]);
-            output = case.op(Op::Unary(UnaryFn::Sigmoid), &[output]);
-            let sizes: Vec<u64> = (0..4)
-                .map(|axis| ty.shape[axis].as_static().unwrap_or_else(|| self.out_size(axis) as i64) as u64)
-                .collect();
-            let residual = random.tensor(dtype, &sizes, -1.0, 1.0);
-            let residual = case.input_of(residual, ty.shape);
-            output = case.op(Op::Binary(BinaryFn::Sub), &[output, residual]);
-        }
-        let tolerance = match dtype {
-            DType::F16 => 4e-3,
-            DType::BF16 => 3e-2,
-            DType::F32 => 3e-6,
-            _ => 1e-12,
-        };
-        for target in targets() {
-            case.check_on(&target, output, tolerance);
-        }
-    }
+        let n = case.symbol("n", 2);
+        let x = random.tensor(DType::F32, &[2, 4, 6, 7], -1.0, 1.0);
+        let x = case.input_of(x, [vec![n], dims(&[4, 6, 7])].concat());
+        let w = case.param(random.tensor(DType::F32, &[8, 4 / groups, 3, 3], -1.0, 1.0));
+        let y = case.root(Op::Conv { window: padded.clone(), groups, channels_last: false }, &[x, w]);
+        relu_with_bias(&mut case, &mut random, y, 8, false);
 
-    fn out_size(&self, axis: usize) -> u64 {
-        if axis == 0 {
-            return self.image[0];
-        }
-        let a = axis - 1;
-        let padded = self.image[axis] + self.low[a] + self.high[a];
-        (padded - self.dilation[a] * (self.extent[a] - 1) - 1) / self.stride[a] + 1
+        let mut case = Case::new();
+        let x = case.input(random.tensor(DType::F32, &[2, 6, 7, 4], -1.0, 1.0));
+        let w = case.input(random.tensor(DType::F32, &[8, 4 / groups, 3, 3], -1.0, 1.0));
+        let y = case.root(Op::Conv { window: padded.clone(), groups, channels_last: true }, &[x, w]);
+        case.check(y, 2e-6);
     }
 }
 
 #[test]
-fn images_and_channels_of_every_size() {
-    for (image, kernels) in [
-        ([1, 1, 1, 1], 1),
-        ([2, 5, 7, 3], 16),
-        ([1, 8, 8, 16], 33),
-        ([0, 4, 4, 2], 5),
-        ([3, 7, 14, 5], 64),
-        ([1, 3, 31, 4], 47),
-        ([1, 2, 2, 1], 130),
-        ([1, 14, 14, 8], 24),
-    ] {
-        Convolution::of(image, kernels).check(DType::F32, false);
-        Convolution::of(image, kernels).check(DType::F32, true);
-    }
-}
-
-#[test]
-fn windows_of_every_kind() {
-    for (extent, stride, dilation, low, high) in [
-        ([7, 7], [2, 2], [1, 1], [3, 3], [3, 3]),
-        ([3, 3], [2, 2], [1, 1], [0, 0], [1, 1]),
-        ([3, 3], [1, 1], [2, 3], [2, 3], [2, 3]),
-        ([1, 5], [1, 2], [1, 1], [0, 4], [0, 1]),
-        ([5, 1], [3, 1], [1, 1], [2, 0], [2, 0]),
-        ([2, 2], [1, 1], [1, 1], [0, 0], [0, 0]),
-        ([1, 1], [2, 2], [1, 1], [0, 0], [0, 0]),
-        ([1, 1], [1, 1], [1, 1], [1, 2], [0, 1]),
-    ] {
-        for unknown in [[true, false, false], [false, true, true]] {
-            let base = Convolution::of([2, 11, 13, 6], 20);
-            Convolution { extent, stride, dilation, low, high, unknown, ..base }.check(DType::F32, true);
-        }
-    }
-}
-
-#[test]
-fn pointwise_images_are_flat() {
-    for (image, kernels) in
-        [([1, 1, 1, 7], 3), ([2, 5, 5, 16], 32), ([3, 7, 7, 40], 17), ([1, 13, 11, 3], 96)]
-    {
-        for unknown in [[true, false, false], [true, true, true]] {
-            let convolution = Convolution { unknown, ..Convolution::pointwise(image, kernels) };
-            convolution.check(DType::F32, false);
-            convolution.check(DType::F32, true);
-        }
-    }
-}
-
-#[test]
-fn groups_and_depthwise() {
-    for groups in [2, 4] {
-        Convolution { groups, ..Convolution::of([2, 6, 9, 8], 24) }.check(DType::F32, true);
-    }
-    for (image, stride, dilation) in [
-        ([1, 5, 9, 2], [1, 1], [1, 1]),
-        ([2, 9, 17, 16], [2, 2], [1, 1]),
-        ([1, 8, 24, 37], [1, 1], [1, 1]),
-        ([1, 12, 12, 33], [1, 1], [2, 2]),
-    ] {
-        for unknown in [[true, false, false], [true, true, true]] {
-            let base = Convolution::depthwise(image);
-            Convolution { stride, dilation, unknown, ..base }.check(DType::F32, true);
-        }
-    }
-}
-
-#[test]
-fn every_float_type() {
+fn other_types() {
+    let mut random = Random::new(47);
     for dtype in [DType::F64, DType::F16, DType::BF16] {
-        Convolution::of([1, 6, 9, 7], 19).check(dtype, true);
-        Convolution::pointwise([1, 6, 9, 7], 19).check(dtype, true);
-        Convolution::depthwise([1, 6, 9, 21]).check(dtype, true);
+        for groups in [1u64, 18] {
+            let mut case = Case::new();
+            let x = case.input(random.tensor(dtype, &[1, 5, 9, 18], -1.0, 1.0));
+            let w = case.param(random.tensor(dtype, &[18, 18 / groups, 3, 3], -1.0, 1.0));
+            let window = window([3, 3], [1, 1], [1, 1], [1, 1], [1, 1]);
+            let y = case.root(Op::Conv { window, groups, channels_last: true }, &[x, w]);
+            let tolerance = if dtype == DType::F64 { 1e-13 } else { 8e-3 };
+            case.check_on(&targets()[0], y, tolerance);
+        }
     }
 }

@@ -153,28 +153,27 @@ impl Case {
     }
 
     pub(crate) fn run(&self, target: &CpuTarget, output: ValueId) -> Tensor {
+        let mut ready = self.prepare(target, output);
+        ready.run();
+        for block in &ready.memory {
+            block.assert_intact();
+        }
+        ready.output()
+    }
+
+    /// Everything but the run itself.
+    pub(crate) fn prepare(&self, target: &CpuTarget, output: ValueId) -> Ready {
         let dispatch = self.dispatch(output);
         let interface = kernels::interface(&self.graph, &dispatch, target).unwrap();
         let kernel = Kernel::compile(&self.graph, &dispatch, target, &interface);
         let ty = self.graph.ty(output);
         let shape: Vec<u64> = ty.shape.iter().map(|d| self.number(d)).collect();
         let bytes = ty.dtype.bytes(shape.iter().product()).unwrap() as usize;
-        let mut memory: Vec<Aligned> = interface.bindings.iter().map(|b| self.binding(b, bytes)).collect();
-        let pointers: Vec<*mut u8> = memory.iter_mut().map(Aligned::as_mut_ptr).collect();
-        let constants: Vec<i64> = interface.constants.iter().map(|d| self.number(d) as i64).collect();
-        let [x, y, z] = interface.grid.clone().map(|d| self.number(&d) as u32);
-        for z in 0..z {
-            for y in 0..y {
-                for x in 0..x {
-                    kernel.call(&pointers, &constants, [x, y, z]);
-                }
-            }
-        }
+        let memory = interface.bindings.iter().map(|b| self.binding(b, bytes)).collect();
+        let constants = interface.constants.iter().map(|d| self.number(d) as i64).collect();
+        let grid = interface.grid.clone().map(|d| self.number(&d) as u32);
         let written = interface.bindings.iter().position(|b| matches!(b, Binding::Write(_))).unwrap();
-        for block in &memory {
-            block.assert_intact();
-        }
-        Tensor::new(ty.dtype, shape, bytes::Bytes::copy_from_slice(memory[written].as_slice())).unwrap()
+        Ready { kernel, memory, constants, grid, written, dtype: ty.dtype, shape }
     }
 
     fn data(&self, value: ValueId) -> Tensor {
@@ -200,6 +199,37 @@ impl Case {
     }
 }
 
+/// A kernel with all it works on.
+pub(crate) struct Ready {
+    kernel: Kernel,
+    memory: Vec<Aligned>,
+    constants: Vec<i64>,
+    pub(crate) grid: [u32; 3],
+    written: usize,
+    dtype: DType,
+    shape: Vec<u64>,
+}
+
+impl Ready {
+    /// The whole grid, one workgroup after another.
+    pub(crate) fn run(&mut self) {
+        let pointers: Vec<*mut u8> = self.memory.iter_mut().map(Aligned::as_mut_ptr).collect();
+        let [x, y, z] = self.grid;
+        for z in 0..z {
+            for y in 0..y {
+                for x in 0..x {
+                    self.kernel.call(&pointers, &self.constants, [x, y, z]);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn output(&self) -> Tensor {
+        let data = bytes::Bytes::copy_from_slice(self.memory[self.written].as_slice());
+        Tensor::new(self.dtype, self.shape.clone(), data).unwrap()
+    }
+}
+
 /// The machine, and the smallest x86-64 if that is less.
 pub(crate) fn targets() -> Vec<CpuTarget> {
     let host = CpuTarget::host().unwrap();
@@ -211,42 +241,41 @@ pub(crate) fn dims(shape: &[u64]) -> Vec<Dim> {
     shape.iter().map(|d| Dim::constant(*d as i64)).collect()
 }
 
-/// Memory at an element-aligned but otherwise odd address, with guards on both sides.
+/// Memory at the start of a cache line, with guards on both sides.
 pub(crate) struct Aligned {
-    storage: Vec<u64>,
+    storage: Vec<Line>,
     bytes: usize,
 }
 
-const GUARD: usize = 9;
+#[derive(Clone, Copy, PartialEq)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+const GUARD: Line = Line([0x5a; 64]);
 
 impl Aligned {
     fn new(data: &[u8]) -> Self {
-        let words = data.len().div_ceil(8);
-        let mut storage = vec![0x5a5a_5a5a_5a5a_5a5a; words + 2 * GUARD];
-        // SAFETY: the words are as long as the bytes, and any byte is fine in them.
-        unsafe {
-            let start = storage.as_mut_ptr().add(GUARD).cast::<u8>();
-            std::ptr::copy_nonoverlapping(data.as_ptr(), start, data.len());
+        let mut storage = vec![GUARD; data.len().div_ceil(64) + 2];
+        for (line, bytes) in storage[1..].iter_mut().zip(data.chunks(64)) {
+            line.0[..bytes.len()].copy_from_slice(bytes);
         }
         Self { storage, bytes: data.len() }
     }
 
     fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.storage[GUARD..].as_mut_ptr().cast()
+        self.storage[1..].as_mut_ptr().cast()
     }
 
     fn as_slice(&self) -> &[u8] {
-        // SAFETY: `new` made room for this many bytes after the guard.
-        unsafe { std::slice::from_raw_parts(self.storage[GUARD..].as_ptr().cast(), self.bytes) }
+        // SAFETY: `new` made room for this many bytes after the guard, and lines are bytes without gaps.
+        unsafe { std::slice::from_raw_parts(self.storage[1..].as_ptr().cast(), self.bytes) }
     }
 
     fn assert_intact(&self) {
-        let last = self.storage.len() - GUARD;
-        let guards = self.storage[..GUARD].iter().chain(&self.storage[last..]);
-        assert!(
-            guards.into_iter().all(|w| *w == 0x5a5a_5a5a_5a5a_5a5a),
-            "a kernel wrote outside of its buffer"
-        );
+        let tail = self.bytes.div_ceil(64) * 64 - self.bytes;
+        let end = &self.storage[self.storage.len() - 2].0[64 - tail..];
+        let whole = self.storage[0] == GUARD && self.storage[self.storage.len() - 1] == GUARD;
+        assert!(whole && end.iter().all(|b| *b == 0x5a), "a kernel wrote outside of its buffer");
     }
 }
 
@@ -269,10 +298,12 @@ impl Kernel {
         let module = Module::new(&context);
         kernels::emit(graph, dispatch, target, interface, &module.builder(), "kernel").unwrap();
         module.verify().unwrap();
-        if std::env::args().any(|a| a == "--nocapture") {
-            println!("{module}");
-        }
-        let object = compile_executable(module.to_string().as_bytes(), target).unwrap();
+        Self::from_text(&module.to_string(), target)
+    }
+
+    /// A module with one function, `kernel`.
+    pub(crate) fn from_text(text: &str, target: &CpuTarget) -> Self {
+        let object = compile_executable(text.as_bytes(), target).unwrap();
         let image = link(&[object], &["kernel".to_owned()]).unwrap();
         Self::load(&image)
     }

@@ -2,8 +2,10 @@
 
 #![allow(unsafe_code, reason = "compiled kernels are called")]
 
+mod contraction;
 mod convolution;
 mod elementwise;
 mod harness;
 mod movement;
 mod nested;
+mod rows;

@@ -88,6 +88,8 @@ pub enum LoadError {
     OutsideOfMemory { table: &'static str },
     #[error("dynamic section has `{tag}`: {why}")]
     Unsupported { tag: &'static str, why: &'static str },
+    #[error("image has {found} symbols; expected at most {limit}")]
+    TooManySymbols { found: u64, limit: u64 },
     #[error("image needs symbol `{name}`, which it does not define")]
     UndefinedSymbol { name: String },
     #[error("symbol `{name}` is of a kind that cannot be loaded (ELF symbol type {kind})")]

@@ -36,19 +36,19 @@ fn a_peak_that_overflows_is_an_error() {
 }
 
 fn a_budget_refuses_before_anything_is_allocated() {
-    let budget = MemoryBudget::new(1000);
+    let budget = MemoryBudget::new(118);
     let options = InstanceOptions { budget: Some(budget.clone()), ..InstanceOptions::default() };
     let instance = load(&two_steps()).instantiate(options);
     let x = |length: usize| tensor(&instance, &[length as u64], &vec![1; length]);
 
-    // 4 bytes of output and 64 of arena each.
+    // 4 bytes of output and 4 of arena each.
     let gate = Timepoint::new(&instance.module().device().create_semaphore(0), 1);
     let held = InvokeOptions { waits: vec![gate.clone()], ..InvokeOptions::default() };
     let calls: Vec<_> = (0..14).map(|_| instance.invoke_with("main", vec![x(1)], &held).unwrap()).collect();
-    assert_eq!(budget.used_bytes(), 14 * 68);
+    assert_eq!(budget.used_bytes(), 14 * 8);
     let error = instance.run("main", vec![x(1)], None).unwrap_err();
     assert!(
-        matches!(error, InvokeError::OverBudget { needed_bytes: 68, available_bytes: 48, limit_bytes: 1000 }),
+        matches!(error, InvokeError::OverBudget { needed_bytes: 8, available_bytes: 6, limit_bytes: 118 }),
         "{error:?}"
     );
     gate.semaphore.signal(1).unwrap();
@@ -85,7 +85,7 @@ fn a_dropped_call_gives_its_transients_back_when_done() {
     done.semaphore.when_reached(done.value, Box::new(move |_| sender.send(()).unwrap()));
     gate.semaphore.signal(1).unwrap();
     receiver.recv().unwrap();
-    assert_eq!(instance.pooled_bytes(), 64);
+    assert_eq!(instance.pooled_bytes(), 4);
 }
 
 /// A chain of `n` steps, each with its transient, needs two at a time when they are released in time.

@@ -16,13 +16,14 @@ pub(super) fn constant(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     }
     if let Some(values) = attributes.floats("value_floats")? {
         let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        return dense(b, DType::F32, vec![values.len() as u64], data);
+        return dense(b, call, DType::F32, vec![values.len() as u64], data);
     }
     if let Some(value) = attributes.int("value_int")? {
-        return dense(b, DType::I64, Vec::new(), value.to_le_bytes().to_vec());
+        return dense(b, call, DType::I64, Vec::new(), value.to_le_bytes().to_vec());
     }
     if let Some(values) = attributes.ints("value_ints")? {
-        return Ok(b.constant_i64(values)?);
+        let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        return dense(b, call, DType::I64, vec![values.len() as u64], data);
     }
     match attributes.unread().first() {
         Some(form) => {
@@ -32,9 +33,9 @@ pub(super) fn constant(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     }
 }
 
-fn dense(b: &mut Builder<'_>, dtype: DType, shape: Vec<u64>, data: Vec<u8>) -> Outcome {
+fn dense(b: &mut Builder<'_>, call: &Call<'_>, dtype: DType, shape: Vec<u64>, data: Vec<u8>) -> Outcome {
     match Tensor::new(dtype, shape, data.into()) {
-        Ok(tensor) => Ok(b.constant(tensor)?),
+        Ok(tensor) => tensor::emit_tensor(b, call.name, tensor),
         Err(error) => invalid(error.to_string()),
     }
 }

@@ -8,7 +8,7 @@ use super::call::{Call, Outcome};
 use super::import::{Binding, Frame, Importer, Scope};
 use super::{
     activation, constant, control, convolution, elementwise, indexing, linear, movement, normalization,
-    pooling, quantization, reduction, shape, slicing, softmax, transposed,
+    pooling, quantization, reduction, resize, shape, slicing, softmax, transposed,
 };
 
 /// How an operator is imported.
@@ -127,6 +127,8 @@ const OPERATORS: &[Entry] = &[
     ("", "DepthToSpace", 1, One(movement::depth_to_space)),
     ("", "SpaceToDepth", 1, One(movement::space_to_depth)),
     ("", "Trilu", 14, One(movement::triangle)),
+    ("", "Resize", 10, One(resize::resize)),
+    ("", "Upsample", 7, One(resize::upsample)),
     ("", "Slice", 1, One(slicing::slice)),
     ("", "Split", 1, Many(slicing::split)),
     ("", "Gather", 1, One(indexing::gather)),

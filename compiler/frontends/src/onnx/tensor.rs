@@ -151,7 +151,11 @@ pub(crate) fn emit(
     tensor: &TensorProto,
     files: &ExternalFiles<'_>,
 ) -> Outcome<ValueId> {
-    let tensor = read(tensor, files)?;
+    emit_tensor(b, name, read(tensor, files)?)
+}
+
+/// As [`emit`] for a tensor already read.
+pub(crate) fn emit_tensor(b: &mut Builder<'_>, name: &str, tensor: Tensor) -> Outcome<ValueId> {
     if tensor.data().len() <= SMALL_BYTES {
         return Ok(b.constant(tensor)?);
     }

@@ -132,6 +132,37 @@ fn a_function_that_calls_itself_is_named() {
     assert!(matches!(import(&m), Err(ImportError::Limit { .. })));
 }
 
+/// Functions and branches that hold each other in turn, each shallow enough on its own.
+#[test]
+fn branches_and_functions_together_are_bounded() {
+    let function = |i: usize| {
+        let mut call = node(&format!("F{}", i + 1), &["a"], &["r"]);
+        call.domain = Some("mine".to_owned());
+        let mut body = graph(vec![], vec![call], &["r"]);
+        for _ in 0..25 {
+            let holder = node("If", &["c"], &["r"])
+                .graph("then_branch", body)
+                .graph("else_branch", graph(vec![], vec![], &[]));
+            body = graph(vec![], vec![holder], &["r"]);
+        }
+        let always =
+            node("Constant", &[], &["c"]).tensor("value", raw("c", &Tensor::from_bools(&[], &[true])));
+        FunctionProto {
+            name: Some(format!("F{i}")),
+            domain: Some("mine".to_owned()),
+            input: vec!["a".to_owned()],
+            output: vec!["r".to_owned()],
+            node: [vec![always], body.node].concat(),
+            ..FunctionProto::default()
+        }
+    };
+    let mut call = node("F0", &["x"], &["y"]);
+    call.domain = Some("mine".to_owned());
+    let mut m = model(graph(x(), vec![call], &["y"]));
+    m.functions = (0..60).map(function).collect();
+    assert!(matches!(import(&m), Err(ImportError::Limit { .. })));
+}
+
 #[test]
 fn names_defined_twice_or_never_are_named() {
     let relu = || node("Relu", &["x"], &["y"]);

@@ -447,6 +447,40 @@ fn normalisations() {
 }
 
 #[test]
+fn resized_images() {
+    let line = |v: &[f32]| Weight(f32s(&[1, v.len() as u64], v));
+    let scales = |v: f32| Weight(f32s(&[2], &[1.0, v]));
+    let nearest = || op("Resize").text("mode", "nearest");
+    let twice = |node: NodeProto, expected: &[f64]| {
+        check(13, node, &[line(&[1.0, 3.0]), Missing, scales(2.0)], &[1, 4], expected);
+    };
+    twice(nearest(), &[1.0, 1.0, 3.0, 3.0]);
+    twice(op("Resize").text("mode", "linear"), &[1.0, 1.5, 2.5, 3.0]);
+    twice(
+        op("Resize").text("mode", "linear").text("coordinate_transformation_mode", "asymmetric"),
+        &[1.0, 2.0, 3.0, 3.0],
+    );
+    twice(op("Resize").text("mode", "cubic"), &[0.7890625, 1.453125, 2.546875, 3.2109375]);
+    let sizes = [line(&[1.0, 2.0, 3.0, 4.0]), Missing, Missing, list(&[1, 2])];
+    check(
+        13,
+        nearest().text("coordinate_transformation_mode", "align_corners"),
+        &sizes,
+        &[1, 2],
+        &[1.0, 4.0],
+    );
+    // A size that is only known at run time can be repeated whole times.
+    check(
+        13,
+        nearest(),
+        &[Data(f32s(&[1, 2], &[1.0, 3.0])), Missing, scales(3.0)],
+        &[1, 6],
+        &[1.0, 1.0, 1.0, 3.0, 3.0, 3.0],
+    );
+    check(9, op("Upsample"), &[line(&[1.0, 3.0]), scales(2.0)], &[1, 4], &[1.0, 1.0, 3.0, 3.0]);
+}
+
+#[test]
 fn quantised_numbers() {
     let bytes = |v: &[f64]| Tensor::from_f64s(DType::U8, &[1, v.len() as u64], v);
     let scale = || Weight(f32s(&[], &[0.5]));

@@ -34,8 +34,7 @@ impl Dim {
             return whole + rest;
         }
         // One quotient of a quotient is one quotient.
-        if let (0, [(monomial, 1)]) = (rest.constant, rest.terms.as_slice())
-            && let [Atom::Call(DimFn::FloorDiv, lhs, inner)] = monomial.as_slice()
+        if let Some((DimFn::FloorDiv, lhs, inner)) = rest.as_call()
             && let Some(product) = inner.as_static().filter(|inner| *inner > 0).and_then(|i| i.checked_mul(d))
         {
             return whole + lhs.floor_div_by(product);
@@ -100,19 +99,37 @@ impl Dim {
         Self::extreme(DimFn::Min, self, rhs)
     }
 
+    /// The call this is, if it is exactly one.
+    pub(super) fn as_call(&self) -> Option<(DimFn, &Dim, &Dim)> {
+        match (self.constant, self.terms.as_slice()) {
+            (0, [(monomial, 1)]) => match monomial.as_slice() {
+                [Atom::Call(f, lhs, rhs)] => Some((*f, lhs, rhs)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     fn extreme(f: DimFn, lhs: &Dim, rhs: &Dim) -> Dim {
         // Operands a constant apart are decided whatever the symbols are.
         if let Some(difference) = (lhs.clone() - rhs.clone()).as_static() {
             return if (f == DimFn::Max) == (difference >= 0) { lhs.clone() } else { rhs.clone() };
         }
         for (one, other) in [(lhs, rhs), (rhs, lhs)] {
-            // `max(max(a, b), b)` is `max(a, b)`.
-            if let (0, [(monomial, 1)]) = (one.constant, one.terms.as_slice())
-                && let [Atom::Call(inner, a, b)] = monomial.as_slice()
-                && *inner == f
-                && (**a == *other || **b == *other)
-            {
-                return one.clone();
+            let Some((inner, a, b)) = one.as_call() else { continue };
+            match inner {
+                // `max(max(a, b), b)` is `max(a, b)`; `max(min(a, b), b)` is `b`.
+                _ if inner == f && (a == other || b == other) => return one.clone(),
+                DimFn::Max | DimFn::Min if a == other || b == other => return other.clone(),
+                // `max(max(a, 2), 3)` is `max(a, 3)`.
+                _ if inner == f && other.as_static().is_some() => {
+                    for (constant, rest) in [(a, b), (b, a)] {
+                        if constant.as_static().is_some() {
+                            return Self::extreme(f, rest, &Self::extreme(f, constant, other));
+                        }
+                    }
+                }
+                _ => {}
             }
         }
         if lhs <= rhs { Self::call(f, lhs, rhs) } else { Self::call(f, rhs, lhs) }

@@ -218,7 +218,9 @@ impl Symbols {
                 // A dimension that is never 1 is the result.
                 (false, _) => Some(a.clone()),
                 (_, false) => Some(b.clone()),
-                (true, true) => Some(self.simplify(&(a.maximum(b) * a.minimum(b).minimum(&one)))),
+                (true, true) if is_broadcast_of(a, b) => Some(a.clone()),
+                (true, true) if is_broadcast_of(b, a) => Some(b.clone()),
+                (true, true) => Some(self.simplify(&broadcast_of(a, b))),
             },
         }
     }
@@ -235,4 +237,19 @@ pub(super) fn gcd(a: i64, b: i64) -> i64 {
 /// A product of known divisors; where it overflows, one of them alone is still a divisor.
 fn multiply(a: i64, b: i64) -> i64 {
     a.checked_mul(b).unwrap_or(a)
+}
+
+/// `max(a, b) * min(a, b, 1)`; just the larger where the factor says only that it is not 0.
+fn broadcast_of(a: &Dim, b: &Dim) -> Dim {
+    let one = Dim::constant(1);
+    let (larger, positive) = (a.maximum(b), a.minimum(b).minimum(&one));
+    if positive == larger.minimum(&one) { larger } else { larger * positive }
+}
+
+/// Whether `whole` is what `part` and something else broadcast to: `part` adds nothing then.
+fn is_broadcast_of(whole: &Dim, part: &Dim) -> bool {
+    whole.terms().flat_map(|(monomial, _)| monomial).any(|atom| match atom {
+        Atom::Call(DimFn::Max, a, b) => (**a == *part || **b == *part) && *whole == broadcast_of(a, b),
+        _ => false,
+    })
 }

@@ -1,273 +1,223 @@
-//! Direct convolution: pixels times a panel of output channels, over the window and all input channels of a group.
+//! Tiles of pixels by filters, summed over the window and the channels of a group.
 
-use ired_mlir::{Builder, Compare, Value};
+use ired_mlir::{Builder, Type, Value};
 
-use super::{Pixel, Run, Shape, Tiling, finish, for_rows, is_inside, runs, window_range};
-use crate::kernels::arithmetic::{from_storage, register_type};
-use crate::kernels::eval::zero_of;
+use super::Plan;
+use super::pixels::{TapRun, Tile, for_each_tile};
+use crate::kernels::arithmetic::{cast, from_storage, register_type};
+use crate::kernels::eval::nested::{accumulator, loop_nest, multiply_add};
+use crate::kernels::eval::{Axis, Known, Point, spread, zero_of};
 use crate::kernels::function::Function;
 
-pub(super) fn fill<'m>(f: &Function<'_, 'm>, b: &Builder<'m>, shape: &Shape, tiling: &Tiling) {
-    let (Some(image), Some(weights)) = (f.memory(shape.image), f.packed(shape.weights)) else { return };
-    let panel_elements = shape.window[0] * shape.window[1] * shape.group_channels() * tiling.panel();
-    let panels = b.index(shape.panels(tiling));
-    let (group, panel) = (b.divui(f.group[0], panels), b.remui(f.group[0], panels));
-    let in_group = b.muli(panel, b.index(tiling.panel()));
-    let pixels = b.muli(f.dim(&shape.size[0]), f.dim(&shape.size[1]));
-    let image_start = b.muli(b.muli(f.group[2], pixels), b.index(shape.channels));
-    let kernel = Direct {
+pub(super) fn emit<'m>(f: &Function<'_, 'm>, b: &Builder<'m>, plan: &Plan) {
+    let panels = plan.columns / plan.groups;
+    let group = b.divui(f.group[0], b.index(panels));
+    let panel = b.remui(f.group[0], b.index(panels));
+    let element = register_type(b, accumulator(f.dtype(plan.result)));
+    let place = Panel {
         f,
-        shape,
-        tiling,
-        image,
-        image_start: b.addi(image_start, b.muli(group, b.index(shape.group_channels()))),
-        weights,
-        weights_start: b.muli(f.group[0], b.index(panel_elements)),
-        channel: b.addi(b.muli(group, b.index(shape.group_kernels())), in_group),
-        left: b.subi(b.index(shape.group_kernels()), in_group),
+        plan,
+        group,
+        number: f.group[0],
+        column: b.muli(panel, b.index((plan.n1 * plan.lanes) as i64)),
+        vector: b.vector_type(plan.lanes, element),
     };
-    match (shape.flat, shape.out[1].as_static(), shape.size[1].as_static()) {
-        (true, ..) => kernel.flat_block(b),
-        (false, Some(out), Some(width)) => {
-            let runs = runs(shape, out, width, tiling.pixels);
-            for_rows(f, b, shape, tiling, |b, row| {
-                runs.iter().for_each(|run| kernel.run(b, row, run, width))
+    let masks = place.masks(b);
+    let first = b.muli(f.group[1], b.index(plan.rows));
+    let all = f.dim(&crate::kernels::function::product(&plan.row_shape));
+    let last = b.minsi(b.addi(first, b.index(plan.rows)), all);
+    b.for_each(first, last, |b, row| {
+        let row = place.row(b, row);
+        for_each_tile(f, b, plan, &mut |b, tile| place.emit_tile(b, &row, tile, &masks));
+    });
+}
+
+/// A panel of filters.
+struct Panel<'f, 'a, 'm> {
+    f: &'f Function<'a, 'm>,
+    plan: &'f Plan,
+    group: Value<'m>,
+    /// Of all groups' panels.
+    number: Value<'m>,
+    /// First filter, within the group.
+    column: Value<'m>,
+    vector: Type<'m>,
+}
+
+/// An output row: its index, and where its window lies.
+struct Row<'m> {
+    axes: Vec<Axis<'m>>,
+    starts: Vec<Value<'m>>,
+    ranges: Vec<(Value<'m>, Value<'m>)>,
+}
+
+impl<'m> Panel<'_, '_, 'm> {
+    /// One mask a vector, where filters may be missing.
+    fn masks(&self, b: &Builder<'m>) -> Vec<Option<Value<'m>>> {
+        let plan = self.plan;
+        let whole = plan.filters % (plan.n1 * plan.lanes) as i64 == 0;
+        (0..plan.n1)
+            .map(|j| {
+                let start = b.addi(self.column, b.index((j * plan.lanes) as i64));
+                let left = || b.subi(b.index(plan.filters), start);
+                (!whole).then(|| b.mask(left(), plan.lanes))
+            })
+            .collect()
+    }
+
+    fn row(&self, b: &Builder<'m>, number: Value<'m>) -> Row<'m> {
+        let (f, plan) = (self.f, self.plan);
+        let axes = f.split_index(b, number, &plan.row_shape);
+        let (mut starts, mut ranges) = (Vec::new(), Vec::new());
+        for (i, axis) in axes[1..].iter().enumerate() {
+            let size = &f.shape(plan.x)[1 + i];
+            let (range, start) = f.window_range(b, &plan.window, i, size, axis.base);
+            starts.push(start);
+            ranges.push(range);
+        }
+        Row { axes, starts, ranges }
+    }
+
+    fn emit_tile(&self, b: &Builder<'m>, row: &Row<'m>, tile: &Tile<'m>, masks: &[Option<Value<'m>>]) {
+        let plan = self.plan;
+        let zero = zero_of(b, self.vector);
+        let sums = vec![zero; tile.pixels * plan.n1];
+        let sums = loop_nest(b, &row.ranges, &sums, &mut |b, taps, sums| {
+            tile.taps.iter().fold(sums.to_vec(), |sums, run| self.emit_taps(b, row, tile, taps, run, &sums))
+        });
+        for pixel in 0..tile.pixels {
+            let at = b.addi(tile.start, b.index(pixel as i64));
+            for (j, mask) in masks.iter().enumerate() {
+                self.emit_store(b, row, at, j, sums[pixel * plan.n1 + j], *mask);
+            }
+        }
+    }
+
+    /// All taps of a run, and all channels.
+    fn emit_taps(
+        &self,
+        b: &Builder<'m>,
+        row: &Row<'m>,
+        tile: &Tile<'m>,
+        taps: &[Value<'m>],
+        run: &TapRun<'m>,
+        sums: &[Value<'m>],
+    ) -> Vec<Value<'m>> {
+        let (f, plan, axis) = (self.f, self.plan, self.plan.last_axis());
+        let channels = b.index(plan.channels);
+        let (stride, dilation) =
+            (b.index(plan.window.stride[axis] as i64), b.index(plan.window.dilation[axis] as i64));
+        let low = b.index(plan.window.pad_low[axis] as i64);
+        let start = b.subi(b.muli(tile.start, stride), low);
+        // Neighbouring taps read neighbouring pixels: their channels follow each other, as the weights' do.
+        // (An axis of one element has no neighbours, and its index is not looked at.)
+        let shape = f.shape(plan.x);
+        let wide = shape[shape.len() - 2].as_static() != Some(1) && plan.channels > 1;
+        if wide && plan.groups == 1 && plan.window.dilation[axis] == 1 && f.memory(plan.x).is_some() {
+            let range = (b.muli(run.first, channels), b.muli(run.end, channels));
+            let window = [taps, &[b.index(0)]].concat();
+            return loop_nest(b, &[range], sums, &mut |b, indices, sums| {
+                let mut sums = sums.to_vec();
+                self.emit_step(b, row, &window, start, &run.pixels, indices[0], &mut sums);
+                sums
             });
         }
-        _ => for_rows(f, b, shape, tiling, |b, row| {
-            b.for_each(b.index(0), f.dim(&shape.out[1]), |b, column| kernel.any_pixel(b, row, column));
-        }),
-    }
-}
-
-struct Direct<'k, 'a, 'm> {
-    f: &'k Function<'a, 'm>,
-    shape: &'k Shape,
-    tiling: &'k Tiling,
-    image: Value<'m>,
-    /// Element of the image where this batch and group start.
-    image_start: Value<'m>,
-    weights: Value<'m>,
-    /// Element of the weights where this panel starts.
-    weights_start: Value<'m>,
-    /// First output channel of the panel.
-    channel: Value<'m>,
-    /// Channels of the group from the panel's first on.
-    left: Value<'m>,
-}
-
-/// Neighbouring pixels of one row, from `column` on.
-struct Tile<'m> {
-    row: Value<'m>,
-    column: Value<'m>,
-    pixels: i64,
-    /// The column and the image's width as numbers, where part of the window is outside for some pixel.
-    edge: Option<(i64, i64)>,
-}
-
-impl<'m> Direct<'_, '_, 'm> {
-    /// A flat image: this workgroup's pixels, whole tiles first.
-    fn flat_block(&self, b: &Builder<'m>) {
-        let shape = self.shape;
-        let pixels = self.tiling.pixels;
-        let (all, size) = (self.f.dim(&shape.out[1]), b.index(shape.blocks(self.tiling).size));
-        let from = b.muli(self.f.group[1], size);
-        let to = b.minsi(b.addi(from, size), all);
-        let rest = b.remui(b.subi(to, from), b.index(pixels));
-        let whole = b.subi(to, rest);
-        let row = b.index(0);
-        b.for_loop(from, whole, b.index(pixels), &[], |b, column, _| {
-            self.tile(b, &Tile { row, column, pixels, edge: None });
-            Vec::new()
-        });
-        let last = |b: &Builder<'m>, pixels| self.tile(b, &Tile { row, column: whole, pixels, edge: None });
-        match shape.out[1].as_static() {
-            // Blocks are whole tiles: only the image's end has a part of one.
-            Some(known) if known % pixels == 0 => {}
-            Some(known) => b.if_then(b.cmpi(Compare::SignedLt, whole, to), |b| last(b, known % pixels)),
-            None => b.switch(rest, &(1..pixels).collect::<Vec<_>>(), last),
-        }
-    }
-
-    fn run(&self, b: &Builder<'m>, row: Value<'m>, run: &Run, width: i64) {
-        let pixels = run.pixels;
-        if run.tiles == 1 {
-            let edge = (!run.whole).then_some((run.start, width));
-            return self.tile(b, &Tile { row, column: b.index(run.start), pixels, edge });
-        }
-        let end = run.start + run.tiles * pixels;
-        b.for_loop(b.index(run.start), b.index(end), b.index(pixels), &[], |b, column, _| {
-            self.tile(b, &Tile { row, column, pixels, edge: None });
-            Vec::new()
-        });
-    }
-
-    fn tile(&self, b: &Builder<'m>, tile: &Tile<'m>) {
-        let shape = self.shape;
-        let (first_row, from, to) = window_range(self.f, b, shape, 0, tile.row);
-        let (first_column, ..) = window_range(self.f, b, shape, 1, tile.column);
-        let start = vec![self.zero(b); (tile.pixels * self.tiling.vectors) as usize];
-        let sums = accumulate(b, from, to, &start, |b, r, sums| {
-            let image_row = b.addi(first_row, b.muli(r, b.index(shape.dilation[0])));
-            let image = self.image_at(b, image_row, first_column);
-            match tile.edge {
-                None => self.whole_window_row(b, r, image, tile.pixels, sums),
-                Some(_) => self.edge_window_row(b, r, image, tile, sums),
-            }
-        });
-        self.store(b, tile, &sums);
-    }
-
-    /// All columns of the window are inside. Without dilation and groups, columns and channels are one run of elements.
-    fn whole_window_row(
-        &self,
-        b: &Builder<'m>,
-        r: Value<'m>,
-        image: Value<'m>,
-        pixels: i64,
-        sums: &[Value<'m>],
-    ) -> Vec<Value<'m>> {
-        let shape = self.shape;
-        let all: Vec<_> = (0..pixels).collect();
-        let columns = shape.window[1];
-        if shape.groups == 1 && (shape.dilation[1] == 1 || columns == 1) {
-            let weights = self.weights_at(b, r, b.index(0));
-            return self.channels(b, columns * shape.channels, image, weights, &all, sums);
-        }
-        accumulate(b, b.index(0), b.index(columns), sums, |b, s, sums| {
-            let weights = self.weights_at(b, r, s);
-            let image = b.addi(image, b.muli(s, b.index(shape.dilation[1] * shape.channels)));
-            self.channels(b, shape.group_channels(), image, weights, &all, sums)
-        })
-    }
-
-    /// Column by column of the window, each for the pixels that have it.
-    fn edge_window_row(
-        &self,
-        b: &Builder<'m>,
-        r: Value<'m>,
-        image: Value<'m>,
-        tile: &Tile<'m>,
-        sums: &[Value<'m>],
-    ) -> Vec<Value<'m>> {
-        let shape = self.shape;
-        let inside =
-            |i: i64, s: i64| tile.edge.is_none_or(|(column, width)| is_inside(shape, width, column + i, s));
-        let mut sums = sums.to_vec();
-        for s in 0..shape.window[1] {
-            let pixels: Vec<_> = (0..tile.pixels).filter(|i| inside(*i, s)).collect();
-            if pixels.is_empty() {
-                continue;
-            }
-            let weights = self.weights_at(b, r, b.index(s));
-            let image = b.addi(image, b.index(s * shape.dilation[1] * shape.channels));
-            sums = self.channels(b, shape.group_channels(), image, weights, &pixels, &sums);
-        }
-        sums
-    }
-
-    /// One pixel of an image whose width is not known: the window's columns are counted like its rows.
-    fn any_pixel(&self, b: &Builder<'m>, row: Value<'m>, column: Value<'m>) {
-        let shape = self.shape;
-        let (first_row, from_row, to_row) = window_range(self.f, b, shape, 0, row);
-        let (first_column, from, to) = window_range(self.f, b, shape, 1, column);
-        let start = vec![self.zero(b); self.tiling.vectors as usize];
-        let sums = accumulate(b, from_row, to_row, &start, |b, r, sums| {
-            let image_row = b.addi(first_row, b.muli(r, b.index(shape.dilation[0])));
-            let image = self.image_at(b, image_row, first_column);
-            accumulate(b, from, to, sums, |b, s, sums| {
-                let weights = self.weights_at(b, r, s);
-                let image = b.addi(image, b.muli(s, b.index(shape.dilation[1] * shape.channels)));
-                self.channels(b, shape.group_channels(), image, weights, &[0], sums)
-            })
-        });
-        self.store(b, &Tile { row, column, pixels: 1, edge: None }, &sums);
-    }
-
-    /// The inner loop: `count` elements of each of `pixels` times as many rows of the panel, added to the sums.
-    fn channels(
-        &self,
-        b: &Builder<'m>,
-        count: i64,
-        image: Value<'m>,
-        weights: Value<'m>,
-        pixels: &[i64],
-        sums: &[Value<'m>],
-    ) -> Vec<Value<'m>> {
-        let (lanes, vectors) = (self.tiling.lanes as usize, self.tiling.vectors as usize);
-        let dtype = self.f.dtype(self.shape.image);
-        let distance = self.shape.stride[1] * self.shape.channels;
-        accumulate(b, b.index(0), b.index(count), sums, |b, c, sums| {
-            let at = b.addi(weights, b.muli(c, b.index(self.tiling.panel())));
-            let row: Vec<_> = (0..vectors)
-                .map(|j| {
-                    let raw = b.vector_load(self.weights, b.addi(at, b.index((j * lanes) as i64)), lanes);
-                    from_storage(b, dtype, raw)
-                })
-                .collect();
-            let element = b.addi(image, c);
+        let ranges = [(run.first, run.end), (b.index(0), channels)];
+        loop_nest(b, &ranges, sums, &mut |b, indices, sums| {
+            let first = b.addi(start, b.muli(indices[0], dilation));
+            let window = [taps, &indices[..1]].concat();
             let mut sums = sums.to_vec();
-            for &pixel in pixels {
-                let raw = b.load(self.image, b.addi(element, b.index(pixel * distance)));
-                let x = b.broadcast(from_storage(b, dtype, raw), lanes);
-                for (j, w) in row.iter().enumerate() {
-                    let sum = &mut sums[pixel as usize * vectors + j];
-                    *sum = b.vector_fma(x, *w, *sum);
-                }
-            }
+            self.emit_step(b, row, &window, first, &run.pixels, indices[1], &mut sums);
             sums
         })
     }
 
-    fn store(&self, b: &Builder<'m>, tile: &Tile<'m>, sums: &[Value<'m>]) {
-        let (lanes, vectors) = (self.tiling.lanes, self.tiling.vectors);
-        // Channels of the last panel; vectors that it fills are whole in every panel.
-        let last = self.shape.group_kernels() % self.tiling.panel();
-        for pixel in 0..tile.pixels {
-            for j in 0..vectors {
-                let skip = b.index(j * lanes);
-                let at = Pixel {
-                    batch: self.f.group[2],
-                    row: tile.row,
-                    column: b.addi(tile.column, b.index(pixel)),
-                    channel: b.addi(self.channel, skip),
-                };
-                let cut = last != 0 && last < (j + 1) * lanes;
-                let left = cut.then(|| b.subi(self.left, skip));
-                finish(self.f, b, self.shape, &at, sums[(pixel * vectors + j) as usize], left);
+    /// One channel of one tap, for the pixels it reaches; `first` is where pixel 0 reads on the last axis.
+    #[allow(clippy::too_many_arguments, reason = "a tap's place has this many parts")]
+    fn emit_step(
+        &self,
+        b: &Builder<'m>,
+        row: &Row<'m>,
+        window: &[Value<'m>],
+        first: Value<'m>,
+        pixels: &[usize],
+        channel: Value<'m>,
+        sums: &mut [Value<'m>],
+    ) {
+        let (f, plan) = (self.f, self.plan);
+        let to = accumulator(f.dtype(plan.result));
+        let weights: Vec<Value<'m>> = (0..plan.n1)
+            .map(|j| {
+                let w = self.weight(b, window, channel, j);
+                cast(b, f.dtype(plan.weights), to, w)
+            })
+            .collect();
+        let group_channel = b.addi(b.muli(self.group, b.index(plan.channels)), channel);
+        let mut axes = vec![row.axes[0]];
+        for (i, start) in row.starts.iter().enumerate() {
+            let dilation = b.index(plan.window.dilation[i] as i64);
+            axes.push(Axis::at(b.addi(*start, b.muli(window[i], dilation))));
+        }
+        let stride = plan.window.stride[plan.last_axis()] as i64;
+        // Where the input is in memory, all pixels have one address but for a constant.
+        let in_memory = f.memory(plan.x).map(|memref| {
+            let mut base = axes.clone();
+            base.extend([Axis::at(first), Axis::at(group_channel)]);
+            (memref, f.offset(b, plan.x, &Point::axes(base, 1, None)).0)
+        });
+        let channels = f.dim(&f.shape(plan.x)[axes.len() + 1]);
+        for &pixel in pixels {
+            let x = if let Some((memref, base)) = in_memory {
+                let distance = b.muli(b.index(pixel as i64 * stride), channels);
+                from_storage(b, f.dtype(plan.x), b.load(memref, b.addi(base, distance)))
+            } else {
+                let mut at = axes.clone();
+                let w = b.addi(first, b.index(pixel as i64 * stride));
+                at.extend([Axis::at(w), Axis::at(group_channel)]);
+                f.eval(b, plan.x, &Point::axes(at, 1, None), &mut Known::default())
+            };
+            let x = spread(b, cast(b, f.dtype(plan.x), to, x), plan.lanes);
+            for (j, w) in weights.iter().enumerate() {
+                let sum = &mut sums[pixel * plan.n1 + j];
+                *sum = multiply_add(b, x, *w, *sum);
             }
         }
     }
 
-    /// Element of the image at a row and column of this batch and group.
-    fn image_at(&self, b: &Builder<'m>, row: Value<'m>, column: Value<'m>) -> Value<'m> {
-        let pixel = b.addi(b.muli(row, self.f.dim(&self.shape.size[1])), column);
-        b.addi(self.image_start, b.muli(pixel, b.index(self.shape.channels)))
+    fn weight(&self, b: &Builder<'m>, window: &[Value<'m>], channel: Value<'m>, j: usize) -> Value<'m> {
+        let (f, plan) = (self.f, self.plan);
+        let mut row = self.number;
+        for (tap, extent) in window.iter().zip(&plan.window.extent) {
+            row = b.addi(b.muli(row, b.index(*extent as i64)), *tap);
+        }
+        row = b.addi(b.muli(row, b.index(plan.channels)), channel);
+        let at = b.muli(row, b.index((plan.n1 * plan.lanes) as i64));
+        let at = b.addi(at, b.index((j * plan.lanes) as i64));
+        match f.packed(plan.weights) {
+            Some(memref) => from_storage(b, f.dtype(plan.weights), b.vector_load(memref, at, plan.lanes)),
+            None => zero_of(b, self.vector),
+        }
     }
 
-    /// Element of the panel at a row and column of the window.
-    fn weights_at(&self, b: &Builder<'m>, r: Value<'m>, s: Value<'m>) -> Value<'m> {
-        let position = b.addi(b.muli(r, b.index(self.shape.window[1])), s);
-        let elements = self.shape.group_channels() * self.tiling.panel();
-        b.addi(self.weights_start, b.muli(position, b.index(elements)))
+    fn emit_store(
+        &self,
+        b: &Builder<'m>,
+        row: &Row<'m>,
+        pixel: Value<'m>,
+        j: usize,
+        sum: Value<'m>,
+        mask: Option<Value<'m>>,
+    ) {
+        let (f, plan) = (self.f, self.plan);
+        let column = b.addi(self.column, b.index((j * plan.lanes) as i64));
+        let column = b.addi(b.muli(self.group, b.index(plan.filters)), column);
+        let aligned = plan.groups == 1 || plan.filters % plan.lanes as i64 == 0;
+        let mut axes = row.axes.clone();
+        axes.extend([Axis::at(pixel), Axis { base: column, step: 1, aligned }]);
+        let point = Point::axes(axes, plan.lanes, mask);
+        let (offset, _) = f.offset(b, plan.result, &point);
+        let mut known = Known::bind(plan.result, sum);
+        let register = f.eval_lanes(b, f.output(), &point, &mut known);
+        f.write(b, f.output(), offset, register, mask);
     }
-
-    fn zero(&self, b: &Builder<'m>) -> Value<'m> {
-        let element = register_type(b, self.f.dtype(self.shape.image));
-        zero_of(b, b.vector_type(self.tiling.lanes as usize, element))
-    }
-}
-
-/// A loop that carries sums; no loop where it runs just once.
-fn accumulate<'m>(
-    b: &Builder<'m>,
-    from: Value<'m>,
-    to: Value<'m>,
-    sums: &[Value<'m>],
-    body: impl FnOnce(&Builder<'m>, Value<'m>, &[Value<'m>]) -> Vec<Value<'m>>,
-) -> Vec<Value<'m>> {
-    if b.known(from) == Some(0) && b.known(to) == Some(1) {
-        return body(b, from, sums);
-    }
-    b.for_loop(from, to, b.index(1), sums, body)
 }

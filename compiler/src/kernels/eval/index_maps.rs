@@ -3,7 +3,7 @@
 use ired_graph::{DType, Dim, Node, Op, PadMode, ValueId};
 use ired_mlir::{Builder, Compare, Value};
 
-use super::{Axis, Known, Place, Point, spread, zero_of};
+use super::{Axis, Known, Place, Point, spread};
 use crate::kernels::arithmetic::{cast, register_type};
 use crate::kernels::function::{Function, product};
 

@@ -116,7 +116,10 @@ impl<'m> Function<'_, 'm> {
         known: &Known<'m>,
     ) -> Value<'m> {
         let operand = node.operands[0];
-        let (shape, dtype) = (self.shape(operand), self.dtype(operand));
+        let (shape, own) = (self.shape(operand), self.dtype(operand));
+        // A mean of integers divides a sum that has not wrapped.
+        let wide = function == ReduceFn::Mean && own.is_integer();
+        let dtype = if wide { DType::I64 } else { own };
         let ty = self.lanes_type(b, dtype, point.lanes);
         let ranges: Vec<_> = reduced.iter().map(|a| (b.index(0), self.dim(&shape[*a]))).collect();
         let start = identity(b, function, dtype, ty);
@@ -124,9 +127,12 @@ impl<'m> Function<'_, 'm> {
             let mut inner = known.clone();
             let at = point.with(insert_axes(axes, reduced, indices));
             let x = self.eval_lanes(b, operand, &at, &mut inner);
+            let x = if wide { cast(b, own, dtype, x) } else { x };
             vec![self.combine(b, node, function, dtype, carried[0], x)]
         })[0];
-        self.finish(b, function, dtype, sum, &product(reduced.iter().map(|a| &shape[*a])))
+        let count = product(reduced.iter().map(|a| &shape[*a]));
+        let result = self.finish(b, function, dtype, sum, &count);
+        if wide { cast(b, dtype, own, result) } else { result }
     }
 
     /// One step of a reduction.

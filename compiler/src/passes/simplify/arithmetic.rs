@@ -97,7 +97,7 @@ pub(super) fn hoist_broadcast(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
         let source = match rw.op(operand) {
             Some((Op::Broadcast { .. }, &[source])) => source,
             Some((Op::Constant(tensor), _))
-                if tensor.shape().len() > 0 && literal::splat(tensor).is_some() =>
+                if !tensor.shape().is_empty() && literal::splat(tensor).is_some() =>
             {
                 let Some(scalar) = literal::to_scalar(tensor) else { return Ok(None) };
                 rw.add_constant(scalar)?

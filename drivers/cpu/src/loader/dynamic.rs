@@ -10,6 +10,11 @@ use object::pod;
 use super::LoadError;
 use super::layout::{Layout, Rights};
 
+/// More symbols than any executable exports, and names longer than any of them: names are copied, so both bound what
+/// an image can cost.
+const MAX_SYMBOLS: u64 = 1 << 16;
+const MAX_NAME_BYTES: usize = 1 << 10;
+
 /// Offsets of tables, each inside of the image's memory.
 #[derive(Debug)]
 pub(super) struct Dynamic {
@@ -69,6 +74,9 @@ pub(super) fn parse(memory: &[u8], layout: &Layout) -> Result<Dynamic, LoadError
         (None, Some(hash)) => symbols_by_gnu_hash(memory, layout, hash).ok_or(outside("GNU hash table"))?,
         (None, None) => 0,
     };
+    if count > MAX_SYMBOLS {
+        return Err(LoadError::TooManySymbols { found: count, limit: MAX_SYMBOLS });
+    }
     let bytes = count * size_of::<Sym64<LE>>() as u64;
     let symbols = table(value(elf::DT_SYMTAB), Some(bytes), "symbol table")?;
     Ok(Dynamic { symbols, strings, relocations })
@@ -85,9 +93,11 @@ impl Dynamic {
         [entries(&memory[data.clone()]), entries(&memory[jumps.clone()])].concat()
     }
 
+    /// A symbol's name, or its first part when it is of unreasonable length.
     pub(super) fn name(&self, memory: &[u8], symbol: &Sym64<LE>) -> String {
         let strings = &memory[self.strings.clone()];
         let rest = strings.get(symbol.st_name.get(LE) as usize..).unwrap_or_default();
+        let rest = &rest[..rest.len().min(MAX_NAME_BYTES)];
         let name = rest.split(|&byte| byte == 0).next().unwrap_or_default();
         String::from_utf8_lossy(name).into_owned()
     }
