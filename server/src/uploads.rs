@@ -2,21 +2,22 @@
 //!
 //! An upload that was answered survives a crash; one that was not leaves nothing.
 
+mod receiving;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OnceCell, Semaphore};
+
+pub use receiving::Receiving;
 
 use crate::config::Settings;
 use crate::digest::Digest;
 use crate::error::Error;
-use crate::models::{self, ModelSource, Origin, SourceFile, check_name, check_path};
-use crate::store::{self, BlobStore, Pending, StoreError, blocking};
+use crate::models::{self, ModelSource, Origin, SourceFile, check_name};
+use crate::store::{self, BlobStore, StoreError, blocking};
 
 /// What is known of one uploaded version; the file beside the content.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -267,120 +268,10 @@ fn record_path(dir: &Path, name: &str, version: u64) -> PathBuf {
     dir.join(format!("{name}@{version}.json"))
 }
 
-/// A model on its way in; dropping it removes what has arrived.
-#[derive(Debug)]
-pub struct Receiving {
-    name: String,
-    version: Option<u64>,
-    replace: bool,
-    blobs: Arc<BlobStore>,
-    limits: Limits,
-    files: Vec<ReceivedFile>,
-    bytes: u64,
-    _slot: OwnedSemaphorePermit,
-}
-
-#[derive(Debug)]
-struct ReceivedFile {
-    path: String,
-    /// What the sender announced; 0 for nothing.
-    announced: u64,
-    pending: Pending,
-    writer: Option<tokio::fs::File>,
-    hasher: blake3::Hasher,
-    bytes: u64,
-    digest: Digest,
-}
-
-impl Receiving {
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Lets the upload take the place of a version that is there.
-    pub fn replace(mut self) -> Self {
-        self.replace = true;
-        self
-    }
-
-    /// Begins the next file, the model itself first.
-    pub async fn file(&mut self, path: &str, announced: u64) -> Result<(), Error> {
-        self.finish_file().await?;
-        let path = check_path(path)?;
-        if self.files.len() >= self.limits.files {
-            return Err(Error::invalid(format!("the upload has more than {} files", self.limits.files)));
-        }
-        if self.files.iter().any(|file| file.path == path) {
-            return Err(Error::invalid(format!("file `{path}` is in the upload twice")));
-        }
-        self.check_room(announced)?;
-        let blobs = self.blobs.clone();
-        let (pending, writer) = blocking(move || {
-            let pending = blobs.begin()?;
-            let writer = File::from(pending.handle()?);
-            Ok((pending, writer))
-        })
-        .await?;
-        self.files.push(ReceivedFile {
-            path,
-            announced,
-            pending,
-            writer: Some(tokio::fs::File::from_std(writer)),
-            hasher: blake3::Hasher::new(),
-            bytes: 0,
-            digest: Digest([0; 32]),
-        });
-        Ok(())
-    }
-
-    /// Adds bytes to the current file.
-    pub async fn chunk(&mut self, chunk: Bytes) -> Result<(), Error> {
-        self.check_room(chunk.len() as u64)?;
-        let Some(file) = self.files.last_mut() else {
-            return Err(Error::invalid("the upload has a chunk before its first file"));
-        };
-        let Some(writer) = &mut file.writer else {
-            return Err(Error::invalid("the upload has a chunk after its last file"));
-        };
-        file.bytes += chunk.len() as u64;
-        if file.announced != 0 && file.bytes > file.announced {
-            return Err(Error::invalid(format!(
-                "file `{}` is longer than the announced {} bytes",
-                file.path, file.announced
-            )));
-        }
-        file.hasher.update(&chunk);
-        writer.write_all(&chunk).await.map_err(StoreError::io("write an upload", file.pending.path()))?;
-        self.bytes += chunk.len() as u64;
-        Ok(())
-    }
-
-    async fn finish_file(&mut self) -> Result<(), Error> {
-        let Some(file) = self.files.last_mut() else { return Ok(()) };
-        let Some(mut writer) = file.writer.take() else { return Ok(()) };
-        writer.flush().await.map_err(StoreError::io("write an upload", file.pending.path()))?;
-        if file.announced != 0 && file.bytes != file.announced {
-            return Err(Error::invalid(format!(
-                "file `{}` has {} bytes, announced were {}",
-                file.path, file.bytes, file.announced
-            )));
-        }
-        file.digest = Digest(*file.hasher.finalize().as_bytes());
-        Ok(())
-    }
-
-    fn check_room(&self, more: u64) -> Result<(), Error> {
-        let found = self.bytes.saturating_add(more);
-        if found > self.limits.bytes {
-            let what = format!("the upload of `{}`", self.name);
-            return Err(Error::TooLarge { what, found, limit: self.limits.bytes });
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     async fn send(

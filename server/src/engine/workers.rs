@@ -16,6 +16,12 @@ use super::{Compiler, EventSink, Launcher, Runner};
 use crate::config::Settings;
 use crate::store::Stamp;
 
+/// How long a request waits for a process that is being started again. Longer than the first few pauses between
+/// two starts, shorter than clients care about.
+const OUTAGE: Duration = Duration::from_secs(1);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// Compiles in a fresh process per job.
 #[derive(Debug)]
 pub struct WorkerCompiler {
@@ -108,7 +114,16 @@ impl Runner for RuntimeWorker {
         inputs: Vec<Tensor>,
         deadline: Option<Instant>,
     ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
-        self.infer(entry, inputs, deadline).boxed()
+        async move {
+            // Before it is sent a request cannot be what kills processes, so waiting harms nobody.
+            let patience = Instant::now() + OUTAGE;
+            let patience = deadline.map_or(patience, |deadline| deadline.min(patience));
+            while self.pid().is_none() && Instant::now() < patience {
+                tokio::time::sleep(LOOK).await;
+            }
+            self.infer(entry, inputs, deadline).await
+        }
+        .boxed()
     }
 
     fn pid(&self) -> Option<u32> {
