@@ -21,6 +21,7 @@ pub(crate) struct Runner {
 impl Runner {
     /// Answers requests until the parent closes the channel.
     pub(crate) fn run(&self) -> anyhow::Result<()> {
+        let _end = EndWithPanic;
         while let Some(request) = self.inbox.next()? {
             let (id, answer) = match request {
                 Request::Infer { id, entry, inputs, sent, deadline } => {
@@ -91,5 +92,17 @@ impl Runner {
         let outputs = last.lend(self.engine.output_names(entry), &self.tensors)?;
         let cpu = after.cpu.saturating_sub(cpu_before);
         Ok(Answer::Bench { outputs, latencies, cpu, rss_bytes: after.rss_bytes })
+    }
+}
+
+/// Ends the process when a runner panics: its request would otherwise never be answered, while the parent starts another
+/// process and asks again.
+struct EndWithPanic;
+
+impl Drop for EndWithPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
     }
 }
