@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ired-runtime-worker", &["ired-worker", "ired-runtime", "ired-hal", "ired-driver-cpu", "ired-module"]),
     ("ired", &["ired-proto", "ired-worker", "ired-module"]),
     ("ired-client", &["ired-proto"]),
-    ("irectl", &["ired-client", "ired-proto", "ired-worker", "ired-module"]),
+    ("irectl", &["ired-client", "ired-worker", "ired-module"]),
     // Not part of the product.
     ("ired-tests", &["ired-client"]),
     ("xtask", &[]),
