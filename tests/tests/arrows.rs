@@ -29,7 +29,6 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Crates that only one room may touch.
 const DOORS: &[(&str, &str)] = &[("mlir-sys", "ired-mlir"), ("llvm-sys", "ired-mlir")];
-    &[("melior", "ired-mlir"), ("mlir-sys", "ired-mlir"), ("llvm-sys", "ired-mlir")];
 
 fn metadata() -> Metadata {
     MetadataCommand::new().manifest_path("../Cargo.toml").no_deps().exec().expect("the workspace has metadata")
