@@ -71,6 +71,15 @@ impl<'b, 'm> Math<'b, 'm> {
         self.b.cmpf(FloatCompare::Unordered, x, x)
     }
 
+    /// `x` within `low..=high`; NaN stays NaN, and so will be what is computed from it.
+    fn clamp(self, x: Value<'m>, low: f64, high: f64) -> Value<'m> {
+        let b = self.b;
+        let (low, high) = (self.c(low), self.c(high));
+        // Each is one instruction, which gives the second operand for NaN.
+        let x = b.select(b.cmpf(FloatCompare::Lt, x, low), low, x);
+        b.select(b.cmpf(FloatCompare::Gt, x, high), high, x)
+    }
+
     /// Runs an f64 function on f32 values.
     fn in_f64(self, x: Value<'m>, function: impl FnOnce(Math<'b, 'm>, Value<'m>) -> Value<'m>) -> Value<'m> {
         let wide = self.b.extf(x, self.b.f64_type());
@@ -107,7 +116,7 @@ impl<'b, 'm> Math<'b, 'm> {
     pub(super) fn exp(self, x: Value<'m>) -> Value<'m> {
         let b = self.b;
         let (low, high) = if self.is_f32() { (-104.0, 89.0) } else { (-746.0, 710.0) };
-        let clamped = b.minnumf(b.maxnumf(x, self.c(low)), self.c(high));
+        let clamped = self.clamp(x, low, high);
         let shifted = b.fma(clamped, self.c(std::f64::consts::LOG2_E), self.c(self.rounder()));
         let n = b.subf(shifted, self.c(self.rounder()));
         let (ln_high, ln_low) =
@@ -133,8 +142,7 @@ impl<'b, 'm> Math<'b, 'm> {
         let n = b.subi(self.bits_of(shifted), self.int(self.rounder_bits()));
         let half = b.shrsi(n, self.int(1));
         let rest = b.subi(n, half);
-        let y = b.mulf(b.mulf(p, self.power_of_two(half)), self.power_of_two(rest));
-        b.select(self.is_nan(x), x, y)
+        b.mulf(b.mulf(p, self.power_of_two(half)), self.power_of_two(rest))
     }
 
     /// Natural logarithm: NaN below zero, -inf at zero.
@@ -199,7 +207,7 @@ impl<'b, 'm> Math<'b, 'm> {
         let b = self.b;
         if self.is_f32() {
             let limit = 7.905_311_107_635_498;
-            let t = b.minnumf(b.maxnumf(x, self.c(-limit)), self.c(limit));
+            let t = self.clamp(x, -limit, limit);
             let z = b.mulf(t, t);
             let p = self.polynomial(
                 z,
@@ -222,8 +230,7 @@ impl<'b, 'm> Math<'b, 'm> {
                     4.893_525_185_543_85e-3,
                 ],
             );
-            let y = b.divf(b.mulf(t, p), q);
-            return b.select(self.is_nan(x), x, y);
+            return b.divf(b.mulf(t, p), q);
         }
         let magnitude = b.absf(x);
         let small = b.divf(self.sinh_series(x), self.cosh_series(x));
@@ -236,9 +243,9 @@ impl<'b, 'm> Math<'b, 'm> {
     pub(super) fn erf(self, x: Value<'m>) -> Value<'m> {
         let b = self.b;
         let limit = if self.is_f32() { 4.0 } else { 6.0 };
-        let t = b.minnumf(b.maxnumf(x, self.c(-limit)), self.c(limit));
+        let t = self.clamp(x, -limit, limit);
         let z = b.mulf(t, t);
-        let y = if self.is_f32() {
+        if self.is_f32() {
             let p = self.polynomial(
                 z,
                 &[
@@ -271,9 +278,8 @@ impl<'b, 'm> Math<'b, 'm> {
             terms.reverse();
             let series = b.mulf(t, self.polynomial(z, &terms));
             let y = b.mulf(b.mulf(series, self.exp(b.negf(z))), self.c(std::f64::consts::FRAC_2_SQRT_PI));
-            b.minnumf(b.maxnumf(y, self.c(-1.0)), self.c(1.0))
-        };
-        b.select(self.is_nan(x), x, y)
+            self.clamp(y, -1.0, 1.0)
+        }
     }
 
     fn sinh_series(self, x: Value<'m>) -> Value<'m> {

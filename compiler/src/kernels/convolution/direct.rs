@@ -9,9 +9,6 @@ use crate::kernels::eval::nested::{accumulator, loop_nest, multiply_add};
 use crate::kernels::eval::{Axis, Known, Point, spread, zero_of};
 use crate::kernels::function::Function;
 
-/// Input channels that are all in one loop body.
-const UNROLLED_CHANNELS: i64 = 4;
-
 pub(super) fn emit<'m>(f: &Function<'_, 'm>, b: &Builder<'m>, plan: &Plan) {
     let panels = plan.columns / plan.groups;
     let group = b.divui(f.group[0], b.index(panels));
@@ -106,28 +103,31 @@ impl<'m> Panel<'_, '_, 'm> {
         run: &TapRun<'m>,
         sums: &[Value<'m>],
     ) -> Vec<Value<'m>> {
-        let (plan, axis) = (self.plan, self.plan.last_axis());
-        let unrolled = plan.channels <= UNROLLED_CHANNELS;
-        let mut ranges = vec![(run.first, run.end)];
-        if !unrolled {
-            ranges.push((b.index(0), b.index(plan.channels)));
+        let (f, plan, axis) = (self.f, self.plan, self.plan.last_axis());
+        let channels = b.index(plan.channels);
+        let (stride, dilation) =
+            (b.index(plan.window.stride[axis] as i64), b.index(plan.window.dilation[axis] as i64));
+        let low = b.index(plan.window.pad_low[axis] as i64);
+        let start = b.subi(b.muli(tile.start, stride), low);
+        // Neighbouring taps read neighbouring pixels: their channels follow each other, as the weights' do.
+        // (An axis of one element has no neighbours, and its index is not looked at.)
+        let shape = f.shape(plan.x);
+        let wide = shape[shape.len() - 2].as_static() != Some(1) && plan.channels > 1;
+        if wide && plan.groups == 1 && plan.window.dilation[axis] == 1 && f.memory(plan.x).is_some() {
+            let range = (b.muli(run.first, channels), b.muli(run.end, channels));
+            let window = [taps, &[b.index(0)]].concat();
+            return loop_nest(b, &[range], sums, &mut |b, indices, sums| {
+                let mut sums = sums.to_vec();
+                self.emit_step(b, row, &window, start, &run.pixels, indices[0], &mut sums);
+                sums
+            });
         }
+        let ranges = [(run.first, run.end), (b.index(0), channels)];
         loop_nest(b, &ranges, sums, &mut |b, indices, sums| {
-            let tap = indices[0];
-            let offset = b.subi(
-                b.muli(tap, b.index(plan.window.dilation[axis] as i64)),
-                b.index(plan.window.pad_low[axis] as i64),
-            );
-            let first = b.addi(b.muli(tile.start, b.index(plan.window.stride[axis] as i64)), offset);
-            let window = [taps, &[tap]].concat();
+            let first = b.addi(start, b.muli(indices[0], dilation));
+            let window = [taps, &indices[..1]].concat();
             let mut sums = sums.to_vec();
-            if unrolled {
-                for c in 0..plan.channels {
-                    self.emit_step(b, row, &window, first, &run.pixels, b.index(c), &mut sums);
-                }
-            } else {
-                self.emit_step(b, row, &window, first, &run.pixels, indices[1], &mut sums);
-            }
+            self.emit_step(b, row, &window, first, &run.pixels, indices[1], &mut sums);
             sums
         })
     }

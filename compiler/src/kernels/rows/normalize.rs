@@ -17,7 +17,7 @@ pub(super) fn emit_softmax<'m>(row: &Row<'_, '_, 'm>, b: &Builder<'m>, log: bool
     // Exponentials are kept in the output where nothing else is to be stored there.
     let result = f.root().results[0];
     let kept = !log && f.output() == result && matches!(f.dtype(result), DType::F32 | DType::F64);
-    let sum = row.reduce(b, ReduceFn::Sum, 2, &|b, point| {
+    let sum = row.reduce(b, ReduceFn::Sum, 4, &|b, point| {
         let e = Math::new(b, ty).exp(shifted(b, point));
         if kept {
             let (offset, _) = f.offset(b, result, point);
