@@ -11,8 +11,12 @@ use crate::{Buffer, BufferRange, CommandBuffer, Pattern, Timepoint};
 /// The operation runs once all of `waits` are reached; then all of `signals` are signalled. When a wait fails
 /// the operation does not run, and when it cannot run or fails, `signals` fail with the cause.
 ///
-/// ```ignore
+/// ```
+/// # use ired_hal::{Device, Operation, Submission, SubmitError, Timepoint};
+/// # fn example(device: &dyn Device, uploaded: Timepoint, done: Timepoint) -> Result<(), SubmitError> {
 /// device.submit(Submission::new(Operation::Barrier).waits(&[uploaded]).signals(&[done]))?;
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug)]
 pub struct Submission<'a> {
@@ -38,7 +42,8 @@ pub enum Inline {
 /// What a queue can do.
 pub enum Operation<'a> {
     /// Gives memory to a buffer of [`Device::reserve`](crate::Device::reserve), of undefined content. Fails with
-    /// [`Failure::OutOfMemory`](crate::Failure::OutOfMemory).
+    /// [`Failure::OutOfMemory`](crate::Failure::OutOfMemory). Submitted before the work that uses the memory, which
+    /// waits for it by a semaphore all the same.
     Alloca { buffer: &'a Arc<dyn Buffer> },
     /// Takes the memory back; the buffer may be given memory again.
     Dealloca { buffer: &'a Arc<dyn Buffer> },

@@ -31,7 +31,14 @@ impl App {
     /// Loads a model to the end even when the caller goes away: a change is never left half made.
     pub async fn load(&self, name: &str) -> Result<(), Error> {
         let (registry, name) = (self.registry.clone(), name.to_owned());
-        finish(tokio::spawn(async move { registry.load(&name).await })).await
+        let load = tokio::spawn(async move {
+            let loaded = registry.load(&name).await;
+            if let Err(error) = &loaded {
+                tracing::warn!(model = name, %error, "load failed");
+            }
+            loaded
+        });
+        finish(load).await
     }
 
     /// Unloads a model to the end even when the caller goes away.

@@ -86,7 +86,8 @@ pub struct ModuleCache {
     flights: Mutex<HashMap<Digest, Weak<flight::Flight>>>,
     slots: Semaphore,
     queue_limit: usize,
-    crashes: moka::sync::Cache<Digest, u32>,
+    /// How often each model crashed the compiler, and how it last did.
+    crashes: moka::sync::Cache<Digest, (u32, String)>,
     quarantine: Duration,
     /// What "host" means here: a data directory may move to another machine.
     host: String,
@@ -251,21 +252,21 @@ impl ModuleCache {
     }
 
     fn check_quarantine(&self, model: &Digest, name: &str) -> Result<(), CompileError> {
-        let crashes = self.crashes.get(model).unwrap_or(0);
-        if crashes < CRASHES_ALLOWED {
-            return Ok(());
+        match self.crashes.get(model) {
+            Some((crashes, last)) if crashes >= CRASHES_ALLOWED => Err(CompileError::Quarantined {
+                model: name.to_owned(),
+                digest: *model,
+                crashes,
+                last,
+                quarantine: self.quarantine,
+            }),
+            _ => Ok(()),
         }
-        Err(CompileError::Quarantined {
-            model: name.to_owned(),
-            digest: *model,
-            crashes,
-            quarantine: self.quarantine,
-        })
     }
 
-    fn note_crash(&self, model: &Digest) {
-        let crashes = self.crashes.get(model).unwrap_or(0) + 1;
-        self.crashes.insert(*model, crashes);
+    fn note_crash(&self, model: &Digest, how: String) {
+        let crashes = self.crashes.get(model).map_or(0, |(crashes, _)| crashes) + 1;
+        self.crashes.insert(*model, (crashes, how));
     }
 }
 

@@ -101,27 +101,41 @@ impl Daemon {
         ));
 
         let (tell_started, started) = watch::channel(false);
-        let startup = {
+        let loads = {
+            let (registry, stop) = (app.registry.clone(), stop.clone());
+            async move { stop.run_until_cancelled(registry.load_all(models)).await }
+        };
+        let become_ready = {
             let (app, health) = (app.clone(), health.clone());
             async move {
-                app.registry.load_all(models).await;
                 app.ready.store(true, Ordering::Release);
                 set_health(&health, ServingStatus::Serving).await;
                 tell_started.send_replace(true);
             }
         };
-        if settings.grpc_during_startup {
-            let listener = grpc.listen().context("cannot listen for gRPC")?;
-            doors.spawn(serve(listener, Protocol::Grpc, grpc_router, settings.clone(), stop.clone()));
-            doors.spawn(until_stopped(stop.clone(), startup));
-        } else {
-            // What can fail about listening has failed when the port was taken; after this only the kernel's
-            // memory is left to run out.
+        let grpc_door = {
             let (settings, stop) = (settings.clone(), stop.clone());
+            move |listener| serve(listener, Protocol::Grpc, grpc_router, settings, stop)
+        };
+        if settings.grpc_during_startup {
+            doors.spawn(grpc_door(grpc.listen().context("cannot listen for gRPC")?));
             doors.spawn(async move {
-                until_stopped(stop.clone(), startup).await;
+                if loads.await.is_some() {
+                    become_ready.await;
+                }
+            });
+        } else {
+            doors.spawn(async move {
+                if loads.await.is_none() {
+                    return;
+                }
+                // Who finds the server ready finds the door open.
                 match grpc.listen() {
-                    Ok(listener) => serve(listener, Protocol::Grpc, grpc_router, settings, stop).await,
+                    Ok(listener) => {
+                        become_ready.await;
+                        grpc_door(listener).await;
+                    }
+                    // The port was ours all along; only the kernel's memory is left to run out.
                     Err(error) => tracing::error!(%error, "cannot listen for gRPC"),
                 }
             });
@@ -141,7 +155,7 @@ impl Daemon {
         })
     }
 
-    /// Returns when the start-up loads have ended.
+    /// Returns when the start-up loads have ended and every door is open.
     pub async fn started(&self) {
         // An error means that it was stopped first.
         let _ = self.started.clone().wait_for(|started| *started).await;
@@ -168,13 +182,6 @@ impl Daemon {
 
 async fn take(name: &str, address: &str) -> anyhow::Result<Port> {
     Port::take(address).await.with_context(|| format!("cannot take the {name} address `{address}`"))
-}
-
-async fn until_stopped(stop: CancellationToken, work: impl Future<Output = ()>) {
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = work => {}
-    }
 }
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {

@@ -61,10 +61,11 @@ pub enum CompileError {
     #[error("cannot compile `{model}`: {cause}")]
     Worker { model: String, cause: CompileFailure },
     #[error(
-        "model `{model}` (digest {digest}) crashed the compiler {crashes} times and is refused for {} s",
+        "model `{model}` (digest {digest}) crashed the compiler {crashes} times and is refused for {} s; \
+         the last time: {last}",
         quarantine.as_secs()
     )]
-    Quarantined { model: String, digest: Digest, crashes: u32, quarantine: Duration },
+    Quarantined { model: String, digest: Digest, crashes: u32, last: String, quarantine: Duration },
     #[error("the files of `{model}` changed while it was compiled; load it again")]
     SourceChanged { model: String },
     #[error("the compile queue is full: {limit} are waiting")]

@@ -39,6 +39,16 @@ struct Slot {
     /// What answers, also while its successor is loading.
     serving: Option<Arc<Served>>,
     stats: Arc<ModelStats>,
+    /// Its files are no longer there; it is only listed while it still answers.
+    gone: bool,
+}
+
+/// Which versions a load may choose from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Candidates {
+    All,
+    /// Of uploads those that were loaded when the daemon was stopped.
+    LoadedBefore,
 }
 
 /// One version as it is now.
@@ -122,8 +132,8 @@ impl Registry {
     /// Loads these models; returns when each is ready or listed with the reason why it is not.
     pub async fn load_all(self: &Arc<Self>, names: BTreeSet<String>) {
         let loads = names.into_iter().map(|name| async move {
-            if let Err(error) = self.load(&name).await {
-                tracing::error!(model = name, %error, "model is not served");
+            if let Err(error) = self.load_some(&name, Candidates::LoadedBefore).await {
+                tracing::error!(model = name, %error, "the newest version is not served");
             }
         });
         futures::future::join_all(loads).await;
@@ -185,48 +195,77 @@ impl Registry {
             .collect()
     }
 
-    /// Loads a model or brings it up to date with its files; returns when its newest version answers.
+    /// Loads a model or brings it up to date with its files; returns when its newest version answers. Where that
+    /// fails an older version answers, if one can.
+    ///
+    /// # Errors
+    /// Why the newest version does not answer.
     pub async fn load(self: &Arc<Self>, name: &str) -> Result<(), Error> {
+        self.load_some(name, Candidates::All).await
+    }
+
+    async fn load_some(self: &Arc<Self>, name: &str, candidates: Candidates) -> Result<(), Error> {
         let change = self.change(name);
         let _one_at_a_time = change.lock().await;
         self.rescan(name).await?;
-        let (wanted, surplus) = self.plan(name)?;
-        let mut failure = None;
-        for source in wanted {
-            if let Err(error) = self.load_version(&source).await {
-                tracing::warn!(model = %source, %error, "load failed");
-                self.update(name, source.version, |slot| {
-                    // The old one goes on answering.
-                    let reason = error.to_string();
-                    slot.state =
-                        if slot.serving.is_some() { State::Ready } else { State::Unavailable(reason) };
-                });
-                failure = Some(error);
-            }
-        }
-        if let Some(error) = failure {
-            return Err(error);
-        }
-        for version in surplus {
-            self.retire(name, version, "a newer version is served").await;
-        }
-        self.uploads.set_loaded(name, true).await?;
-        Ok(())
-    }
-
-    /// Which versions are to be served, newest first, and which that are served are not.
-    fn plan(&self, name: &str) -> Result<(Vec<ModelSource>, Vec<u64>), Error> {
-        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
-        let versions = models.get(name).filter(|versions| !versions.is_empty());
-        let versions = versions.ok_or_else(|| Error::UnknownModel { model: name.to_owned() })?;
         let count = match self.settings.versions_served {
             0 => usize::MAX,
             count => count,
         };
-        let wanted = versions.values().rev().take(count).map(|slot| slot.source.clone()).collect();
-        let rest = versions.iter().rev().skip(count);
-        let surplus = rest.filter(|(_, slot)| slot.serving.is_some()).map(|(version, _)| *version).collect();
-        Ok((wanted, surplus))
+        let mut loaded = BTreeSet::new();
+        let mut failure = None;
+        for source in self.candidates(name, candidates)? {
+            if loaded.len() == count {
+                break;
+            }
+            match self.load_version(&source).await {
+                Ok(()) => {
+                    loaded.insert(source.version);
+                }
+                Err(error) => {
+                    self.update(name, source.version, |slot| {
+                        // What it was before goes on answering.
+                        slot.state = match &slot.serving {
+                            Some(_) => State::Ready,
+                            None => State::Unavailable(error.to_string()),
+                        };
+                        if slot.serving.is_some() {
+                            loaded.insert(source.version);
+                        }
+                    });
+                    failure = failure.or(Some(error));
+                }
+            }
+        }
+        if !loaded.is_empty() {
+            for version in self.served_versions(name).difference(&loaded) {
+                self.retire(name, *version, "other versions are served").await;
+            }
+            self.uploads.set_loaded(name, &loaded).await?;
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// The versions that may be served, newest first.
+    fn candidates(&self, name: &str, candidates: Candidates) -> Result<Vec<ModelSource>, Error> {
+        let unknown = || Error::UnknownModel { model: name.to_owned() };
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        let versions = models.get(name).ok_or_else(unknown)?;
+        let may = |slot: &Slot| match candidates {
+            Candidates::All => !slot.gone,
+            Candidates::LoadedBefore => {
+                slot.source.origin == Origin::Repository || self.uploads.is_loaded(name, slot.source.version)
+            }
+        };
+        let found: Vec<ModelSource> =
+            versions.values().rev().filter(|slot| may(slot)).map(|slot| slot.source.clone()).collect();
+        if found.is_empty() { Err(unknown()) } else { Ok(found) }
+    }
+
+    fn served_versions(&self, name: &str) -> BTreeSet<u64> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        let slots = models.get(name).into_iter().flatten();
+        slots.filter(|(_, slot)| slot.serving.is_some()).map(|(version, _)| *version).collect()
     }
 
     async fn load_version(&self, source: &ModelSource) -> Result<(), Error> {
@@ -309,7 +348,7 @@ impl Registry {
         for version in versions {
             self.retire(name, version, "unloaded").await;
         }
-        self.uploads.set_loaded(name, false).await?;
+        self.uploads.set_loaded(name, &BTreeSet::new()).await?;
         Ok(())
     }
 
@@ -324,7 +363,15 @@ impl Registry {
             served.retire(self.settings.drain()).await;
             tracing::info!(model = name, version, reason, "unloaded");
         }
-        self.update(name, version, |slot| slot.state = State::Unavailable(reason.to_owned()));
+        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(versions) = models.get_mut(name) else { return };
+        if let Some(slot) = versions.get_mut(&version) {
+            slot.state = State::Unavailable(reason.to_owned());
+        }
+        versions.retain(|_, slot| slot.serving.is_some() || !slot.gone);
+        if versions.is_empty() {
+            models.remove(name);
+        }
     }
 
     /// Makes a received upload known; it is not loaded by this.
@@ -395,8 +442,8 @@ impl Registry {
             note(&mut models, source);
         }
         if let Some(versions) = models.get_mut(name) {
-            // What is gone from disk but still answers stays until it is unloaded.
-            versions.retain(|version, slot| known.contains(version) || slot.serving.is_some());
+            versions.iter_mut().for_each(|(version, slot)| slot.gone = !known.contains(version));
+            versions.retain(|_, slot| slot.serving.is_some() || !slot.gone);
             if versions.is_empty() {
                 models.remove(name);
             }
@@ -452,6 +499,7 @@ fn note(models: &mut Models, source: ModelSource) {
                 state: State::Unavailable("not loaded".to_owned()),
                 serving: None,
                 stats: Arc::default(),
+                gone: false,
                 source: source.clone(),
             };
             versions.insert(source.version, slot);

@@ -213,15 +213,21 @@ impl Uploads {
         Ok(())
     }
 
-    /// Notes which versions of a model are to be loaded when the daemon starts.
-    pub async fn set_loaded(&self, name: &str, loaded: bool) -> Result<(), StoreError> {
+    /// True when the version is to be loaded when the daemon starts.
+    pub fn is_loaded(&self, name: &str, version: u64) -> bool {
+        self.lock().get(&(name.to_owned(), version)).is_some_and(|record| record.loaded)
+    }
+
+    /// Notes which versions of a model are to be loaded when the daemon starts: these and no others.
+    pub async fn set_loaded(&self, name: &str, versions: &BTreeSet<u64>) -> Result<(), StoreError> {
         let _one_at_a_time = self.commits.lock().await;
         let changed: Vec<Record> = {
             let records = self.lock();
-            records.values().filter(|r| r.name == name && r.loaded != loaded).cloned().collect()
+            let of_model = records.values().filter(|record| record.name == name);
+            of_model.filter(|record| record.loaded != versions.contains(&record.version)).cloned().collect()
         };
         for record in changed {
-            let record = Record { loaded, ..record };
+            let record = Record { loaded: !record.loaded, ..record };
             let path = record_path(&self.records_dir, name, record.version);
             let written = record.clone();
             blocking(move || store::write_record(&path, &written)).await?;

@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
+use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ired_module::DType;
@@ -245,4 +247,27 @@ async fn the_process_ends_with_its_last_handle() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), gone).await.expect("the process is gone and reaped");
+}
+
+/// Also when the parent had no time to say good-bye.
+#[test]
+fn the_process_ends_with_its_parent() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["parent", "runtime"] {
+        std::os::unix::fs::symlink(SCRIPTED, folder.path().join(name)).unwrap();
+    }
+    let mut command = Command::new(folder.path().join("parent"));
+    let mut parent = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(parent.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let status = format!("/proc/{}/status", line.trim());
+    assert!(std::fs::exists(&status).unwrap(), "{line}");
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    let since = Instant::now();
+    // Whoever inherits the orphan may take its time to reap it.
+    while std::fs::read_to_string(&status).is_ok_and(|status| !status.contains("State:\tZ")) {
+        assert!(since.elapsed() < Duration::from_secs(10), "the process still runs");
+        std::thread::yield_now();
+    }
 }

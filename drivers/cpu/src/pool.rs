@@ -67,8 +67,10 @@ struct State {
     active: u32,
     /// Leaders without a permit, first come first.
     waiting: VecDeque<Waiter>,
-    /// Tasks that have a permit and no thread.
+    /// Tasks that have a permit; a worker is on its way to each.
     granted: VecDeque<Box<dyn Task>>,
+    /// Workers that lead a task. They may also wait for a permit again, or block in a host call.
+    leading: u32,
     /// Runs that helpers may join.
     runs: Vec<Arc<Run>>,
     /// Workers that sleep or are about to.
@@ -77,6 +79,15 @@ struct State {
 }
 
 impl State {
+    /// The first in the queue that can use a permit now: any caller, or a task if there is a worker for it. A task that
+    /// got the permit first could wait for ever for a worker that waits for the permit.
+    fn take_waiter(&mut self, workers: u32) -> Option<Waiter> {
+        let worker_is_free = self.leading + (self.granted.len() as u32) < workers;
+        let usable = |waiter: &Waiter| worker_is_free || matches!(waiter, Waiter::Caller(_));
+        let position = self.waiting.iter().position(usable)?;
+        self.waiting.remove(position)
+    }
+
     /// The lowest of the idle workers: the same few are used while few are needed, and pinned ones keep away from
     /// the callers' processor longest.
     fn take_idle(&mut self) -> Option<usize> {
@@ -164,7 +175,10 @@ impl Shared {
             }
             let ticket = Arc::new(Ticket::default());
             state.waiting.push_back(Waiter::Caller(ticket.clone()));
-            self.pressure.store(state.waiting.len() as u32, Ordering::Relaxed);
+            // There may be a permit all the same: tasks before this one can be waiting for a worker instead.
+            let wake = self.grant(&mut state);
+            drop(state);
+            wake.now(self);
             ticket
         };
         loop {
@@ -188,14 +202,14 @@ impl Shared {
     fn grant(&self, state: &mut State) -> Wake {
         let mut wake = Wake::default();
         while state.active < self.threads
-            && let Some(waiter) = state.waiting.pop_front()
+            && let Some(waiter) = state.take_waiter(self.threads)
         {
             state.active += 1;
             match waiter {
                 Waiter::Caller(ticket) => wake.callers.push(ticket),
                 Waiter::Task(task) => {
                     state.granted.push_back(task);
-                    // Without an idle worker one is on its way to look: there are as many as permits.
+                    // Without an idle worker one is on its way to look.
                     wake.workers.extend(state.take_idle());
                 }
             }
@@ -233,8 +247,14 @@ impl Shared {
         let mut state = self.lock();
         loop {
             if let Some(task) = state.granted.pop_front() {
+                state.leading += 1;
                 drop(state);
                 task.run(Leader { pool: &self, since: Instant::now() });
+                state = self.lock();
+                state.leading -= 1;
+                let wake = self.grant(&mut state);
+                drop(state);
+                wake.now(&self);
                 state = self.lock();
             } else if let Some(run) = self.next_run(&mut state) {
                 state.active += 1;

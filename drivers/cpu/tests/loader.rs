@@ -1,5 +1,7 @@
 //! The loader takes what the linker makes for a kernel library, and names what is wrong with anything else.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use ired_driver_cpu::loader::{LoadError, LoadedImage};
 use ired_driver_cpu::test_support::{kernels, link};
 use proptest::prelude::*;

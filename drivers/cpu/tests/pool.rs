@@ -1,5 +1,7 @@
 //! The thread pool under load: exact sums, barriers that order, no more threads than asked for, nobody starved.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;

@@ -1,5 +1,7 @@
 //! Each rule of the device interface, broken once: the validating device names it.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::sync::Arc;
 
 use ired_driver_template::{Kernel, TemplateDevice};

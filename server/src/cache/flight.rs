@@ -174,7 +174,7 @@ impl Work {
                     return self.keep(report, pending).await;
                 }
                 Err(CompileError::Worker { model, cause: cause @ CompileFailure::Crashed { .. } }) => {
-                    self.cache.note_crash(&self.model);
+                    self.cache.note_crash(&self.model, cause.to_string());
                     self.cache.metrics.crashes.add(1);
                     if attempt == ATTEMPTS {
                         return Err(CompileError::Worker { model, cause });

@@ -71,6 +71,24 @@ async fn every_protocol_gives_the_same_answer() {
     daemon.stop().await;
 }
 
+#[tokio::test]
+async fn large_tensors_take_the_same_road() {
+    let (place, world) = (Place::new(&[("m.onnx", "")]), World::new());
+    let daemon = place.start(&world).await;
+    let large = x(100_000);
+    let asked = ired_client::InferRequest { inputs: vec![large.clone()], ..request("m") };
+    let raw = client(&daemon).await.infer(asked).await.unwrap();
+    let values: Vec<f32> =
+        large.data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let json = serde_json::json!({ "inputs": [
+        { "name": "x", "shape": [100_000, 3], "datatype": "FP32", "data": values }
+    ], "outputs": [{ "name": "y", "parameters": { "binary_data": true } }] });
+    let reply = http(daemon.http, "POST", "/v2/models/m/infer", &[], json.to_string().as_bytes()).await;
+    let split: usize = reply.header("inference-header-content-length").unwrap().parse().unwrap();
+    assert!(reply.body[split..] == raw.outputs[0].data[..]);
+    daemon.stop().await;
+}
+
 async fn blocked(
     client: &Client,
     world: &World,

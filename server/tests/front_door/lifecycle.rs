@@ -74,6 +74,48 @@ async fn a_new_version_answers_before_the_old_one_goes() {
 }
 
 #[tokio::test]
+async fn a_bad_push_takes_nothing_away_also_after_a_restart() {
+    let (place, world) =
+        (Place::new(&[("repo/1/model.onnx", "one"), ("repo/2/model.onnx", "unsupported")]), World::new());
+    let daemon = place.start(&world).await;
+    let first = client(&daemon).await;
+    assert_eq!(
+        first.infer(request("repo")).await.unwrap().version,
+        "1",
+        "where the newest cannot, an older one does"
+    );
+    let push = async |client: &ired_client::Client, script: &str| {
+        let source = place.dir.path().join("pushed");
+        std::fs::write(&source, script).unwrap();
+        let files = vec![ired_client::UploadFile { path: "model.onnx".to_owned(), source }];
+        let upload = ired_client::Upload { name: "m".to_owned(), version: None, files };
+        client.upload(upload, |_| {}).await.unwrap();
+    };
+    push(&first, "good").await;
+    first.load("m").await.unwrap();
+    push(&first, "unsupported").await;
+    assert_eq!(first.load("m").await.unwrap_err().code(), Some(Code::Unimplemented));
+    assert_eq!(first.infer(request("m")).await.unwrap().version, "1");
+    push(&first, "stored, not loaded").await;
+    daemon.stop().await;
+
+    let daemon = place.start(&World::new()).await;
+    let client = client(&daemon).await;
+    assert_eq!(client.infer(request("m")).await.unwrap().version, "1");
+    client.load("m").await.unwrap();
+    assert_eq!(client.infer(request("m")).await.unwrap().version, "3");
+
+    // A version whose files are gone goes with the next load.
+    std::fs::remove_dir_all(place.path("repo/1")).unwrap();
+    place.write("repo/2/model.onnx", "repaired");
+    client.load("repo").await.unwrap();
+    assert_eq!(client.model_metadata("repo", None).await.unwrap().versions, ["2"]);
+    let listed = client.models().await.unwrap();
+    assert!(!listed.iter().any(|model| model.name == "repo" && model.version == 1), "{listed:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn unload_delete_and_names() {
     let (place, world) = (Place::new(&[("kept.onnx", "")]), World::new());
     let daemon = place.start(&world).await;

@@ -48,14 +48,11 @@ pub(super) fn apply(policy: &Limits, asked: &Confinement, own_user_namespace: bo
     Ok(applied.join(", "))
 }
 
-/// Sets both limits. A hard limit below ours may stand already; then ours cannot be set and is not needed.
+/// Sets both limits, or what stands already where that is lower: a process cannot raise its hard limit.
 fn set_both(resource: Resource, current: u64, maximum: u64) -> Result<(), Errno> {
-    setrlimit(resource, Rlimit { current: Some(current), maximum: Some(maximum) }).or_else(|errno| {
-        match getrlimit(resource).maximum {
-            Some(standing) if standing <= current => Ok(()),
-            _ => Err(errno),
-        }
-    })
+    let standing = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let (current, maximum) = (current.min(standing), maximum.min(standing));
+    setrlimit(resource, Rlimit { current: Some(current), maximum: Some(maximum) })
 }
 
 /// The kernel counts whole seconds, and zero is no time at all.

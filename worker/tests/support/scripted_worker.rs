@@ -11,7 +11,10 @@ use ired_worker::child::{self, ChannelError, Receiver, Sender, Tensors};
 use ired_worker::messages::compile::{FromCompiler, ToCompiler};
 use ired_worker::messages::handshake::PROTOCOL;
 use ired_worker::messages::runtime::{Answer, FromRuntime, Place, TensorRef, ToRuntime};
-use ired_worker::{CompileReport, LoadedModule, MappedFile, Progress, Role, RuntimeFailure, Timing};
+use ired_worker::{
+    CompileReport, LoadedModule, MappedFile, Progress, Role, RuntimeConfig, RuntimeFailure, RuntimeOptions,
+    RuntimeWorker, Timing,
+};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
 fn main() {
@@ -24,6 +27,7 @@ fn main() {
             say_raw(&frame(&hello));
         }
         "mute" => {}
+        "parent" => parent(&name),
         "runtime" => run_runtime(false),
         "runtime-that-keeps-dying" => run_runtime(true),
         _ => run_compile(),
@@ -46,6 +50,18 @@ fn wait_to_be_killed() {
     loop {
         std::thread::park();
     }
+}
+
+/// Starts a worker, says its number, and waits to be killed.
+fn parent(own_path: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let config = RuntimeConfig::new(own_path.replace("parent", "runtime"));
+        let module = memfd_create("module", MemfdFlags::CLOEXEC).expect("memory");
+        let worker = RuntimeWorker::start(config, module, RuntimeOptions::default()).await.expect("a worker");
+        println!("{}", worker.pid().expect("a process"));
+        wait_to_be_killed();
+    });
 }
 
 fn run_compile() {

@@ -1,105 +1,29 @@
 //! From messages to a graph: names to values, nodes in order, functions inlined, refusals collected.
 
+mod functions;
+mod scope;
 mod types;
 
-use std::borrow::Cow;
-use std::collections::HashMap;
+pub(crate) use scope::{Binding, Frame, Scope};
+
+use std::collections::{HashMap, HashSet};
 
 use ired_graph::{Builder, Definition, Graph, Op, Origin, RegionId, ValueId};
 
+use self::functions::resolve_attributes;
+use self::scope::FunctionKey;
 use super::TensorError;
 use super::attributes::Attributes;
 use super::call::{Call, Outcome, Refusal};
 use super::opset::{Opsets, canonical_domain, check_ir_version};
 use super::order::{node_name, sort_nodes, used_names};
-use super::proto::{
-    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto,
-};
+use super::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto};
 use super::registry::{self, Import, NotFound};
 use super::tensor::{self, ExternalFiles};
 use crate::{ImportError, InvalidNode, ModelSource, Problem, UnsupportedNode};
 
 /// Nodes after functions are inlined: a few small functions that call each other can stand for any number.
 const MAX_NODES: u64 = 1 << 18;
-
-/// How deep functions call functions and branches hold branches, together: importing recurses.
-const MAX_DEPTH: usize = 64;
-
-/// What a name stands for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Binding {
-    Value(ValueId),
-    /// Defined by a node that was refused.
-    Unknown,
-    /// A function's input that its caller leaves out.
-    Absent,
-}
-
-impl Binding {
-    pub(crate) fn value(self) -> Option<ValueId> {
-        match self {
-            Self::Value(value) => Some(value),
-            Self::Unknown | Self::Absent => None,
-        }
-    }
-}
-
-/// The names of one graph; those of the graphs around it are seen through `parent`.
-#[derive(Default)]
-pub(crate) struct Scope<'p> {
-    names: HashMap<String, Binding>,
-    parent: Option<&'p Scope<'p>>,
-}
-
-impl Scope<'_> {
-    fn find(&self, name: &str) -> Option<Binding> {
-        let here = self.names.get(name).copied();
-        here.or_else(|| self.parent.and_then(|parent| parent.find(name)))
-    }
-
-    fn define(&mut self, name: &str, binding: Binding) -> Result<(), ImportError> {
-        match self.names.insert(name.to_owned(), binding) {
-            None => Ok(()),
-            Some(_) => Err(ImportError::DuplicateName { name: name.to_owned() }),
-        }
-    }
-}
-
-type FunctionKey<'a> = (&'a str, &'a str, &'a str);
-
-/// What nodes are imported under besides their names.
-#[derive(Clone, Copy)]
-pub(crate) struct Frame<'f> {
-    opsets: &'f Opsets,
-    /// Where nodes go.
-    pub(crate) region: RegionId,
-    /// Put before the names of nodes.
-    prefix: &'f str,
-    /// The attributes of the function being inlined.
-    arguments: Option<&'f HashMap<&'f str, &'f AttributeProto>>,
-    /// The function being inlined, and the frame that called it.
-    caller: Option<(FunctionKey<'f>, &'f Frame<'f>)>,
-    depth: usize,
-}
-
-impl Frame<'_> {
-    pub(crate) fn in_region(&self, region: RegionId) -> Self {
-        Self { region, ..*self }
-    }
-
-    fn deeper(&self) -> Result<usize, ImportError> {
-        match self.depth < MAX_DEPTH {
-            true => Ok(self.depth + 1),
-            false => {
-                Err(ImportError::Limit { what: "levels of branches and functions", limit: MAX_DEPTH as u64 })
-            }
-        }
-    }
-
-    fn is_inside(&self, function: FunctionKey<'_>) -> bool {
-        self.caller.is_some_and(|(key, caller)| key == function || caller.is_inside(function))
-    }
-}
 
 pub(crate) struct Importer<'m> {
     pub(crate) graph: Graph,
@@ -210,8 +134,7 @@ impl<'m> Importer<'m> {
         scope: &mut Scope<'_>,
         frame: &Frame<'_>,
     ) -> Result<(), ImportError> {
-        let initializers: std::collections::HashSet<&str> =
-            graph.initializer.iter().map(|t| t.name()).collect();
+        let initializers: HashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
         for input in &graph.input {
             if initializers.contains(input.name()) {
                 continue;
@@ -374,45 +297,6 @@ impl<'m> Importer<'m> {
         graph.output.iter().map(|output| find(output.name())).collect()
     }
 
-    fn inline_function(
-        &mut self,
-        name: &str,
-        key: FunctionKey<'_>,
-        function: &FunctionProto,
-        inputs: &[Binding],
-        attributes: &[AttributeProto],
-        frame: &Frame<'_>,
-    ) -> Outcome<Vec<Binding>> {
-        if frame.is_inside(key) {
-            return Err(Problem::RecursiveFunction { function: function.name().to_owned() }.into());
-        }
-        let mut arguments: HashMap<&str, &AttributeProto> =
-            function.attribute_proto.iter().map(|a| (a.name(), a)).collect();
-        arguments.extend(attributes.iter().map(|a| (a.name(), a)));
-        let mut scope = Scope::default();
-        for (position, input) in function.input.iter().enumerate() {
-            scope.define(input, inputs.get(position).copied().unwrap_or(Binding::Absent))?;
-        }
-        // A function that imports no operator sets of its own uses the model's.
-        let own = Opsets::new(&function.opset_import)?;
-        let opsets = if function.opset_import.is_empty() { frame.opsets } else { &own };
-        let prefix = format!("{name}/");
-        let inner = Frame {
-            opsets,
-            region: frame.region,
-            prefix: &prefix,
-            arguments: Some(&arguments),
-            caller: Some((key, frame)),
-            depth: frame.deeper()?,
-        };
-        self.import_nodes(&function.node, &mut scope, &inner)?;
-        let find = |name: &String| {
-            let undefined = || Refusal::Invalid(Problem::UndefinedInput { value: name.clone() });
-            scope.find(name).ok_or_else(undefined)
-        };
-        function.output.iter().map(find).collect()
-    }
-
     fn find_outputs(
         &mut self,
         graph: &GraphProto,
@@ -488,19 +372,4 @@ fn find_inputs(node: &NodeProto, scope: &Scope<'_>) -> Outcome<Vec<Binding>> {
         name => scope.find(name).ok_or_else(|| Problem::UndefinedInput { value: name.to_owned() }.into()),
     };
     node.input.iter().map(find).collect()
-}
-
-/// The node's attributes, those that refer to the function's replaced by what the caller gave.
-fn resolve_attributes<'a>(node: &'a NodeProto, frame: &Frame<'_>) -> Cow<'a, [AttributeProto]> {
-    if node.attribute.iter().all(|a| a.ref_attr_name().is_empty()) {
-        return Cow::Borrowed(&node.attribute);
-    }
-    let resolve = |attribute: &AttributeProto| match attribute.ref_attr_name() {
-        "" => Some(attribute.clone()),
-        referred => {
-            let given = *frame.arguments?.get(referred)?;
-            Some(AttributeProto { name: attribute.name.clone(), ref_attr_name: None, ..given.clone() })
-        }
-    };
-    Cow::Owned(node.attribute.iter().filter_map(resolve).collect())
 }

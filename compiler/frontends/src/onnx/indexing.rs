@@ -2,7 +2,7 @@
 
 use ired_graph::{BinaryFn, Builder, CompareFn, DType, Op, ValueId};
 
-use super::call::{Call, Outcome, axis, invalid, sizes_of};
+use super::call::{Call, Outcome, axis, invalid, sizes_of, unsupported};
 
 /// Indices as the graph takes them, i32 or i64.
 fn indices(b: &mut Builder<'_>, value: ValueId) -> Outcome {
@@ -40,6 +40,12 @@ pub(super) fn gather_elements(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
 
 pub(super) fn gather_nd(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let (data, at) = (call.input(0)?, indices(b, call.input(1)?)?);
+    if b.ty(at).shape.last().is_some_and(|d| d.as_static().is_none()) {
+        return unsupported(
+            "index tuples of a length only known at run time",
+            "make the last size of the indices constant",
+        );
+    }
     let batch_dims = call.attributes.int_or("batch_dims", 0)?;
     let Ok(batch_dims) = usize::try_from(batch_dims) else {
         return invalid(format!("batch_dims {batch_dims}"));

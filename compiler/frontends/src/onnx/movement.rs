@@ -117,7 +117,7 @@ pub(super) fn depth_to_space(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let ([n, c, h, w], block) = blocks(b, call)?;
     let area = block.clone() * block.clone();
     let depth = c.floor_div(&area);
-    if depth.clone() * area != c {
+    if b.graph.symbols.is_known_ne(&(depth.clone() * area), &c) {
         return invalid("the channels are no multiple of blocksize squared");
     }
     let joined = vec![n.clone(), depth.clone(), h.clone() * block.clone(), w.clone() * block.clone()];

@@ -24,6 +24,9 @@ use crate::tensors::{datatype, json, parse_datatype, parse_shape, tensor_bytes};
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
+/// More bytes than take about a millisecond to read or write as JSON.
+const ASIDE_BYTES: usize = 128 << 10;
+
 #[derive(Deserialize)]
 struct InferRequest<'a> {
     #[serde(default)]
@@ -89,12 +92,30 @@ struct Wanted {
 pub(super) async fn infer(State(app): State<Arc<App>>, At(at): At, request: Request) -> Reply {
     let json_length = json_length(request.headers())?;
     let (body, inside) = body::read(request, &app).await?;
-    let (call, wanted) = decode(at, &body, json_length)?;
+    let length = body.len();
     // The tensors are copied or shared; the text is not needed while the model runs.
-    drop((body, inside));
+    let decode = move || {
+        let decoded = decode(at, &body, json_length);
+        drop((body, inside));
+        decoded
+    };
+    let (call, wanted) = aside(length, decode).await?;
     let id = call.id.clone();
     let answer = app.inference.infer(call).await?;
-    encode(&answer, &id, &wanted)
+    let length = answer.outputs.iter().map(|tensor| tensor.data.len()).sum();
+    aside(length, move || encode(&answer, &id, &wanted)).await
+}
+
+/// Does work on so many bytes without keeping other requests waiting.
+async fn aside<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    if bytes < ASIDE_BYTES {
+        return work();
+    }
+    // The work is lost only when the daemon ends.
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Stopping))
 }
 
 fn json_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {

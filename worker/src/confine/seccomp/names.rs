@@ -62,6 +62,7 @@ const EVERYWHERE: &[(&str, c_long)] = &[
     ("nanosleep", libc::SYS_nanosleep),
     ("newfstatat", libc::SYS_newfstatat),
     ("openat", libc::SYS_openat),
+    ("pipe2", libc::SYS_pipe2),
     ("ppoll", libc::SYS_ppoll),
     ("prctl", libc::SYS_prctl),
     ("pread64", libc::SYS_pread64),

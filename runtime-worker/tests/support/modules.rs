@@ -1,0 +1,75 @@
+//! A module written by hand: no kernels, only what the schedule can do itself.
+
+use ired_module::code::{ArithOp, Buffer, Function, Inst, OwnedInst, Scalar};
+use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
+use ired_module::{DType, ExecutableDraft, ModuleDraft};
+
+/// `copy` gives its input `x`, `f32[batch, 4]`, as `y`; `check` does too, and takes one row only.
+pub(crate) fn copying() -> ModuleDraft {
+    let messages = vec!["one row at a time".to_owned()];
+    ModuleDraft {
+        signature: Signature { entries: vec![entry("copy", 0), entry("check", 1)] },
+        target: Target { triple: "x86_64-linux".to_owned(), features: Vec::new() },
+        provenance: Provenance {
+            model_digest: [3; 32],
+            model_name: "copying".to_owned(),
+            compiler: "hand".to_owned(),
+            options: String::new(),
+        },
+        functions: vec![function("copy", copy()), function("check", [one_row(), copy()].concat())],
+        strings: messages,
+        executable: ExecutableDraft::default(),
+        params: Vec::new(),
+        debug: Vec::new(),
+    }
+}
+
+fn entry(name: &str, function: u32) -> EntryPoint {
+    let dims = vec![DimSpec::Symbolic { name: "batch".to_owned(), min: 0, max: 65_536 }, DimSpec::Static(4)];
+    let spec = |name: &str| TensorSpec { name: name.to_owned(), dtype: DType::F32, dims: dims.clone() };
+    EntryPoint {
+        name: name.to_owned(),
+        function,
+        inputs: vec![spec("x")],
+        outputs: vec![spec("y")],
+        peak: PeakBytes::Static(0),
+    }
+}
+
+fn function(name: &str, body: Vec<OwnedInst>) -> Function {
+    Function {
+        name: name.to_owned(),
+        scalars: 5,
+        buffers: 2,
+        input_ranks: vec![2],
+        output_ranks: vec![2],
+        body,
+    }
+}
+
+/// Registers: rows, columns, bytes.
+fn copy() -> Vec<OwnedInst> {
+    let (rows, columns, bytes, row_bytes) = (Scalar(0), Scalar(1), Scalar(2), Scalar(3));
+    let (input, output) = (Buffer(0), Buffer(1));
+    vec![
+        Inst::InputDim { dst: rows, input: 0, axis: 0 },
+        Inst::Constant { dst: columns, value: 4 },
+        Inst::Constant { dst: row_bytes, value: 16 },
+        Inst::Arith { op: ArithOp::Mul, dst: bytes, lhs: rows, rhs: row_bytes },
+        Inst::Input { dst: input, input: 0 },
+        Inst::Allocate { dst: output, bytes },
+        Inst::Copy { src: input, dst: output },
+        Inst::Output { output: 0, src: output, dims: vec![rows, columns] },
+        Inst::Return,
+    ]
+}
+
+fn one_row() -> Vec<OwnedInst> {
+    let (rows, one, condition) = (Scalar(0), Scalar(1), Scalar(4));
+    vec![
+        Inst::InputDim { dst: rows, input: 0, axis: 0 },
+        Inst::Constant { dst: one, value: 1 },
+        Inst::Arith { op: ArithOp::Eq, dst: condition, lhs: rows, rhs: one },
+        Inst::Check { condition, message: 0 },
+    ]
+}

@@ -1,0 +1,202 @@
+//! Modules in the real runtime worker: answers, named errors, measurements, deaths, and the sandbox from inside.
+
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
+#[path = "support/modules.rs"]
+mod modules;
+
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use ired_module::DType;
+use ired_worker::{
+    BenchRequest, Probe, ProbeOutcome, Role, RuntimeConfig, RuntimeFailure, RuntimeOptions, RuntimeWorker,
+    Tensor, TensorData, probe, sandbox_report,
+};
+use rustix::process::{Pid, Signal, kill_process};
+
+const EXECUTABLE: &str = env!("CARGO_BIN_EXE_ired-runtime-worker");
+
+fn file(content: &[u8]) -> OwnedFd {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(content).unwrap();
+    file.into()
+}
+
+async fn start() -> RuntimeWorker {
+    let mut file: File = tempfile::tempfile().unwrap();
+    modules::copying().write(&mut file).unwrap();
+    file.rewind().unwrap();
+    let options = RuntimeOptions { threads: Some(2), pin: false };
+    RuntimeWorker::start(RuntimeConfig::new(EXECUTABLE), file.into(), options).await.unwrap()
+}
+
+fn tensor(name: &str, dtype: DType, dims: &[u64], data: impl Into<TensorData>) -> Tensor {
+    Tensor { name: name.to_owned(), dtype, dims: dims.to_vec(), data: data.into() }
+}
+
+/// `f32[rows, 4]`, filled with one byte.
+fn rows(count: u64, fill: u8) -> Tensor {
+    tensor("x", DType::F32, &[count, 4], vec![fill; usize::try_from(count).unwrap() * 16])
+}
+
+#[tokio::test]
+async fn a_module_answers_for_every_size_from_shared_memory() {
+    let worker = start().await;
+    let module = worker.module();
+    assert_eq!(module.signature, modules::copying().signature);
+    assert_eq!(module.provenance.model_name, "copying");
+    for count in [1, 3, 5000, 0] {
+        let mut buffer = worker.input_buffer(usize::try_from(count).unwrap() * 16).unwrap();
+        buffer.iter_mut().enumerate().for_each(|(i, byte)| *byte = i as u8);
+        let input = tensor("x", DType::F32, &[count, 4], buffer);
+        let result = worker.infer("copy", vec![input.clone()], None).await.unwrap();
+        let [output] = &result.outputs[..] else { panic!("{:?}", result.outputs) };
+        assert_eq!(
+            (output.name.as_str(), output.dtype, &output.dims[..]),
+            ("y", DType::F32, &[count, 4][..])
+        );
+        assert!(*output.data == *input.data, "{count} rows");
+    }
+    worker.shutdown().await;
+}
+
+#[tokio::test]
+async fn requests_run_at_once_and_do_not_mix() {
+    let worker = start().await;
+    let calls: Vec<_> = (0..200u8)
+        .map(|fill| {
+            let worker = worker.clone();
+            tokio::spawn(
+                async move { worker.infer("copy", vec![rows(1 + u64::from(fill), fill)], None).await },
+            )
+        })
+        .collect();
+    for (fill, call) in (0..200u8).zip(calls) {
+        let outputs = call.await.unwrap().unwrap().outputs;
+        assert!(outputs[0].data.iter().all(|&byte| byte == fill), "{fill}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_inputs_are_named() {
+    let worker = start().await;
+    let ask = async |entry: &str, inputs: Vec<Tensor>| worker.infer(entry, inputs, None).await.unwrap_err();
+    for (inputs, text) in [
+        (
+            vec![tensor("x", DType::F16, &[1, 4], vec![0; 8])],
+            "input `x`: found f16[1, 4], expected f32[batch, 4]",
+        ),
+        (vec![tensor("x", DType::F32, &[4], vec![0; 16])], "input `x`: found f32[4], expected f32[batch, 4]"),
+        (
+            vec![tensor("x", DType::F32, &[1, 5], vec![0; 20])],
+            "input `x`: found f32[1, 5], expected f32[batch, 4]",
+        ),
+        (vec![rows(70_000, 0)], "expected f32[batch, 4] with batch from 0 to 65536"),
+        (vec![], "input `x`: found nothing, expected f32[batch, 4]"),
+        (vec![tensor("z", DType::F32, &[1, 4], vec![0; 16])], "input `z`"),
+        (vec![rows(1, 0), rows(1, 0)], "input `x`: found it twice"),
+    ] {
+        let error = ask("copy", inputs).await;
+        assert!(matches!(error, RuntimeFailure::InvalidInput { .. }), "{error:?}");
+        assert!(error.to_string().contains(text), "{error}");
+    }
+    let error = ask("paste", vec![rows(1, 0)]).await;
+    assert_eq!(error.to_string(), "no entry point `paste`; the module has copy, check");
+    let error = ask("check", vec![rows(2, 0)]).await;
+    assert!(
+        matches!(&error, RuntimeFailure::Execution { message } if message == "one row at a time"),
+        "{error:?}"
+    );
+    worker.infer("check", vec![rows(1, 0)], None).await.unwrap();
+}
+
+#[tokio::test]
+async fn measurements_run_inside_the_process() {
+    let worker = start().await;
+    let request = BenchRequest { max_iters: 50, budget: Duration::from_secs(60), warmup: 3 };
+    let result = worker.bench("copy", vec![rows(64, 7)], request).await.unwrap();
+    assert_eq!(result.latencies.len(), 50);
+    assert!(result.latencies.iter().all(|latency| !latency.is_zero()));
+    assert!(result.rss_bytes > 0 && !result.cpu.is_zero());
+    assert!(result.outputs[0].data.iter().all(|&byte| byte == 7));
+    let short = BenchRequest { max_iters: u64::MAX, budget: Duration::ZERO, warmup: 0 };
+    assert_eq!(worker.bench("copy", vec![rows(64, 7)], short).await.unwrap().latencies.len(), 1);
+    let usage = worker.usage().await.unwrap();
+    assert!(usage.peak_rss_bytes >= usage.rss_bytes && usage.cpu >= result.cpu);
+}
+
+#[tokio::test]
+async fn a_killed_process_is_replaced_and_its_requests_are_answered() {
+    let worker = start().await;
+    let before = worker.pid().unwrap();
+    // Enough work that some of it is in flight when the process dies, wherever the kill falls.
+    let calls: Vec<_> = (0..100u8)
+        .map(|fill| {
+            let worker = worker.clone();
+            tokio::spawn(async move { worker.infer("copy", vec![rows(60_000, fill)], None).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    kill_process(Pid::from_raw(i32::try_from(before).unwrap()).unwrap(), Signal::KILL).unwrap();
+    for (fill, call) in (0..100u8).zip(calls) {
+        let outputs = call.await.unwrap().unwrap().outputs;
+        assert!(outputs[0].data.iter().all(|&byte| byte == fill), "{fill}");
+    }
+    assert_eq!(worker.restarts(), 1);
+    assert_ne!(worker.pid().unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_deadline_is_kept_while_the_process_is_busy() {
+    let worker = start().await;
+    // Two threads run them, so that what comes after waits for at least 800 ms.
+    let busy: Vec<_> = (0..4)
+        .map(|_| {
+            let worker = worker.clone();
+            let request = BenchRequest { max_iters: u64::MAX, budget: Duration::from_millis(400), warmup: 0 };
+            tokio::spawn(async move { worker.bench("copy", vec![rows(1000, 1)], request).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let deadline = Instant::now() + Duration::from_millis(20);
+    let late = worker.infer("copy", vec![rows(1, 0)], Some(deadline)).await;
+    assert_eq!(late.unwrap_err(), RuntimeFailure::DeadlineExceeded);
+    for bench in busy {
+        bench.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_no_sound_modules_do_not_load() {
+    let mut whole = std::io::Cursor::new(Vec::new());
+    modules::copying().write(&mut whole).unwrap();
+    let whole = whole.into_inner();
+    let mut flipped = whole.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    for broken in [&b"not a module"[..], &whole[..whole.len() - 1], &flipped, &[]] {
+        let config = RuntimeConfig::new(EXECUTABLE);
+        let result = RuntimeWorker::start(config, file(broken), RuntimeOptions::default()).await;
+        assert!(matches!(result, Err(RuntimeFailure::Load { .. })), "{result:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_gets_out() {
+    let executable = || Some(PathBuf::from(EXECUTABLE));
+    let report = sandbox_report(Role::Runtime, executable()).await.unwrap();
+    for layer in ["no_new_privs", "capabilities", "rlimits", "landlock", "seccomp"] {
+        assert!(report.is_active(layer), "{layer}: {:?}", report.layer(layer));
+    }
+    for &attempt in Probe::ALL {
+        let outcome = probe(Role::Runtime, executable(), attempt).await.unwrap();
+        match attempt {
+            Probe::Nothing => assert_eq!(outcome, ProbeOutcome::Succeeded),
+            _ => assert_ne!(outcome, ProbeOutcome::Succeeded, "it can {}", attempt.describe()),
+        }
+    }
+}
