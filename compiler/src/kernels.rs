@@ -13,6 +13,7 @@ mod generic;
 mod math;
 mod pack;
 mod rows;
+mod transpose;
 
 use ired_graph::{DType, Graph, Node};
 use ired_mlir::Builder;
@@ -23,8 +24,13 @@ use function::Site;
 pub use pack::pack;
 
 /// Every kernel family, in the order they are tried.
-const FAMILIES: &[&dyn Family] =
-    &[&contraction::Contraction, &convolution::Convolution, &rows::Rows, &generic::Generic];
+const FAMILIES: &[&dyn Family] = &[
+    &contraction::Contraction,
+    &convolution::Convolution,
+    &rows::Rows,
+    &transpose::Transpose,
+    &generic::Generic,
+];
 
 /// One way to compute dispatches of some kind.
 trait Family: Sync {

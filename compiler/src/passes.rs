@@ -11,6 +11,7 @@ mod outline_constants;
 mod recognize_layer_norm;
 mod rewrite;
 mod simplify;
+mod split_concats;
 
 use ired_graph::{Graph, ShapeError};
 
@@ -33,6 +34,7 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "assign_layout", run: assign_layout::assign_layout },
     Pass { name: "simplify", run: simplify::simplify },
     Pass { name: "fold_constants", run: fold_constants::fold_constants },
+    Pass { name: "split_concats", run: split_concats::split_concats },
     Pass { name: "outline_constants", run: outline_constants::outline_constants },
     Pass { name: "merge_duplicates", run: merge_duplicates::merge_duplicates },
     Pass { name: "drop_unused", run: drop_unused },

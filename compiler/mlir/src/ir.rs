@@ -242,8 +242,8 @@ impl<'m> Region<'m> {
     pub fn blocks(self) -> impl Iterator<Item = Block<'m>> {
         // SAFETY: the region is live, and so are its blocks.
         let first = Block::from_nullable(unsafe { sys::mlirRegionGetFirstBlock(self.raw) });
-        // SAFETY: as above.
         std::iter::successors(first, |b| {
+            // SAFETY: as above.
             Block::from_nullable(unsafe { sys::mlirBlockGetNextInRegion(b.raw) })
         })
     }

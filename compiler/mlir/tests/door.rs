@@ -1,6 +1,7 @@
 //! The whole door, from building IR to an ELF image; one binary, because each links MLIR.
 
 #![allow(unsafe_code, reason = "the linked kernel is called")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::ffi::c_void;
 use std::os::fd::{AsRawFd as _, FromRawFd as _};

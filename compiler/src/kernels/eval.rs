@@ -289,10 +289,7 @@ impl<'m> Function<'_, 'm> {
                 from_storage(b, dtype, raw)
             }
             step => {
-                let count = match &point.mask {
-                    None => None,
-                    Some(_) => Some(self.dim(&super::function::product(self.shape(value)))),
-                };
+                let count = point.mask.map(|_| self.dim(&super::function::product(self.shape(value))));
                 let lanes: Vec<_> = (0..point.lanes as i64)
                     .map(|lane| {
                         let distance = match step {

@@ -18,7 +18,6 @@ use crate::targets::CpuTarget;
 pub(super) struct Function<'a, 'm> {
     pub(super) graph: &'a Graph,
     pub(super) dispatch: &'a Dispatch,
-    pub(super) target: &'a CpuTarget,
     /// Appends to the entry block, in front of the loop being built: what is made here can be used everywhere.
     pub(super) entry: Builder<'m>,
     /// Where functions and their constant arrays go.
@@ -28,7 +27,6 @@ pub(super) struct Function<'a, 'm> {
     pub(super) group: [Value<'m>; 3],
     memory: HashMap<ValueId, Value<'m>>,
     packed: HashMap<ValueId, Value<'m>>,
-    scratch: Option<Value<'m>>,
     symbols: HashMap<SymbolId, Value<'m>>,
     dims: RefCell<HashMap<Dim, Value<'m>>>,
     producers: HashMap<ValueId, NodeId>,
@@ -84,14 +82,12 @@ impl<'a, 'm> Function<'a, 'm> {
         let mut function = Self {
             graph: site.graph,
             dispatch: site.dispatch,
-            target: site.target,
             entry: b.clone(),
             outer: site.outer.clone(),
             symbol: site.symbol.to_owned(),
             group,
             memory: HashMap::new(),
             packed: HashMap::new(),
-            scratch: None,
             symbols: HashMap::new(),
             dims: RefCell::default(),
             producers: HashMap::new(),
@@ -118,9 +114,8 @@ impl<'a, 'm> Function<'a, 'm> {
                     let memref = memref(value);
                     function.packed.insert(*value, memref);
                 }
-                Binding::Scratch { .. } => {
-                    function.scratch = Some(pointer);
-                }
+                // No family works in memory of its own yet.
+                Binding::Scratch { .. } => {}
             }
         }
         for id in &site.dispatch.nodes {
@@ -176,11 +171,6 @@ impl<'a, 'm> Function<'a, 'm> {
 
     pub(super) fn packed(&self, value: ValueId) -> Option<Value<'m>> {
         self.packed.get(&value).copied()
-    }
-
-    /// The scratch binding's pointer.
-    pub(super) fn scratch(&self) -> Option<Value<'m>> {
-        self.scratch
     }
 
     /// A dimension as a number; made once, at the function's entry.

@@ -5,6 +5,8 @@
 
 mod lanes;
 
+pub(super) use lanes::is_smooth;
+
 use ired_graph::{BinaryFn, Dim, Graph, Node, Op, UnaryFn, ValueId};
 use ired_mlir::{Builder, Compare, Value};
 

@@ -49,7 +49,7 @@ impl<'b, 'm> Math<'b, 'm> {
         self.b.bitcast(x, self.int_type().element())
     }
 
-    fn from_bits(self, x: Value<'m>) -> Value<'m> {
+    fn float_of(self, x: Value<'m>) -> Value<'m> {
         self.b.bitcast(x, self.ty.element())
     }
 
@@ -103,14 +103,14 @@ impl<'b, 'm> Math<'b, 'm> {
     /// A small integer, in the integer type of the same width, as a float.
     fn small_int_to_float(self, x: Value<'m>) -> Value<'m> {
         let shifted = self.b.addi(x, self.int(self.rounder_bits()));
-        self.b.subf(self.from_bits(shifted), self.c(self.rounder()))
+        self.b.subf(self.float_of(shifted), self.c(self.rounder()))
     }
 
     /// `2^n` for `n` in the exponent's normal range.
     fn power_of_two(self, n: Value<'m>) -> Value<'m> {
         let bias = if self.is_f32() { 127 } else { 1023 };
         let exponent = self.b.addi(n, self.int(bias));
-        self.from_bits(self.b.shli(exponent, self.int(self.mantissa_bits())))
+        self.float_of(self.b.shli(exponent, self.int(self.mantissa_bits())))
     }
 
     pub(super) fn exp(self, x: Value<'m>) -> Value<'m> {
@@ -164,7 +164,7 @@ impl<'b, 'm> Math<'b, 'm> {
         let bits = self.bits_of(scaled);
         let mantissa_bits = self.int(self.mantissa_bits());
         let e = b.shrsi(b.subi(bits, self.int(root_half)), mantissa_bits);
-        let m = self.from_bits(b.subi(bits, b.shli(e, mantissa_bits)));
+        let m = self.float_of(b.subi(bits, b.shli(e, mantissa_bits)));
         let e = self.small_int_to_float(e);
         let e = b.subf(e, b.select(subnormal, self.c(scale), self.c(0.0)));
         // ln m = 2 atanh(s) = 2 s + s z (2/3 + 2/5 z + ...), s = (m - 1) / (m + 1), z = s^2.
@@ -382,7 +382,7 @@ impl<'b, 'm> Math<'b, 'm> {
         let odd = b.cmpi(ired_mlir::Compare::Ne, b.andi(quadrant, one), self.int(0));
         let flip = |value: Value<'m>, number: Value<'m>| {
             let sign = b.shli(b.andi(number, self.int(2)), self.int(62));
-            self.from_bits(b.xori(self.bits_of(value), sign))
+            self.float_of(b.xori(self.bits_of(value), sign))
         };
         let sin = flip(b.select(odd, cosine, sine), quadrant);
         let cos = flip(b.select(odd, sine, cosine), b.addi(quadrant, one));

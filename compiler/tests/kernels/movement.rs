@@ -197,3 +197,23 @@ fn reshapes_inside_of_chains() {
         case.check(y, 0.0);
     }
 }
+
+#[test]
+fn transposes_in_tiles() {
+    let mut random = Random::new(18);
+    for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16, DType::I64, DType::U8, DType::Bool] {
+        for (shape, perm) in [
+            ([1u64, 40, 35], [0usize, 2, 1]),
+            ([20, 3, 33], [1, 2, 0]),
+            ([17, 16, 32], [2, 1, 0]),
+            ([2, 64, 64], [0, 2, 1]),
+        ] {
+            let mut case = Case::new();
+            let symbolic: Vec<Dim> =
+                shape.iter().enumerate().map(|(i, d)| case.symbol(&format!("d{i}"), *d)).collect();
+            let x = case.input_of(random.tensor(dtype, &shape, 0.0, 50.0), symbolic);
+            let y = case.op(Op::Transpose { perm: perm.to_vec() }, &[x]);
+            case.check(y, 0.0);
+        }
+    }
+}

@@ -11,12 +11,16 @@ use crate::kernels::arithmetic::{cast, compare, register_type};
 use crate::kernels::function::{Function, product};
 use crate::kernels::math::Math;
 
-/// Loops over all indices below `sizes`, outermost first, carrying values through.
+/// A loop nest's body: indices and carried values in, the next carried values out.
+pub(in crate::kernels) type NestBody<'n, 'm> =
+    dyn FnMut(&Builder<'m>, &[Value<'m>], &[Value<'m>]) -> Vec<Value<'m>> + 'n;
+
+/// Loops over all indices in `ranges`, outermost first, carrying values through.
 pub(in crate::kernels) fn loop_nest<'m>(
     b: &Builder<'m>,
     ranges: &[(Value<'m>, Value<'m>)],
     carried: &[Value<'m>],
-    body: &mut dyn FnMut(&Builder<'m>, &[Value<'m>], &[Value<'m>]) -> Vec<Value<'m>>,
+    body: &mut NestBody<'_, 'm>,
 ) -> Vec<Value<'m>> {
     nest(b, ranges, &mut Vec::new(), carried, body)
 }
@@ -26,7 +30,7 @@ fn nest<'m>(
     ranges: &[(Value<'m>, Value<'m>)],
     indices: &mut Vec<Value<'m>>,
     carried: &[Value<'m>],
-    body: &mut dyn FnMut(&Builder<'m>, &[Value<'m>], &[Value<'m>]) -> Vec<Value<'m>>,
+    body: &mut NestBody<'_, 'm>,
 ) -> Vec<Value<'m>> {
     let Some(((low, high), rest)) = ranges.split_first() else { return body(b, indices, carried) };
     // A loop of one turn is no loop.

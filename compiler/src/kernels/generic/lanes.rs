@@ -46,6 +46,11 @@ pub(super) fn choose(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget, lin
     }
 }
 
+/// Whether consecutive elements along `axis` of a value can be computed at once.
+pub(in crate::kernels) fn is_smooth(graph: &Graph, dispatch: &Dispatch, value: ValueId, axis: usize) -> bool {
+    Walk { graph, dispatch }.is_smooth(value, Lanes::Axis(axis))
+}
+
 struct Walk<'a> {
     graph: &'a Graph,
     dispatch: &'a Dispatch,
