@@ -1,4 +1,4 @@
-//! Measures kernels one by one on one core: `cargo run -p ired-compiler --example kernels [name...]`.
+//! Measures kernels one by one on one core: `cargo run -p ired-compiler --example kernels [name...] [target]`.
 //!
 //! Prints the best time of many by the thread's CPU clock, the rate, that rate as part of what a loop of nothing but
 //! fused multiply-adds reaches on this machine right now, and how long the kernel took to compile.
@@ -18,8 +18,11 @@ use ired_graph::{BinaryFn, DType, Op, PoolFn, Tensor, UnaryFn, ValueId, Window};
 use ired_mlir::{Context, Module};
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let target = CpuTarget::host().unwrap();
+    let mut wanted: Vec<String> = std::env::args().skip(1).collect();
+    let target = match wanted.iter().position(|w| w.starts_with("x86_64")) {
+        Some(i) => CpuTarget::parse(&wanted.remove(i)).unwrap(),
+        None => CpuTarget::host().unwrap(),
+    };
     println!("{target}");
     for (name, work, build) in CASES {
         if !wanted.is_empty() && !wanted.iter().any(|w| name.contains(w.as_str())) {

@@ -18,10 +18,9 @@ pub(super) fn register_type<'m>(b: &Builder<'m>, dtype: DType) -> Type<'m> {
     }
 }
 
-/// Type of one element in memory; of a packed pair for 4-bit integers.
+/// Type of one element in memory; of a packed pair for 4-bit integers. f16 and bf16 are their bits.
 pub(super) fn storage_type<'m>(b: &Builder<'m>, dtype: DType) -> Type<'m> {
     match dtype {
-        DType::F16 => b.f16_type(),
         DType::F32 => b.f32_type(),
         DType::F64 => b.f64_type(),
         _ => b.int_type(dtype.bits().max(8)),
@@ -32,7 +31,7 @@ pub(super) fn storage_type<'m>(b: &Builder<'m>, dtype: DType) -> Type<'m> {
 pub(super) fn from_storage<'m>(b: &Builder<'m>, dtype: DType, x: Value<'m>) -> Value<'m> {
     match dtype {
         DType::Bool => b.cmpi(Compare::Ne, x, b.integer(x.ty(), 0)),
-        DType::F16 => b.extf(x, b.f32_type()),
+        DType::F16 => b.extf(b.bitcast(x, b.f16_type()), b.f32_type()),
         DType::BF16 => {
             let wide = b.extui(x, b.int_type(32));
             b.bitcast(b.shli(wide, b.integer(wide.ty(), 16)), b.f32_type())
@@ -45,7 +44,7 @@ pub(super) fn from_storage<'m>(b: &Builder<'m>, dtype: DType, x: Value<'m>) -> V
 pub(super) fn to_storage<'m>(b: &Builder<'m>, dtype: DType, x: Value<'m>) -> Value<'m> {
     match dtype {
         DType::Bool => b.extui(x, b.int_type(8)),
-        DType::F16 => b.truncf(x, b.f16_type()),
+        DType::F16 => b.bitcast(b.truncf(x, b.f16_type()), b.int_type(16)),
         DType::BF16 => {
             // Not by the instruction, which targets without it would replace by a library call.
             let bits = b.bitcast(x, b.int_type(32));

@@ -411,6 +411,8 @@ pub(super) fn store_lanes<'m>(
     match (storage.ty().vector_lanes(), mask) {
         (None, _) => b.store(storage, memref, offset),
         (Some(_), None) => b.vector_store(storage, memref, offset),
+        // LLVM 22 stores a single narrowed lane as wide as it was before.
+        (Some(_), Some(mask)) if b.known(mask) == Some(1) => b.store(b.extract(storage, 0), memref, offset),
         (Some(_), Some(mask)) => b.masked_store(storage, memref, offset, mask),
     }
 }

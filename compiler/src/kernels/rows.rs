@@ -8,7 +8,7 @@ mod fold;
 mod normalize;
 
 use ired_graph::{DType, Dim, Graph, Op, ReduceFn, ValueId};
-use ired_mlir::{Builder, Type, Value};
+use ired_mlir::{Builder, FloatCompare, Type, Value};
 
 use super::arithmetic::{cast, register_type};
 use super::eval::nested::{identity, loop_nest};
@@ -207,6 +207,23 @@ impl<'m> Row<'_, '_, 'm> {
             vec![fold::fold(b, length, plan.lanes, unroll, sum[0], start, &part, &combine)]
         })[0];
         fold::across(b, function, plan.sums, sum)
+    }
+
+    /// The greatest element; any number or NaN if one is NaN.
+    fn greatest(&self, b: &Builder<'m>) -> Value<'m> {
+        let ty = self.vector(b);
+        let start = identity(b, ReduceFn::Max, self.plan.sums, ty);
+        let (outer, length) = self.extents(b);
+        let greater =
+            |b: &Builder<'m>, x: Value<'m>, y: Value<'m>| b.select(b.cmpf(FloatCompare::Gt, x, y), x, y);
+        let vector = loop_nest(b, &outer, &[start], &mut |b, outer, sum| {
+            let part = |b: &Builder<'m>, index: Value<'m>, mask: Option<Value<'m>>| {
+                let x = self.read(b, &self.point(b, outer, index, mask));
+                mask.map_or(x, |mask| b.select(mask, x, start))
+            };
+            vec![fold::fold(b, length, self.plan.lanes, 4, sum[0], start, &part, &greater)]
+        })[0];
+        fold::halve(b, vector, &greater)
     }
 
     fn emit_reduce(&self, b: &Builder<'m>, function: ReduceFn) {

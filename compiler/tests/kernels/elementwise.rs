@@ -339,3 +339,27 @@ fn rows_and_columns_are_broadcast() {
         case.check(y, 0.0);
     }
 }
+
+#[test]
+fn narrowed_remainders_of_known_length_stay_inside() {
+    let mut random = Random::new(8);
+    for length in [1u64, 2, 3, 9, 17, 18, 31, 33] {
+        for (from, to) in [
+            (DType::F32, DType::BF16),
+            (DType::F32, DType::F16),
+            (DType::I32, DType::I8),
+            (DType::I64, DType::I32),
+            (DType::F32, DType::Bool),
+            (DType::F64, DType::F32),
+        ] {
+            // The last axis of two, so that its remainder is a constant.
+            let mut case = Case::new();
+            let x = case.input(random.tensor(from, &[2, length], -100.0, 100.0));
+            let t = case.input(random.tensor(from, &[length], -100.0, 100.0));
+            let t = case.op(Op::Broadcast { shape: dims(&[2, length]) }, &[t]);
+            let sum = case.op(Op::Binary(BinaryFn::Add), &[x, t]);
+            let y = case.op(Op::Cast(to), &[sum]);
+            case.check(y, tolerance(to));
+        }
+    }
+}

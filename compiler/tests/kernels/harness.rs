@@ -275,7 +275,11 @@ impl Aligned {
         let tail = self.bytes.div_ceil(64) * 64 - self.bytes;
         let end = &self.storage[self.storage.len() - 2].0[64 - tail..];
         let whole = self.storage[0] == GUARD && self.storage[self.storage.len() - 1] == GUARD;
-        assert!(whole && end.iter().all(|b| *b == 0x5a), "a kernel wrote outside of its buffer");
+        assert!(
+            whole && end.iter().all(|b| *b == 0x5a),
+            "a kernel wrote outside of its buffer: {} {whole} {end:?}",
+            self.bytes
+        );
     }
 }
 

@@ -35,9 +35,14 @@ impl<'m> Builder<'m> {
         self.op("vector.maskedstore").operands(&[memref, index, mask, value]).build();
     }
 
-    /// A mask whose first `count` lanes are set; `count` may be out of `0..=lanes`.
+    /// A mask whose first `count` lanes are set; `count` may be out of `0..=lanes`. A count that is known is what
+    /// [`Builder::known`] gives for the mask.
     pub fn mask(&self, count: Value<'m>, lanes: usize) -> Value<'m> {
-        self.simple("vector.create_mask", &[count], self.vector_type(lanes, self.int_type(1)))
+        let mask = self.simple("vector.create_mask", &[count], self.vector_type(lanes, self.int_type(1)));
+        if let Some(count) = self.known(count) {
+            self.constants.known.borrow_mut().insert(mask.raw.ptr, count);
+        }
+        mask
     }
 
     /// A scalar in every lane.

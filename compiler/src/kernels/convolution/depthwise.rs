@@ -12,6 +12,9 @@ use crate::kernels::eval::{Axis, Known, Point, spread, zero_of};
 use crate::kernels::function::{Function, product};
 use crate::kernels::generic::in_lanes;
 
+/// Taps of the last axis that are all in one loop body.
+const UNROLLED_TAPS: i64 = 16;
+
 pub(super) fn emit<'m>(f: &Function<'_, 'm>, b: &Builder<'m>, plan: &Plan) {
     let first = b.muli(f.group[1], b.index(plan.rows));
     let last = b.minsi(b.addi(first, b.index(plan.rows)), f.dim(&product(&plan.row_shape)));
@@ -84,7 +87,8 @@ impl<'m> Emitter<'_, '_, 'm> {
             (self.plan.window.stride[axis] as i64, self.plan.window.dilation[axis] as i64);
         let low = self.plan.window.pad_low[axis] as i64;
         let first = b.subi(b.muli(tile.start, b.index(stride)), b.index(low));
-        if let (Some(from), Some(to)) = (b.known(run.first), b.known(run.end)) {
+        let known = b.known(run.first).zip(b.known(run.end));
+        if let Some((from, to)) = known.filter(|(from, to)| to - from <= UNROLLED_TAPS) {
             let mut sums = sums;
             let mut read: HashMap<i64, Value<'m>> = HashMap::new();
             for tap in from..to {

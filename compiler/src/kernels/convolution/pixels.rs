@@ -21,6 +21,9 @@ pub(super) struct Tile<'m> {
     pub(super) taps: Vec<TapRun<'m>>,
 }
 
+/// Windows up to this wide get tiles of their own at the edges; wider ones would need too many.
+const MOST_EDGE_TAPS: u64 = 16;
+
 /// Emits all tiles of an output row.
 pub(super) fn for_each_tile<'m>(
     f: &Function<'_, 'm>,
@@ -31,7 +34,9 @@ pub(super) fn for_each_tile<'m>(
     let rank = f.shape(plan.x).len();
     let (input, output) = (&f.shape(plan.x)[rank - 2], &f.shape(plan.result)[rank - 2]);
     match (input.as_static(), output.as_static()) {
-        (Some(input), Some(output)) => static_tiles(b, plan, input, output, emit),
+        (Some(input), Some(output)) if plan.window.extent[plan.last_axis()] <= MOST_EDGE_TAPS => {
+            static_tiles(b, plan, input, output, emit);
+        }
         _ => dynamic_tiles(f, b, plan, input, output, emit),
     }
 }

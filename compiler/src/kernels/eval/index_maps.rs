@@ -174,7 +174,13 @@ impl<'m> Function<'_, 'm> {
                 None => self.eval_each_lane(b, value, &here, known),
             },
             Op::Concat { axis } if axes[*axis].step == 0 => {
-                self.eval_concat(b, node, *axis, 0, axes[*axis].base, &here, known)
+                let mut start = Dim::constant(0);
+                let mut operands = Vec::new();
+                for operand in &node.operands {
+                    operands.push((*operand, self.dim(&start)));
+                    start = start + self.shape(*operand)[*axis].clone();
+                }
+                self.eval_concat(b, *axis, &operands, &here, known)
             }
             Op::Pad { low, high, mode } => {
                 let padded = |i: usize| low[i] != Dim::constant(0) || high[i] != Dim::constant(0);
@@ -266,35 +272,32 @@ impl<'m> Function<'_, 'm> {
         Some(result)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the recursion carries the whole point")]
+    /// The operand that covers `index`, found by halves: `operands` and where each of them starts.
     fn eval_concat(
         &self,
         b: &Builder<'m>,
-        node: &Node,
         axis: usize,
-        number: usize,
-        index: Value<'m>,
+        operands: &[(ValueId, Value<'m>)],
         point: &Point<'m>,
         known: &mut Known<'m>,
     ) -> Value<'m> {
-        let operand = node.operands[number];
-        let Place::Axes(axes) = &point.place else { return self.zero(b, operand) };
-        let mut from = axes.clone();
-        from[axis] = Axis::at(index);
-        let inside = point.with(from);
-        if number + 1 == node.operands.len() {
-            return self.eval_lanes(b, operand, &inside, known);
+        let Place::Axes(axes) = &point.place else { return b.index(0) };
+        let index = axes[axis].base;
+        if let [(operand, start)] = operands {
+            let mut from = axes.clone();
+            from[axis] = Axis::at(b.subi(index, *start));
+            return self.eval_lanes(b, *operand, &point.with(from), known);
         }
-        let size = self.dim(&self.shape(operand)[axis]);
-        let here = b.cmpi(Compare::SignedLt, index, size);
-        let ty = register_type(b, self.dtype(operand));
+        let (left, right) = operands.split_at(operands.len() / 2);
+        let here = b.cmpi(Compare::SignedLt, index, right[0].1);
+        let ty = register_type(b, self.dtype(operands[0].0));
         let ty = if point.lanes > 1 { b.vector_type(point.lanes, ty) } else { ty };
         let (mut yes, mut no) = (known.clone(), known.clone());
         b.if_else(
             here,
             &[ty],
-            |b| vec![self.eval_lanes(b, operand, &inside, &mut yes)],
-            |b| vec![self.eval_concat(b, node, axis, number + 1, b.subi(index, size), point, &mut no)],
+            |b| vec![self.eval_concat(b, axis, left, point, &mut yes)],
+            |b| vec![self.eval_concat(b, axis, right, point, &mut no)],
         )[0]
     }
 

@@ -1,7 +1,9 @@
 //! A loop that combines a row into one vector, and a vector into one number.
 
 use ired_graph::{DType, ReduceFn};
-use ired_mlir::{Builder, Value};
+use ired_mlir::{Builder, FloatCompare, Value};
+
+use crate::kernels::arithmetic::maximum;
 
 /// Combines `part` of every index below `length` with `sum`; `start` changes nothing when combined.
 ///
@@ -42,13 +44,35 @@ pub(super) fn fold<'m>(
     })[0]
 }
 
+/// Combines the lanes of a vector, half with half.
+pub(super) fn halve<'m>(
+    b: &Builder<'m>,
+    vector: Value<'m>,
+    combine: &dyn Fn(&Builder<'m>, Value<'m>, Value<'m>) -> Value<'m>,
+) -> Value<'m> {
+    let lanes = vector.ty().vector_lanes().unwrap_or(1);
+    let mut vector = vector;
+    let mut half = lanes / 2;
+    while half > 0 {
+        let other: Vec<i64> = (0..lanes).map(|lane| ((lane + half) % lanes) as i64).collect();
+        vector = combine(b, vector, b.shuffle(vector, vector, &other));
+        half /= 2;
+    }
+    b.extract(vector, 0)
+}
+
 /// Combines the lanes of a vector.
 pub(super) fn across<'m>(b: &Builder<'m>, function: ReduceFn, dtype: DType, vector: Value<'m>) -> Value<'m> {
     let (float, signed) = (dtype.is_float(), dtype.is_signed_integer());
+    let how = match function {
+        ReduceFn::Max => FloatCompare::Gt,
+        _ => FloatCompare::Lt,
+    };
+    if float && matches!(function, ReduceFn::Max | ReduceFn::Min) {
+        return halve(b, vector, &|b, x, y| maximum(b, how, x, y));
+    }
     let kind = match function {
         ReduceFn::Product => "mul",
-        ReduceFn::Max if float => "maximumf",
-        ReduceFn::Min if float => "minimumf",
         ReduceFn::Max if signed => "maxsi",
         ReduceFn::Min if signed => "minsi",
         ReduceFn::Max => "maxui",

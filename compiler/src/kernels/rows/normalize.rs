@@ -11,8 +11,8 @@ pub(super) fn emit_softmax<'m>(row: &Row<'_, '_, 'm>, b: &Builder<'m>, log: bool
     let (f, plan) = (row.f, row.plan);
     let ty = row.vector(b);
     let spread = |b: &Builder<'m>, x: Value<'m>| b.broadcast(x, plan.lanes);
-    let greatest = row.reduce(b, ReduceFn::Max, 4, &|b, point| row.read(b, point));
-    let greatest = spread(b, greatest);
+    // A NaN anywhere makes the sum one, whatever was subtracted.
+    let greatest = spread(b, row.greatest(b));
     let shifted = |b: &Builder<'m>, point: &Point<'m>| b.subf(row.read(b, point), greatest);
     // Exponentials are kept in the output where nothing else is to be stored there.
     let result = f.root().results[0];

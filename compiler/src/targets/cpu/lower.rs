@@ -27,8 +27,10 @@ pub(super) fn is_lean(name: &str) -> bool {
 }
 
 /// For kernels with explicit vectors and register accumulators: little is left to do.
-pub(super) const LIGHT: &str = "function(sroa,early-cse,instcombine,loop-simplify,lcssa,loop-mssa(licm),\
-                                instcombine,simplifycfg)";
+///
+/// Without its option, instcombine ends the process where one round was not enough.
+pub(super) const LIGHT: &str = "function(sroa,early-cse,instcombine<no-verify-fixpoint>,loop-simplify,lcssa,\
+                                loop-mssa(licm),instcombine<no-verify-fixpoint>,simplifycfg)";
 
 /// For scalar loops. The functions carry `no-builtins`, so none becomes a call of memset or memcpy.
 pub(super) const VECTORISE: &str = "default<O2>";
