@@ -2,9 +2,7 @@
 
 use ired_proto::ired::v1::compile_event::{Done, Event, Failed};
 use ired_proto::ired::v1::get_module_response::{Info, Part};
-use ired_proto::ired::v1::{
-    CompileEvent, CompileOptions, CompileRequest, GetModuleRequest, ModelRef, Target,
-};
+use ired_proto::ired::v1::{CompileEvent, CompileRequest, GetModuleRequest, ModelRef, Target};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tonic::Streaming;
 
@@ -67,13 +65,8 @@ impl CompileEvents {
 
 impl Client {
     /// Compiles a model that the daemon has, for `target`; an empty target is the daemon's own machine.
-    pub async fn compile(
-        &self,
-        model: ModelRef,
-        target: Target,
-        options: CompileOptions,
-    ) -> Result<CompileEvents, ClientError> {
-        let request = CompileRequest { model: Some(model), target: Some(target), options: Some(options) };
+    pub async fn compile(&self, model: ModelRef, target: Target) -> Result<CompileEvents, ClientError> {
+        let request = CompileRequest { model: Some(model), target: Some(target) };
         let events = self.compiler.clone().compile(request).await?.into_inner();
         Ok(CompileEvents { events, failed: None })
     }
@@ -87,11 +80,10 @@ impl Client {
         &self,
         model: ModelRef,
         target: Target,
-        options: CompileOptions,
         out: &mut (impl AsyncWrite + Unpin),
         mut progress: impl FnMut(u64, u64),
     ) -> Result<ModuleInfo, ClientError> {
-        let request = GetModuleRequest { model: Some(model), target: Some(target), options: Some(options) };
+        let request = GetModuleRequest { model: Some(model), target: Some(target) };
         let mut parts = self.compiler.clone().get_module(request).await?.into_inner();
         let Some(Part::Info(info)) = parts.message().await?.and_then(|first| first.part) else {
             return Err(ClientError::protocol("a module that does not begin with its description"));

@@ -26,7 +26,7 @@ pub mod proto {
         model_metadata_response::TensorMetadata,
     };
     pub use ired_proto::ired::v1::{
-        CompileEvent, CompileOptions, Device, Diagnostic, LoadedModule, Model, ModelRef, PhaseTime,
-        SandboxLayer, Target, UploadModelResponse, compile_event, compile_options, diagnostic, model,
+        CompileEvent, Device, Diagnostic, LoadedModule, Model, ModelRef, PhaseTime, SandboxLayer, Target,
+        UploadModelResponse, compile_event, diagnostic, model,
     };
 }

@@ -69,8 +69,6 @@ pub struct Settings {
     pub compile_queue: usize,
     /// Threads of one compilation; 0: every core.
     pub compile_threads: u32,
-    /// Optimisation level, 0 to 3.
-    pub optimise: u8,
     /// Private memory of one compilation, in bytes.
     pub compile_memory_bytes: u64,
     /// Wall time of one compilation, in seconds.
@@ -143,7 +141,6 @@ impl Default for Settings {
             compile_slots: 1,
             compile_queue: 64,
             compile_threads: 0,
-            optimise: 3,
             compile_memory_bytes: 16 * GIB,
             compile_wall_s: 600,
             compile_cpu_s: 3600,
@@ -220,9 +217,6 @@ impl Settings {
             if value == 0 {
                 bail!("setting `{name}` is 0; it must be at least 1");
             }
-        }
-        if self.optimise > 3 {
-            bail!("setting `optimise` is {}; it must be 0 to 3", self.optimise);
         }
         // One message can always be inside.
         if self.inflight_bytes < self.message_bytes as u64 {

@@ -9,7 +9,7 @@ mod served;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use ired_worker::{CompileOptions, OptimiseLevel};
+use ired_worker::CompileOptions;
 
 pub use served::{Admission, Served};
 
@@ -204,13 +204,7 @@ impl Registry {
 
 /// How models are compiled when they are loaded, and when a client does not say how.
 pub fn default_options(settings: &Settings) -> CompileOptions {
-    let optimise = match settings.optimise {
-        0 => OptimiseLevel::O0,
-        1 => OptimiseLevel::O1,
-        2 => OptimiseLevel::O2,
-        _ => OptimiseLevel::O3,
-    };
-    CompileOptions { optimise, threads: settings.compile_threads, ..CompileOptions::default() }
+    CompileOptions { threads: settings.compile_threads, ..CompileOptions::default() }
 }
 
 fn not_ready(model: &str, version: u64, state: &State) -> Error {

@@ -31,7 +31,11 @@ const ARROWS: &[(&str, &[&str])] = &[
 const DOORS: &[(&str, &str)] = &[("mlir-sys", "ired-mlir"), ("llvm-sys", "ired-mlir")];
 
 fn metadata() -> Metadata {
-    MetadataCommand::new().manifest_path("../Cargo.toml").no_deps().exec().expect("the workspace has metadata")
+    MetadataCommand::new()
+        .manifest_path("../Cargo.toml")
+        .no_deps()
+        .exec()
+        .expect("the workspace has metadata")
 }
 
 /// What each workspace package depends on, tests aside.

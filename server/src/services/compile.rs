@@ -11,10 +11,10 @@ use ired_proto::ired::v1::compile_event::{Done, Event, Failed, Progress, Queued,
 use ired_proto::ired::v1::compile_service_server::CompileService;
 use ired_proto::ired::v1::get_module_response::{Info, Part};
 use ired_proto::ired::v1::{
-    CompileEvent, CompileOptions, CompileRequest, Diagnostic, GetModuleRequest, GetModuleResponse, ModelRef,
-    PhaseTime, SandboxLayer, Target, compile_options, diagnostic,
+    CompileEvent, CompileRequest, Diagnostic, GetModuleRequest, GetModuleResponse, ModelRef, PhaseTime,
+    SandboxLayer, Target, diagnostic,
 };
-use ired_worker::{LayerState, OptimiseLevel, Severity, TargetRequest};
+use ired_worker::{LayerState, Severity, TargetRequest};
 use tonic::{Request, Response, Status};
 
 use super::CHUNK_BYTES;
@@ -40,7 +40,7 @@ impl CompileService for Compile {
         request: Request<CompileRequest>,
     ) -> Result<Response<Self::CompileStream>, Status> {
         let request = request.into_inner();
-        let request = decode(&self.0, request.model, request.target, request.options)?;
+        let request = decode(&self.0, request.model, request.target)?;
         let started = Instant::now();
         let ticket = match self.0.cache.request(request).await {
             Ok(ticket) => ticket,
@@ -57,7 +57,7 @@ impl CompileService for Compile {
         request: Request<GetModuleRequest>,
     ) -> Result<Response<Self::GetModuleStream>, Status> {
         let request = request.into_inner();
-        let request = decode(&self.0, request.model, request.target, request.options)?;
+        let request = decode(&self.0, request.model, request.target)?;
         let mut ticket = self.0.cache.request(request).await.map_err(Error::from)?;
         let module = ticket.wait().await.map_err(Error::from)?;
         Ok(Response::new(download(module)))
@@ -68,7 +68,6 @@ fn decode(
     app: &App,
     model: Option<ModelRef>,
     target: Option<Target>,
-    options: Option<CompileOptions>,
 ) -> Result<cache::CompileRequest, Error> {
     let model = model.ok_or_else(|| Error::invalid("the request names no model"))?;
     let source = app.registry.source(&model.name, model.version)?;
@@ -78,17 +77,7 @@ fn decode(
     if !plain(&target.triple) || target.features.len() > FEATURES || !target.features.iter().all(signed) {
         return Err(Error::invalid("the target is no triple with features like `+avx2` and `-fma`"));
     }
-    let mut compile = default_options(&app.settings);
-    let level = options.unwrap_or_default().optimise;
-    let level = compile_options::Optimise::try_from(level)
-        .map_err(|_| Error::invalid(format!("there is no optimisation level number {level}")))?;
-    compile.optimise = match level {
-        compile_options::Optimise::Unspecified => compile.optimise,
-        compile_options::Optimise::O0 => OptimiseLevel::O0,
-        compile_options::Optimise::O1 => OptimiseLevel::O1,
-        compile_options::Optimise::O2 => OptimiseLevel::O2,
-        compile_options::Optimise::O3 => OptimiseLevel::O3,
-    };
+    let compile = default_options(&app.settings);
     let target =
         TargetRequest { triple: Some(target.triple).filter(|t| !t.is_empty()), features: target.features };
     Ok(cache::CompileRequest { source, target, options: compile })

@@ -28,32 +28,9 @@ impl TargetRequest {
     }
 }
 
-/// How much work the compiler may put into fast code.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum OptimiseLevel {
-    O0,
-    O1,
-    O2,
-    #[default]
-    O3,
-}
-
-impl OptimiseLevel {
-    /// `0..=3`.
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::O0 => 0,
-            Self::O1 => 1,
-            Self::O2 => 2,
-            Self::O3 => 3,
-        }
-    }
-}
-
 /// How to compile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CompileOptions {
-    pub optimise: OptimiseLevel,
     /// The phase after which to stop, by name; the output is then that phase's text. `None` runs to the module.
     pub stop_after: Option<String>,
     /// Send every phase's result as a [`Dump`].
@@ -65,10 +42,9 @@ pub struct CompileOptions {
 impl CompileOptions {
     /// The options that change the output, as one line; for cache keys and provenance.
     pub fn canonical(&self) -> String {
-        let level = self.optimise.number();
         match &self.stop_after {
-            None => format!("optimise={level}"),
-            Some(phase) => format!("optimise={level} stop_after={phase}"),
+            None => "default".to_owned(),
+            Some(phase) => format!("stop_after={phase}"),
         }
     }
 }

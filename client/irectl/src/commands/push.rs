@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use ired_client::proto::compile_event::Event;
-use ired_client::proto::{CompileOptions, ModelRef, Target};
+use ired_client::proto::{ModelRef, Target};
 use ired_client::{Client, Upload, UploadFile};
 use serde_json::json;
 
@@ -41,7 +41,7 @@ impl Push {
 
         let progress = Progress::start("compiling");
         let model = ModelRef { name: stored.name.clone(), version: stored.version };
-        let events = client.compile(model, Target::default(), CompileOptions::default()).await?;
+        let events = client.compile(model, Target::default()).await?;
         let done = events.finish(|event| show(&progress, event, self.json)).await;
         progress.finish();
         let done = done?;
