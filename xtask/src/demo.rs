@@ -13,6 +13,8 @@ use crate::process::{root, run as command, target_dir};
 
 const MODEL: &str = "digits";
 const CLASSES: usize = 10;
+/// Calls of each kind; the fastest is shown.
+const CALLS: usize = 20;
 
 #[derive(Deserialize)]
 struct Samples {
@@ -64,8 +66,12 @@ pub(crate) fn run() -> Result<()> {
     let (by_rest, rest_latency) = daemon.infer_by_rest(&request)?;
     let right = show(&samples.samples, &by_grpc.0, &by_rest)?;
     println!("  {right} of {} right", samples.samples.len());
-    println!("  gRPC: {} us for the batch of {}", by_grpc.1, samples.samples.len());
-    println!("  REST: {} us for the batch of {}", rest_latency.as_micros(), samples.samples.len());
+    let images = samples.samples.len();
+    println!("  gRPC: {} us for the batch of {images}, the fastest of {CALLS} calls", by_grpc.1);
+    println!(
+        "  REST: {} us for the batch of {images}, the fastest of {CALLS} calls",
+        rest_latency.as_micros()
+    );
 
     step("Pushing the same model under another name: nothing is compiled again");
     daemon.push(&binaries, "digits-again")?;
@@ -133,7 +139,7 @@ impl Daemon {
     fn infer_by_grpc(&self, binaries: &Path, request: &Path) -> Result<(Answer, u64)> {
         let output = self
             .irectl(binaries)
-            .args(["infer", MODEL, "--json", "--request"])
+            .args(["infer", MODEL, "--json", "--repeat", &CALLS.to_string(), "--request"])
             .arg(request)
             .stderr(Stdio::inherit())
             .output()?;
@@ -146,10 +152,18 @@ impl Daemon {
 
     fn infer_by_rest(&self, request: &serde_json::Value) -> Result<(Answer, Duration)> {
         let url = self.url(&format!("/v2/models/{MODEL}/infer"));
-        let start = Instant::now();
-        let mut response = ureq::post(url).send_json(request).context("the REST call failed")?;
-        let answer = response.body_mut().read_json().context("the REST answer is not what KServe v2 says")?;
-        Ok((answer, start.elapsed()))
+        let agent = ureq::Agent::new_with_defaults();
+        let mut fastest: Option<(Answer, Duration)> = None;
+        for _ in 0..CALLS {
+            let start = Instant::now();
+            let mut response = agent.post(&url).send_json(request).context("the REST call failed")?;
+            let answer = response.body_mut().read_json().context("the REST answer is not KServe v2")?;
+            let taken = start.elapsed();
+            if fastest.as_ref().is_none_or(|(_, best)| taken < *best) {
+                fastest = Some((answer, taken));
+            }
+        }
+        fastest.context("no REST call was made")
     }
 
     fn stop(mut self) -> Result<Duration> {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use ired_client::{Client, InferRequest};
+use ired_client::{Client, InferRequest, InferResponse};
 
 use crate::tensors::{NamedTensor, json, npz};
 
@@ -24,6 +24,9 @@ pub(crate) struct Infer {
     /// Give up after this many milliseconds.
     #[arg(long, value_name = "MS")]
     timeout_ms: Option<u64>,
+    /// Call this many times; the latency shown is the shortest.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
     /// Print the answer as KServe v2 JSON.
     #[arg(long)]
     json: bool,
@@ -54,9 +57,11 @@ impl Infer {
             timeout: self.timeout_ms.map(Duration::from_millis),
             ..InferRequest::default()
         };
-        let start = Instant::now();
-        let answer = client.infer(request).await?;
-        let latency = start.elapsed();
+        let (mut answer, mut latency) = timed(client, request.clone()).await?;
+        for _ in 1..self.repeat {
+            let (next, taken) = timed(client, request.clone()).await?;
+            (answer, latency) = (next, latency.min(taken));
+        }
 
         let outputs: Vec<NamedTensor> = answer.outputs.into_iter().map(NamedTensor::from).collect();
         if let Some(path) = &self.outputs {
@@ -72,4 +77,11 @@ impl Infer {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// One call, and how long its answer took.
+async fn timed(client: &Client, request: InferRequest) -> Result<(InferResponse, Duration)> {
+    let start = Instant::now();
+    let answer = client.infer(request).await?;
+    Ok((answer, start.elapsed()))
 }
