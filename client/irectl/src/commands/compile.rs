@@ -44,7 +44,6 @@ impl Compile {
             stop_after: self.compile_to,
             dump: self.dump_ir.is_some(),
             threads: self.threads,
-            ..CompileOptions::default()
         };
         let output = local::Output::create(&self.output)?;
         let mut dumps = Vec::new();
