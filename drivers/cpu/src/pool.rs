@@ -8,6 +8,7 @@
 //! time slice is over.
 
 mod event;
+mod leader;
 mod run;
 mod threads;
 
@@ -16,19 +17,12 @@ use std::fmt::{self, Debug};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use crate::CpuConfig;
-use crate::command::{Bound, Program};
 use event::Event;
-use run::{Left, Run};
+pub(crate) use leader::Leader;
+use run::Run;
 pub(crate) use threads::pin_caller;
-
-/// Work alone for this long before waking others: about twice what waking one costs.
-const SHARE_AFTER: Duration = Duration::from_micros(5);
-
-/// How long a leader computes while others wait for a permit.
-const TIME_SLICE: Duration = Duration::from_millis(2);
 
 /// Looks of an idle worker for more work before it sleeps: some ten microseconds, to catch the next of a sequence
 /// of submissions.
@@ -150,7 +144,7 @@ impl Shared {
     /// Waits for a permit; this thread may compute until it drops what it gets.
     pub(crate) fn lead(&self) -> Leader<'_> {
         self.enter();
-        Leader { pool: self, since: Instant::now() }
+        Leader::with_permit(self)
     }
 
     /// Queues work for a worker. Gives it back when the pool is closed.
@@ -249,7 +243,7 @@ impl Shared {
             if let Some(task) = state.granted.pop_front() {
                 state.leading += 1;
                 drop(state);
-                task.run(Leader { pool: &self, since: Instant::now() });
+                task.run(Leader::with_permit(&self));
                 state = self.lock();
                 state.leading -= 1;
                 let wake = self.grant(&mut state);
@@ -340,76 +334,6 @@ impl Wake {
             sleep.idle.store(false, Ordering::Release);
             sleep.event.wake_all();
         }
-    }
-}
-
-/// A permit to compute, held by the thread that leads a submission.
-pub(crate) struct Leader<'a> {
-    pool: &'a Shared,
-    /// Start of the time slice.
-    since: Instant,
-}
-
-impl Leader<'_> {
-    /// Runs all of `program`; every write has happened when it returns. `bound` may be taken.
-    ///
-    /// What `bound` refers to stays valid until this returns.
-    pub(crate) fn run(&mut self, program: &Arc<Program>, bound: &mut Bound) {
-        if self.pool.threads == 1 || program.is_serial() {
-            for epoch in 0..program.epochs() {
-                program.run(bound, epoch, 0, program.epoch_workgroups(epoch).unwrap_or(0));
-                self.yield_to_others();
-            }
-            return;
-        }
-        let start = Instant::now();
-        let mut share = program.long.load(Ordering::Relaxed);
-        'epochs: for epoch in 0..program.epochs() {
-            let workgroups = program.epoch_workgroups(epoch).unwrap_or(0);
-            let (mut next, mut take) = (0, 1);
-            while next < workgroups {
-                if share && workgroups - next > 1 {
-                    self.run_shared(program, std::mem::take(bound), epoch, next);
-                    break 'epochs;
-                }
-                let end = workgroups.min(next.saturating_add(take));
-                program.run(bound, epoch, next, end);
-                (next, take) = (end, take.saturating_mul(2));
-                share = start.elapsed() > SHARE_AFTER;
-                self.yield_to_others();
-            }
-        }
-        program.long.store(start.elapsed() > SHARE_AFTER, Ordering::Relaxed);
-    }
-
-    fn run_shared(&mut self, program: &Arc<Program>, bound: Bound, epoch: u32, next: u32) {
-        let pool = self.pool;
-        let run = Arc::new(Run::new(program.clone(), bound, epoch, next, pool.threads));
-        pool.share(&run);
-        while run.participate(|| self.is_over()) == Left::Early {
-            self.yield_to_others();
-        }
-        pool.unshare(&run);
-    }
-
-    /// Whether others have waited for this permit through a whole time slice.
-    fn is_over(&self) -> bool {
-        self.pool.pressure.load(Ordering::Relaxed) > 0 && self.since.elapsed() > TIME_SLICE
-    }
-
-    /// Lets those who wait go first once the time slice is over.
-    fn yield_to_others(&mut self) {
-        if self.is_over() {
-            self.pool.leave();
-            self.pool.enter();
-            self.since = Instant::now();
-        }
-    }
-}
-
-impl Drop for Leader<'_> {
-    fn drop(&mut self) {
-        self.pool.leave();
     }
 }
 
