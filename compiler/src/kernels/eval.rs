@@ -5,15 +5,17 @@
 //! become loads. What cannot be done for several lanes at once is done lane by lane.
 
 mod index_maps;
+mod memory;
 pub(super) mod nested;
+mod sources;
 
 use std::collections::HashMap;
 
-use ired_graph::{BinaryFn, DType, Dim, Node, Op, ValueId};
+use ired_graph::{BinaryFn, DType, Node, Op, ValueId};
 use ired_mlir::{Builder, Type, Value};
 
 use super::KernelError;
-use super::arithmetic::{binary, cast, compare, from_storage, register_type, storage_type, unary};
+use super::arithmetic::{binary, cast, compare, register_type, unary};
 use super::function::Function;
 
 /// An index along one axis: `base + lane * step`.
@@ -267,98 +269,6 @@ impl<'m> Function<'_, 'm> {
             .collect();
         b.from_elements(&lanes, register_type(b, self.dtype(value)))
     }
-
-    /// Reads a value that is in memory, dense and row-major.
-    pub(super) fn read(
-        &self,
-        b: &Builder<'m>,
-        value: ValueId,
-        memref: Value<'m>,
-        point: &Point<'m>,
-    ) -> Value<'m> {
-        let dtype = self.dtype(value);
-        let (offset, step) = self.offset(b, value, point);
-        match step {
-            Step::None => self.read_one(b, dtype, memref, offset),
-            Step::Static(1) if dtype.bits() >= 8 => {
-                let raw = load_lanes(b, memref, offset, point);
-                from_storage(b, dtype, raw)
-            }
-            step if dtype.bits() >= 8 => {
-                let raw = gather_lanes(b, memref, offset, step, point);
-                from_storage(b, dtype, raw)
-            }
-            step => {
-                let count = point.mask.map(|_| self.dim(&super::function::product(self.shape(value))));
-                let lanes: Vec<_> = (0..point.lanes as i64)
-                    .map(|lane| {
-                        let distance = match step {
-                            Step::Static(step) => b.index(step * lane),
-                            Step::Dynamic(step) => b.muli(step, b.index(lane)),
-                            Step::None => b.index(0),
-                        };
-                        let at = b.addi(offset, distance);
-                        let at = count.map_or(at, |count| b.minsi(at, b.subi(count, b.index(1))));
-                        self.read_one(b, dtype, memref, at)
-                    })
-                    .collect();
-                b.from_elements(&lanes, register_type(b, dtype))
-            }
-        }
-    }
-
-    fn read_one(&self, b: &Builder<'m>, dtype: DType, memref: Value<'m>, offset: Value<'m>) -> Value<'m> {
-        if dtype.bits() >= 8 {
-            return from_storage(b, dtype, b.load(memref, offset));
-        }
-        let (two, byte) = (b.index(2), b.int_type(8));
-        let pair = b.load(memref, b.divui(offset, two));
-        let shift = b.index_cast(b.muli(b.remui(offset, two), b.index(4)), byte);
-        let four = b.integer(byte, 4);
-        let high = b.shli(b.shrui(pair, shift), four);
-        if dtype == DType::I4 { b.shrsi(high, four) } else { b.shrui(high, four) }
-    }
-
-    /// The row-major element number of a point, and how it grows from lane to lane.
-    pub(super) fn offset(&self, b: &Builder<'m>, value: ValueId, point: &Point<'m>) -> (Value<'m>, Step<'m>) {
-        let axes = match &point.place {
-            Place::Linear(axis) => return (axis.base, Step::from_static(axis.step)),
-            Place::Axes(axes) => axes,
-        };
-        let shape = self.shape(value);
-        let mut offset = b.index(0);
-        let mut step = Step::None;
-        let mut stride = Dim::constant(1);
-        for (axis, size) in axes.iter().zip(shape).rev() {
-            let stride_value = self.dim(&stride);
-            // An axis of one element is at 0.
-            if size.as_static() != Some(1) {
-                offset = b.addi(b.muli(axis.base, stride_value), offset);
-            }
-            if axis.step != 0 {
-                step = match stride.as_static() {
-                    Some(known) => Step::from_static(known * axis.step),
-                    None => Step::Dynamic(b.muli(stride_value, b.index(axis.step))),
-                };
-            }
-            stride = stride * size.clone();
-        }
-        (offset, step)
-    }
-}
-
-/// Elements from one lane to the next.
-#[derive(Clone, Copy)]
-pub(super) enum Step<'m> {
-    None,
-    Static(i64),
-    Dynamic(Value<'m>),
-}
-
-impl Step<'_> {
-    fn from_static(step: i64) -> Self {
-        if step == 0 { Self::None } else { Self::Static(step) }
-    }
 }
 
 pub(super) fn zero_of<'m>(b: &Builder<'m>, ty: Type<'m>) -> Value<'m> {
@@ -368,75 +278,4 @@ pub(super) fn zero_of<'m>(b: &Builder<'m>, ty: Type<'m>) -> Value<'m> {
 /// A scalar in every lane; vectors, and scalars when `lanes` is 1, stay.
 pub(super) fn spread<'m>(b: &Builder<'m>, register: Value<'m>, lanes: usize) -> Value<'m> {
     if lanes > 1 && register.ty().vector_lanes().is_none() { b.broadcast(register, lanes) } else { register }
-}
-
-fn load_lanes<'m>(b: &Builder<'m>, memref: Value<'m>, offset: Value<'m>, point: &Point<'m>) -> Value<'m> {
-    match point.mask {
-        None => b.vector_load(memref, offset, point.lanes),
-        Some(mask) => {
-            let ty = b.vector_type(point.lanes, memref.ty().element());
-            b.masked_load(memref, offset, mask, zero_of(b, ty))
-        }
-    }
-}
-
-fn gather_lanes<'m>(
-    b: &Builder<'m>,
-    memref: Value<'m>,
-    offset: Value<'m>,
-    step: Step<'m>,
-    point: &Point<'m>,
-) -> Value<'m> {
-    let lanes = point.lanes;
-    let distance = match step {
-        Step::Static(step) => b.index(step),
-        Step::Dynamic(step) => step,
-        Step::None => b.index(0),
-    };
-    let numbers = b.muli(b.lane_numbers(lanes), b.broadcast(distance, lanes));
-    let element = memref.ty().element();
-    let ty = b.vector_type(lanes, element);
-    let mask = point.mask.unwrap_or_else(|| b.integer(b.vector_type(lanes, b.int_type(1)), 1));
-    b.simple("vector.gather", &[memref, offset, numbers, mask, zero_of(b, ty)], ty)
-}
-
-/// Stores a register at consecutive elements, or one.
-pub(super) fn store_lanes<'m>(
-    b: &Builder<'m>,
-    storage: Value<'m>,
-    memref: Value<'m>,
-    offset: Value<'m>,
-    mask: Option<Value<'m>>,
-) {
-    match (storage.ty().vector_lanes(), mask) {
-        (None, _) => b.store(storage, memref, offset),
-        (Some(_), None) => b.vector_store(storage, memref, offset),
-        // LLVM 22 stores a single narrowed lane as wide as it was before.
-        (Some(_), Some(mask)) if b.known(mask) == Some(1) => b.store(b.extract(storage, 0), memref, offset),
-        (Some(_), Some(mask)) => b.masked_store(storage, memref, offset, mask),
-    }
-}
-
-impl<'m> Function<'_, 'm> {
-    /// Writes a register to a value in memory, at an element number and the lanes after it.
-    pub(super) fn write(
-        &self,
-        b: &Builder<'m>,
-        value: ValueId,
-        offset: Value<'m>,
-        register: Value<'m>,
-        mask: Option<Value<'m>>,
-    ) {
-        let dtype = self.dtype(value);
-        let Some(memref) = self.memory(value) else {
-            return self.fail(KernelError::UnboundValue { value: value.0 });
-        };
-        if dtype.bits() < 8 {
-            let Some(node) = self.producer(value) else { return };
-            return self.unsupported(node, dtype, "results of four bits cannot be written yet");
-        }
-        debug_assert!(memref.ty().element() == storage_type(b, dtype));
-        let storage = super::arithmetic::to_storage(b, dtype, register);
-        store_lanes(b, storage, memref, offset, mask);
-    }
 }
