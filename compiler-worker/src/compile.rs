@@ -9,6 +9,7 @@ use std::io::{BufWriter, Seek, Write};
 
 use ired_compiler::{CompileError, DiagnosticKind, MemoryCache, Options, Outcome, Phase};
 use ired_worker::child::usage;
+use ired_worker::messages::full_text;
 use ired_worker::{CompileJob, CompileReport, Diagnostic, FailureKind, MappedFile, Severity};
 
 use crate::broker::Broker;
@@ -59,7 +60,7 @@ fn options(job: &CompileJob) -> Result<Options, Failure> {
 fn write(outcome: Outcome, output: &mut File) -> Result<u64, String> {
     let mut writer = BufWriter::with_capacity(1 << 20, output);
     match outcome {
-        Outcome::Module(draft) => drop(draft.write(&mut writer).map_err(|error| chain(&error))?),
+        Outcome::Module(draft) => drop(draft.write(&mut writer).map_err(|error| full_text(&error))?),
         Outcome::Stopped { text, .. } => {
             writer.write_all(text.as_bytes()).map_err(|error| error.to_string())?
         }
@@ -99,16 +100,4 @@ fn internal(message: String) -> Failure {
 
 fn error(message: String, hint: Option<String>) -> Diagnostic {
     Diagnostic { severity: Severity::Error, message, location: None, hint }
-}
-
-/// An error and what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

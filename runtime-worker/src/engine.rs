@@ -9,10 +9,11 @@ use ired_runtime::{
     BoundTensor, Instance, InstanceOptions, InvokeError, InvokeOptions, LoadedModule as Module,
 };
 use ired_worker::child::{Tensors, usage};
+use ired_worker::messages::full_text;
 use ired_worker::messages::runtime::TensorRef;
 use ired_worker::{LoadedModule, MappedFile, RuntimeFailure, RuntimeOptions};
 
-use crate::failure::{chain, describe};
+use crate::failure::describe;
 use crate::outputs::{Outputs, SharedOutputs};
 
 /// A module that is ready to run.
@@ -38,7 +39,7 @@ impl Engine {
         }
         let device: Arc<dyn Device> = Arc::new(device);
         let module_bytes = module.len() as u64;
-        let module = Module::load(Arc::clone(&device), module).map_err(|error| failed(chain(&error)))?;
+        let module = Module::load(Arc::clone(&device), module).map_err(|error| failed(full_text(&error)))?;
         let instance = module.instantiate(InstanceOptions::default());
         let description = LoadedModule {
             signature: module.signature().clone(),
@@ -81,7 +82,7 @@ impl Engine {
         let buffer = self
             .device
             .import(HostMemory::read_only(view))
-            .map_err(|error| RuntimeFailure::Execution { message: chain(&error) })?;
+            .map_err(|error| RuntimeFailure::Execution { message: full_text(&error) })?;
         Ok(BoundTensor::new(input.dtype, input.dims.clone(), ired_hal::BufferRange::whole(&buffer)))
     }
 

@@ -1,12 +1,12 @@
 //! The runtime's errors in the words of the messages.
 
-use std::error::Error;
 use std::fmt::Write;
 
 use ired_hal::AllocateError;
 use ired_module::signature::{DimSpec, Signature, TensorSpec};
 use ired_runtime::InvokeError;
 use ired_worker::RuntimeFailure;
+use ired_worker::messages::full_text;
 use ired_worker::messages::runtime::TensorRef;
 
 /// What the parent is told about a call of `entry` that did not work.
@@ -70,7 +70,7 @@ pub(crate) fn describe(
         InvokeError::Allocate(AllocateError::OutOfMemory { bytes }) => {
             RuntimeFailure::OutOfMemory { needed_bytes: bytes, limit_bytes: 0 }
         }
-        other => RuntimeFailure::Execution { message: chain(&other) },
+        other => RuntimeFailure::Execution { message: full_text(&other) },
     }
 }
 
@@ -93,17 +93,5 @@ fn spec_text(spec: &TensorSpec) -> String {
         };
     }
     text.push(']');
-    text
-}
-
-/// An error and what caused it, in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
     text
 }

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::confine::Confinement;
 use crate::executable;
 use crate::messages::compile::{CompileJob, CompileReport, Diagnostic, Dump, FailureKind, Progress};
+use crate::messages::full_text;
 use crate::messages::handshake::Role;
 use crate::messages::sandbox::SandboxReport;
 use crate::process::{Launched, launch};
@@ -147,8 +148,8 @@ impl CompileWorkers {
         };
         let launched = launch(&self.executable, Role::Compile, confinement).await;
         launched.map_err(|error| match error.is_protocol() {
-            true => CompileFailure::Protocol(error.full_text()),
-            false => CompileFailure::Spawn(error.full_text()),
+            true => CompileFailure::Protocol(full_text(&error)),
+            false => CompileFailure::Spawn(full_text(&error)),
         })
     }
 }

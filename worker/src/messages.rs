@@ -6,6 +6,20 @@ pub mod module;
 pub mod runtime;
 pub mod sandbox;
 
+use std::error::Error;
+
+/// An error and what caused it, in one line: only text crosses the boundary.
+pub fn full_text(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -9,6 +9,7 @@ use crate::channel::ChannelError;
 use crate::confine::Confinement;
 use crate::executable;
 use crate::messages::compile::{FromCompiler, ToCompiler};
+use crate::messages::full_text;
 use crate::messages::handshake::Role;
 use crate::messages::runtime::{FromRuntime, ToRuntime};
 use crate::messages::sandbox::{Probe, ProbeOutcome, SandboxReport};
@@ -58,8 +59,8 @@ async fn start(role: Role, executable: Option<PathBuf>) -> Result<Launched, Sand
     let found = executable.map_or_else(|| executable::beside_current_exe(role), Ok);
     let path = found.map_err(|error| SandboxError::Spawn(error.to_string()))?;
     launch(&path, role, PROBE_LIMITS).await.map_err(|error| match error.is_protocol() {
-        true => SandboxError::Protocol(error.full_text()),
-        false => SandboxError::Spawn(error.full_text()),
+        true => SandboxError::Protocol(full_text(&error)),
+        false => SandboxError::Spawn(full_text(&error)),
     })
 }
 

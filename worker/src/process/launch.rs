@@ -49,18 +49,6 @@ pub(crate) enum LaunchError {
 }
 
 impl LaunchError {
-    /// The error and its causes on one line.
-    pub(crate) fn full_text(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
-    }
-
     /// True when the two sides do not understand each other, so that trying again is pointless.
     pub(crate) fn is_protocol(&self) -> bool {
         matches!(self, Self::Handshake(_) | Self::Channel(_))

@@ -15,6 +15,7 @@ use crate::channel::ChannelError;
 use crate::channel::asynchronous::Receiver;
 use crate::confine::Confinement;
 use crate::executable::cores;
+use crate::messages::full_text;
 use crate::messages::handshake::Role;
 use crate::messages::runtime::{FromRuntime, LoadedModule, RuntimeFailure, RuntimeOptions, ToRuntime};
 use crate::messages::sandbox::SandboxReport;
@@ -57,8 +58,8 @@ impl Start {
         };
         let launched = launch(&self.config.executable, Role::Runtime, confinement).await;
         let launched = launched.map_err(|error| match error.is_protocol() {
-            true => RuntimeFailure::Protocol { message: error.full_text() },
-            false => RuntimeFailure::Unavailable { reason: error.full_text() },
+            true => RuntimeFailure::Protocol { message: full_text(&error) },
+            false => RuntimeFailure::Unavailable { reason: full_text(&error) },
         })?;
         let Launched { mut process, sender, mut receiver, sandbox } = launched;
         let module = self.module.try_clone().map_err(|error| load_error(error.to_string()))?;
