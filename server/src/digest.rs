@@ -1,10 +1,15 @@
 //! BLAKE3 digests as names of content.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// How much of a file is read at a time: enough for every thread to get a share of the hashing.
+const READ_BYTES: usize = 4 << 20;
 
 /// The BLAKE3 of some content; printed and stored as 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,11 +20,20 @@ impl Digest {
         Self(*blake3::hash(content).as_bytes())
     }
 
-    /// Reads a whole file, on several threads when it is big. Blocks.
+    /// Reads a whole file, hashing on several threads. Blocks.
+    ///
+    /// The file is read, not mapped: who shortens a mapped file ends the process that looks at it.
     pub fn of_file(path: &Path) -> std::io::Result<Self> {
+        let (mut file, mut buffer) = (File::open(path)?, vec![0; READ_BYTES]);
         let mut hasher = blake3::Hasher::new();
-        hasher.update_mmap_rayon(path)?;
-        Ok(Self(*hasher.finalize().as_bytes()))
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(Self(*hasher.finalize().as_bytes())),
+                Ok(bytes) => hasher.update_rayon(&buffer[..bytes]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+        }
     }
 
     /// Of several fields, each with its length, so that no two lists of fields give the same bytes.
