@@ -1,7 +1,7 @@
 //! Compiled modules: one per model, target, options and compiler build, kept on disk and compiled once.
 //!
 //! A key is the digest of everything that goes into a module. The index in memory bounds what is on disk and
-//! evicts the least recently used. Concurrent equal requests share one [`flight`].
+//! evicts the least recently used. Concurrent equal requests share one `flight`.
 
 mod flight;
 

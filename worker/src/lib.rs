@@ -2,7 +2,7 @@
 //!
 //! The daemon and the command line hold the parent's side: [`CompileWorkers`] runs one fresh process per compile job,
 //! [`RuntimeWorker`] supervises one process that holds one loaded module. The worker executables stand on [`child`]
-//! and [`confine`]. This crate knows neither the compiler nor the runtime: it carries their jobs and answers.
+//! and `confine`. This crate knows neither the compiler nor the runtime: it carries their jobs and answers.
 
 mod channel;
 pub mod child;

@@ -8,5 +8,6 @@ pub(crate) fn run() -> Result<()> {
     command("cargo", &["fmt", "--all", "--check"])?;
     command("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     command("cargo", &["check", "-p", "ired-module", "--no-default-features"])?;
-    command("cargo", &["doc", "--workspace", "--no-deps", "--quiet"])
+    let deny_warnings = r#"build.rustdocflags=["-Dwarnings"]"#;
+    command("cargo", &["doc", "--workspace", "--no-deps", "--quiet", "--config", deny_warnings])
 }
