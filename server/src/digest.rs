@@ -78,3 +78,18 @@ impl<'de> Deserialize<'de> for Digest {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_the_digest_of_its_content_however_many_pieces_it_is_read_in() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for length in [0, 1, READ_BYTES, 2 * READ_BYTES + 7] {
+            let content: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+            std::fs::write(file.path(), &content).unwrap();
+            assert_eq!(Digest::of_file(file.path()).unwrap(), Digest::of(&content));
+        }
+    }
+}
