@@ -32,8 +32,13 @@ impl Client {
     /// Connects to the daemon's gRPC address: `host:port`, or a URL.
     ///
     /// # Errors
-    /// [`ClientError::Address`] for what is no address, [`ClientError::Connect`] when nobody answers there.
+    /// [`ClientError::Address`] for what is no address, [`ClientError::Encrypted`] for `https://`,
+    /// [`ClientError::Connect`] when nobody answers there.
     pub async fn connect(address: &str) -> Result<Self, ClientError> {
+        // Nothing here encrypts: plain text must not go where the caller asked for TLS.
+        if address.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://")) {
+            return Err(ClientError::Encrypted { address: address.to_owned() });
+        }
         let url = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         let endpoint = Endpoint::from_shared(url)
             .map_err(|_| ClientError::Address { address: address.to_owned() })?
@@ -75,5 +80,18 @@ impl Client {
     /// What the daemon can run models on.
     pub async fn devices(&self) -> Result<Vec<Device>, ClientError> {
         Ok(self.devices.clone().list_devices(ListDevicesRequest {}).await?.into_inner().devices)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn plain_text_does_not_go_where_tls_is_asked_for() {
+        for address in ["https://127.0.0.1:9", "HTTPS://127.0.0.1:9"] {
+            let error = Client::connect(address).await.unwrap_err();
+            assert!(matches!(error, ClientError::Encrypted { .. }), "{error:?}");
+        }
     }
 }

@@ -10,6 +10,10 @@ use tonic::Code;
 pub enum ClientError {
     #[error("`{address}` is not an address such as `127.0.0.1:8001`")]
     Address { address: String },
+    #[error(
+        "`{address}` asks for TLS, which this client does not speak; use `http://` where the network is trusted"
+    )]
+    Encrypted { address: String },
     #[error("cannot reach a daemon at `{address}`; is `ired` running there?")]
     Connect {
         address: String,

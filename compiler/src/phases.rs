@@ -57,9 +57,13 @@ impl Phase {
         Self::ALL.into_iter().find(|phase| phase.name() == name)
     }
 
-    /// The file name of this phase's dump: `1_graph.mlir`.
+    /// The file name of this phase's dump: `1_graph.graph`.
     fn dump_name(self) -> String {
-        let extension = if self >= Self::Executables { "txt" } else { "mlir" };
+        let extension = match self {
+            Self::Input | Self::Graph => "graph",
+            Self::Program | Self::Schedule => "mlir",
+            Self::Executables | Self::Module => "txt",
+        };
         format!("{}_{}.{extension}", self as u8, self.name())
     }
 }
@@ -101,7 +105,7 @@ pub trait Observer: Send {
         false
     }
 
-    /// The state after a phase: `name` is a file name such as `1_graph.mlir`.
+    /// The state after a phase: `name` is a file name such as `1_graph.graph`.
     fn dump(&mut self, name: &str, text: &str) {
         let _ = (name, text);
     }

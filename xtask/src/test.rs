@@ -5,6 +5,8 @@ use anyhow::Result;
 use crate::process::run as command;
 
 pub(crate) fn run() -> Result<()> {
+    // The module reader is for places without an allocator, too.
+    command("cargo", &["check", "-p", "ired-module", "--no-default-features"])?;
     command("cargo", &["build", "--workspace", "--bins"])?;
     command("cargo", &["test", "--workspace", "--no-fail-fast"])
 }

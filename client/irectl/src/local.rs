@@ -33,10 +33,7 @@ pub(crate) async fn compile(
     mut on_dump: impl FnMut(Dump) + Send,
 ) -> Result<CompileReport> {
     let workers = CompileWorkers::beside_current_exe().context("cannot find the compile worker")?;
-    let file = File::open(model).with_context(|| format!("cannot open `{}`", model.display()))?;
-    if !file.metadata()?.is_file() {
-        bail!("`{}` is not a file", model.display());
-    }
+    let file = open_file(model)?;
     let job = CompileJob { model_name: stem(model), file_name: file_name(model), target, options };
     let folder = model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let files = Arc::new(DirectoryFiles::new(folder)?);
@@ -55,7 +52,7 @@ pub(crate) async fn compile(
 /// Opens a compiled module, or compiles a model for this machine.
 pub(crate) async fn module(path: &Path) -> Result<Module> {
     if is_module(path) {
-        let file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
+        let file = open_file(path)?;
         return Ok(Module { file, compile_time: Duration::ZERO });
     }
     let file = tempfile::tempfile().context("cannot make a temporary file")?;
@@ -89,6 +86,22 @@ impl From<Tensor> for NamedTensor {
     }
 }
 
+/// Opens a file for reading. Folders and devices are refused, and so are FIFOs, which would wait for a writer.
+pub(crate) fn open_file(path: &Path) -> Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let file = File::options()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+        .with_context(|| format!("cannot open `{}`", path.display()))?;
+    if !file.metadata()?.is_file() {
+        bail!("`{}` is not a file", path.display());
+    }
+    Ok(file)
+}
+
 fn is_module(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "irm")
 }
@@ -109,6 +122,10 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn create(path: &Path) -> Result<Self> {
+        // A complete file takes the place of what has its name: of a device, that would be the end.
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            bail!("cannot write `{}`: it is there and not a file", path.display());
+        }
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let file = tempfile::Builder::new()
             .prefix(".irectl-")
@@ -128,5 +145,40 @@ impl Output {
         self.file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
         self.file.persist(&self.path).with_context(|| format!("cannot write `{}`", self.path.display()))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fifo(folder: &Path) -> PathBuf {
+        let path = folder.join("fifo");
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, rustix::fs::Mode::RUSR, 0).unwrap();
+        path
+    }
+
+    #[test]
+    fn only_files_are_opened_and_nothing_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("m.onnx");
+        std::fs::write(&file, b"model").unwrap();
+        assert!(open_file(&file).is_ok());
+        for path in [folder.path(), &fifo(folder.path()), Path::new("/dev/null")] {
+            let error = open_file(path).unwrap_err().to_string();
+            assert!(error.ends_with("is not a file"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_output_replaces_files_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("out.irm");
+        std::fs::write(&file, b"old").unwrap();
+        Output::create(&file).unwrap().keep().unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"");
+        assert!(Output::create(&fifo(folder.path())).is_err());
+        assert!(Output::create(folder.path()).is_err());
     }
 }

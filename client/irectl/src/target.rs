@@ -1,4 +1,4 @@
-//! `--target host|TRIPLE[,+feature,-feature…]`.
+//! `--target host|TRIPLE[,feature,-feature…]`.
 
 use ired_worker::TargetRequest;
 
@@ -12,10 +12,11 @@ pub(crate) fn parse(text: &str) -> Result<TargetRequest, String> {
     };
     let mut features = Vec::new();
     for feature in parts {
-        if !feature.starts_with(['+', '-']) || feature.len() < 2 {
-            return Err(format!("feature `{feature}`: expected `+name` or `-name`"));
+        match feature.trim_start_matches(['+', '-']) {
+            "" => return Err(format!("feature `{feature}`: expected `name`, `+name` or `-name`")),
+            bare if bare == feature => features.push(format!("+{bare}")),
+            _ => features.push(feature.to_owned()),
         }
-        features.push(feature.to_owned());
     }
     Ok(TargetRequest { triple, features })
 }
@@ -27,10 +28,10 @@ mod tests {
     #[test]
     fn triples_and_features_are_told_apart() {
         assert_eq!(parse("host"), Ok(TargetRequest::default()));
-        let request = parse("x86_64-linux,+avx2,-fma").unwrap();
+        let request = parse("x86_64-linux,+avx2,-fma,avx512f").unwrap();
         assert_eq!(request.triple.as_deref(), Some("x86_64-linux"));
-        assert_eq!(request.features, ["+avx2", "-fma"]);
-        assert!(parse("x86_64-linux,avx2").is_err());
+        assert_eq!(request.features, ["+avx2", "-fma", "+avx512f"]);
+        assert!(parse("x86_64-linux,+").is_err());
         assert!(parse("").is_err());
     }
 }

@@ -63,7 +63,7 @@ fn every_phase_is_seen_and_can_be_the_last() {
     assert!(watcher.phases.is_sorted() && watcher.phases.len() >= 5, "{:?}", watcher.phases);
     assert_eq!(
         watcher.dumps,
-        ["0_input.mlir", "1_graph.mlir", "2_program.mlir", "3_schedule.mlir", "4_executables.txt"]
+        ["0_input.graph", "1_graph.graph", "2_program.mlir", "3_schedule.mlir", "4_executables.txt"]
     );
     for phase in &Phase::ALL[..5] {
         assert_eq!(Phase::from_name(phase.name()), Some(*phase));

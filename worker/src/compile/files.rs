@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
+use rustix::io::Errno;
 
 /// Opens the files beside a model for a worker that cannot. Called from a blocking thread.
 pub trait ModelFiles: Send + Sync {
@@ -43,16 +44,23 @@ impl ModelFiles for DirectoryFiles {
     fn open(&self, name: &str) -> io::Result<OwnedFd> {
         let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
         if name.is_empty() || name.contains('\0') || !Path::new(name).components().all(plain) {
-            let message = "the name leaves the model's folder";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+            return Err(leaves_folder());
         }
         // NONBLOCK: opening a FIFO must not wait for its writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let file = openat2(&self.folder, name, flags, Mode::empty(), resolve)?;
+        let file =
+            openat2(&self.folder, name, flags, Mode::empty(), resolve).map_err(|cause| match cause {
+                Errno::XDEV | Errno::LOOP => leaves_folder(),
+                cause => cause.into(),
+            })?;
         if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         Ok(file)
     }
+}
+
+fn leaves_folder() -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, "the name leaves the model's folder")
 }

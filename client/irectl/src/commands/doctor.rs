@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use ired_worker::{CompileWorkers, LayerState, Probe, ProbeOutcome, Role, probe, sandbox_report};
+use ired_worker::{LayerState, Probe, ProbeOutcome, Role, executable, probe, sandbox_report};
 use serde_json::json;
 
 use crate::exit::FAILED;
@@ -50,7 +50,7 @@ impl State {
 
 impl Doctor {
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let mut findings = vec![compiler()];
+        let mut findings = vec![cpu(), program(Role::Compile), program(Role::Runtime)];
         for role in [Role::Compile, Role::Runtime] {
             sandbox(role, &mut findings).await;
         }
@@ -74,10 +74,10 @@ impl Doctor {
     }
 }
 
-fn compiler() -> Finding {
-    let subject = "compile worker".to_owned();
-    let identity = CompileWorkers::beside_current_exe().and_then(|workers| workers.compiler_identity());
-    match identity {
+/// The program that plays a role, and which build it is.
+fn program(role: Role) -> Finding {
+    let subject = role.executable_name().to_owned();
+    match executable::beside_current_exe(role).and_then(|path| executable::identity(&path)) {
         Ok(identity) => Finding {
             subject,
             state: State::Good,
@@ -85,6 +85,39 @@ fn compiler() -> Finding {
         },
         Err(error) => Finding { subject, state: State::Bad, detail: error.to_string() },
     }
+}
+
+/// What compiled code uses of this CPU.
+#[cfg(target_arch = "x86_64")]
+fn cpu() -> Finding {
+    macro_rules! detected {
+        ($($feature:tt)*) => { [$(($feature, std::arch::is_x86_feature_detected!($feature))),*] };
+    }
+    let needed = detected!("avx2" "bmi1" "bmi2" "f16c" "fma" "lzcnt" "movbe");
+    let faster = detected!("avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vnni" "avx512bf16");
+    let missing: Vec<_> = needed.iter().filter(|(_, there)| !there).map(|(name, _)| *name).collect();
+    let extra: Vec<_> = faster.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+    let subject = "CPU".to_owned();
+    match (missing.is_empty(), extra.is_empty()) {
+        (false, _) => {
+            let detail = format!("x86-64-v3 is needed; missing: {}", missing.join(" "));
+            Finding { subject, state: State::Bad, detail }
+        }
+        (true, false) => {
+            let detail = format!("x86-64-v3 and {}", extra.join(" "));
+            Finding { subject, state: State::Good, detail }
+        }
+        (true, true) => {
+            let detail = "x86-64-v3; no AVX-512, which is faster".to_owned();
+            Finding { subject, state: State::Good, detail }
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn cpu() -> Finding {
+    let detail = format!("models are compiled for x86-64 so far; this is {}", std::env::consts::ARCH);
+    Finding { subject: "CPU".to_owned(), state: State::Bad, detail }
 }
 
 async fn sandbox(role: Role, findings: &mut Vec<Finding>) {

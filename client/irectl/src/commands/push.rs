@@ -7,10 +7,11 @@ use anyhow::{Context, Result};
 use ired_client::proto::compile_event::Event;
 use ired_client::proto::{ModelRef, Target};
 use ired_client::{Client, Upload, UploadFile};
+use ired_worker::{DirectoryFiles, ModelFiles};
 use serde_json::json;
 
 use super::human_bytes;
-use crate::local::stem;
+use crate::local::{open_file, stem};
 use crate::progress::Progress;
 use crate::tensors::onnx_data::external_files;
 
@@ -84,14 +85,54 @@ fn show(progress: &Progress, event: &Event, quiet: bool) {
     }
 }
 
-/// The model's file and those it refers to, which stand beside it.
+/// The model's file and those it refers to, which stand beside it: nothing outside of its folder is ever sent,
+/// whatever names and links the model came with.
 fn files(model: &Path) -> Result<Vec<UploadFile>> {
+    open_file(model)?;
     let extension = model.extension().and_then(|e| e.to_str()).unwrap_or("onnx");
     let mut files = vec![UploadFile { path: format!("model.{extension}"), source: model.to_owned() }];
     if extension == "onnx" {
-        let folder = model.parent().unwrap_or(Path::new(""));
-        let names = external_files(model).with_context(|| format!("`{}`", model.display()))?;
-        files.extend(names.into_iter().map(|name| UploadFile { source: folder.join(&name), path: name }));
+        let folder = model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let beside =
+            DirectoryFiles::new(folder).with_context(|| format!("cannot open `{}`", folder.display()))?;
+        for name in external_files(model).with_context(|| format!("`{}`", model.display()))? {
+            beside.open(&name).with_context(|| format!("cannot read external data `{name}`"))?;
+            files.push(UploadFile { source: folder.join(&name), path: name });
+        }
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A model with one weight, whose data is in file `location`.
+    fn model(location: &str) -> Vec<u8> {
+        let field =
+            |number: u8, payload: &[u8]| [&[number << 3 | 2, payload.len() as u8][..], payload].concat();
+        let entry = [field(1, b"location"), field(2, location.as_bytes())].concat();
+        let tensor = [field(13, &entry), vec![14 << 3, 1]].concat();
+        field(7, &field(5, &tensor))
+    }
+
+    #[test]
+    fn nothing_outside_of_the_models_folder_is_sent() {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), b"secret").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.onnx");
+        std::fs::write(folder.path().join("w.bin"), b"weights").unwrap();
+        std::os::unix::fs::symlink(outside.path().join("secret"), folder.path().join("link")).unwrap();
+
+        std::fs::write(&path, model("w.bin")).unwrap();
+        assert_eq!(files(&path).unwrap()[1].path, "w.bin");
+        for name in ["link", "../secret", "/etc/passwd", "absent", "."] {
+            std::fs::write(&path, model(name)).unwrap();
+            let error = format!("{:#}", files(&path).unwrap_err());
+            assert!(error.starts_with(&format!("cannot read external data `{name}`")), "{error}");
+            let leaves = error.ends_with("the name leaves the model's folder");
+            assert_eq!(leaves, !["absent", "."].contains(&name), "{error}");
+        }
+    }
 }

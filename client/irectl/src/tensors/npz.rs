@@ -10,10 +10,11 @@ use ired_module::DType;
 use npyz::{NpyHeader, Order, TypeChar, WriterBuilder};
 
 use super::NamedTensor;
+use crate::local::open_file;
 
 /// Reads every array of the archive, in the archive's order.
 pub(crate) fn read(path: &Path) -> Result<Vec<NamedTensor>> {
-    let file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
+    let file = open_file(path)?;
     let mut archive = zip::ZipArchive::new(BufReader::new(file))
         .with_context(|| format!("`{}` is not an npz archive", path.display()))?;
     let mut tensors = Vec::with_capacity(archive.len());
@@ -27,7 +28,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<NamedTensor>> {
 }
 
 fn read_array(name: &str, reader: &mut impl Read) -> Result<NamedTensor> {
-    let header = NpyHeader::from_reader(&mut *reader)?;
+    let header = read_header(reader)?;
     let (dtype, big_endian) = element_type(&header)?;
     let dims = header.shape().to_vec();
     let expected = dtype.tensor_bytes(&dims).context("its size overflows")?;
@@ -42,6 +43,38 @@ fn read_array(name: &str, reader: &mut impl Read) -> Result<NamedTensor> {
         data = column_to_row_major(&data, &dims, width);
     }
     Ok(NamedTensor { name: name.to_owned(), dtype, dims, data: Bytes::from(data) })
+}
+
+/// Reads the header of an array.
+///
+/// Its text is looked over first: the time to parse nested brackets doubles with each level, and a tensor's header has
+/// two levels of them.
+fn read_header(reader: &mut impl Read) -> Result<NpyHeader> {
+    const PREFIX: &[u8] = b"\x93NUMPY";
+    const MAX_BYTES: usize = 1 << 16;
+    const MAX_DEPTH: usize = 4;
+
+    let mut start = [0; 8];
+    reader.read_exact(&mut start).context("it ends inside its header")?;
+    ensure!(start.starts_with(PREFIX), "it does not begin as an npy file");
+    // Version 1 has two bytes of length, later ones four.
+    let mut length = [0; 4];
+    let width = if start[6] == 1 { 2 } else { 4 };
+    reader.read_exact(&mut length[..width]).context("it ends inside its header")?;
+    let bytes = u32::from_le_bytes(length) as usize;
+    ensure!(bytes <= MAX_BYTES, "its header has {bytes} bytes; expected at most {MAX_BYTES}");
+    let mut text = vec![0; bytes];
+    reader.read_exact(&mut text).context("it ends inside its header")?;
+    let mut depth = 0usize;
+    for byte in &text {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        ensure!(depth <= MAX_DEPTH, "its header nests brackets deeper than {MAX_DEPTH}");
+    }
+    Ok(NpyHeader::from_reader(&mut start.chain(&length[..width]).chain(&text[..]))?)
 }
 
 /// The element type, and whether the bytes are in big-endian order.
@@ -151,6 +184,21 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         write(file.path(), &tensors).unwrap();
         assert_eq!(read(file.path()).unwrap(), tensors);
+    }
+
+    #[test]
+    fn headers_that_take_long_to_parse_are_refused() {
+        let array = |header: &str| {
+            let length = (header.len() as u16).to_le_bytes();
+            [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes()].concat()
+        };
+        for header in ["{".repeat(400), "([".repeat(400)] {
+            let error = read_array("x", &mut &array(&header)[..]).unwrap_err().to_string();
+            assert_eq!(error, "its header nests brackets deeper than 4");
+        }
+        let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (0,), }\n";
+        assert_eq!(read_array("x", &mut &array(header)[..]).unwrap().dims, [0]);
+        assert!(read_array("x", &mut &array(header)[..20]).is_err());
     }
 
     #[test]

@@ -66,8 +66,20 @@ impl Verdict {
             }
             cause.downcast_ref::<RuntimeFailure>().map(of_runtime_failure)
         });
-        let detail = format!("{error:#}").lines().collect::<Vec<_>>().join("; ");
+        let detail = detail(error).lines().collect::<Vec<_>>().join("; ");
         Self { outcome: outcome.unwrap_or(Outcome::Unsupported), detail }
+    }
+}
+
+/// The error with its causes; for a refused model, everything that is wrong with it.
+fn detail(error: &anyhow::Error) -> String {
+    let refused = error.chain().find_map(|cause| match cause.downcast_ref() {
+        Some(CompileFailure::Failed { diagnostics, .. }) if !diagnostics.is_empty() => Some(diagnostics),
+        _ => None,
+    });
+    match refused {
+        Some(diagnostics) => diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        None => format!("{error:#}"),
     }
 }
 
@@ -109,7 +121,15 @@ pub(super) async fn verify(folder: &Path, settings: Settings) -> Verdict {
 }
 
 async fn run(folder: &Path, settings: Settings) -> Result<Verdict> {
-    let sets = data_sets(folder)?;
+    let sets = match data_sets(folder) {
+        Ok(sets) => sets,
+        Err(error) => {
+            return Ok(Verdict {
+                outcome: Outcome::CompileError,
+                detail: format!("no test case: {error:#}"),
+            });
+        }
+    };
     let module = local::module(&folder.join("model.onnx")).await?;
     let worker = local::load(&module, settings.threads).await?;
     let mut verdict = Verdict::pass();
