@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "cases/barriers.rs"]
+mod barriers;
 #[path = "cases/end_to_end.rs"]
 mod end_to_end;
 #[path = "cases/harness.rs"]

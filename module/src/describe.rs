@@ -39,7 +39,11 @@ impl Display for Describe<'_> {
             }
         }
         for (index, kernel) in module.entries().enumerate() {
-            writeln!(f, "kernel {index} {:?} from {:?}", kernel.symbol, kernel.origin)?;
+            write!(f, "kernel {index} {:?} (", kernel.symbol)?;
+            for (at, access) in kernel.bindings.iter().enumerate() {
+                write!(f, "{}{}", if at > 0 { " " } else { "" }, access.name())?;
+            }
+            writeln!(f, "; {} constants) from {:?}", kernel.constants, kernel.origin)?;
         }
         if !self.code {
             return Ok(());
