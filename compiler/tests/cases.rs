@@ -4,6 +4,8 @@
 
 #[path = "cases/barriers.rs"]
 mod barriers;
+#[path = "cases/checks.rs"]
+mod checks;
 #[path = "cases/end_to_end.rs"]
 mod end_to_end;
 #[path = "cases/harness.rs"]
