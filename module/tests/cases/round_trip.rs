@@ -77,6 +77,9 @@ fn the_listing_names_everything() {
     ] {
         assert!(listing.contains(expected), "no {expected:?} in\n{listing}");
     }
+    let summary = Module::parse(&bytes).unwrap().summary().to_string();
+    assert!(listing.starts_with(&summary) && summary.contains("param \"w\": 70 bytes at 0"), "{summary}");
+    assert!(!summary.contains("dispatch"), "{summary}");
 }
 
 /// Any instruction of a function with 8 scalars, 8 buffers, one input of rank 2 and one output of rank 2.
