@@ -4,6 +4,7 @@
 //! types here and know nothing else of each other.
 
 use ired_graph::{Dim, NodeId, ValueId};
+use ired_module::Access;
 
 /// A set of nodes computed together. Everything else of the graph is seen only through `inputs` and `outputs`.
 ///
@@ -47,6 +48,17 @@ pub enum Binding {
     Write(ValueId),
     /// Memory of the kernel's own, undefined before and after; `bytes` in all.
     Scratch { bytes: Dim },
+}
+
+impl Binding {
+    /// What the kernel does to it.
+    pub fn access(&self) -> Access {
+        match self {
+            Self::Read(_) | Self::ReadPacked(..) => Access::Read,
+            Self::Write(_) => Access::Write,
+            Self::Scratch { .. } => Access::ReadWrite,
+        }
+    }
 }
 
 /// How a parameter is rearranged at compile time. Sizes that do not divide are filled up with zeros.

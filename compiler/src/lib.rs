@@ -15,6 +15,9 @@ mod program;
 mod schedule;
 pub mod targets;
 
+/// Version and build, as modules name it: the build is a digest of the compiler's own sources.
+pub const COMPILER: &str = concat!("ired ", env!("CARGO_PKG_VERSION"), "+", env!("IRED_COMPILER_SOURCES"));
+
 pub use errors::{CompileError, Diagnostic, DiagnosticKind};
 pub use executables::{MemoryCache, ObjectCache};
 pub use ired_frontends::{ModelSource, SiblingName, SourceError};

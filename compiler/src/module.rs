@@ -51,7 +51,12 @@ pub(crate) fn draft(
     let entries = program
         .executables
         .iter()
-        .map(|e| KernelEntry { symbol: e.symbol.clone(), origin: e.origin.clone() })
+        .map(|e| KernelEntry {
+            symbol: e.symbol.clone(),
+            origin: e.origin.clone(),
+            bindings: e.bindings.clone(),
+            constants: e.constants,
+        })
         .collect();
     Ok(ModuleDraft {
         signature: Signature {

@@ -11,6 +11,7 @@ use ired_mlir::Context;
 use ired_module::ModuleDraft;
 use ired_module::signature::Provenance;
 
+use crate::COMPILER;
 use crate::errors::{CompileError, Diagnostic, DiagnosticKind, chain};
 use crate::executables::{ObjectCache, build_image};
 use crate::module::Interface;
@@ -204,7 +205,7 @@ pub fn compile_graph(
     let provenance = Provenance {
         model_digest,
         model_name: options.model_name.clone(),
-        compiler: concat!("ired ", env!("CARGO_PKG_VERSION")).to_owned(),
+        compiler: COMPILER.to_owned(),
         options: options.canonical(),
     };
     let draft = crate::module::draft(&graph, &program, &interface, image, &options.target, provenance)

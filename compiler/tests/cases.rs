@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "cases/barriers.rs"]
+mod barriers;
+#[path = "cases/checks.rs"]
+mod checks;
 #[path = "cases/end_to_end.rs"]
 mod end_to_end;
 #[path = "cases/harness.rs"]

@@ -19,7 +19,7 @@ impl<'a> Module<'a> {
         Describe { module: *self, code: true }
     }
 
-    /// The listing without code and parameters.
+    /// The listing without code.
     pub fn summary(&self) -> Describe<'a> {
         Describe { module: *self, code: false }
     }
@@ -39,13 +39,17 @@ impl Display for Describe<'_> {
             }
         }
         for (index, kernel) in module.entries().enumerate() {
-            writeln!(f, "kernel {index} {:?} from {:?}", kernel.symbol, kernel.origin)?;
-        }
-        if !self.code {
-            return Ok(());
+            write!(f, "kernel {index} {:?} (", kernel.symbol)?;
+            for (at, access) in kernel.bindings.iter().enumerate() {
+                write!(f, "{}{}", if at > 0 { " " } else { "" }, access.name())?;
+            }
+            writeln!(f, "; {} constants) from {:?}", kernel.constants, kernel.origin)?;
         }
         for param in (0..module.params()).filter_map(|index| module.param_ref(index)) {
             writeln!(f, "param {:?}: {} bytes at {}", param.name, param.bytes, param.offset)?;
+        }
+        if !self.code {
+            return Ok(());
         }
         module.iter_functions().enumerate().try_for_each(|(index, function)| {
             writeln!(f)?;

@@ -98,6 +98,14 @@ pub enum CodeProblem {
     Param { found: u32, count: u32 },
     #[error("executable entry {found} of {count}")]
     Entry { found: u32, count: u32 },
+    #[error("{found} bindings for a kernel of {expected}")]
+    Bindings { found: u32, expected: u32 },
+    #[error("{found} constants for a kernel of {expected}")]
+    Constants { found: u32, expected: u32 },
+    #[error("buffer register {found} is written to and may hold an input or a parameter")]
+    WritesReadOnly { found: u16 },
+    #[error("buffer register {found} holds an allocation elsewhere and would take an input or a parameter")]
+    TakesReadOnly { found: u16 },
     #[error("output {found} of {count}")]
     Output { found: u16, count: u16 },
     #[error("output has {found} dimensions, its rank is {rank}")]

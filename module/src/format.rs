@@ -40,6 +40,9 @@ pub const MAX_NAMES_BYTES: u64 = 64 << 20;
 /// Buffer registers and outputs of one function, together, at most. Bounds what verification needs of stack and time.
 pub const MAX_BUFFERS: usize = 16_384;
 
+/// Bindings of one kernel, and constants of one, at most.
+pub const MAX_KERNEL_OPERANDS: usize = u16::MAX as usize;
+
 /// What stands in a section; the numbers are part of the file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]

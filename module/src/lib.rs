@@ -9,6 +9,7 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
+mod access;
 pub mod code;
 mod describe;
 pub mod dtype;
@@ -22,6 +23,7 @@ mod words;
 #[cfg(feature = "std")]
 mod writer;
 
+pub use access::{Access, AccessList};
 pub use describe::Describe;
 pub use dtype::DType;
 pub use error::{CodeProblem, ParseError, Verify, VerifyError};

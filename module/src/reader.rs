@@ -12,6 +12,7 @@ pub use metadata::{
     DimRef, Dims, EntryPointRef, EntryPoints, PeakRef, ProvenanceRef, Strings, TargetRef, TensorRef, Tensors,
 };
 
+use crate::access::{AccessList, words_of};
 use crate::error::ParseError;
 use crate::format::{
     FIRST_OPTIONAL_KIND, HEADER_BYTES, MAGIC, MAX_SECTIONS, ROW_BYTES, SectionKind, VERSION,
@@ -31,12 +32,16 @@ pub struct Module<'a> {
 }
 
 /// A kernel of the executable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct KernelRef<'a> {
     /// The exported symbol in the executable's image.
     pub symbol: &'a str,
     /// The nodes of the model that it computes, for profiles.
     pub origin: &'a str,
+    /// What it does to each of its bindings.
+    pub bindings: AccessList<'a>,
+    /// How many constants it takes.
+    pub constants: usize,
 }
 
 /// Where a parameter's bytes stand, and its name in the model.
@@ -49,7 +54,8 @@ pub struct ParamRef<'a> {
 }
 
 pub(crate) const FUNCTION_WORDS: usize = 8;
-pub(crate) const ENTRY_WORDS: usize = 2;
+/// Symbol, origin, constants, bindings, and the word of the section where the bindings' accesses start.
+pub(crate) const ENTRY_WORDS: usize = 5;
 pub(crate) const PARAM_WORDS: usize = 6;
 
 impl<'a> Module<'a> {
@@ -176,7 +182,7 @@ impl<'a> Module<'a> {
         self.section(SectionKind::Debug)
     }
 
-    /// How many rows of `words` words a section holds, after its word for the count.
+    /// How many rows of `words` words a section holds.
     pub(crate) fn rows(&self, kind: SectionKind, words: usize) -> u32 {
         (self.words(kind).len() / words) as u32
     }
@@ -188,12 +194,29 @@ impl<'a> Module<'a> {
     /// The kernels, in the order that dispatches number them.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = KernelRef<'a>> + use<'a> {
         let module = *self;
-        (0..self.rows(SectionKind::Entries, ENTRY_WORDS)).map(move |index| {
-            let name = |word| {
-                let row = module.row(SectionKind::Entries, ENTRY_WORDS, index)?;
-                module.string(row.get(word)?)
-            };
-            KernelRef { symbol: name(0).unwrap_or(""), origin: name(1).unwrap_or("") }
+        let words = self.words(SectionKind::Entries);
+        // A section that does not hold as many rows as it says does not verify.
+        let count = words.get(0).unwrap_or(0).min((words.len() / ENTRY_WORDS) as u32);
+        (0..count).map(move |index| {
+            let none = KernelRef { symbol: "", origin: "", bindings: AccessList::default(), constants: 0 };
+            module.kernel(index).unwrap_or(none)
+        })
+    }
+
+    /// Kernel `index`; `None` when there is none, or its row does not fit the section.
+    pub fn kernel(&self, index: u32) -> Option<KernelRef<'a>> {
+        let words = self.words(SectionKind::Entries);
+        if index >= words.get(0)? {
+            return None;
+        }
+        let row = words.slice((index as usize).checked_mul(ENTRY_WORDS)?.checked_add(1)?, ENTRY_WORDS)?;
+        let bindings = row.get(3)? as usize;
+        let access = words.slice(row.get(4)? as usize, words_of(bindings))?;
+        Some(KernelRef {
+            symbol: self.string(row.get(0)?)?,
+            origin: self.string(row.get(1)?)?,
+            bindings: AccessList::new(access, bindings),
+            constants: row.get(2)? as usize,
         })
     }
 

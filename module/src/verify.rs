@@ -5,8 +5,9 @@
 
 mod code;
 
+use crate::access::words_of;
 use crate::error::{Verify, VerifyError};
-use crate::format::{MAX_NAMES_BYTES, MAX_STRING_BYTES, PARAM_ALIGNMENT, SectionKind};
+use crate::format::{MAX_KERNEL_OPERANDS, MAX_NAMES_BYTES, MAX_STRING_BYTES, PARAM_ALIGNMENT, SectionKind};
 use crate::reader::{
     ENTRY_WORDS, EntryPointRef, FUNCTION_WORDS, Function, Module, PARAM_WORDS, PeakRef, Tensors,
 };
@@ -139,10 +140,30 @@ fn verify_rows(module: &Module<'_>, section: SectionKind, words: usize) -> Resul
 
 fn verify_entries(module: &Module<'_>, names: &mut Names<'_, '_>) -> Result<(), VerifyError> {
     const SECTION: SectionKind = SectionKind::Entries;
-    verify_rows(module, SECTION, ENTRY_WORDS)?;
     let words = module.words(SECTION);
-    for at in 0..words.len() {
-        names.check(SECTION, words.get(at).unwrap_or(u32::MAX))?;
+    let count = words.get(0).ok_or(malformed(SECTION, 0, "there is no count"))?;
+    let rows = (count as usize).checked_mul(ENTRY_WORDS).and_then(|rows| rows.checked_add(1));
+    let mut next = rows.filter(|&end| end <= words.len()).ok_or(malformed(SECTION, 0, "too many kernels"))?;
+    for index in 0..count {
+        let at = 1 + index as usize * ENTRY_WORDS;
+        let bad = |problem| malformed(SECTION, at as u64 * 4, problem);
+        let row = words.slice(at, ENTRY_WORDS).ok_or(bad("cut short"))?;
+        names.check(SECTION, row.get(0).unwrap_or(u32::MAX))?;
+        names.check(SECTION, row.get(1).unwrap_or(u32::MAX))?;
+        let kernel = module.kernel(index).ok_or(bad("the accesses of bindings are cut short"))?;
+        if kernel.bindings.len().max(kernel.constants) > MAX_KERNEL_OPERANDS {
+            return Err(bad("more bindings or constants than a dispatch can have"));
+        }
+        if row.get(4) != u32::try_from(next).ok() {
+            return Err(bad("accesses do not follow the previous kernel's"));
+        }
+        if !kernel.bindings.is_sound() {
+            return Err(bad("a binding without access, or access without a binding"));
+        }
+        next += words_of(kernel.bindings.len());
+    }
+    if next * 4 != module.section(SECTION).len() {
+        return Err(malformed(SECTION, next as u64 * 4, "there is more than should be"));
     }
     Ok(())
 }

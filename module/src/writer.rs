@@ -6,12 +6,13 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::string::String;
 use std::vec::Vec;
 
+use crate::access::{self, Access};
 use crate::code;
 use crate::error::{CodeProblem, VerifyError};
 use crate::format::{
     HEADER_BYTES, MAGIC, MAX_STRING_BYTES, PARAM_ALIGNMENT, ROW_BYTES, SectionKind, VERSION,
 };
-use crate::reader::{Module, table_hash};
+use crate::reader::{ENTRY_WORDS, Module, table_hash};
 use crate::signature::{DimSpec, PeakBytes, Provenance, Signature, Target, TensorSpec};
 
 /// A module as the compiler makes it.
@@ -44,6 +45,10 @@ pub struct KernelEntry {
     pub symbol: String,
     /// The nodes of the model that it computes, for profiles.
     pub origin: String,
+    /// What it does to each of its bindings; every dispatch of it binds as many.
+    pub bindings: Vec<Access>,
+    /// How many constants it takes; every dispatch of it gives as many.
+    pub constants: usize,
 }
 
 /// A parameter's bytes, wherever they are: owned, mapped, shared.
@@ -171,11 +176,7 @@ impl ModuleDraft {
         let (functions, code) = self.function_words(&mut strings)?;
         put(SectionKind::Functions, functions);
         put(SectionKind::Code, code);
-        let mut entries = Vec::new();
-        for entry in &self.executable.entries {
-            entries.extend([strings.intern(&entry.symbol)?, strings.intern(&entry.origin)?]);
-        }
-        put(SectionKind::Entries, entries);
+        put(SectionKind::Entries, entry_words(&self.executable.entries, &mut strings)?);
         let (index, params_bytes) = self.param_words(&mut strings)?;
         put(SectionKind::ParamIndex, index);
         sections.params_bytes = params_bytes;
@@ -224,6 +225,25 @@ impl ModuleDraft {
 struct Sections {
     bytes: [Vec<u8>; SectionKind::COUNT],
     params_bytes: u64,
+}
+
+/// The count, a row an entry, then the accesses of all bindings.
+fn entry_words(entries: &[KernelEntry], strings: &mut StringTable) -> Result<Vec<u32>, WriteError> {
+    const WHAT: &str = "the table of kernels";
+    let mut words = std::vec![number(entries.len(), WHAT)?];
+    let mut access_at = 1 + entries.len() * ENTRY_WORDS;
+    for entry in entries {
+        words.extend([
+            strings.intern(&entry.symbol)?,
+            strings.intern(&entry.origin)?,
+            number(entry.constants, WHAT)?,
+            number(entry.bindings.len(), WHAT)?,
+            number(access_at, WHAT)?,
+        ]);
+        access_at += access::words_of(entry.bindings.len());
+    }
+    words.extend(entries.iter().flat_map(|entry| access::pack(&entry.bindings)));
+    Ok(words)
 }
 
 fn target_words(target: &Target, strings: &mut StringTable) -> Result<Vec<u32>, WriteError> {

@@ -10,7 +10,7 @@ use ired_driver_template::{Kernel, TemplateDevice};
 use ired_hal::{BufferRange, Device, HostMemory};
 use ired_module::code::{Buffer, Function, Inst, Scalar};
 use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
-use ired_module::{DType, ExecutableDraft, KernelEntry, ModuleDraft};
+use ired_module::{Access, DType, ExecutableDraft, KernelEntry, ModuleDraft};
 use ired_runtime::{BoundTensor, InstanceOptions, LoadedModule};
 
 fn draft() -> ModuleDraft {
@@ -60,7 +60,12 @@ fn draft() -> ModuleDraft {
         strings: vec![],
         executable: ExecutableDraft {
             image: vec![],
-            entries: vec![KernelEntry { symbol: "nothing".into(), origin: String::new() }],
+            entries: vec![KernelEntry {
+                symbol: "nothing".into(),
+                origin: String::new(),
+                bindings: vec![Access::Read, Access::ReadWrite, Access::Write],
+                constants: 1,
+            }],
         },
         params: vec![],
         debug: vec![],

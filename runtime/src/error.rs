@@ -123,8 +123,6 @@ pub enum Fault {
     Released,
     #[error("releases a part of an allocation")]
     ReleasesSlice,
-    #[error("writes to an input or a parameter")]
-    WritesReadOnly,
     #[error("copies {src_bytes} bytes to a buffer of {dst_bytes}")]
     CopyTooLong { src_bytes: u64, dst_bytes: u64 },
     #[error("output {output} of {needed_bytes} bytes is in a buffer of {buffer_bytes}")]

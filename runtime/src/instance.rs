@@ -311,10 +311,11 @@ impl Shared {
             table.push(range);
         }
         let mut leases = Vec::new();
-        if plan.arena_bytes > 0 || reservation.is_some() {
+        let uses_arena = plan.commands.as_ref().is_some_and(|commands| commands.slots().len() > table.len());
+        if uses_arena || reservation.is_some() {
             leases.push(Lease { buffer: None, _reservation: reservation });
         }
-        if plan.arena_bytes > 0 {
+        if uses_arena {
             let arena = self.pool.take(&**device, plan.arena_bytes)?;
             table.push(BufferRange::new(&arena, 0, plan.arena_bytes));
             leases[0].buffer = Some(arena);

@@ -5,8 +5,8 @@ use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use ired_hal::{
-    AllocateError, Buffer, BufferRange, Device, Executable, ExecutableSource, HostMemory, Memory, Operation,
-    Submission, Timepoint,
+    Access, AllocateError, Buffer, BufferRange, Device, Executable, ExecutableSource, HostMemory, Memory,
+    Operation, Submission, Timepoint,
 };
 use ired_module::code::{Function, Inst};
 use ired_module::signature::{PeakBytes, Provenance, Signature, Target};
@@ -45,6 +45,8 @@ pub struct LoadedModule {
     /// The messages that checks name.
     messages: HashMap<u32, String>,
     executable: Option<Arc<dyn Executable>>,
+    /// By kernel, what it does to each of its bindings.
+    accesses: Vec<Vec<Access>>,
     params: Option<Arc<dyn Buffer>>,
     param_regions: Vec<Region>,
 }
@@ -88,6 +90,7 @@ impl LoadedModule {
             entries: signature.entries.iter().map(Entry::new).collect(),
             replayable: functions.iter().map(is_replayable).collect(),
             messages: find_messages(&module, &functions),
+            accesses: module.entries().map(|kernel| kernel.bindings.iter().map(access).collect()).collect(),
             param_regions: (0..module.params()).map(|index| param_region(&module, index)).collect(),
             target: module.target(),
             provenance: module.provenance(),
@@ -191,6 +194,11 @@ impl LoadedModule {
         self.executable.as_ref()
     }
 
+    /// What kernel `entry` does to its bindings; a verified dispatch binds as many.
+    pub(crate) fn accesses(&self, entry: u32) -> &[Access] {
+        &self.accesses[entry as usize]
+    }
+
     pub(crate) fn params(&self) -> Option<&Arc<dyn Buffer>> {
         self.params.as_ref()
     }
@@ -220,6 +228,14 @@ impl Debug for LoadedModule {
             .field("model", &self.provenance.model_name)
             .field("device", &self.device.info().name)
             .finish_non_exhaustive()
+    }
+}
+
+fn access(stored: ired_module::Access) -> Access {
+    match stored {
+        ired_module::Access::Read => Access::Read,
+        ired_module::Access::Write => Access::Write,
+        ired_module::Access::ReadWrite => Access::ReadWrite,
     }
 }
 

@@ -138,11 +138,6 @@ impl Machine {
         }
     }
 
-    fn writable(&self, register: Buffer) -> Result<Region, Fault> {
-        let region = self.region(register)?;
-        if matches!(region.space, Space::Allocation(_)) { Ok(region) } else { Err(Fault::WritesReadOnly) }
-    }
-
     fn record(&mut self, item: Item) -> Result<(), Fault> {
         if self.tape.is_full(1) {
             return Err(Fault::TooMuchWork { limit: MAX_ITEMS });
@@ -200,7 +195,7 @@ impl Machine {
             }
             &Inst::Copy { src, dst } => self.copy(src, dst)?,
             &Inst::Fill { dst, pattern, width } => {
-                let dst = self.writable(dst)?;
+                let dst = self.region(dst)?;
                 let pattern = Pattern::new(self.scalar(pattern) as u64, width)
                     .ok_or(Fault::OutOfRange { what: "fill width", found: i64::from(width) })?;
                 if dst.bytes > 0 {
@@ -313,7 +308,7 @@ impl Machine {
     }
 
     fn copy(&mut self, src: Buffer, dst: Buffer) -> Result<(), Fault> {
-        let (src, dst) = (self.region(src)?, self.writable(dst)?);
+        let (src, dst) = (self.region(src)?, self.region(dst)?);
         if src.bytes > dst.bytes {
             return Err(Fault::CopyTooLong { src_bytes: src.bytes, dst_bytes: dst.bytes });
         }

@@ -28,7 +28,7 @@ pub(crate) struct Plan {
     pub(crate) input_bytes: Vec<u64>,
     /// The slot of output `i` is the number of inputs plus `i`.
     pub(crate) outputs: Vec<PlannedOutput>,
-    /// The last slot, when not 0.
+    /// Behind the last slot of outputs. May be 0 with work still bound to it, of no bytes.
     pub(crate) arena_bytes: u64,
     /// All that a call allocates.
     pub(crate) total_bytes: u64,
@@ -208,10 +208,12 @@ fn place(tape: &Tape, outputs: &[CheckedOutput]) -> (Vec<Home>, u64) {
     (homes.into_iter().map(|home| home.unwrap_or(Home::Arena { offset: 0 })).collect(), arena.bytes)
 }
 
+/// `region` of a slot; what is done to it, [`record`] says.
 pub(crate) fn bind_slot(slot: u32, offset: u64, region: Region) -> Binding {
     Binding::slot(slot, offset, region.bytes, Access::Unknown)
 }
 
+/// `region` of `buffer`; what is done to it, [`record`] says.
 pub(crate) fn bind_buffer(buffer: &Arc<dyn Buffer>, region: Region) -> Binding {
     Binding::buffer(buffer, region.offset, region.bytes, Access::Unknown)
 }
@@ -234,11 +236,15 @@ pub(crate) fn record(
             Item::Dispatch { entry, grid, bindings, constants } => {
                 // A module without kernels has no dispatches: verification bounds their entries.
                 let Some(executable) = module.executable() else { continue };
+                let bindings = tape.bindings(bindings).iter().zip(module.accesses(*entry));
+                let bindings = bindings.filter_map(|(&region, &access)| {
+                    resolve(region).map(|binding| Binding { access, ..binding })
+                });
                 recorder.dispatch(Dispatch {
                     executable: executable.clone(),
                     entry: *entry,
                     grid: *grid,
-                    bindings: tape.bindings(bindings).iter().filter_map(|&region| resolve(region)).collect(),
+                    bindings: bindings.collect(),
                     constants: tape.constants(constants).to_vec(),
                 })?;
             }

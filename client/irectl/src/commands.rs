@@ -6,6 +6,7 @@ mod completions;
 mod devices;
 mod doctor;
 mod infer;
+mod inspect;
 mod models;
 mod push;
 mod run;
@@ -62,6 +63,8 @@ enum Command {
     Bench(bench::Bench),
     /// Compares a model's or module's results with expected ones, here
     Verify(verify::Verify),
+    /// Shows what a compiled module is and offers
+    Inspect(inspect::Inspect),
     /// Calls a model on the daemon
     Infer(infer::Infer),
     /// Lists the daemon's models
@@ -83,6 +86,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     match command {
         Command::Serve(serve) => return serve.run(),
         Command::Completions(completions) => return completions.run(),
+        Command::Inspect(inspect) => return inspect.run(),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -92,7 +96,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         .context("cannot start the asynchronous runtime")?;
     runtime.block_on(async {
         match command {
-            Command::Serve(_) | Command::Completions(_) => Ok(ExitCode::SUCCESS),
+            Command::Serve(_) | Command::Completions(_) | Command::Inspect(_) => Ok(ExitCode::SUCCESS),
             Command::Push(push) => push.run(&daemon.connect().await?).await,
             Command::Compile(compile) => compile.run().await,
             Command::Run(run) => run.run().await,

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use ired_graph::dim::UNBOUNDED;
-use ired_graph::{Dim, Graph, Node, Op, RegionId, SymbolId, Symbols, ValueId};
+use ired_graph::{Dim, Graph, Node, Op, PadMode, RegionId, SymbolId, Symbols, ValueId};
 use ired_mlir::{Compare, Value};
 
 use super::dims::{Dims, Unbound};
@@ -31,17 +31,6 @@ pub(super) fn bind_inputs<'m>(
                 }
                 _ => open.push((place, size, dim.clone())),
             }
-        }
-    }
-    // Expressions such as `2*half` give their symbol a value when nothing simpler does.
-    for (place, size, dim) in &open {
-        if let Some((symbol, coefficient)) = only_unknown(dim, dims) {
-            let rest = dims.get(&(dim.clone() - Dim::constant(coefficient) * Dim::symbol(symbol)))?;
-            let b = dims.builder().clone();
-            let value =
-                b.simple("arith.floordivsi", &[b.subi(*size, rest), b.index(coefficient)], b.index_type());
-            dims.bind(symbol, value);
-            check_symbol(&graph.symbols, symbol, place, value, dims);
         }
     }
     for (place, size, dim) in open {
@@ -73,20 +62,6 @@ fn check_symbol<'m>(symbols: &Symbols, symbol: SymbolId, place: &str, size: Valu
     }
 }
 
-/// The one symbol of a linear expression that has no value yet, with its coefficient.
-fn only_unknown(dim: &Dim, dims: &Dims<'_>) -> Option<(SymbolId, i64)> {
-    let mut unknown = dim.symbols().into_iter().filter(|s| !dims.is_bound(*s));
-    let symbol = unknown.next()?;
-    if unknown.next().is_some() {
-        return None;
-    }
-    let alone = Dim::symbol(symbol);
-    let coefficient =
-        dim.terms().find(|(atoms, _)| alone.terms().next().is_some_and(|(atom, _)| atom == *atoms))?;
-    let rest = dim.clone() - Dim::constant(coefficient.1) * alone;
-    (!rest.symbols().contains(&symbol) && coefficient.1 != 0).then_some((symbol, coefficient.1))
-}
-
 /// Checks what the types of all nodes take for granted and nobody could prove.
 pub(super) fn check_nodes<'m>(graph: &Graph, region: RegionId, dims: &mut Dims<'m>) -> Result<(), Unbound> {
     for id in &graph.region(region).nodes {
@@ -105,6 +80,8 @@ fn check_node<'m>(graph: &Graph, node: &Node, dims: &mut Dims<'m>) -> Result<(),
         Some(origin) => format!("`{}` ({})", origin.name, origin.op),
         None => format!("`{}`", node.op.name()),
     };
+    let one = Dim::constant(1);
+    let elements = node.results.first().map_or(Dim::constant(0), |result| graph.ty(*result).elements());
     let mut check = Check { symbols: &graph.symbols, dims, place };
     match (&node.op, node.operands.as_slice()) {
         (Op::Reshape { shape: to }, &[x]) => {
@@ -151,6 +128,52 @@ fn check_node<'m>(graph: &Graph, node: &Node, dims: &mut Dims<'m>) -> Result<(),
                 check.at_least(dim, &(high + Dim::constant(1)), size)?;
             }
         }
+        (Op::Gather { axis }, &[data, _]) => {
+            check.at_least(&shape(data)[*axis], &one, &elements)?;
+        }
+        (Op::GatherElements { axis }, &[data, indices]) => {
+            for (a, (extent, index)) in shape(data).iter().zip(shape(indices)).enumerate() {
+                check.at_least(extent, if a == *axis { &one } else { index }, &elements)?;
+            }
+        }
+        (Op::GatherNd { batch_dims }, &[data, indices]) => {
+            for (a, b) in shape(data).iter().zip(shape(indices)).take(*batch_dims) {
+                check.equal(a, b, "batch sizes")?;
+            }
+            let coordinates = shape(indices).last().and_then(Dim::as_static).unwrap_or(0);
+            let coordinates = usize::try_from(coordinates).unwrap_or(0);
+            for extent in shape(data).iter().skip(*batch_dims).take(coordinates) {
+                check.at_least(extent, &one, &elements)?;
+            }
+        }
+        // The border is made of elements that are there.
+        (Op::Pad { mode: PadMode::Reflect | PadMode::Edge | PadMode::Wrap, .. }, &[x]) => {
+            for extent in shape(x) {
+                check.at_least(extent, &one, &elements)?;
+            }
+        }
+        (Op::LayerNorm { axis, .. }, &[x, ref others @ ..]) => {
+            for &other in others {
+                for (a, b) in shape(x)[*axis..].iter().zip(shape(other)) {
+                    check.equal(a, b, "sizes of rows and of scale or bias")?;
+                }
+            }
+        }
+        (Op::Conv { window, groups, channels_last }, &[x, weights]) => {
+            let (x, weights) = (shape(x), shape(weights));
+            let groups = Dim::constant(i64::try_from(*groups).unwrap_or(i64::MAX));
+            let channels = &x[if *channels_last { x.len() - 1 } else { 1 }];
+            check.equal(
+                channels,
+                &(weights[1].clone() * groups.clone()),
+                "channels of operand and weights",
+            )?;
+            check.equal(&weights[0].modulo(&groups), &Dim::constant(0), "kernels modulo groups and zero")?;
+            for (&extent, found) in window.extent.iter().zip(&weights[2..]) {
+                let extent = Dim::constant(i64::try_from(extent).unwrap_or(i64::MAX));
+                check.equal(found, &extent, "sizes of weights and window")?;
+            }
+        }
         _ => {}
     }
     // A difference of sizes may be negative.
@@ -170,7 +193,7 @@ struct Check<'a, 'm> {
 
 impl Check<'_, '_> {
     fn equal(&mut self, a: &Dim, b: &Dim, what: &str) -> Result<(), Unbound> {
-        if self.symbols.is_known_eq(a, b) || !self.dims.first_check("equal", a, b) {
+        if self.symbols.is_known_eq(a, b) || !self.dims.first_check("equal", &[a, b]) {
             return Ok(());
         }
         let (x, y) = (self.dims.get(a)?, self.dims.get(b)?);
@@ -184,7 +207,7 @@ impl Check<'_, '_> {
     fn one_or_equal(&mut self, from: &Dim, to: &Dim) -> Result<(), Unbound> {
         if self.symbols.is_known_eq(from, to)
             || from.as_static() == Some(1)
-            || !self.dims.first_check("one or equal", from, to)
+            || !self.dims.first_check("one or equal", &[from, to])
         {
             return Ok(());
         }
@@ -199,7 +222,7 @@ impl Check<'_, '_> {
 
     /// `a >= b` unless `size` is 0.
     fn at_least(&mut self, a: &Dim, b: &Dim, size: &Dim) -> Result<(), Unbound> {
-        if self.symbols.is_known_ge(a, b) || !self.dims.first_check("at least", a, b) {
+        if self.symbols.is_known_ge(a, b) || !self.dims.first_check("at least", &[a, b, size]) {
             return Ok(());
         }
         let (x, y, n) = (self.dims.get(a)?, self.dims.get(b)?, self.dims.get(size)?);
@@ -207,7 +230,7 @@ impl Check<'_, '_> {
         let empty = builder.cmpi(Compare::SignedLe, n, builder.index(0));
         let fits = builder.ori(empty, builder.cmpi(Compare::SignedGe, x, y));
         let (a, b) = (a.display(self.symbols), b.display(self.symbols));
-        builder.check(fits, &format!("{}: {a} is less than {b}", self.place));
+        builder.check(fits, &format!("{}: {a} must be at least {b}", self.place));
         Ok(())
     }
 
@@ -215,7 +238,7 @@ impl Check<'_, '_> {
         let zero = Dim::constant(0);
         if dim.as_symbol().is_some()
             || self.symbols.is_known_ge(dim, &zero)
-            || !self.dims.first_check("not negative", dim, &zero)
+            || !self.dims.first_check("not negative", &[dim])
         {
             return Ok(());
         }

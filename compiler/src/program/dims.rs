@@ -12,7 +12,7 @@ pub(super) struct Dims<'m> {
     symbols: HashMap<SymbolId, Value<'m>>,
     made: HashMap<Dim, Value<'m>>,
     atoms: HashMap<Atom, Value<'m>>,
-    checked: HashSet<(&'static str, Dim, Dim)>,
+    checked: HashSet<(&'static str, Vec<Dim>)>,
 }
 
 /// A symbol that no input of the model gives a value.
@@ -42,9 +42,9 @@ impl<'m> Dims<'m> {
         self.symbols.contains_key(&symbol)
     }
 
-    /// Whether relation `what` of two expressions comes up for the first time.
-    pub(super) fn first_check(&mut self, what: &'static str, a: &Dim, b: &Dim) -> bool {
-        self.checked.insert((what, a.clone(), b.clone()))
+    /// Whether relation `what` of expressions comes up for the first time.
+    pub(super) fn first_check(&mut self, what: &'static str, dims: &[&Dim]) -> bool {
+        self.checked.insert((what, dims.iter().map(|&dim| dim.clone()).collect()))
     }
 
     pub(super) fn get(&mut self, dim: &Dim) -> Result<Value<'m>, Unbound> {

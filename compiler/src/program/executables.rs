@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 
 use ired_graph::{Graph, NodeId, Op, ValueId};
 use ired_mlir::Module;
+use ired_module::Access;
 
-use crate::dispatch::{Dispatch, KernelInterface};
+use crate::dispatch::{Binding, Dispatch, KernelInterface};
 use crate::errors::{Diagnostic, DiagnosticKind};
 use crate::kernels;
 use crate::passes::form_dispatches::{Plan, Step};
@@ -21,6 +22,10 @@ pub(crate) struct Executable {
     pub(crate) source: String,
     /// The model's nodes whose dispatches run it, for profiles.
     pub(crate) origin: String,
+    /// What it does to each of its bindings.
+    pub(crate) bindings: Vec<Access>,
+    /// How many constants it takes.
+    pub(crate) constants: usize,
 }
 
 /// The kernels of all dispatches.
@@ -90,7 +95,13 @@ pub(super) fn emit_kernels(
                     continue;
                 }
                 let origin = origin(graph, dispatch.root);
-                kernels.executables.push(Executable { symbol, source: op.to_string(), origin });
+                kernels.executables.push(Executable {
+                    symbol,
+                    source: op.to_string(),
+                    origin,
+                    bindings: interface.bindings.iter().map(Binding::access).collect(),
+                    constants: interface.constants.len(),
+                });
                 by_key.insert(key, kernels.executables.len() - 1);
                 kernels.executables.len() - 1
             }

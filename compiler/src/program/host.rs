@@ -106,12 +106,12 @@ impl<'m> Host<'_, 'm> {
         let mut access = Vec::with_capacity(interface.bindings.len());
         let mut in_place = Vec::new();
         for (i, binding) in interface.bindings.iter().enumerate() {
-            let (buffer, how) = match binding.clone() {
+            let buffer = match binding.clone() {
                 Binding::Read(value) => {
                     if may_share(self.graph, dispatch, value) {
                         in_place.push(self.dims.builder().i64_attribute(i as i64));
                     }
-                    (self.buffer(value)?, "r")
+                    self.buffer(value)?
                 }
                 Binding::ReadPacked(value, packing) => {
                     let Some(Op::Param(param)) = self.graph.producer_op(self.storage(value)) else {
@@ -120,20 +120,20 @@ impl<'m> Host<'_, 'm> {
                     };
                     let number = self.params.number(*param, Some(packing));
                     let name = self.graph.param(*param).name.clone();
-                    (self.dims.builder().param(number, &name), "r")
+                    self.dims.builder().param(number, &name)
                 }
                 Binding::Write(value) => {
                     let buffer = self.allocate(self.graph.ty(value))?;
                     self.buffers.insert(value, buffer);
-                    (buffer, "w")
+                    buffer
                 }
                 Binding::Scratch { bytes } => {
                     let bytes = self.size(&bytes)?;
-                    (self.dims.builder().alloc(bytes), "rw")
+                    self.dims.builder().alloc(bytes)
                 }
             };
             bindings.push(buffer);
-            access.push(how);
+            access.push(binding.access().name());
         }
         let constants = interface.constants.iter().map(|d| self.size(d)).collect::<Result<Vec<_>, _>>()?;
         let grid =

@@ -97,7 +97,7 @@ fn place_at_offsets<'m>(buffers: &[Buffer<'m>], sizes: &[i64], b: &Builder<'m>) 
         total = total.max(offset.saturating_add(size));
         placed.push((i, offset));
     }
-    let arena = make_arena(b.index(total.max(ALIGNMENT)), b);
+    let arena = make_arena(b.index(total), b);
     for (i, offset) in placed {
         replace(&buffers[i], arena, b.index(offset), None, b);
     }
@@ -146,8 +146,7 @@ fn place_in_slots<'m>(buffers: &[Buffer<'m>], b: &Builder<'m>) {
         });
         offset = b.addi(offset, rounded);
     }
-    // Kernels launched on nothing still bind the arena, so it is never without bytes.
-    let arena = make_arena(b.maxsi(offset, b.index(ALIGNMENT)), b);
+    let arena = make_arena(offset, b);
     for (number, (slot, offset)) in slots.iter().zip(offsets).enumerate() {
         for &i in slot {
             replace(&buffers[i], arena, offset, Some(number), b);

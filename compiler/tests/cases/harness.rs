@@ -6,13 +6,16 @@ use ired_compiler::targets::CpuTarget;
 use ired_compiler::{CompileError, MemoryCache, Options, Outcome, Unobserved, compile_graph};
 use ired_driver_cpu::{CpuConfig, CpuDevice};
 use ired_graph::{DType, Graph, SymbolId, Tensor, interpret};
+use ired_hal::validate::Validated;
 use ired_hal::{BufferRange, Device, HostMemory};
 use ired_module::ModuleDraft;
 use ired_runtime::{BoundTensor, Instance, InstanceOptions, InvokeError, LoadedModule};
 
+/// The CPU, behind the layer that checks every rule of the device interface, missing barriers among them.
 fn device() -> Arc<dyn Device> {
     static DEVICE: OnceLock<Arc<dyn Device>> = OnceLock::new();
-    DEVICE.get_or_init(|| Arc::new(CpuDevice::new(&CpuConfig::default()).expect("a device"))).clone()
+    let make = || Validated::new(Arc::new(CpuDevice::new(&CpuConfig::default()).expect("a device")));
+    DEVICE.get_or_init(|| Arc::new(make())).clone()
 }
 
 pub(crate) fn cache() -> &'static MemoryCache {
@@ -38,7 +41,10 @@ pub(crate) struct Compiled {
 
 impl Compiled {
     pub(crate) fn new(graph: &Graph) -> Self {
-        let draft = compile(graph).unwrap_or_else(|e| panic!("{e}\n{graph}"));
+        Self::load(&compile(graph).unwrap_or_else(|e| panic!("{e}\n{graph}")))
+    }
+
+    pub(crate) fn load(draft: &ModuleDraft) -> Self {
         let bytes = draft.to_bytes().expect("a sound draft");
         let module = LoadedModule::load(device(), bytes).expect("a sound module");
         Self { instance: module.instantiate(InstanceOptions::default()) }
@@ -112,7 +118,7 @@ pub(crate) fn inputs_at(graph: &Graph, size_of: &dyn Fn(SymbolId) -> Option<i64>
 }
 
 /// Small numbers of both signs, none of them regular; integers are 0 and 1, which are indices of anything.
-fn ramp(dtype: DType, shape: &[u64], salt: usize) -> Tensor {
+pub(crate) fn ramp(dtype: DType, shape: &[u64], salt: usize) -> Tensor {
     let count: u64 = shape.iter().product();
     let values: Vec<f64> =
         (0..count).map(|i| ((i * 37 + salt as u64 * 11) % 17) as f64 / 4.0 - 2.0).collect();

@@ -8,6 +8,7 @@ use ired_compiler::{
 };
 use ired_frontends::MemorySource;
 use ired_graph::{Graph, Tensor, parse};
+use ired_module::Module;
 
 use crate::harness::{self, Compiled};
 
@@ -85,6 +86,8 @@ fn one_model_gives_one_module_on_any_number_of_threads() {
         }
     };
     let module = bytes(1);
+    let read = Module::parse(&module).unwrap();
+    assert_eq!(read.provenance_ref().unwrap().compiler, ired_compiler::COMPILER);
     assert!(module == bytes(1), "the same compilation gave two modules");
     assert!(module == bytes(4), "threads change the module");
 }

@@ -3,9 +3,12 @@
 //! The label table claims, for each place that is jumped to, which buffer registers and outputs are defined there.
 //! Every way to such a place is checked to define at least those, and code after it may rely on no more. So each
 //! instruction is looked at once, whatever the loops.
+//!
+//! What queue work may write to is decided by register, for the whole function: one that holds an allocation or a
+//! part of one where the text first defines it never takes an input or a parameter, and only such are written to.
 
 use crate::DType;
-use crate::code::{BorrowedInst, Buffer, Inst, Scalar};
+use crate::code::{BorrowedInst, Buffer, BufferList, Inst, Scalar};
 use crate::error::{CodeProblem, VerifyError};
 use crate::format::{MAX_BUFFERS, MAX_RANK};
 use crate::reader::{Function, Module, label_stride};
@@ -31,11 +34,14 @@ pub(super) fn verify_function(
     }
 
     let mut check = Check {
+        module,
         function,
         strings: module.strings(),
         params: module.params(),
         entries: module.entries().len() as u32,
         state: State { reached: true, defined: [0; MAP_WORDS] },
+        seen: [0; MAP_WORDS],
+        writable: [0; MAP_WORDS],
     };
     let mut labels = Labels { function, next: 0 };
     let (mut pc, mut instruction) = (0, 0);
@@ -69,12 +75,11 @@ struct State {
 
 impl State {
     fn has(&self, bit: usize) -> bool {
-        self.defined[bit / 32] & (1 << (bit % 32)) != 0
+        has(&self.defined, bit)
     }
 
     fn set(&mut self, bit: usize, defined: bool) {
-        let mask = 1 << (bit % 32);
-        if defined { self.defined[bit / 32] |= mask } else { self.defined[bit / 32] &= !mask }
+        set(&mut self.defined, bit, defined);
     }
 
     /// True when everything claimed is defined.
@@ -98,6 +103,15 @@ impl State {
         self.reached = true;
         Ok(())
     }
+}
+
+fn has(map: &[u32; MAP_WORDS], bit: usize) -> bool {
+    map[bit / 32] & (1 << (bit % 32)) != 0
+}
+
+fn set(map: &mut [u32; MAP_WORDS], bit: usize, value: bool) {
+    let mask = 1 << (bit % 32);
+    if value { map[bit / 32] |= mask } else { map[bit / 32] &= !mask }
 }
 
 /// The label table, walked along with the code.
@@ -138,11 +152,16 @@ impl<'a> Labels<'_, 'a> {
 }
 
 struct Check<'m, 'a> {
+    module: &'m Module<'a>,
     function: &'m Function<'a>,
     strings: u32,
     params: u32,
     entries: u32,
     state: State,
+    /// Buffer registers that some instruction so far defines.
+    seen: [u32; MAP_WORDS],
+    /// Those that hold memory of the invocation's own, wherever they are defined.
+    writable: [u32; MAP_WORDS],
 }
 
 impl Check<'_, '_> {
@@ -167,12 +186,29 @@ impl Check<'_, '_> {
         Ok(())
     }
 
-    fn define(&mut self, Buffer(found): Buffer) -> Result<(), CodeProblem> {
-        let count = self.function.buffers;
+    /// A buffer that is written.
+    fn target(&self, buffer: Buffer) -> Result<(), CodeProblem> {
+        self.buffer(buffer)?;
+        if self.is_writable(buffer) { Ok(()) } else { Err(CodeProblem::WritesReadOnly { found: buffer.0 }) }
+    }
+
+    fn is_writable(&self, Buffer(found): Buffer) -> bool {
+        has(&self.writable, usize::from(found))
+    }
+
+    /// `writable`: what the register takes is the invocation's own.
+    fn define(&mut self, Buffer(found): Buffer, writable: bool) -> Result<(), CodeProblem> {
+        let (count, bit) = (self.function.buffers, usize::from(found));
         if found >= count {
             return Err(CodeProblem::Buffer { found, count });
         }
-        self.state.set(usize::from(found), true);
+        if !has(&self.seen, bit) {
+            set(&mut self.seen, bit, true);
+            set(&mut self.writable, bit, writable);
+        } else if has(&self.writable, bit) && !writable {
+            return Err(CodeProblem::TakesReadOnly { found });
+        }
+        self.state.set(bit, true);
         Ok(())
     }
 
@@ -226,15 +262,15 @@ impl Check<'_, '_> {
             }
             Inst::Input { dst, input } => {
                 self.input(*input)?;
-                self.define(*dst)?;
+                self.define(*dst, false)?;
             }
             Inst::Param { dst, param } => {
                 below(*param, self.params, |found, count| CodeProblem::Param { found, count })?;
-                self.define(*dst)?;
+                self.define(*dst, false)?;
             }
             Inst::Allocate { dst, bytes } => {
                 self.scalar(*bytes)?;
-                self.define(*dst)?;
+                self.define(*dst, true)?;
             }
             Inst::Release { buffer } => {
                 self.buffer(*buffer)?;
@@ -243,7 +279,7 @@ impl Check<'_, '_> {
             Inst::Slice { dst, src, offset, bytes } => {
                 self.buffer(*src)?;
                 self.scalars(&[*offset, *bytes])?;
-                self.define(*dst)?;
+                self.define(*dst, self.is_writable(*src))?;
             }
             Inst::Output { output, src, dims } => {
                 self.buffer(*src)?;
@@ -261,15 +297,15 @@ impl Check<'_, '_> {
             Inst::Dispatch { entry, grid, bindings, constants } => {
                 below(*entry, self.entries, |found, count| CodeProblem::Entry { found, count })?;
                 self.scalars(grid)?;
-                bindings.iter().try_for_each(|buffer| self.buffer(buffer))?;
+                self.bindings(*entry, bindings, constants.len())?;
                 constants.iter().try_for_each(|scalar| self.scalar(scalar))?;
             }
             Inst::Copy { src, dst } => {
                 self.buffer(*src)?;
-                self.buffer(*dst)?;
+                self.target(*dst)?;
             }
             Inst::Fill { dst, pattern, .. } => {
-                self.buffer(*dst)?;
+                self.target(*dst)?;
                 self.scalar(*pattern)?;
             }
             Inst::Barrier | Inst::Await => {}
@@ -293,6 +329,23 @@ impl Check<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// As many as kernel `entry` has, each fit for what the kernel does to it.
+    fn bindings(&self, entry: u32, bindings: &BufferList<'_>, constants: usize) -> Result<(), CodeProblem> {
+        let missing = CodeProblem::Entry { found: entry, count: self.entries };
+        let kernel = self.module.kernel(entry).ok_or(missing)?;
+        let counts =
+            |found: usize, expected: usize| (found != expected).then_some((found as u32, expected as u32));
+        if let Some((found, expected)) = counts(bindings.len(), kernel.bindings.len()) {
+            return Err(CodeProblem::Bindings { found, expected });
+        }
+        if let Some((found, expected)) = counts(constants, kernel.constants) {
+            return Err(CodeProblem::Constants { found, expected });
+        }
+        bindings.iter().zip(kernel.bindings.iter()).try_for_each(|(buffer, access)| {
+            if access.writes() { self.target(buffer) } else { self.buffer(buffer) }
+        })
     }
 
     fn only_computes(&self, inst: &BorrowedInst<'_>) -> Result<(), CodeProblem> {

@@ -20,6 +20,9 @@ fn look_everywhere(module: &Module<'_>) {
     for index in 0..module.params().min(100) {
         let _ = module.param(index);
     }
+    for kernel in module.entries().take(100) {
+        let _ = kernel.bindings.iter().count();
+    }
     let _ = module.string(u32::MAX);
 }
 
@@ -107,10 +110,25 @@ fn a_forged_module_without_changes_is_sound() {
 
 #[test]
 fn claims_beyond_the_file_are_refused() {
-    // Counts in the strings, target, signature, functions and parameters that no file could hold.
-    for (section, word) in
-        [(0, 0), (1, 1), (3, 0), (3, 5), (3, 6), (4, 3), (4, 5), (4, 6), (4, 7), (8, 2), (8, 4)]
-    {
+    // Counts in the strings, target, signature, functions, kernels and parameters that no file could hold.
+    for (section, word) in [
+        (0, 0),
+        (1, 1),
+        (3, 0),
+        (3, 5),
+        (3, 6),
+        (4, 3),
+        (4, 5),
+        (4, 6),
+        (4, 7),
+        (6, 0),
+        (6, 3),
+        (6, 4),
+        (6, 5),
+        (6, 6),
+        (8, 2),
+        (8, 4),
+    ] {
         let forged = forge(|sections| sections[section][word * 4..word * 4 + 4].fill(0xff));
         let module = Module::parse(&forged).unwrap();
         assert!(module.verify(Verify::All).is_err(), "section {section}, word {word}");

@@ -59,8 +59,10 @@ fn every_bound_is_checked() {
         (Inst::Output { output: 0, src: b(0), dims: vec![s(0); 65] }, P::Rank),
         (dispatch(1, zero, vec![], vec![]), P::Entry { found: 1, count: 1 }),
         (dispatch(0, [s(0), s(0), s(7)], vec![], vec![]), P::Scalar { found: 7, count: 2 }),
-        (dispatch(0, zero, vec![b(0), b(1)], vec![]), P::Undefined { found: 1 }),
-        (dispatch(0, zero, vec![b(0)], vec![s(3)]), P::Scalar { found: 3, count: 2 }),
+        (dispatch(0, zero, vec![b(0), b(1), b(0)], vec![s(0)]), P::Undefined { found: 1 }),
+        (dispatch(0, zero, vec![b(0)], vec![s(0)]), P::Bindings { found: 1, expected: 3 }),
+        (dispatch(0, zero, vec![b(0); 3], vec![]), P::Constants { found: 0, expected: 1 }),
+        (dispatch(0, zero, vec![b(0); 3], vec![s(0)]), P::WritesReadOnly { found: 0 }),
         (dispatch(0, zero, vec![b(0); 70_000], vec![]), P::ListTooLong),
         (Inst::Fill { dst: b(0), pattern: s(0), width: 3 }, P::FillWidth { found: 3 }),
         (Inst::Load { dst: s(0), src: b(0), offset: s(0), dtype: DType::F32 }, P::DType { found: 14 }),
@@ -100,9 +102,60 @@ fn a_buffer_defined_on_one_way_only_is_undefined() {
 }
 
 #[test]
+fn constants_of_a_dispatch_are_registers() {
+    let body = then_end(vec![
+        Inst::Allocate { dst: b(1), bytes: s(0) },
+        Inst::Dispatch { entry: 0, grid: [s(0); 3], bindings: vec![b(1); 3], constants: vec![s(3)] },
+    ]);
+    assert_eq!(problem(body), Some((1, CodeProblem::Scalar { found: 3, count: 2 })));
+}
+
+/// By copies, fills and kernels, through slices and around loops.
+#[test]
+fn what_is_written_is_never_an_input_or_a_parameter() {
+    let own = |dst| Inst::Allocate { dst, bytes: s(0) };
+    let slice = |dst, src| Inst::Slice { dst, src, offset: s(0), bytes: s(0) };
+    let writes = |dst| {
+        [
+            Inst::Fill { dst, pattern: s(0), width: 1 },
+            Inst::Copy { src: dst, dst },
+            Inst::Dispatch { entry: 0, grid: [s(0); 3], bindings: vec![dst; 3], constants: vec![s(0)] },
+        ]
+    };
+    for write in writes(b(1)) {
+        let with = |before: &[OwnedInst]| {
+            let mut body = before.to_vec();
+            body.push(write.clone());
+            problem(then_end(body))
+        };
+        assert_eq!(with(&[own(b(1))]), None);
+        assert_eq!(with(&[own(b(1)), slice(b(1), b(1))]), None);
+        let read_only = CodeProblem::WritesReadOnly { found: 1 };
+        for source in [input(b(1)), Inst::Param { dst: b(1), param: 0 }] {
+            assert_eq!(with(std::slice::from_ref(&source)), Some((1, read_only)));
+            assert_eq!(with(&[source.clone(), slice(b(1), b(1))]), Some((2, read_only)));
+            // Whatever else it may hold.
+            assert_eq!(with(&[source.clone(), own(b(1))]), Some((2, read_only)));
+            assert_eq!(with(&[own(b(1)), source]), Some((1, CodeProblem::TakesReadOnly { found: 1 })));
+        }
+        let body = vec![
+            own(b(1)),
+            input(b(0)),
+            output(b(0)),
+            // 3: what the second round writes to is the input
+            write.clone(),
+            slice(b(1), b(0)),
+            Inst::JumpIf { condition: s(0), to: Label(3) },
+            Inst::Return,
+        ];
+        assert_eq!(problem(body), Some((4, CodeProblem::TakesReadOnly { found: 1 })));
+    }
+}
+
+#[test]
 fn a_release_in_a_loop_is_seen_by_the_next_round() {
     let body = vec![
-        input(b(0)),
+        Inst::Allocate { dst: b(0), bytes: s(0) },
         output(b(0)),
         Inst::Copy { src: b(0), dst: b(0) },
         Inst::Release { buffer: b(0) },
@@ -116,7 +169,7 @@ fn a_release_in_a_loop_is_seen_by_the_next_round() {
 fn code_that_is_never_reached_is_bounded_but_may_stay() {
     let mut body = then_end(vec![]);
     body.extend([
-        Inst::Copy { src: b(1), dst: b(1) },
+        Inst::Load { dst: s(0), src: b(1), offset: s(0), dtype: DType::I8 },
         Inst::Jump { to: Label(4) },
         Inst::Jump { to: Label(0) },
     ]);

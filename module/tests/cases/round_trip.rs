@@ -2,7 +2,7 @@
 
 use ired_module::code::{ArithOp, Function, Inst, Label, OwnedInst};
 use ired_module::format::PARAM_ALIGNMENT;
-use ired_module::{DType, Module, SectionKind, Verify};
+use ired_module::{DType, KernelEntry, Module, SectionKind, Verify};
 use proptest::prelude::*;
 
 use crate::sample::{arith, b, draft, s};
@@ -22,8 +22,13 @@ fn everything_comes_back() {
     for (index, message) in (0..).zip(&draft.strings) {
         assert_eq!(module.string(index), Some(message.as_str()));
     }
-    let kernels: Vec<_> = module.entries().map(|k| (k.symbol.to_owned(), k.origin.to_owned())).collect();
-    assert_eq!(kernels, [("k0".into(), "Conv_0, Relu_1".into())]);
+    let kernels = module.entries().map(|kernel| KernelEntry {
+        symbol: kernel.symbol.into(),
+        origin: kernel.origin.into(),
+        bindings: kernel.bindings.iter().collect(),
+        constants: kernel.constants,
+    });
+    assert!(kernels.eq(draft.executable.entries.iter().cloned()));
     assert_eq!(module.param_ref(1).unwrap().name, "b");
     assert_eq!(module.param(0), Some(&[1u8; 70][..]));
     assert_eq!(module.param(1), Some(&[2, 3, 4][..]));
@@ -63,7 +68,7 @@ fn the_listing_names_everything() {
         "target x86_64-linux avx2 fma",
         "in  \"x\": f32[batch in 1..=64, 3]",
         "peak by function 1",
-        "kernel 0 \"k0\" from \"Conv_0, Relu_1\"",
+        "kernel 0 \"k0\" (r r rw; 1 constants) from \"Conv_0, Relu_1\"",
         "dispatch kernel 0 over s0 s1 s2 with [b0, b1, b3] [s0]",
         "check s2 \"batch must be positive\"",
         "s5 = load i32 of b3 at s4",
@@ -72,12 +77,17 @@ fn the_listing_names_everything() {
     ] {
         assert!(listing.contains(expected), "no {expected:?} in\n{listing}");
     }
+    let summary = Module::parse(&bytes).unwrap().summary().to_string();
+    assert!(listing.starts_with(&summary) && summary.contains("param \"w\": 70 bytes at 0"), "{summary}");
+    assert!(!summary.contains("dispatch"), "{summary}");
 }
 
 /// Any instruction of a function with 8 scalars, 8 buffers, one input of rank 2 and one output of rank 2.
 fn any_inst(length: u32) -> impl Strategy<Value = OwnedInst> {
     let scalar = || (0u16..8).prop_map(s);
     let buffer = || (0u16..8).prop_map(b);
+    // Register 0 holds inputs and parameters, the others memory that may be written to.
+    let own = || (1u16..8).prop_map(b);
     let label = move || (0..length).prop_map(Label);
     prop_oneof![
         (scalar(), any::<i64>()).prop_map(|(dst, value)| Inst::Constant { dst, value }),
@@ -92,10 +102,10 @@ fn any_inst(length: u32) -> impl Strategy<Value = OwnedInst> {
         (scalar(), label()).prop_map(|(condition, to)| Inst::JumpIf { condition, to }),
         (scalar(), 0u32..2).prop_map(|(condition, message)| Inst::Check { condition, message }),
         (scalar(), 0u16..2).prop_map(|(dst, axis)| Inst::InputDim { dst, input: 0, axis }),
-        (buffer(), 0u32..3).prop_map(|(dst, param)| Inst::Param { dst, param }),
+        (0u32..3).prop_map(|param| Inst::Param { dst: b(0), param }),
         (buffer(), scalar()).prop_map(|(dst, bytes)| Inst::Allocate { dst, bytes }),
         buffer().prop_map(|buffer| Inst::Release { buffer }),
-        (buffer(), buffer(), scalar(), scalar()).prop_map(|(dst, src, offset, bytes)| Inst::Slice {
+        (buffer(), own(), scalar(), scalar()).prop_map(|(dst, src, offset, bytes)| Inst::Slice {
             dst,
             src,
             offset,
@@ -106,16 +116,14 @@ fn any_inst(length: u32) -> impl Strategy<Value = OwnedInst> {
             src,
             dims
         }),
-        (proptest::collection::vec(buffer(), 0..5), proptest::collection::vec(scalar(), 0..5)).prop_map(
-            |(bindings, constants)| Inst::Dispatch {
-                entry: 0,
-                grid: [s(0), s(1), s(2)],
-                bindings,
-                constants
-            }
-        ),
-        (buffer(), buffer()).prop_map(|(src, dst)| Inst::Copy { src, dst }),
-        (buffer(), scalar()).prop_map(|(dst, pattern)| Inst::Fill { dst, pattern, width: 8 }),
+        (buffer(), buffer(), own(), scalar()).prop_map(|(x, y, z, constant)| Inst::Dispatch {
+            entry: 0,
+            grid: [s(0), s(1), s(2)],
+            bindings: vec![x, y, z],
+            constants: vec![constant]
+        }),
+        (buffer(), own()).prop_map(|(src, dst)| Inst::Copy { src, dst }),
+        (own(), scalar()).prop_map(|(dst, pattern)| Inst::Fill { dst, pattern, width: 8 }),
         Just(Inst::Barrier),
         Just(Inst::Await),
         (scalar(), buffer(), scalar()).prop_map(|(dst, src, offset)| Inst::Load {
@@ -134,7 +142,8 @@ proptest! {
     /// Programs with defined registers: whatever their jumps, the writer's claims satisfy the verifier.
     #[test]
     fn any_program_with_defined_registers_comes_back(mut body in proptest::collection::vec(any_inst(12), 12..40)) {
-        let mut prologue: Vec<OwnedInst> = (0..8).map(|r| Inst::Input { dst: b(r), input: 0 }).collect();
+        let mut prologue: Vec<OwnedInst> = vec![Inst::Input { dst: b(0), input: 0 }];
+        prologue.extend((1..8).map(|r| Inst::Allocate { dst: b(r), bytes: s(0) }));
         prologue.push(Inst::Output { output: 0, src: b(0), dims: vec![s(0), s(1)] });
         let shift = prologue.len() as u32;
         body.retain(|inst| !matches!(inst, Inst::Release { .. }));

@@ -2,7 +2,7 @@
 
 use ired_module::code::{ArithOp, Buffer, Function, Inst, Label, OwnedInst, Scalar};
 use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
-use ired_module::{DType, ExecutableDraft, KernelEntry, ModuleDraft, ParamDraft};
+use ired_module::{Access, DType, ExecutableDraft, KernelEntry, ModuleDraft, ParamDraft};
 
 pub(crate) fn s(register: u16) -> Scalar {
     Scalar(register)
@@ -92,7 +92,12 @@ pub(crate) fn draft() -> ModuleDraft {
         strings: vec!["batch must be positive".into(), "π is not 3".into()],
         executable: ExecutableDraft {
             image: vec![0x7f; 100],
-            entries: vec![KernelEntry { symbol: "k0".into(), origin: "Conv_0, Relu_1".into() }],
+            entries: vec![KernelEntry {
+                symbol: "k0".into(),
+                origin: "Conv_0, Relu_1".into(),
+                bindings: vec![Access::Read, Access::Read, Access::ReadWrite],
+                constants: 1,
+            }],
         },
         params: vec![
             ParamDraft { name: "w".into(), bytes: Box::new(vec![1u8; 70]) },

@@ -16,6 +16,7 @@ on_each_device!(
     fills_and_copies_do_what_they_say,
     outputs_go_where_the_caller_says,
     empty_grids_run_nothing,
+    transients_may_be_empty,
 );
 
 fn one_module_serves_every_length() {
@@ -158,4 +159,29 @@ fn outputs_go_where_the_caller_says() {
 fn empty_grids_run_nothing() {
     let instance = instance(&two_steps());
     assert_eq!(call(&instance, &[(&[0], &[])]).unwrap(), (vec![0], vec![]));
+}
+
+fn transients_may_be_empty() {
+    let n = [dynamic("n")];
+    let draft = draft(
+        vec![spec("x", DType::I32, &n)],
+        vec![spec("y", DType::I32, &n)],
+        vec![
+            dim(0, 0, 0),
+            constant(1, 4),
+            arith(ArithOp::Mul, 2, 0, 1),
+            input(0, 0),
+            allocate(1, 2),
+            allocate(2, 2),
+            dispatch(NOTHING, ONE, &[1], &[]),
+            dispatch(ADD_CONSTANT, 0, &[0, 2], &[1]),
+            output(0, 2, &[0]),
+            Inst::Return,
+        ],
+    );
+    let instance = instance(&draft);
+    for length in [0u64, 2, 0] {
+        let x = vec![1; length as usize];
+        assert_eq!(call(&instance, &[(&[length], &x)]).unwrap(), (vec![length], vec![5; length as usize]));
+    }
 }

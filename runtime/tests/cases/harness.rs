@@ -10,7 +10,7 @@ use ired_hal::validate::Validated;
 use ired_hal::{BufferRange, Device, HostMemory};
 use ired_module::code::{ArithOp, Buffer, Function, Inst, OwnedInst, Scalar};
 use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
-use ired_module::{DType, ExecutableDraft, KernelEntry, ModuleDraft, ParamDraft};
+use ired_module::{Access, DType, ExecutableDraft, KernelEntry, ModuleDraft, ParamDraft};
 use ired_runtime::{BoundTensor, Instance, InstanceOptions, InvokeError, LoadedModule};
 
 pub(crate) fn s(register: u16) -> Scalar {
@@ -88,11 +88,21 @@ pub(crate) fn spec(name: &str, dtype: DType, dims: &[DimSpec]) -> TensorSpec {
 /// The kernels of [`device`], in entry order.
 pub(crate) const ADD: u32 = 0;
 pub(crate) const ADD_CONSTANT: u32 = 1;
+/// Touches nothing of its one binding.
+pub(crate) const NOTHING: u32 = 2;
 
 /// A module with the kernels of [`device`] and one entry point `main`.
 pub(crate) fn draft(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>, body: Vec<OwnedInst>) -> ModuleDraft {
     let ranks = |specs: &[TensorSpec]| specs.iter().map(|spec| spec.dims.len() as u16).collect::<Vec<_>>();
-    let kernel = |symbol: &str| KernelEntry { symbol: symbol.into(), origin: String::new() };
+    let kernel = |symbol: &str, bindings: &[Access], constants| KernelEntry {
+        symbol: symbol.into(),
+        origin: String::new(),
+        bindings: bindings.to_vec(),
+        constants,
+    };
+    let add = kernel("add", &[Access::Read, Access::Read, Access::Write], 0);
+    let add_constant = kernel("add_constant", &[Access::Read, Access::Write], 1);
+    let nothing = kernel("nothing", &[Access::ReadWrite], 0);
     ModuleDraft {
         functions: vec![function(&ranks(&inputs), &ranks(&outputs), body)],
         signature: Signature {
@@ -112,7 +122,7 @@ pub(crate) fn draft(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>, body: Vec
             options: String::new(),
         },
         strings: vec!["rows must be even".into()],
-        executable: ExecutableDraft { image: image(), entries: vec![kernel("add"), kernel("add_constant")] },
+        executable: ExecutableDraft { image: image(), entries: vec![add, add_constant, nothing] },
         params: vec![],
         debug: vec![],
     }
@@ -171,6 +181,7 @@ const KERNELS: &str = r#"
     void name(unsigned *const *bindings, const long long *constants, unsigned x)
 KERNEL(add) { bindings[2][x] = bindings[0][x] + bindings[1][x]; }
 KERNEL(add_constant) { bindings[1][x] = bindings[0][x] + (unsigned)constants[0]; }
+KERNEL(nothing) {}
 "#;
 
 pub(crate) fn cpu_device() -> Arc<dyn Device> {
@@ -196,8 +207,11 @@ pub(crate) fn template_device() -> Arc<dyn Device> {
         let sum = element(&group, 0)?.wrapping_add(group.constants[0] as i32);
         group.bindings[1].set(group.id[0] as usize, sum.to_le_bytes())
     };
-    let kernels: [(String, Kernel); 2] =
-        [("add".into(), Arc::new(add)), ("add_constant".into(), Arc::new(add_constant))];
+    let kernels: [(String, Kernel); 3] = [
+        ("add".into(), Arc::new(add)),
+        ("add_constant".into(), Arc::new(add_constant)),
+        ("nothing".into(), Arc::new(|_| Ok(()))),
+    ];
     checked(Arc::new(TemplateDevice::new(kernels)))
 }
 

@@ -13,6 +13,8 @@ use crate::harness::*;
 fn any_inst(length: u32) -> impl Strategy<Value = OwnedInst> {
     let scalar = || (0u16..6).prop_map(s);
     let buffer = || (0u16..6).prop_map(b);
+    // What may be written to: register 0 holds inputs and parameters.
+    let own = || (1u16..6).prop_map(b);
     let label = move || (0..length).prop_map(Label);
     let value = prop_oneof![
         12 => prop_oneof![Just(0i64), Just(1), Just(4), Just(8)],
@@ -29,17 +31,17 @@ fn any_inst(length: u32) -> impl Strategy<Value = OwnedInst> {
         1 => Just(Inst::Param { dst: b(0), param: 0 }),
         4 => (buffer(), scalar()).prop_map(|(dst, bytes)| Inst::Allocate { dst, bytes }),
         1 => buffer().prop_map(|buffer| Inst::Release { buffer }),
-        3 => (buffer(), buffer(), scalar(), scalar())
+        3 => (buffer(), own(), scalar(), scalar())
             .prop_map(|(dst, src, offset, bytes)| Inst::Slice { dst, src, offset, bytes }),
         1 => (buffer(), scalar()).prop_map(|(src, dim)| Inst::Output { output: 0, src, dims: vec![dim] }),
-        4 => (buffer(), buffer(), buffer(), scalar()).prop_map(|(x, y, z, grid)| Inst::Dispatch {
+        4 => (buffer(), buffer(), own(), scalar()).prop_map(|(x, y, z, grid)| Inst::Dispatch {
             entry: ADD,
             grid: [grid, s(ONE), s(ONE)],
             bindings: vec![x, y, z],
             constants: vec![],
         }),
-        2 => (buffer(), buffer()).prop_map(|(src, dst)| Inst::Copy { src, dst }),
-        2 => (buffer(), scalar(), 0u32..4)
+        2 => (buffer(), own()).prop_map(|(src, dst)| Inst::Copy { src, dst }),
+        2 => (own(), scalar(), 0u32..4)
             .prop_map(|(dst, pattern, width)| Inst::Fill { dst, pattern, width: 1 << width }),
         1 => Just(Inst::Barrier),
         1 => Just(Inst::Await),

@@ -1,0 +1,32 @@
+//! `irectl inspect`: what a module is, offers and needs.
+
+use std::io::{ErrorKind, Write, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use ired_module::{Module, Verify};
+
+#[derive(clap::Args)]
+pub(crate) struct Inspect {
+    /// A compiled module (`.irm`).
+    module: PathBuf,
+    /// List the schedule too.
+    #[arg(long)]
+    code: bool,
+}
+
+impl Inspect {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let path = self.module.display();
+        let bytes = std::fs::read(&self.module).with_context(|| format!("cannot read `{path}`"))?;
+        let module = Module::parse(&bytes).with_context(|| format!("cannot read `{path}`"))?;
+        module.verify(Verify::All).with_context(|| format!("`{path}` is not sound"))?;
+        let listing = if self.code { module.describe() } else { module.summary() };
+        match write!(stdout().lock(), "{listing}") {
+            // Whoever reads has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+            outcome => outcome.map(|()| ExitCode::SUCCESS).context("cannot write the listing"),
+        }
+    }
+}
