@@ -19,14 +19,22 @@ pub(super) fn if_else(
     if let Some(known) = known {
         return importer.import_subgraph(if known { then } else { otherwise }, scope, frame);
     }
-    let mut regions = Vec::new();
-    for branch in [then, otherwise] {
+    // Both branches before any fault of one, so that one report names what either of them lacks.
+    let branches = [then, otherwise].map(|branch| {
         let region = importer.graph.add_region();
-        let outputs = importer.import_subgraph(branch, scope, &frame.in_region(region))?;
-        let values = outputs.iter().map(|o| o.value()).collect::<Option<Vec<_>>>();
-        let Some(values) = values else { return Ok(vec![Binding::Unknown; call.outputs.len()]) };
-        importer.graph.set_outputs(region, values);
+        (region, importer.import_subgraph(branch, scope, &frame.in_region(region)))
+    });
+    let mut regions = Vec::new();
+    let mut known = Vec::new();
+    for (region, outputs) in branches {
+        known.push(outputs?.into_iter().map(Binding::value).collect::<Option<Vec<_>>>());
         regions.push(region);
+    }
+    let Some(known) = known.into_iter().collect::<Option<Vec<_>>>() else {
+        return Ok(vec![Binding::Unknown; call.outputs.len()]);
+    };
+    for (region, values) in regions.iter().copied().zip(known) {
+        importer.graph.set_outputs(region, values);
     }
     let mut b = importer.builder(call.name, "If", frame.region);
     if b.ty(condition).elements().as_static() != Some(1) {

@@ -2,6 +2,7 @@
 
 mod functions;
 mod scope;
+mod survey;
 mod types;
 
 pub(crate) use scope::{Binding, Frame, Scope};
@@ -192,27 +193,47 @@ impl<'m> Importer<'m> {
         scope: &Scope<'_>,
         frame: &Frame<'_>,
     ) -> Result<Vec<Binding>, ImportError> {
+        self.count_node()?;
+        let name = format!("{}{}", frame.prefix, node_name(node));
+        let before = self.unsupported.len();
+        match self.import_named(&name, node, scope, frame) {
+            Ok(outputs) => Ok(outputs),
+            Err(refusal) => {
+                self.refuse_node(node, refusal, before, frame)?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn count_node(&mut self) -> Result<(), ImportError> {
         let limit = ImportError::Limit { what: "nodes, functions inlined", limit: MAX_NODES };
         self.nodes_left = self.nodes_left.checked_sub(1).ok_or(limit)?;
+        Ok(())
+    }
+
+    /// Reports a node, before all those reported from `position` on, which are inside of it. An error is what ends the
+    /// import.
+    fn refuse_node(
+        &mut self,
+        node: &NodeProto,
+        refusal: Refusal,
+        position: usize,
+        frame: &Frame<'_>,
+    ) -> Result<(), ImportError> {
         let name = format!("{}{}", frame.prefix, node_name(node));
-        let domain = canonical_domain(node.domain());
-        let version = frame.opsets.version(domain);
-        match self.import_named(&name, node, scope, frame) {
-            Ok(outputs) => return Ok(outputs),
-            Err(Refusal::Fatal(error)) => return Err(*error),
-            Err(Refusal::Invalid(problem)) => {
-                self.invalid.push(InvalidNode { name, op_type: node.op_type().to_owned(), problem });
+        let op_type = node.op_type().to_owned();
+        match refusal {
+            Refusal::Fatal(error) => return Err(*error),
+            Refusal::Invalid(problem) => self.invalid.push(InvalidNode { name, op_type, problem }),
+            Refusal::Unsupported { reason, hint } => {
+                let domain = canonical_domain(node.domain());
+                let version = frame.opsets.version(domain);
+                let (domain, hint) = (domain.to_owned(), hint.to_owned());
+                let found = UnsupportedNode { name, op_type, domain, version, reason, hint };
+                self.unsupported.insert(position, found);
             }
-            Err(Refusal::Unsupported { reason, hint }) => self.unsupported.push(UnsupportedNode {
-                name,
-                op_type: node.op_type().to_owned(),
-                domain: domain.to_owned(),
-                version,
-                reason,
-                hint: hint.to_owned(),
-            }),
         }
-        Ok(Vec::new())
+        Ok(())
     }
 
     fn import_named(
@@ -232,9 +253,16 @@ impl<'m> Importer<'m> {
             return self.inline_function(name, key, function, &inputs, &attributes, frame);
         }
         let version = frame.opsets.version(domain);
-        let import = find_operator(domain, node.op_type(), version)?;
+        let import = match find_operator(domain, node.op_type(), version) {
+            Ok(import) => import,
+            Err(refusal) => {
+                self.survey_graphs(node, frame)?;
+                return Err(refusal);
+            }
+        };
         let bindings = find_inputs(node, scope)?;
         if bindings.iter().any(|b| matches!(b, Binding::Unknown)) {
+            self.import_or_survey_graphs(import, node, scope, frame)?;
             return Ok(Vec::new());
         }
         let inputs: Vec<Option<ValueId>> = bindings.into_iter().map(Binding::value).collect();
@@ -261,7 +289,7 @@ impl<'m> Importer<'m> {
         if let Some(attribute) = call.attributes.unread().first() {
             return super::call::unsupported(
                 format!("attribute `{attribute}`"),
-                "drop it, if it is not needed",
+                "remove the attribute if its value is the default, or else rewrite the node without it",
             );
         }
         match (outputs.len()..node.output.len()).find(|i| call.wants(*i)) {
@@ -270,6 +298,28 @@ impl<'m> Importer<'m> {
             }
             None => Ok(outputs),
         }
+    }
+
+    /// Reports what is refused in the graphs of a node whose inputs are not known.
+    fn import_or_survey_graphs(
+        &mut self,
+        import: Import,
+        node: &NodeProto,
+        scope: &Scope<'_>,
+        frame: &Frame<'_>,
+    ) -> Outcome<()> {
+        if !matches!(import, Import::WithGraphs(_)) {
+            return Ok(self.survey_graphs(node, frame)?);
+        }
+        let attributes = resolve_attributes(node, frame);
+        let graphs = attributes.iter().filter_map(|a| a.g.as_ref());
+        let imports: Vec<_> = graphs
+            .map(|graph| {
+                let region = self.graph.add_region();
+                self.import_subgraph(graph, scope, &frame.in_region(region))
+            })
+            .collect();
+        imports.into_iter().try_for_each(|outputs| outputs.map(drop))
     }
 
     /// A builder whose nodes say that they come from `name`.
@@ -354,14 +404,21 @@ fn find_operator(domain: &str, op_type: &str, version: i64) -> Outcome<Import> {
     use super::call::unsupported;
     registry::find(domain, op_type, version).or_else(|missing| match missing {
         NotFound::OlderThan(_) if version == 0 => {
-            unsupported("the model imports no version of its operator set", "declare the operator set")
+            unsupported(
+                "the model imports no version of its operator set",
+                "declare the version of the operator set in the model",
+            )
         }
         NotFound::OlderThan(oldest) => unsupported(
             format!("version {version} of the operator set; this operator is supported from {oldest} on"),
-            "convert the model to a newer operator set",
+            "convert the model to that version of the operator set or a newer one",
         ),
         NotFound::Operator => {
-            unsupported("the operator is not supported", "rewrite it with supported operators")
+            let hint = match domain {
+                "" => "export the model without the operator, or rewrite the node with supported ones",
+                _ => "define the operator as a function in the model, or rewrite the node with standard operators",
+            };
+            unsupported("the operator is not supported", hint)
         }
     })
 }
