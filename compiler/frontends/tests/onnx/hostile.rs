@@ -416,3 +416,43 @@ fn extreme_attributes_are_refused_or_harmless() {
         }
     }
 }
+
+#[test]
+fn constant_indices_are_checked() {
+    let gather = |op: &str, indices: Tensor, data: ValueInfoProto| {
+        let mut g = graph(vec![data], vec![node(op, &["data", "at"], &["y"]).named("pick")], &["y"]);
+        g.initializer.push(raw("at", &indices));
+        import(&model(g)).map(|_| ())
+    };
+    let refused = |op, indices, data, index: i64, axis: usize, size: &str| {
+        let error = gather(op, indices, data).unwrap_err();
+        let problem = format!("index {index} is outside of axis {axis}, whose size is {size}");
+        assert_eq!(error.to_string(), format!("1 node is invalid:\n  `pick` ({op}): {problem}"));
+    };
+    let data = || input_f32("data", &[3, 4]);
+    for index in [3, -4, i64::MIN, i64::MAX] {
+        refused("Gather", ints(&[0, index, 1]), data(), index, 0, "3");
+        refused("Gather", Tensor::from_i64s(&[], &[index]), data(), index, 0, "3");
+        refused("GatherElements", Tensor::from_i64s(&[1, 2], &[0, index]), data(), index, 0, "3");
+    }
+    refused("GatherND", Tensor::from_i64s(&[2, 2], &[2, 0, 0, 4]), data(), 4, 1, "4");
+    // More than is kept as a constant.
+    refused("Gather", ints(&[vec![0; 10_000], vec![3]].concat()), data(), 3, 0, "3");
+    for index in [2, -3] {
+        gather("Gather", ints(&[index]), data()).unwrap();
+        gather("GatherElements", Tensor::from_i64s(&[1, 1], &[index]), data()).unwrap();
+        gather("GatherND", ints(&[index, 3]), data()).unwrap();
+    }
+    // A size that is only known at run time may be any.
+    gather("Gather", ints(&[300]), input("data", DType::F32, ["n".into()])).unwrap();
+    gather("Gather", ints(&[-300]), input("data", DType::F32, ["n".into()])).unwrap();
+}
+
+#[test]
+fn indices_are_integers() {
+    let inputs = || vec![input_f32("data", &[3, 4]), input_f32("at", &[1, 1])];
+    for op in ["Gather", "GatherElements", "GatherND"] {
+        let problem = problem(graph(inputs(), vec![node(op, &["data", "at"], &["y"])], &["y"]));
+        assert_eq!(problem.to_string(), "takes i32 or i64 as input 1; found f32");
+    }
+}
