@@ -25,6 +25,9 @@ use crate::{ImportError, InvalidNode, ModelSource, Problem, UnsupportedNode};
 /// Nodes after functions are inlined: a few small functions that call each other can stand for any number.
 const MAX_NODES: u64 = 1 << 18;
 
+/// Inputs, and outputs: what is done for each on every call adds up.
+const MAX_INPUTS_OR_OUTPUTS: usize = 16_384;
+
 pub(crate) struct Importer<'m> {
     pub(crate) graph: Graph,
     files: &'m ExternalFiles<'m>,
@@ -42,6 +45,7 @@ pub(super) fn import_model(model: &ModelProto, source: &dyn ModelSource) -> Resu
     check_ir_version(model)?;
     let opsets = Opsets::new(&model.opset_import)?;
     let body = model.graph.as_ref().ok_or(ImportError::NoGraph)?;
+    check_interface(body)?;
     let files = ExternalFiles::new(source);
     let mut functions = HashMap::new();
     for function in &model.functions {
@@ -67,7 +71,27 @@ pub(super) fn import_model(model: &ModelProto, source: &dyn ModelSource) -> Resu
     importer.define_inputs(body, &mut scope, &frame)?;
     importer.import_nodes(&body.node, &mut scope, &frame)?;
     let outputs = importer.find_outputs(body, &scope)?;
-    importer.finish(outputs)
+    importer.finish(outputs, body)
+}
+
+fn check_interface(body: &GraphProto) -> Result<(), ImportError> {
+    let limit = MAX_INPUTS_OR_OUTPUTS as u64;
+    if body.output.is_empty() {
+        return Err(ImportError::NoOutputs);
+    }
+    // Inputs with an initializer are weights, of which there may be any number.
+    let initializers: HashSet<&str> = match body.input.len() > MAX_INPUTS_OR_OUTPUTS {
+        true => body.initializer.iter().map(|tensor| tensor.name()).collect(),
+        false => HashSet::new(),
+    };
+    let inputs = body.input.iter().filter(|input| !initializers.contains(input.name()));
+    if inputs.count() > MAX_INPUTS_OR_OUTPUTS {
+        return Err(ImportError::Limit { what: "inputs", limit });
+    }
+    if body.output.len() > MAX_INPUTS_OR_OUTPUTS {
+        return Err(ImportError::Limit { what: "outputs", limit });
+    }
+    Ok(())
 }
 
 impl<'m> Importer<'m> {
@@ -302,12 +326,6 @@ impl<'m> Importer<'m> {
         graph: &GraphProto,
         scope: &Scope<'_>,
     ) -> Result<Vec<(String, Binding)>, ImportError> {
-        if graph.output.is_empty() {
-            return Err(ImportError::Output {
-                output: String::new(),
-                problem: "is missing: there is none".to_owned(),
-            });
-        }
         let find = |name: &str| {
             let undefined =
                 || ImportError::Output { output: name.to_owned(), problem: "is not defined".to_owned() };
@@ -317,7 +335,7 @@ impl<'m> Importer<'m> {
     }
 
     /// The finished graph, or everything that is wrong with it.
-    fn finish(mut self, outputs: Vec<(String, Binding)>) -> Result<Graph, ImportError> {
+    fn finish(mut self, outputs: Vec<(String, Binding)>, body: &GraphProto) -> Result<Graph, ImportError> {
         if !self.unsupported.is_empty() {
             return Err(ImportError::Unsupported(self.unsupported));
         }
@@ -325,10 +343,14 @@ impl<'m> Importer<'m> {
             return Err(ImportError::Invalid(self.invalid));
         }
         let mut values = Vec::with_capacity(outputs.len());
-        for (name, binding) in outputs {
+        for ((name, binding), declared) in outputs.into_iter().zip(&body.output) {
             let Some(value) = binding.value() else {
                 return Err(ImportError::Output { output: name, problem: "has no value".to_owned() });
             };
+            if let Some(ty) = &declared.r#type {
+                types::check_declared(ty, &self.graph.value(value).ty, &self.graph.symbols)
+                    .map_err(|problem| ImportError::Output { output: name.clone(), problem })?;
+            }
             values.push(self.name_output(name, value)?);
         }
         self.graph.set_outputs(self.graph.body, values);

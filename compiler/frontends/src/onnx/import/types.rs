@@ -2,7 +2,7 @@
 
 use ired_graph::{Dim, Shape, Symbols, TensorType, dim::UNBOUNDED};
 
-use super::super::proto::tensor_shape_proto::dimension;
+use super::super::proto::tensor_shape_proto::{self, dimension};
 use super::super::proto::{TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
 use super::super::tensor::{self, MAX_RANK};
 use crate::ImportError;
@@ -40,6 +40,48 @@ pub(super) fn stated_type(symbols: &mut Symbols, ty: &TypeProto) -> Option<Tenso
     let dtype = tensor::dtype(tensor.elem_type()).ok()?;
     let shape = dims(symbols, tensor.shape.as_ref()?).ok()?;
     Some(TensorType { dtype, shape })
+}
+
+/// Compares the type that a model states for an output with the one its nodes give: the element type, the rank, and
+/// each dimension that is a number on both sides. What the model leaves open is not compared.
+pub(super) fn check_declared(declared: &TypeProto, ty: &TensorType, symbols: &Symbols) -> Result<(), String> {
+    let tensor = match &declared.value {
+        Some(type_proto::Value::TensorType(tensor)) => tensor,
+        Some(other) => return Err(format!("is declared as {}; the graph gives a tensor", kind(other))),
+        None => return Ok(()),
+    };
+    let code = tensor.elem_type();
+    if code != 0 && tensor::dtype(code).ok() != Some(ty.dtype) {
+        let declared = tensor::dtype(code).map_or_else(|_| tensor::dtype_name(code), |d| d.to_string());
+        return Err(format!("is declared with element type {declared}; the graph gives {}", ty.dtype));
+    }
+    let Some(shape) = &tensor.shape else { return Ok(()) };
+    let number = |dim: &tensor_shape_proto::Dimension| match &dim.value {
+        // Some exporters write -1 for a size that is not known.
+        Some(dimension::Value::DimValue(d)) if *d >= 0 => Some(*d),
+        _ => None,
+    };
+    let agrees = |(declared, found): (&tensor_shape_proto::Dimension, &Dim)| match (
+        number(declared),
+        found.as_static(),
+    ) {
+        (Some(declared), Some(found)) => declared == found,
+        _ => true,
+    };
+    if shape.dim.len() == ty.shape.len() && shape.dim.iter().zip(&ty.shape).all(agrees) {
+        return Ok(());
+    }
+    let declared: Vec<String> = shape
+        .dim
+        .iter()
+        .map(|dim| match &dim.value {
+            Some(dimension::Value::DimValue(d)) => d.to_string(),
+            Some(dimension::Value::DimParam(name)) => name.clone(),
+            None => "?".to_owned(),
+        })
+        .collect();
+    let found: Vec<String> = ty.shape.iter().map(|dim| dim.display(symbols).to_string()).collect();
+    Err(format!("is declared with shape [{}]; the graph gives [{}]", declared.join(", "), found.join(", ")))
 }
 
 fn dims(symbols: &mut Symbols, shape: &TensorShapeProto) -> Result<Shape, String> {
