@@ -122,13 +122,13 @@ impl<'m> Importer<'m> {
             Ok(value) => Ok(Binding::Value(value)),
             Err(Refusal::Fatal(error)) => match *error {
                 ImportError::Tensor { cause: cause @ TensorError::DType { .. }, .. } => {
-                    self.refuse(tensor.name(), "Initializer", cause.to_string(), frame);
+                    self.refuse(tensor.name(), "Initializer", (cause.to_string(), types::OTHER_DTYPE), frame);
                     Ok(Binding::Unknown)
                 }
                 error => Err(error),
             },
-            Err(Refusal::Unsupported { reason, .. }) => {
-                self.refuse(tensor.name(), "Initializer", reason, frame);
+            Err(Refusal::Unsupported { reason, hint }) => {
+                self.refuse(tensor.name(), "Initializer", (reason, hint), frame);
                 Ok(Binding::Unknown)
             }
             Err(Refusal::Invalid(problem)) => {
@@ -140,14 +140,14 @@ impl<'m> Importer<'m> {
     }
 
     /// Reports what is no node but stands in a list of nodes all the same: one report names everything.
-    fn refuse(&mut self, name: &str, what: &str, reason: String, frame: &Frame<'_>) {
+    fn refuse(&mut self, name: &str, what: &str, (reason, hint): (String, &str), frame: &Frame<'_>) {
         self.unsupported.push(UnsupportedNode {
             name: name.to_owned(),
             op_type: what.to_owned(),
             domain: String::new(),
             version: frame.opsets.version(""),
             reason,
-            hint: "use tensors of a supported element type".to_owned(),
+            hint: hint.to_owned(),
         });
     }
 
@@ -165,8 +165,8 @@ impl<'m> Importer<'m> {
             }
             let binding = match types::input_type(&mut self.graph.symbols, input)? {
                 Ok(ty) => Binding::Value(self.graph.add_input(input.name(), ty)),
-                Err(reason) => {
-                    self.refuse(input.name(), "Input", reason, frame);
+                Err(refusal) => {
+                    self.refuse(input.name(), "Input", refusal, frame);
                     Binding::Unknown
                 }
             };

@@ -10,7 +10,10 @@ use crate::ImportError;
 /// Named and unnamed sizes that one model may have: looking one up takes as long as there are many.
 const MAX_SYMBOLS: usize = 4096;
 
-/// The type of a model input, or what of it is not supported. Named dimensions of one name are one symbol; unnamed
+/// The hint for a tensor whose element type is not supported.
+pub(super) const OTHER_DTYPE: &str = "use tensors of a supported element type";
+
+/// The type of a model input, or what of it is not supported and a hint. Named dimensions of one name are one symbol; unnamed
 /// ones are fresh.
 ///
 /// # Errors
@@ -18,19 +21,22 @@ const MAX_SYMBOLS: usize = 4096;
 pub(super) fn input_type(
     symbols: &mut Symbols,
     input: &ValueInfoProto,
-) -> Result<Result<TensorType, String>, ImportError> {
+) -> Result<Result<TensorType, (String, &'static str)>, ImportError> {
     let invalid = |problem: String| ImportError::Input { input: input.name().to_owned(), problem };
     let value = input.r#type.as_ref().and_then(|ty| ty.value.as_ref());
     let tensor = match value {
         Some(type_proto::Value::TensorType(tensor)) => tensor,
-        Some(other) => return Ok(Err(format!("{}; only tensors are supported", kind(other)))),
+        Some(other) => return Ok(Err((kind(other).to_owned(), "make it a dense tensor"))),
         None => return Err(invalid("has no type".to_owned())),
     };
     let dtype = match tensor::dtype(tensor.elem_type()) {
         Ok(dtype) => dtype,
-        Err(error) => return Ok(Err(error.to_string())),
+        Err(error) => return Ok(Err((error.to_string(), OTHER_DTYPE))),
     };
-    let Some(shape) = &tensor.shape else { return Ok(Err("a tensor whose rank is not known".to_owned())) };
+    let Some(shape) = &tensor.shape else {
+        let hint = "declare the input's shape in the model; a size that varies can be a name";
+        return Ok(Err(("a tensor whose rank is not known".to_owned(), hint)));
+    };
     Ok(Ok(TensorType { dtype, shape: dims(symbols, shape).map_err(invalid)? }))
 }
 
