@@ -74,6 +74,12 @@ pub(crate) fn first_entry(worker: &RuntimeWorker) -> Result<String> {
     Ok(entry.name.clone())
 }
 
+/// The names of what [`first_entry`] takes.
+pub(crate) fn input_names(worker: &RuntimeWorker) -> impl Iterator<Item = &str> {
+    let entry = worker.module().signature.entries.first();
+    entry.into_iter().flat_map(|entry| &entry.inputs).map(|input| input.name.as_str())
+}
+
 impl From<NamedTensor> for Tensor {
     fn from(tensor: NamedTensor) -> Self {
         Self { name: tensor.name, dtype: tensor.dtype, dims: tensor.dims, data: tensor.data.into() }
