@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{BufWriter, Seek, Write};
 
 use ired_compiler::{CompileError, DiagnosticKind, MemoryCache, Options, Outcome, Phase};
+use ired_module::WriteError;
 use ired_worker::child::usage;
 use ired_worker::messages::full_text;
 use ired_worker::{CompileJob, CompileReport, Diagnostic, FailureKind, MappedFile, Severity};
@@ -27,8 +28,7 @@ pub(crate) fn compile(
     let source = source::BrokeredSource::new(&job.file_name, model, broker);
     let mut observer = observe::Observed::new(events, job.options.dump);
     let outcome = ired_compiler::compile(&source, &options, &MemoryCache::default(), &mut observer)?;
-    let module_bytes =
-        write(outcome, output).map_err(|message| internal(format!("the module: {message}")))?;
+    let module_bytes = write(outcome, output)?;
     Ok(CompileReport {
         module_bytes,
         phases: observer.finish(),
@@ -57,16 +57,22 @@ fn options(job: &CompileJob) -> Result<Options, Failure> {
     Ok(options)
 }
 
-fn write(outcome: Outcome, output: &mut File) -> Result<u64, String> {
+fn write(outcome: Outcome, output: &mut File) -> Result<u64, Failure> {
+    let failed = |error: &dyn std::error::Error| internal(format!("the module: {}", full_text(error)));
     let mut writer = BufWriter::with_capacity(1 << 20, output);
     match outcome {
-        Outcome::Module(draft) => drop(draft.write(&mut writer).map_err(|error| full_text(&error))?),
-        Outcome::Stopped { text, .. } => {
-            writer.write_all(text.as_bytes()).map_err(|error| error.to_string())?
-        }
+        Outcome::Module(draft) => drop(draft.write(&mut writer).map_err(|error| match error {
+            // A name of the model: the compiler's own texts are short.
+            WriteError::LongString { .. } => Failure {
+                kind: FailureKind::ResourceLimit,
+                diagnostics: vec![self::error(format!("the module: {error}"), None)],
+            },
+            error => failed(&error),
+        })?),
+        Outcome::Stopped { text, .. } => writer.write_all(text.as_bytes()).map_err(|error| failed(&error))?,
     }
-    writer.flush().map_err(|error| error.to_string())?;
-    writer.seek(std::io::SeekFrom::End(0)).map_err(|error| error.to_string())
+    writer.flush().map_err(|error| failed(&error))?;
+    writer.seek(std::io::SeekFrom::End(0)).map_err(|error| failed(&error))
 }
 
 impl From<CompileError> for Failure {

@@ -71,6 +71,8 @@ pub enum WriteError {
     Invalid(#[source] VerifyError),
     #[error("{what} is larger than the format allows")]
     TooLarge { what: &'static str },
+    #[error("{what} has {bytes} bytes; the format allows {MAX_STRING_BYTES}")]
+    LongString { what: &'static str, bytes: usize },
     #[error("entry point `{entry}` stands after one with a higher function")]
     EntryOrder { entry: String },
     #[error("two {what} have the name `{name}`")]
@@ -164,7 +166,7 @@ impl ModuleDraft {
     fn build_sections(&self) -> Result<Sections, WriteError> {
         let mut strings = StringTable::default();
         for message in &self.strings {
-            strings.push(message)?;
+            strings.push("a check's message", message)?;
         }
         let mut sections = Sections::default();
         let mut put = |kind: SectionKind, words: Vec<u32>| {
@@ -193,7 +195,7 @@ impl ModuleDraft {
                 WriteError::Encode { function: function.name.clone(), instruction, problem }
             })?;
             rows.extend([
-                strings.intern(&function.name)?,
+                strings.intern("a function's name", &function.name)?,
                 u32::from(function.scalars),
                 u32::from(function.buffers),
                 number(function.input_ranks.len(), "the number of inputs")?,
@@ -212,7 +214,7 @@ impl ModuleDraft {
         for param in &self.params {
             let bytes = (*param.bytes).as_ref().len() as u64;
             let offset = end.next_multiple_of(PARAM_ALIGNMENT);
-            rows.extend([strings.intern(&param.name)?, 0]);
+            rows.extend([strings.intern("a parameter's name", &param.name)?, 0]);
             rows.extend(long(offset));
             rows.extend(long(bytes));
             end = offset + bytes;
@@ -234,8 +236,8 @@ fn entry_words(entries: &[KernelEntry], strings: &mut StringTable) -> Result<Vec
     let mut access_at = 1 + entries.len() * ENTRY_WORDS;
     for entry in entries {
         words.extend([
-            strings.intern(&entry.symbol)?,
-            strings.intern(&entry.origin)?,
+            strings.intern("a kernel's symbol", &entry.symbol)?,
+            strings.intern("the origin of a kernel", &entry.origin)?,
             number(entry.constants, WHAT)?,
             number(entry.bindings.len(), WHAT)?,
             number(access_at, WHAT)?,
@@ -248,10 +250,10 @@ fn entry_words(entries: &[KernelEntry], strings: &mut StringTable) -> Result<Vec
 
 fn target_words(target: &Target, strings: &mut StringTable) -> Result<Vec<u32>, WriteError> {
     let mut words = Vec::new();
-    words.push(strings.intern(&target.triple)?);
+    words.push(strings.intern("the target's triple", &target.triple)?);
     words.push(number(target.features.len(), "the number of features")?);
     for feature in &target.features {
-        words.push(strings.intern(feature)?);
+        words.push(strings.intern("a target's feature", feature)?);
     }
     Ok(words)
 }
@@ -260,7 +262,7 @@ fn provenance_words(from: &Provenance, strings: &mut StringTable) -> Result<Vec<
     let digest = from.model_digest.chunks_exact(4);
     let mut words: Vec<u32> = digest.map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     for text in [&from.model_name, &from.compiler, &from.options] {
-        words.push(strings.intern(text)?);
+        words.push(strings.intern("the module's provenance", text)?);
     }
     Ok(words)
 }
@@ -277,7 +279,7 @@ fn signature_words(signature: &Signature, strings: &mut StringTable) -> Result<V
             return Err(WriteError::EntryOrder { entry: entry.name.clone() });
         }
         last = entry.function;
-        words.extend([strings.intern(&entry.name)?, entry.function]);
+        words.extend([strings.intern("an entry point's name", &entry.name)?, entry.function]);
         let (kind, value) = match entry.peak {
             PeakBytes::Static(bytes) => (0, bytes),
             PeakBytes::Function(function) => (1, u64::from(function)),
@@ -309,12 +311,14 @@ fn push_tensor(
     tensor: &TensorSpec,
     strings: &mut StringTable,
 ) -> Result<(), WriteError> {
-    words.extend([strings.intern(&tensor.name)?, tensor.dtype as u32]);
+    words.extend([strings.intern("the name of an input or output", &tensor.name)?, tensor.dtype as u32]);
     words.push(number(tensor.dims.len(), "a rank")?);
     for dim in &tensor.dims {
         let (kind, name, first, second) = match dim {
             DimSpec::Static(size) => (0, 0, *size, 0),
-            DimSpec::Symbolic { name, min, max } => (1, strings.intern(name)?, *min, *max),
+            DimSpec::Symbolic { name, min, max } => {
+                (1, strings.intern("a dimension's name", name)?, *min, *max)
+            }
         };
         words.extend([kind, name]);
         words.extend(long(first));
@@ -340,9 +344,10 @@ struct StringTable {
 }
 
 impl StringTable {
-    fn push(&mut self, text: &str) -> Result<u32, WriteError> {
+    /// `what` is the kind of text, for an error.
+    fn push(&mut self, what: &'static str, text: &str) -> Result<u32, WriteError> {
         if text.len() > MAX_STRING_BYTES {
-            return Err(WriteError::TooLarge { what: "a string" });
+            return Err(WriteError::LongString { what, bytes: text.len() });
         }
         let index = number(self.ends.len(), "the string table")?;
         self.text.extend_from_slice(text.as_bytes());
@@ -350,11 +355,11 @@ impl StringTable {
         Ok(index)
     }
 
-    fn intern(&mut self, text: &str) -> Result<u32, WriteError> {
+    fn intern(&mut self, what: &'static str, text: &str) -> Result<u32, WriteError> {
         if let Some(&index) = self.known.get(text) {
             return Ok(index);
         }
-        let index = self.push(text)?;
+        let index = self.push(what, text)?;
         self.known.insert(text.into(), index);
         Ok(index)
     }

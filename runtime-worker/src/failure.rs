@@ -68,7 +68,12 @@ pub(crate) fn describe(
             RuntimeFailure::OutOfMemory { needed_bytes, limit_bytes }
         }
         InvokeError::Allocate(AllocateError::OutOfMemory { bytes }) => {
+            // No limit was met: the system refused.
             RuntimeFailure::OutOfMemory { needed_bytes: bytes, limit_bytes: 0 }
+        }
+        InvokeError::Check { mut message } => {
+            message.push_str(&sizes_in(&message, specs.map_or(&[], Vec::as_slice), inputs));
+            RuntimeFailure::Execution { message }
         }
         other => RuntimeFailure::Execution { message: full_text(&other) },
     }
@@ -77,6 +82,35 @@ pub(crate) fn describe(
 /// An output that was not written to shared memory; a fault of this program.
 pub(crate) fn missing_output(name: &str) -> RuntimeFailure {
     RuntimeFailure::Execution { message: format!("output `{name}` is not in shared memory") }
+}
+
+/// ` (with N = 3, M = 4)`: what the named dimensions that the text speaks of are in this call.
+fn sizes_in(text: &str, specs: &[TensorSpec], inputs: &[TensorRef]) -> String {
+    /// Enough for any expression that one reads.
+    const MOST: usize = 8;
+    let mut known: Vec<(&str, u64)> = Vec::new();
+    for spec in specs {
+        let Some(input) = inputs.iter().find(|input| input.name == spec.name) else { continue };
+        for (dim, &size) in spec.dims.iter().zip(&input.dims) {
+            let DimSpec::Symbolic { name, .. } = dim else { continue };
+            let new = known.len() < MOST && !known.iter().any(|(other, _)| other == name);
+            if new && speaks_of(text, name) {
+                known.push((name, size));
+            }
+        }
+    }
+    let sizes: Vec<String> = known.iter().map(|(name, size)| format!("{name} = {size}")).collect();
+    if sizes.is_empty() { String::new() } else { format!(" (with {})", sizes.join(", ")) }
+}
+
+/// Whether `name` stands in the text as a word of its own.
+fn speaks_of(text: &str, name: &str) -> bool {
+    let in_word = |c: char| c.is_alphanumeric() || c == '_';
+    !name.is_empty()
+        && text.match_indices(name).any(|(at, _)| {
+            let (before, after) = (&text[..at], &text[at + name.len()..]);
+            !before.ends_with(in_word) && !after.starts_with(in_word)
+        })
 }
 
 /// `f32[batch, 4]`.
@@ -94,4 +128,35 @@ fn spec_text(spec: &TensorSpec) -> String {
     }
     text.push(']');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use ired_module::DType;
+    use ired_worker::messages::runtime::Place;
+
+    use super::*;
+
+    #[test]
+    fn a_failed_check_says_what_the_sizes_are() {
+        let symbolic = |name: &str| DimSpec::Symbolic { name: name.to_owned(), min: 0, max: 1 << 40 };
+        let spec =
+            |name: &str, dims: Vec<DimSpec>| TensorSpec { name: name.to_owned(), dtype: DType::F32, dims };
+        let specs = [
+            spec("a", vec![symbolic("N"), DimSpec::Static(4)]),
+            spec("b", vec![symbolic("N"), symbolic("NN"), symbolic("M")]),
+        ];
+        let place = Place { region: 0, offset: 0, len: 0 };
+        let input = |name: &str, dims: &[u64]| TensorRef {
+            name: name.to_owned(),
+            dtype: DType::F32,
+            dims: dims.to_vec(),
+            place,
+        };
+        let inputs = [input("b", &[3, 5, 7]), input("a", &[3, 4])];
+        let sizes = |text| sizes_in(text, &specs, &inputs);
+        assert_eq!(sizes("add: N is neither 1 nor max(N, M)*2"), " (with N = 3, M = 7)");
+        assert_eq!(sizes("inner sizes differ: NN and 4"), " (with NN = 5)");
+        assert_eq!(sizes("index out of range"), "");
+    }
 }

@@ -63,13 +63,13 @@ pub struct Settings {
     /// Pin each kernel thread to a core. Off: several models share the cores.
     pub pin_threads: bool,
 
-    /// Compilations at once. One: each already uses every core.
+    /// Compilations at once. Two, though one already uses every core: a slow model does not block all others.
     pub compile_slots: usize,
     /// Compilations that may wait for a slot; more are refused.
     pub compile_queue: usize,
     /// Threads of one compilation; 0: every core.
     pub compile_threads: u32,
-    /// Private memory of one compilation, in bytes.
+    /// Private memory of one compilation, in bytes; by default 16 GiB, or half of the machine's where that is less.
     pub compile_memory_bytes: u64,
     /// Wall time of one compilation, in seconds.
     pub compile_wall_s: u64,
@@ -126,6 +126,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         const GIB: u64 = 1 << 30;
+        let limits = ired_worker::CompileLimits::default();
         Self {
             model_repository: None,
             data_dir: PathBuf::from("ired-data"),
@@ -138,13 +139,13 @@ impl Default for Settings {
             require_strict_sandbox: false,
             threads: None,
             pin_threads: false,
-            compile_slots: 1,
+            compile_slots: 2,
             compile_queue: 64,
             compile_threads: 0,
-            compile_memory_bytes: 16 * GIB,
-            compile_wall_s: 600,
-            compile_cpu_s: 3600,
-            module_bytes: 16 * GIB,
+            compile_memory_bytes: limits.memory_bytes,
+            compile_wall_s: limits.wall.as_secs(),
+            compile_cpu_s: limits.cpu.as_secs(),
+            module_bytes: limits.output_bytes,
             quarantine_s: 600,
             cache_bytes: 32 * GIB,
             versions_served: 1,

@@ -87,6 +87,6 @@ pub fn http(error: &Error) -> StatusCode {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        Status::new(code(&error), error.to_string())
+        Status::new(code(&error), ired_worker::printable(&error.to_string()))
     }
 }

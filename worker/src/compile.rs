@@ -34,14 +34,21 @@ pub struct CompileLimits {
 }
 
 impl Default for CompileLimits {
+    /// Two minutes, an hour of CPU time, and 16 GiB of memory or half of the machine's where that is less: one model
+    /// neither blocks the others for long nor takes the memory of those that are served.
     fn default() -> Self {
         Self {
-            memory_bytes: 16 << 30,
-            wall: Duration::from_secs(600),
+            memory_bytes: (memory_of_machine() / 2).min(16 << 30),
+            wall: Duration::from_secs(120),
             cpu: Duration::from_secs(3600),
             output_bytes: 16 << 30,
         }
     }
+}
+
+fn memory_of_machine() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(u64::from(info.mem_unit))
 }
 
 /// Something that happened while a job ran.

@@ -10,6 +10,7 @@ pub mod compile;
 mod confine;
 pub mod executable;
 pub mod messages;
+mod printable;
 mod process;
 mod region;
 pub mod runtime;
@@ -30,6 +31,7 @@ pub use messages::runtime::{
     BenchRequest, LoadedModule, ProcessUsage, RuntimeFailure, RuntimeOptions, Timing,
 };
 pub use messages::sandbox::{LayerState, Probe, ProbeOutcome, SandboxReport};
+pub use printable::printable;
 pub use region::{SharedBuffer, View};
 pub use runtime::{BenchResult, InferenceResult, RuntimeConfig, RuntimeWorker};
 pub use sandbox::{probe, sandbox_report};

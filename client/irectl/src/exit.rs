@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use ired_client::ClientError;
 use ired_worker::CompileFailure;
+pub(crate) use ired_worker::printable;
 
 /// The thing asked for did not work: a model was refused, a result differs, a file is missing.
 pub(crate) const FAILED: u8 = 1;
@@ -14,15 +15,15 @@ pub(crate) const INTERNAL: u8 = 4;
 
 /// Prints an error with its causes and every diagnostic it carries; gives the code to exit with.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error}");
+    eprintln!("error: {}", printable(&error.to_string()));
     for cause in error.chain().skip(1) {
         // Diagnostics are listed in full below.
         if cause.downcast_ref::<CompileFailure>().is_none() {
-            eprintln!("  because: {cause}");
+            eprintln!("  because: {}", printable(&cause.to_string()));
         }
     }
     for line in diagnostics(error) {
-        eprintln!("  {line}");
+        eprintln!("  {}", printable(&line));
     }
     ExitCode::from(code(error))
 }

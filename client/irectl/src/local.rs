@@ -74,6 +74,12 @@ pub(crate) fn first_entry(worker: &RuntimeWorker) -> Result<String> {
     Ok(entry.name.clone())
 }
 
+/// The names of what [`first_entry`] takes.
+pub(crate) fn input_names(worker: &RuntimeWorker) -> impl Iterator<Item = &str> {
+    let entry = worker.module().signature.entries.first();
+    entry.into_iter().flat_map(|entry| &entry.inputs).map(|input| input.name.as_str())
+}
+
 impl From<NamedTensor> for Tensor {
     fn from(tensor: NamedTensor) -> Self {
         Self { name: tensor.name, dtype: tensor.dtype, dims: tensor.dims, data: tensor.data.into() }
@@ -115,9 +121,17 @@ fn file_name(path: &Path) -> String {
 }
 
 /// A file that becomes `path` when it is complete, so that no half-written one is ever seen.
+///
+/// It has no name until then where the file system knows such files: nothing stays behind, however this process ends.
 pub(crate) struct Output {
-    file: tempfile::NamedTempFile,
+    file: Unfinished,
+    folder: PathBuf,
     path: PathBuf,
+}
+
+enum Unfinished {
+    Nameless(File),
+    Named(tempfile::NamedTempFile),
 }
 
 impl Output {
@@ -127,29 +141,72 @@ impl Output {
             bail!("cannot write `{}`: it is there and not a file", path.display());
         }
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = tempfile::Builder::new()
-            .prefix(".irectl-")
-            .tempfile_in(folder)
-            .with_context(|| format!("cannot write to `{}`", folder.display()))?;
-        Ok(Self { file, path: path.to_owned() })
+        let file = match nameless(folder) {
+            Some(file) => Unfinished::Nameless(file),
+            None => Unfinished::Named(
+                temporary_name()
+                    .tempfile_in(folder)
+                    .with_context(|| format!("cannot write to `{}`", folder.display()))?,
+            ),
+        };
+        Ok(Self { file, folder: folder.to_owned(), path: path.to_owned() })
     }
 
     pub(crate) fn file(&self) -> &File {
-        self.file.as_file()
+        match &self.file {
+            Unfinished::Nameless(file) => file,
+            Unfinished::Named(file) => file.as_file(),
+        }
     }
 
     pub(crate) fn keep(self) -> Result<()> {
         use std::os::unix::fs::PermissionsExt;
 
         // A temporary file is its owner's alone; a module is a file like any other.
-        self.file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-        self.file.persist(&self.path).with_context(|| format!("cannot write `{}`", self.path.display()))?;
-        Ok(())
+        self.file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        let Self { file, folder, path } = self;
+        let placed = match file {
+            Unfinished::Named(file) => file.persist(&path).map(drop).map_err(|error| error.error),
+            // A link takes no other file's place, but a rename does; the name in between is there for a moment.
+            Unfinished::Nameless(file) => temporary_name()
+                .make_in(&folder, |name| link(&file, name))
+                .and_then(|linked| linked.persist(&path).map_err(|error| error.error)),
+        };
+        placed.with_context(|| format!("cannot write `{}`", path.display()))
     }
+}
+
+fn temporary_name() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".irectl-");
+    builder
+}
+
+/// A file in `folder` without a name that can be given one.
+fn nameless(folder: &Path) -> Option<File> {
+    use rustix::fs::{Mode, OFlags};
+
+    // Names are given by way of `/proc`.
+    if !Path::new("/proc/self/fd").is_dir() {
+        return None;
+    }
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR).ok().map(File::from)
+}
+
+fn link(file: &File, name: &Path) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    use rustix::fs::{AtFlags, CWD};
+
+    let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(rustix::fs::linkat(CWD, nameless, CWD, name, AtFlags::SYMLINK_FOLLOW)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn fifo(folder: &Path) -> PathBuf {
@@ -171,13 +228,24 @@ mod tests {
         }
     }
 
+    fn entries(folder: &Path) -> Vec<String> {
+        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).collect()
+    }
+
     #[test]
     fn an_output_replaces_files_only() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("out.irm");
         std::fs::write(&file, b"old").unwrap();
-        Output::create(&file).unwrap().keep().unwrap();
-        assert_eq!(std::fs::read(&file).unwrap(), b"");
+        let output = Output::create(&file).unwrap();
+        output.file().write_all(b"new").unwrap();
+        // A folder of tmpfs, ext4, xfs or btrfs takes files without names.
+        assert!(matches!(output.file, Unfinished::Named(_)) || entries(folder.path()) == ["out.irm"]);
+        assert_eq!(std::fs::read(&file).unwrap(), b"old");
+        output.keep().unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        assert_eq!(entries(folder.path()), ["out.irm"]);
         assert!(Output::create(&fifo(folder.path())).is_err());
         assert!(Output::create(folder.path()).is_err());
     }

@@ -21,6 +21,8 @@ pub enum ImportError {
     Undecodable(#[from] prost::DecodeError),
     #[error("the model has no graph")]
     NoGraph,
+    #[error("the model has no outputs")]
+    NoOutputs,
     #[error("ONNX IR version {found}; supported are {oldest} to {newest}")]
     IrVersion { found: i64, oldest: i64, newest: i64 },
     #[error("operator set version {found} of domain `{domain}`; supported are {oldest} to {newest}")]

@@ -69,15 +69,18 @@ pub enum Op {
         mode: PadMode,
     },
     /// Operands: data, indices (i32 or i64). Result shape: `data[..axis] ++ indices ++ data[axis+1..]`.
-    /// Indices in `-d..d` for dimension `d`; others are an error in the interpreter and clamped in compiled code.
+    /// Indices in `-d..d` for dimension `d`; others are an error in the interpreter, and in compiled code clamped to
+    /// the first or last element.
     Gather {
         axis: usize,
     },
     /// Operands: data, indices of data's rank. `out[i] = data[i with axis replaced by indices[i]]`.
+    /// Indices outside of the dimension are treated as by [`Op::Gather`].
     GatherElements {
         axis: usize,
     },
     /// Operands: data, indices `[batch.., n.., k]`. Result: `batch.. ++ n.. ++ data[batch + k ..]`.
+    /// Indices outside of their dimension are treated as by [`Op::Gather`].
     GatherNd {
         batch_dims: usize,
     },

@@ -184,7 +184,7 @@ async fn a_compilation_that_nobody_waits_for_ends() {
 #[tokio::test]
 async fn compilations_beyond_the_queue_are_refused() {
     let mut place = Place::new(&[]);
-    place.settings.compile_queue = 1;
+    (place.settings.compile_slots, place.settings.compile_queue) = (1, 1);
     let world = World::new();
     let daemon = place.start(&world).await;
     let client = client(&daemon).await;

@@ -76,7 +76,8 @@ pub enum RuntimeFailure {
     /// The worker died (again) or is restarting; the same request may work later.
     #[error("the runtime worker is unavailable: {reason}")]
     Unavailable { reason: String },
-    #[error("not enough memory: {needed_bytes} bytes needed, {limit_bytes} allowed")]
+    /// More than the limit, or with a limit of 0 more than the system gives.
+    #[error("not enough memory: {}", memory(*needed_bytes, *limit_bytes))]
     OutOfMemory { needed_bytes: u64, limit_bytes: u64 },
     /// The module cannot be used on this machine or at all.
     #[error("cannot load the module: {message}")]
@@ -89,6 +90,13 @@ pub enum RuntimeFailure {
     /// Parent and worker do not understand each other.
     #[error("worker protocol: {message}")]
     Protocol { message: String },
+}
+
+fn memory(needed_bytes: u64, limit_bytes: u64) -> String {
+    match limit_bytes {
+        0 => format!("the system refused {needed_bytes} bytes"),
+        _ => format!("{needed_bytes} bytes needed, {limit_bytes} allowed"),
+    }
 }
 
 /// A tensor in shared memory of the side that sends this.

@@ -70,12 +70,13 @@ impl Bench {
     }
 
     async fn start(&self) -> Result<Session> {
-        let inputs = npz::read(&self.inputs)?.into_iter().map(Into::into).collect();
+        let inputs = npz::Archive::open(&self.inputs)?;
         let module = local::module(&self.model).await?;
         let start = Instant::now();
         let worker = local::load(&module, self.threads).await?;
         let load_ms = milliseconds(start.elapsed());
         let entry = local::first_entry(&worker)?;
+        let inputs = inputs.read_named(local::input_names(&worker))?.into_iter().map(Into::into).collect();
         Ok(Session { worker, entry, inputs, compile_ms: milliseconds(module.compile_time), load_ms })
     }
 

@@ -11,6 +11,9 @@ use serde_json::json;
 use super::human_bytes;
 use crate::{local, target};
 
+/// The compiler's phases, in the order they run.
+const PHASES: [&str; 6] = ["input", "graph", "program", "schedule", "executables", "module"];
+
 #[derive(clap::Args)]
 pub(crate) struct Compile {
     /// The model, with its external data beside it.
@@ -21,8 +24,8 @@ pub(crate) struct Compile {
     /// `host`, or a triple with features: `x86_64-linux,+avx2,+fma`.
     #[arg(long, default_value = "host", value_parser = target::parse)]
     target: TargetRequest,
-    /// Stop after this phase (input, graph, program, schedule, executables, module) and write its text.
-    #[arg(long, value_name = "PHASE")]
+    /// Stop after this phase and write its text.
+    #[arg(long, value_name = "PHASE", value_parser = PHASES)]
     compile_to: Option<String>,
     /// Write every phase's result into this folder.
     #[arg(long, value_name = "DIR")]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use ired_client::{Client, InferRequest, InferResponse};
 
+use crate::exit::printable;
 use crate::tensors::{NamedTensor, json, npz};
 
 #[derive(clap::Args)]
@@ -46,7 +47,7 @@ struct Source {
 impl Infer {
     pub(crate) async fn run(self, client: &Client) -> Result<ExitCode> {
         let tensors = match (&self.source.inputs, &self.source.request) {
-            (Some(path), _) => npz::read(path)?,
+            (Some(path), _) => npz::Archive::open(path)?.read_all()?,
             (None, Some(path)) => json::read_request(path)?,
             (None, None) => Vec::new(),
         };
@@ -71,7 +72,7 @@ impl Infer {
             println!("{}", json::response(&answer.model, &answer.version, &outputs, latency)?);
         } else {
             for output in &outputs {
-                println!("{}: {}", output.name, output.type_text());
+                println!("{}: {}", printable(&output.name), output.type_text());
             }
             println!("answered in {} us", latency.as_micros());
         }

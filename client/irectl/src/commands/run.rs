@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::exit::printable;
 use crate::local;
 use crate::tensors::{NamedTensor, npz};
 
@@ -25,15 +26,16 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let inputs = npz::read(&self.inputs)?;
+        let inputs = npz::Archive::open(&self.inputs)?;
         let module = local::module(&self.model).await?;
         let worker = local::load(&module, self.threads).await?;
         let entry = local::first_entry(&worker)?;
+        let inputs = inputs.read_named(local::input_names(&worker))?;
         let result = worker.infer(&entry, inputs.into_iter().map(Into::into).collect(), None).await?;
         let outputs: Vec<NamedTensor> = result.outputs.into_iter().map(Into::into).collect();
         npz::write(&self.outputs, &outputs)?;
         for output in &outputs {
-            println!("{}: {}", output.name, output.type_text());
+            println!("{}: {}", printable(&output.name), output.type_text());
         }
         worker.shutdown().await;
         Ok(ExitCode::SUCCESS)

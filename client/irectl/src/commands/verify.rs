@@ -68,13 +68,14 @@ impl Verify {
 
     /// One module, inputs and expectations by name.
     async fn one(&self, model: &Path, inputs: &Path, expected: &Path) -> Result<Verdict> {
-        let inputs: Vec<_> = npz::read(inputs)?.into_iter().map(Into::into).collect();
-        let expected = npz::read(expected)?;
+        let (inputs, expected) = (npz::Archive::open(inputs)?, npz::Archive::open(expected)?);
         let module = local::module(model).await?;
         let worker = local::load(&module, self.threads).await?;
         let entry = local::first_entry(&worker)?;
+        let inputs = inputs.read_named(local::input_names(&worker))?.into_iter().map(Into::into).collect();
         let outputs = worker.infer(&entry, inputs, None).await?.outputs;
         worker.shutdown().await;
+        let expected = expected.read_all()?;
         let outputs: Vec<NamedTensor> = outputs.into_iter().map(Into::into).collect();
         for expected in &expected {
             let found = outputs.iter().find(|output| output.name == expected.name);

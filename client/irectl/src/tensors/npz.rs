@@ -1,8 +1,9 @@
 //! NumPy's `.npz`: a zip of `.npy` arrays, keyed by tensor name.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
@@ -10,28 +11,77 @@ use ired_module::DType;
 use npyz::{NpyHeader, Order, TypeChar, WriterBuilder};
 
 use super::NamedTensor;
+use crate::exit::printable;
 use crate::local::open_file;
 
-/// Reads every array of the archive, in the archive's order.
-pub(crate) fn read(path: &Path) -> Result<Vec<NamedTensor>> {
-    let file = open_file(path)?;
-    let mut archive = zip::ZipArchive::new(BufReader::new(file))
-        .with_context(|| format!("`{}` is not an npz archive", path.display()))?;
-    let mut tensors = Vec::with_capacity(archive.len());
-    for i in 0..archive.len() {
-        let mut entry = archive.by_index(i)?;
-        let Some(name) = entry.name()?.strip_suffix(".npy").map(str::to_owned) else { continue };
-        let tensor = read_array(&name, &mut entry);
-        tensors.push(tensor.with_context(|| format!("array `{name}` of `{}`", path.display()))?);
-    }
-    Ok(tensors)
+/// What all arrays that are read from one archive may take together: an archive of some megabytes can hold terabytes of
+/// zeros.
+const MAX_BYTES: u64 = 16 << 30;
+
+/// An archive whose arrays are read when they are asked for.
+pub(crate) struct Archive {
+    archive: zip::ZipArchive<BufReader<File>>,
+    path: PathBuf,
 }
 
-fn read_array(name: &str, reader: &mut impl Read) -> Result<NamedTensor> {
+impl Archive {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = open_file(path)?;
+        let archive = zip::ZipArchive::new(BufReader::new(file))
+            .with_context(|| format!("`{}` is not an npz archive", path.display()))?;
+        Ok(Self { archive, path: path.to_owned() })
+    }
+
+    /// Reads every array, in the archive's order.
+    pub(crate) fn read_all(self) -> Result<Vec<NamedTensor>> {
+        self.read(|_| true)
+    }
+
+    /// Reads the arrays that have one of these names, in the archive's order; warns of every other, which is not read.
+    pub(crate) fn read_named<'n>(self, names: impl IntoIterator<Item = &'n str>) -> Result<Vec<NamedTensor>> {
+        let names: HashSet<&str> = names.into_iter().collect();
+        let path = self.path.clone();
+        self.read(|name| {
+            let takes = names.contains(name);
+            if !takes {
+                let name = printable(name);
+                eprintln!(
+                    "warning: array `{name}` of `{}` is not used: the model has no such tensor",
+                    path.display()
+                );
+            }
+            takes
+        })
+    }
+
+    fn read(mut self, wants: impl Fn(&str) -> bool) -> Result<Vec<NamedTensor>> {
+        let mut tensors = Vec::new();
+        let mut bytes_left = MAX_BYTES;
+        for i in 0..self.archive.len() {
+            let mut entry = self.archive.by_index(i)?;
+            let Some(name) = entry.name()?.strip_suffix(".npy").map(str::to_owned) else { continue };
+            if !wants(&name) {
+                continue;
+            }
+            let tensor = read_array(&name, &mut entry, bytes_left);
+            let tensor = tensor.with_context(|| format!("array `{name}` of `{}`", self.path.display()))?;
+            bytes_left -= tensor.data.len() as u64;
+            tensors.push(tensor);
+        }
+        Ok(tensors)
+    }
+}
+
+/// Reads one array that takes at most `limit_bytes`.
+fn read_array(name: &str, reader: &mut impl Read, limit_bytes: u64) -> Result<NamedTensor> {
     let header = read_header(reader)?;
     let (dtype, big_endian) = element_type(&header)?;
     let dims = header.shape().to_vec();
     let expected = dtype.tensor_bytes(&dims).context("its size overflows")?;
+    ensure!(
+        expected <= limit_bytes,
+        "it has {expected} bytes; the arrays of one archive may take {MAX_BYTES} together"
+    );
     let mut data = Vec::new();
     reader.take(expected.saturating_add(1)).read_to_end(&mut data)?;
     ensure!(data.len() as u64 == expected, "{} bytes of data where {expected} belong", data.len());
@@ -183,7 +233,9 @@ mod tests {
         ];
         let file = tempfile::NamedTempFile::new().unwrap();
         write(file.path(), &tensors).unwrap();
-        assert_eq!(read(file.path()).unwrap(), tensors);
+        let open = || Archive::open(file.path()).unwrap();
+        assert_eq!(open().read_all().unwrap(), tensors);
+        assert_eq!(open().read_named(["scalar", "other"]).unwrap(), tensors[2..]);
     }
 
     #[test]
@@ -193,12 +245,28 @@ mod tests {
             [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes()].concat()
         };
         for header in ["{".repeat(400), "([".repeat(400)] {
-            let error = read_array("x", &mut &array(&header)[..]).unwrap_err().to_string();
+            let error = read_array("x", &mut &array(&header)[..], 0).unwrap_err().to_string();
             assert_eq!(error, "its header nests brackets deeper than 4");
         }
         let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (0,), }\n";
-        assert_eq!(read_array("x", &mut &array(header)[..]).unwrap().dims, [0]);
-        assert!(read_array("x", &mut &array(header)[..20]).is_err());
+        assert_eq!(read_array("x", &mut &array(header)[..], 0).unwrap().dims, [0]);
+        assert!(read_array("x", &mut &array(header)[..20], 0).is_err());
+    }
+
+    #[test]
+    fn arrays_that_are_too_large_or_not_wanted_are_not_inflated() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut archive = zip::ZipWriter::new(file.reopen().unwrap());
+        archive.start_file("bomb.npy", zip::write::SimpleFileOptions::default()).unwrap();
+        let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776,), }\n";
+        let length = (header.len() as u16).to_le_bytes();
+        archive.write_all(&[b"\x93NUMPY\x01\x00", &length[..], header.as_bytes()].concat()).unwrap();
+        archive.finish().unwrap();
+        let open = || Archive::open(file.path()).unwrap();
+        let error = format!("{:#}", open().read_named(["bomb"]).unwrap_err());
+        let expected = "it has 4398046511104 bytes; the arrays of one archive may take 17179869184 together";
+        assert!(error.ends_with(expected), "{error}");
+        assert_eq!(open().read_named(["x"]).unwrap(), []);
     }
 
     #[test]
@@ -211,7 +279,7 @@ mod tests {
     fn a_file_that_is_no_archive_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), b"not a zip").unwrap();
-        let error = format!("{:#}", read(file.path()).unwrap_err());
+        let error = format!("{:#}", Archive::open(file.path()).err().unwrap());
         assert!(error.contains("is not an npz archive"), "{error}");
     }
 }

@@ -26,6 +26,9 @@ use crate::{ImportError, InvalidNode, ModelSource, Problem, UnsupportedNode};
 /// Nodes after functions are inlined: a few small functions that call each other can stand for any number.
 const MAX_NODES: u64 = 1 << 18;
 
+/// Inputs, and outputs: what is done for each on every call adds up.
+const MAX_INPUTS_OR_OUTPUTS: usize = 16_384;
+
 pub(crate) struct Importer<'m> {
     pub(crate) graph: Graph,
     files: &'m ExternalFiles<'m>,
@@ -43,6 +46,7 @@ pub(super) fn import_model(model: &ModelProto, source: &dyn ModelSource) -> Resu
     check_ir_version(model)?;
     let opsets = Opsets::new(&model.opset_import)?;
     let body = model.graph.as_ref().ok_or(ImportError::NoGraph)?;
+    check_interface(body)?;
     let files = ExternalFiles::new(source);
     let mut functions = HashMap::new();
     for function in &model.functions {
@@ -68,7 +72,27 @@ pub(super) fn import_model(model: &ModelProto, source: &dyn ModelSource) -> Resu
     importer.define_inputs(body, &mut scope, &frame)?;
     importer.import_nodes(&body.node, &mut scope, &frame)?;
     let outputs = importer.find_outputs(body, &scope)?;
-    importer.finish(outputs)
+    importer.finish(outputs, body)
+}
+
+fn check_interface(body: &GraphProto) -> Result<(), ImportError> {
+    let limit = MAX_INPUTS_OR_OUTPUTS as u64;
+    if body.output.is_empty() {
+        return Err(ImportError::NoOutputs);
+    }
+    // Inputs with an initializer are weights, of which there may be any number.
+    let initializers: HashSet<&str> = match body.input.len() > MAX_INPUTS_OR_OUTPUTS {
+        true => body.initializer.iter().map(|tensor| tensor.name()).collect(),
+        false => HashSet::new(),
+    };
+    let inputs = body.input.iter().filter(|input| !initializers.contains(input.name()));
+    if inputs.count() > MAX_INPUTS_OR_OUTPUTS {
+        return Err(ImportError::Limit { what: "inputs", limit });
+    }
+    if body.output.len() > MAX_INPUTS_OR_OUTPUTS {
+        return Err(ImportError::Limit { what: "outputs", limit });
+    }
+    Ok(())
 }
 
 impl<'m> Importer<'m> {
@@ -99,13 +123,13 @@ impl<'m> Importer<'m> {
             Ok(value) => Ok(Binding::Value(value)),
             Err(Refusal::Fatal(error)) => match *error {
                 ImportError::Tensor { cause: cause @ TensorError::DType { .. }, .. } => {
-                    self.refuse(tensor.name(), "Initializer", cause.to_string(), frame);
+                    self.refuse(tensor.name(), "Initializer", (cause.to_string(), types::OTHER_DTYPE), frame);
                     Ok(Binding::Unknown)
                 }
                 error => Err(error),
             },
-            Err(Refusal::Unsupported { reason, .. }) => {
-                self.refuse(tensor.name(), "Initializer", reason, frame);
+            Err(Refusal::Unsupported { reason, hint }) => {
+                self.refuse(tensor.name(), "Initializer", (reason, hint), frame);
                 Ok(Binding::Unknown)
             }
             Err(Refusal::Invalid(problem)) => {
@@ -117,14 +141,14 @@ impl<'m> Importer<'m> {
     }
 
     /// Reports what is no node but stands in a list of nodes all the same: one report names everything.
-    fn refuse(&mut self, name: &str, what: &str, reason: String, frame: &Frame<'_>) {
+    fn refuse(&mut self, name: &str, what: &str, (reason, hint): (String, &str), frame: &Frame<'_>) {
         self.unsupported.push(UnsupportedNode {
             name: name.to_owned(),
             op_type: what.to_owned(),
             domain: String::new(),
             version: frame.opsets.version(""),
             reason,
-            hint: "use tensors of a supported element type".to_owned(),
+            hint: hint.to_owned(),
         });
     }
 
@@ -142,8 +166,8 @@ impl<'m> Importer<'m> {
             }
             let binding = match types::input_type(&mut self.graph.symbols, input)? {
                 Ok(ty) => Binding::Value(self.graph.add_input(input.name(), ty)),
-                Err(reason) => {
-                    self.refuse(input.name(), "Input", reason, frame);
+                Err(refusal) => {
+                    self.refuse(input.name(), "Input", refusal, frame);
                     Binding::Unknown
                 }
             };
@@ -352,12 +376,6 @@ impl<'m> Importer<'m> {
         graph: &GraphProto,
         scope: &Scope<'_>,
     ) -> Result<Vec<(String, Binding)>, ImportError> {
-        if graph.output.is_empty() {
-            return Err(ImportError::Output {
-                output: String::new(),
-                problem: "is missing: there is none".to_owned(),
-            });
-        }
         let find = |name: &str| {
             let undefined =
                 || ImportError::Output { output: name.to_owned(), problem: "is not defined".to_owned() };
@@ -367,7 +385,7 @@ impl<'m> Importer<'m> {
     }
 
     /// The finished graph, or everything that is wrong with it.
-    fn finish(mut self, outputs: Vec<(String, Binding)>) -> Result<Graph, ImportError> {
+    fn finish(mut self, outputs: Vec<(String, Binding)>, body: &GraphProto) -> Result<Graph, ImportError> {
         if !self.unsupported.is_empty() {
             return Err(ImportError::Unsupported(self.unsupported));
         }
@@ -375,10 +393,14 @@ impl<'m> Importer<'m> {
             return Err(ImportError::Invalid(self.invalid));
         }
         let mut values = Vec::with_capacity(outputs.len());
-        for (name, binding) in outputs {
+        for ((name, binding), declared) in outputs.into_iter().zip(&body.output) {
             let Some(value) = binding.value() else {
                 return Err(ImportError::Output { output: name, problem: "has no value".to_owned() });
             };
+            if let Some(ty) = &declared.r#type {
+                types::check_declared(ty, &self.graph.value(value).ty, &self.graph.symbols)
+                    .map_err(|problem| ImportError::Output { output: name.clone(), problem })?;
+            }
             values.push(self.name_output(name, value)?);
         }
         self.graph.set_outputs(self.graph.body, values);

@@ -3,43 +3,82 @@
 use ired_graph::{BinaryFn, Builder, CompareFn, DType, Op, ValueId};
 
 use super::call::{Call, Outcome, axis, invalid, sizes_of, unsupported};
+use crate::Problem;
 
-/// Indices as the graph takes them, i32 or i64.
-fn indices(b: &mut Builder<'_>, value: ValueId) -> Outcome {
-    match b.ty(value).dtype {
-        DType::I32 | DType::I64 => Ok(value),
-        _ => Ok(b.cast(value, DType::I64)?),
+/// Input 1, the indices: i32 or i64.
+fn indices(b: &Builder<'_>, call: &Call<'_>) -> Outcome {
+    let at = call.input(1)?;
+    match b.ty(at).dtype {
+        DType::I32 | DType::I64 => Ok(at),
+        found => Err(Problem::InputType { index: 1, expected: "i32 or i64".to_owned(), found }.into()),
     }
 }
 
+/// Refuses constant indices of which one is outside of its axis: where the last dimension of the indices has
+/// `axes.len()` elements, each stands for one of the axes in turn; a single axis takes them all.
+fn check_constant(b: &Builder<'_>, data: ValueId, at: ValueId, axes: std::ops::Range<usize>) -> Outcome<()> {
+    let (dtype, bytes) = match b.graph.producer_op(at) {
+        Some(Op::Constant(tensor)) => (tensor.dtype(), tensor.data()),
+        Some(Op::Param(id)) => (b.graph.param(*id).dtype, &b.graph.param(*id).data),
+        _ => return Ok(()),
+    };
+    let element = |bytes: &[u8]| match bytes {
+        [a, b, c, d] => i64::from(i32::from_le_bytes([*a, *b, *c, *d])),
+        bytes => bytes.try_into().map_or(0, i64::from_le_bytes),
+    };
+    let width = if dtype == DType::I32 { 4 } else { 8 };
+    let count = axes.len().max(1);
+    for (column, axis) in axes.enumerate() {
+        let column = bytes.chunks_exact(width).skip(column).step_by(count).map(element);
+        let Some((low, high)) = column.fold(None, |found, index| match found {
+            None => Some((index, index)),
+            Some((low, high)) => Some((index.min(low), index.max(high))),
+        }) else {
+            continue;
+        };
+        check_index(b, data, low, axis)?;
+        check_index(b, data, high, axis)?;
+    }
+    Ok(())
+}
+
+/// Refuses an index that is outside of `axis` whatever size that has at run time.
+fn check_index(b: &Builder<'_>, data: ValueId, index: i64, axis: usize) -> Outcome<()> {
+    let (symbols, extent) = (&b.graph.symbols, &b.ty(data).shape[axis]);
+    let largest = symbols.range(extent).max;
+    if index < largest && index >= largest.saturating_neg() {
+        return Ok(());
+    }
+    let size = extent.display(symbols);
+    invalid(format!("index {index} is outside of axis {axis}, whose size is {size}"))
+}
+
 pub(super) fn gather(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    let (data, at) = (call.input(0)?, call.input(1)?);
+    let (data, at) = (call.input(0)?, indices(b, call)?);
     let along = axis(call.attributes.int_or("axis", 0)?, b.ty(data).rank())?;
     // A constant index is a slice, which is cheaper than looking the index up.
     if let (0, Some([index])) = (b.ty(at).rank(), sizes_of(b, at).as_deref())
         && let Some(index) = index.as_static()
     {
         let extent = b.ty(data).shape[along].clone();
-        let start = if index < 0 { extent.clone() + index.into() } else { index.into() };
-        let symbols = &b.graph.symbols;
-        if symbols.is_known_ge(&start, &extent) || symbols.range(&start).max < 0 {
-            return invalid(format!("index {index} is outside axis {along}"));
-        }
+        check_index(b, data, index, along)?;
+        let start = if index < 0 { extent + index.into() } else { index.into() };
         let part = b.slice_axis(data, along, start, 1.into())?;
         return Ok(b.squeeze(part, &[along])?);
     }
-    let at = indices(b, at)?;
+    check_constant(b, data, at, along..along + 1)?;
     Ok(b.gather(data, at, along)?)
 }
 
 pub(super) fn gather_elements(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    let (data, at) = (call.input(0)?, indices(b, call.input(1)?)?);
+    let (data, at) = (call.input(0)?, indices(b, call)?);
     let along = axis(call.attributes.int_or("axis", 0)?, b.ty(data).rank())?;
+    check_constant(b, data, at, along..along + 1)?;
     Ok(b.push(Op::GatherElements { axis: along }, &[data, at])?)
 }
 
 pub(super) fn gather_nd(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    let (data, at) = (call.input(0)?, indices(b, call.input(1)?)?);
+    let (data, at) = (call.input(0)?, indices(b, call)?);
     if b.ty(at).shape.last().is_some_and(|d| d.as_static().is_none()) {
         return unsupported(
             "index tuples of a length only known at run time",
@@ -50,6 +89,12 @@ pub(super) fn gather_nd(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let Ok(batch_dims) = usize::try_from(batch_dims) else {
         return invalid(format!("batch_dims {batch_dims}"));
     };
+    let tuple = b.ty(at).shape.last().and_then(|d| d.as_static()).and_then(|k| usize::try_from(k).ok());
+    let end = tuple.and_then(|k| batch_dims.checked_add(k)).filter(|end| *end <= b.ty(data).rank());
+    // Longer tuples are an error of their own.
+    if let Some(end) = end {
+        check_constant(b, data, at, batch_dims..end)?;
+    }
     Ok(b.push(Op::GatherNd { batch_dims }, &[data, at])?)
 }
 

@@ -8,14 +8,19 @@ use super::proto;
 /// Why a buffer is not decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    #[error("the file ends inside a {message} that begins before byte {offset}")]
+    #[error("the file ends inside {} that begins before byte {offset}", article(message))]
     Truncated { message: &'static str, offset: usize },
-    #[error("malformed field in a {message} at byte {offset}")]
+    #[error("malformed field in {} at byte {offset}", article(message))]
     Malformed { message: &'static str, offset: usize },
     #[error("messages nest deeper than {limit} at byte {offset}")]
     TooDeep { limit: usize, offset: usize },
     #[error("{file_bytes} bytes would decode to more than {limit_bytes}")]
     TooLarge { file_bytes: usize, limit_bytes: u64 },
+}
+
+fn article(message: &str) -> String {
+    let article = if message.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {message}")
 }
 
 /// As deep as the decoder itself goes; some thirty nested graphs.

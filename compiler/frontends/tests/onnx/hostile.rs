@@ -181,7 +181,7 @@ fn names_defined_twice_or_never_are_named() {
     assert_eq!(undefined, Problem::UndefinedInput { value: "ghost".to_owned() });
     let missing = fails(graph(x(), vec![relu()], &["y", "ghost"]));
     assert!(matches!(missing, ImportError::Output { output, .. } if output == "ghost"));
-    assert!(matches!(fails(graph(x(), vec![relu()], &[])), ImportError::Output { .. }));
+    assert_eq!(fails(graph(x(), vec![relu()], &[])).to_string(), "the model has no outputs");
     assert_eq!(
         problem(graph(x(), vec![node("Add", &["x"], &["y"])], &["y"])),
         Problem::MissingInput { index: 1 }
@@ -415,4 +415,83 @@ fn extreme_attributes_are_refused_or_harmless() {
             let _ = import(&model(g));
         }
     }
+}
+
+#[test]
+fn constant_indices_are_checked() {
+    let gather = |op: &str, indices: Tensor, data: ValueInfoProto| {
+        let mut g = graph(vec![data], vec![node(op, &["data", "at"], &["y"]).named("pick")], &["y"]);
+        g.initializer.push(raw("at", &indices));
+        import(&model(g)).map(|_| ())
+    };
+    let refused = |op, indices, data, index: i64, axis: usize, size: &str| {
+        let error = gather(op, indices, data).unwrap_err();
+        let problem = format!("index {index} is outside of axis {axis}, whose size is {size}");
+        assert_eq!(error.to_string(), format!("1 node is invalid:\n  `pick` ({op}): {problem}"));
+    };
+    let data = || input_f32("data", &[3, 4]);
+    for index in [3, -4, i64::MIN, i64::MAX] {
+        refused("Gather", ints(&[0, index, 1]), data(), index, 0, "3");
+        refused("Gather", Tensor::from_i64s(&[], &[index]), data(), index, 0, "3");
+        refused("GatherElements", Tensor::from_i64s(&[1, 2], &[0, index]), data(), index, 0, "3");
+    }
+    refused("GatherND", Tensor::from_i64s(&[2, 2], &[2, 0, 0, 4]), data(), 4, 1, "4");
+    // More than is kept as a constant.
+    refused("Gather", ints(&[vec![0; 10_000], vec![3]].concat()), data(), 3, 0, "3");
+    for index in [2, -3] {
+        gather("Gather", ints(&[index]), data()).unwrap();
+        gather("GatherElements", Tensor::from_i64s(&[1, 1], &[index]), data()).unwrap();
+        gather("GatherND", ints(&[index, 3]), data()).unwrap();
+    }
+    // A size that is only known at run time may be any.
+    gather("Gather", ints(&[300]), input("data", DType::F32, ["n".into()])).unwrap();
+    gather("Gather", ints(&[-300]), input("data", DType::F32, ["n".into()])).unwrap();
+}
+
+#[test]
+fn indices_are_integers() {
+    let inputs = || vec![input_f32("data", &[3, 4]), input_f32("at", &[1, 1])];
+    for op in ["Gather", "GatherElements", "GatherND"] {
+        let problem = problem(graph(inputs(), vec![node(op, &["data", "at"], &["y"])], &["y"]));
+        assert_eq!(problem.to_string(), "takes i32 or i64 as input 1; found f32");
+    }
+}
+
+#[test]
+fn outputs_are_what_they_are_declared_as() {
+    let declared = |ty: ValueInfoProto| {
+        let mut g = graph(x(), vec![node("Relu", &["x"], &["y"])], &["y"]);
+        g.output[0].r#type = ty.r#type;
+        import(&model(g)).map(|_| ()).map_err(|error| error.to_string())
+    };
+    for agreeing in [
+        input("y", DType::F32, [2.into()]),
+        input("y", DType::F32, ["n".into()]),
+        input("y", DType::F32, [(-1).into()]),
+    ] {
+        declared(agreeing).unwrap();
+    }
+    let refused = |ty, text: &str| assert_eq!(declared(ty).unwrap_err(), text);
+    refused(
+        input("y", DType::I64, [2.into()]),
+        "model output `y` is declared with element type i64; the graph gives f32",
+    );
+    refused(input_f32("y", &[3]), "model output `y` is declared with shape [3]; the graph gives [2]");
+    refused(input_f32("y", &[2, 1]), "model output `y` is declared with shape [2, 1]; the graph gives [2]");
+}
+
+#[test]
+fn inputs_and_outputs_are_counted() {
+    let names: Vec<String> = (0..16_385).map(|i| format!("v{i}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let nodes = names.iter().map(|name| node("Relu", &["x"], &[name])).collect();
+    let error = fails(graph(x(), nodes, &names));
+    assert_eq!(error.to_string(), "the model has more than 16384 outputs");
+    assert_eq!(error.kind(), ImportErrorKind::Limit);
+    let inputs: Vec<_> = names.iter().map(|name| input_f32(name, &[2])).collect();
+    let mut g = graph(inputs, vec![node("Relu", &["v0"], &["y"])], &["y"]);
+    assert_eq!(fails(g.clone()).to_string(), "the model has more than 16384 inputs");
+    // What has a value in the file is a weight.
+    g.initializer.push(raw("v7", &f32s(&[2], &[0.0; 2])));
+    import(&model(g)).unwrap();
 }
