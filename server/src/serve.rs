@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use rustix::net::Shutdown;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -41,7 +42,7 @@ pub enum Protocol {
     Rest,
 }
 
-/// A port that is ours but refuses connections until it is served.
+/// A port that is ours alone but refuses connections until it is served.
 #[derive(Debug)]
 pub struct Port {
     socket: TcpSocket,
@@ -50,19 +51,34 @@ pub struct Port {
 
 impl Port {
     /// Takes the port; port 0 takes any free one.
+    ///
+    /// # Errors
+    /// An address that resolves to nothing, or that another socket has taken.
     pub async fn take(address: &str) -> io::Result<Self> {
         let address = tokio::net::lookup_host(address)
             .await?
             .next()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the address resolves to nothing"))?;
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A daemon that is started again need not wait for old connections to time out.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
+        if address.port() == 0 {
+            socket.set_reuseaddr(false)?;
+            socket.bind(address)?;
+        } else {
+            // A daemon that is started again need not wait for old connections to time out.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            // Sockets that share an address may all bind it; only one can listen. It listens for a moment to
+            // find out, and shares the address with nobody from then on.
+            rustix::net::listen(&socket, 1)?;
+            rustix::net::shutdown(&socket, Shutdown::Both)?;
+            socket.set_reuseaddr(false)?;
+        }
         Ok(Self { address: socket.local_addr()?, socket })
     }
 
     pub fn listen(self) -> io::Result<TcpListener> {
+        // Connections of an earlier daemon that still linger are in the way of a socket that does not share.
+        self.socket.set_reuseaddr(true)?;
         self.socket.listen(BACKLOG)
     }
 }
@@ -148,5 +164,30 @@ impl Service<Request<hyper::body::Incoming>> for Infallibly {
 
     fn call(&mut self, request: Request<hyper::body::Incoming>) -> Self::Future {
         self.0.call(request.map(Body::new))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_has_one_owner_before_it_is_served() {
+        let free = Port::take("127.0.0.1:0").await.unwrap();
+        let address = free.address.to_string();
+        assert_eq!(Port::take(&address).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(free);
+        let first = Port::take(&address).await.unwrap();
+        let everywhere = format!("0.0.0.0:{}", first.address.port());
+        for same in [&address, &everywhere] {
+            assert_eq!(Port::take(same).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        }
+        assert!(tokio::net::TcpStream::connect(first.address).await.is_err(), "nobody answers yet");
+        let listener = first.listen().unwrap();
+        let (client, server) = tokio::join!(tokio::net::TcpStream::connect(&address), listener.accept());
+        // The side that closes first keeps its address for a while; a new owner does not wait for that.
+        drop((server.unwrap(), listener));
+        drop(client.unwrap());
+        Port::take(&address).await.unwrap().listen().unwrap();
     }
 }

@@ -19,7 +19,7 @@ async fn it_is_ready_once_the_startup_loads_have_ended() {
     assert_eq!(http(daemon.http, "GET", "/v2/health/ready", &[], b"").await.status, 503);
     assert!(tokio::net::TcpStream::connect(daemon.grpc).await.is_err(), "gRPC opens when models answer");
     world.release();
-    daemon.started().await;
+    daemon.started().await.unwrap();
     let client = client(&daemon).await;
     assert!(client.ready().await.unwrap());
     client.infer(request("m")).await.unwrap();

@@ -308,7 +308,7 @@ impl Place {
     /// Starts a daemon and waits until it is ready.
     pub(crate) async fn start(&self, world: &World) -> Daemon {
         let daemon = self.start_early(world).await;
-        daemon.started().await;
+        daemon.started().await.unwrap();
         daemon
     }
 
