@@ -19,7 +19,7 @@ use crate::digest::Digest;
 pub enum StoreError {
     #[error("cannot {action} in the data directory: {cause}")]
     Io { action: &'static str, path: PathBuf, cause: io::Error },
-    #[error("cannot read the model repository `{}`, which is to be a directory of models: {cause}", path.display())]
+    #[error("cannot read the model repository directory `{}`: {cause}", path.display())]
     Repository { path: PathBuf, cause: io::Error },
     #[error("`{}` has digest {found}, expected {expected}", path.display())]
     Corrupt { path: PathBuf, found: Digest, expected: Digest },
