@@ -15,6 +15,7 @@ use ired_proto::ired::v1::model_service_server::ModelServiceServer;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -236,13 +237,26 @@ fn grpc_router(routes: Routes, app: &Arc<App>) -> anyhow::Result<Router> {
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    // Answers go plain: tensors compress badly, and the processor has better things to do.
+    use CompressionEncoding::{Deflate, Gzip};
     let inference = GrpcInferenceServiceServer::new(InferenceService(app.clone()))
+        .accept_compressed(Gzip)
+        .accept_compressed(Deflate)
         .max_decoding_message_size(app.settings.message_bytes)
         // Outputs are as large as models make them.
         .max_encoding_message_size(usize::MAX);
-    let models = ModelServiceServer::new(Models(app.clone())).max_decoding_message_size(MESSAGE_BYTES);
-    let compile = CompileServiceServer::new(Compile(app.clone())).max_decoding_message_size(MESSAGE_BYTES);
-    let devices = DeviceServiceServer::new(Devices(app.clone())).max_decoding_message_size(MESSAGE_BYTES);
+    let models = ModelServiceServer::new(Models(app.clone()))
+        .accept_compressed(Gzip)
+        .accept_compressed(Deflate)
+        .max_decoding_message_size(MESSAGE_BYTES);
+    let compile = CompileServiceServer::new(Compile(app.clone()))
+        .accept_compressed(Gzip)
+        .accept_compressed(Deflate)
+        .max_decoding_message_size(MESSAGE_BYTES);
+    let devices = DeviceServiceServer::new(Devices(app.clone()))
+        .accept_compressed(Gzip)
+        .accept_compressed(Deflate)
+        .max_decoding_message_size(MESSAGE_BYTES);
     let routes = routes
         .add_service(inference)
         .add_service(models)

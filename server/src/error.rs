@@ -11,9 +11,10 @@ use crate::store::StoreError;
 /// The reason for a refusal or failure, as the front door tells it. `status.rs` gives each its code.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("model `{model}` is not known")]
+    /// The first words are those that clients of Triton look for.
+    #[error("Request for unknown model: `{model}` is not found")]
     UnknownModel { model: String },
-    #[error("model `{model}` has no version {version}; it has {known}")]
+    #[error("Request for unknown model: `{model}` has no version {version}; it has {known}")]
     UnknownVersion { model: String, version: String, known: String },
     #[error("model `{model}` version {version} is not ready: {reason}")]
     NotReady { model: String, version: u64, reason: String },

@@ -344,6 +344,19 @@ pub(crate) fn request(model: &str) -> ired_client::InferRequest {
     ired_client::InferRequest { model: model.to_owned(), inputs: vec![x(2)], ..Default::default() }
 }
 
+pub(crate) fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// As HTTP means it: with zlib's frame.
+pub(crate) fn deflate(content: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
 /// An answer of a REST door.
 #[derive(Debug)]
 pub(crate) struct Reply {
