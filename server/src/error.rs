@@ -90,7 +90,7 @@ impl CompileError {
                 CompileFailure::Failed { kind: Kind::MissingFile, .. } => "missing-file",
                 CompileFailure::Failed { kind: Kind::ResourceLimit, .. } => "resource-limit",
                 CompileFailure::Failed { kind: Kind::Internal, .. } => "internal",
-                CompileFailure::Crashed { .. } => "crashed",
+                CompileFailure::Crashed { .. } | CompileFailure::Killed { .. } => "crashed",
                 CompileFailure::TimedOut { .. } => "timed-out",
                 CompileFailure::OutOfMemory { .. } => "out-of-memory",
                 CompileFailure::Spawn(_) | CompileFailure::Protocol(_) => "internal",

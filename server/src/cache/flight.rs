@@ -173,8 +173,14 @@ impl Work {
                     self.cache.crashes.invalidate(&self.model);
                     return self.keep(report, pending).await;
                 }
-                Err(CompileError::Worker { model, cause: cause @ CompileFailure::Crashed { .. } }) => {
-                    self.cache.note_crash(&self.model, cause.to_string());
+                Err(CompileError::Worker {
+                    model,
+                    cause: cause @ (CompileFailure::Crashed { .. } | CompileFailure::Killed { .. }),
+                }) => {
+                    // Who ends processes from outside must not put models into quarantine.
+                    if matches!(cause, CompileFailure::Crashed { .. }) {
+                        self.cache.note_crash(&self.model, cause.to_string());
+                    }
                     self.cache.metrics.crashes.add(1);
                     if attempt == ATTEMPTS {
                         return Err(CompileError::Worker { model, cause });

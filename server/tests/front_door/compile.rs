@@ -131,6 +131,13 @@ async fn a_crash_is_retried_once_and_two_quarantine_the_model() {
     assert!(failure.to_string().contains("crashed the compiler 2 times"), "{failure}");
     assert_eq!(world.seen().compiles_started, 4, "no worker was started for it");
     compile(&client, "once").await.unwrap();
+
+    push(&client, place.dir.path(), "killed", &[("model.onnx", "killed")]).await;
+    for _ in 0..3 {
+        let failure = compile(&client, "killed").await.unwrap_err();
+        assert!(failure.to_string().contains("ended from outside"), "{failure}");
+    }
+    assert_eq!(world.seen().compiles_started, 10, "killers put no model into quarantine");
     daemon.stop().await;
 }
 

@@ -1,6 +1,6 @@
 //! A compiler and models that do what the text of a "model" file says, and a daemon on free ports around them.
 //!
-//! The script is words: `crash-once`, `crash`, `unsupported`, `hold` (compile until [`World::release`]),
+//! The script is words: `crash-once`, `crash`, `killed`, `unsupported`, `hold` (compile until [`World::release`]),
 //! `unloadable`, `block` (infer until [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`.
 
 use std::io::{Read, Write};
@@ -122,6 +122,9 @@ impl Compiler for ScriptedCompiler {
                 || script.contains("crash-always")
             {
                 return Err(crashed);
+            }
+            if script.contains("killed") {
+                return Err(CompileFailure::Killed { signal: "SIGKILL".to_owned() });
             }
             if script.contains("unsupported") {
                 let problem = |node: &str| Diagnostic {
