@@ -102,6 +102,28 @@ impl CompileError {
         }
     }
 
+    /// The same failure as another model with equal content is told it; `None` where it names no other.
+    pub(crate) fn told_to(&self, asker: &str) -> Option<Self> {
+        match self {
+            Self::Worker { model, cause } if model != asker => {
+                Some(Self::Worker { model: asker.to_owned(), cause: cause.clone() })
+            }
+            Self::Quarantined { model, digest, crashes, last, quarantine } if model != asker => {
+                Some(Self::Quarantined {
+                    model: asker.to_owned(),
+                    digest: *digest,
+                    crashes: *crashes,
+                    last: last.clone(),
+                    quarantine: *quarantine,
+                })
+            }
+            Self::SourceChanged { model } if model != asker => {
+                Some(Self::SourceChanged { model: asker.to_owned() })
+            }
+            _ => None,
+        }
+    }
+
     /// Everything the compiler found; empty when it had no say.
     pub fn diagnostics(&self) -> &[Diagnostic] {
         match self {

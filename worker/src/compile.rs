@@ -57,7 +57,7 @@ pub enum CompileEvent {
 }
 
 /// Why a job has no module.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum CompileFailure {
     /// The compiler refused, with everything it found.
     #[error("{}", summary(diagnostics))]
