@@ -157,6 +157,22 @@ async fn every_problem_of_a_model_reaches_the_client() {
 }
 
 #[tokio::test]
+async fn equal_models_share_a_compilation_and_not_a_name() {
+    let models = [("one.onnx", "hold unsupported"), ("two.onnx", "hold unsupported")];
+    let (place, world) = (Place::new(&models), World::new());
+    let daemon = place.start_early(&world).await;
+    world.until(|seen| seen.compiles_started == 1).await;
+    world.release();
+    daemon.started().await.unwrap();
+    let listed = client(&daemon).await.models().await.unwrap();
+    assert_eq!(listed.len(), 2);
+    for model in listed {
+        assert!(model.reason.contains(&format!("`{}`", model.name)), "{}: {}", model.name, model.reason);
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_model_reaches_no_file_but_its_own() {
     let (place, world) = (Place::new(&[]), World::new());
     place.write("in/1/model.onnx", "external:w.bin");

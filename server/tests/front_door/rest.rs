@@ -33,6 +33,16 @@ async fn no_shared_memory_is_registered() {
 }
 
 #[tokio::test]
+async fn a_client_of_grpc_learns_that_this_is_another_door() {
+    let (place, world) = (Place::new(&[]), World::new());
+    let daemon = place.start(&world).await;
+    let lost = ired_client::Client::connect(&daemon.http.to_string()).await.unwrap();
+    let error = lost.models().await.unwrap_err();
+    assert!(matches!(error, ired_client::ClientError::NotGrpc), "{error:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn both_protocols_describe_a_model_alike() {
     let (place, world) = (Place::new(&[("m/2/model.onnx", "")]), World::new());
     let daemon = place.start(&world).await;
