@@ -20,6 +20,9 @@ pub enum ClientError {
         #[source]
         cause: tonic::transport::Error,
     },
+    /// What answers is a server of another protocol, such as the daemon's REST port.
+    #[error("the answer is not gRPC's")]
+    NotGrpc,
     /// The daemon refused or failed the call; `message` is its own words.
     #[error("{message}")]
     Call { code: Code, message: String },
@@ -60,6 +63,10 @@ impl ClientError {
 
 impl From<tonic::Status> for ClientError {
     fn from(status: tonic::Status) -> Self {
+        // The first byte of a gRPC message is this flag; a page of text begins with another.
+        if status.message().contains("invalid compression flag") {
+            return Self::NotGrpc;
+        }
         Self::Call { code: status.code(), message: status.message().to_owned() }
     }
 }

@@ -173,7 +173,7 @@ impl ModuleCache {
     ) -> Ticket {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = flights.get(&key).and_then(Weak::upgrade) {
-            return Ticket::on(flight);
+            return Ticket::on(flight, request.source.name);
         }
         // Those whose callers all went away.
         flights.retain(|_, flight| flight.strong_count() > 0);

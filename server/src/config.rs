@@ -219,6 +219,14 @@ impl Settings {
                 bail!("setting `{name}` is 0; it must be at least 1");
             }
         }
+        let doors = [("http", &self.http), ("grpc", &self.grpc), ("metrics", &self.metrics)];
+        for (at, (name, address)) in doors.iter().enumerate() {
+            // Port 0 is a free one each time.
+            let same = |(_, other): &&(&str, &String)| other == address && !address.ends_with(":0");
+            if let Some((other, _)) = doors[..at].iter().find(same) {
+                bail!("settings `{other}` and `{name}` are the same address, `{address}`");
+            }
+        }
         // One message can always be inside.
         if self.inflight_bytes < self.message_bytes as u64 {
             bail!(
@@ -253,6 +261,14 @@ mod tests {
         let settings = Settings::load(arguments).unwrap();
         assert_eq!((settings.http.as_str(), settings.grpc.as_str()), ("127.0.0.1:9", "127.0.0.1:2"));
         assert_eq!(settings.queue_limit, 7);
+    }
+
+    #[test]
+    fn each_door_has_its_own_address() {
+        let address = || Some("127.0.0.1:9".to_owned());
+        let arguments = Arguments { http: address(), grpc: address(), ..Arguments::default() };
+        let error = Settings::load(arguments).unwrap_err().to_string();
+        assert!(error.contains("`http` and `grpc`") && error.contains("127.0.0.1:9"), "{error}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use axum::Router;
 use ired_proto::FILE_DESCRIPTOR_SET;
 use ired_proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
@@ -15,6 +15,7 @@ use ired_proto::ired::v1::model_service_server::ModelServiceServer;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -41,6 +42,13 @@ const MESSAGE_BYTES: usize = 4 << 20;
 /// What `grpc.health.v1` knows: the whole server, and the service that clients ask for.
 const HEALTH_NAMES: [&str; 2] = ["", "inference.GRPCInferenceService"];
 
+/// How far the start has come.
+enum Startup {
+    Loading,
+    Ready,
+    Failed(std::io::Error),
+}
+
 /// A running daemon.
 pub struct Daemon {
     pub app: Arc<App>,
@@ -52,7 +60,7 @@ pub struct Daemon {
     doors: JoinSet<()>,
     stop_metrics: CancellationToken,
     metrics_door: JoinHandle<()>,
-    started: watch::Receiver<bool>,
+    started: watch::Receiver<Startup>,
     _lock: DirectoryLock,
 }
 
@@ -100,17 +108,18 @@ impl Daemon {
             stop.clone(),
         ));
 
-        let (tell_started, started) = watch::channel(false);
+        let (tell_started, started) = watch::channel(Startup::Loading);
+        let tell_started = Arc::new(tell_started);
         let loads = {
             let (registry, stop) = (app.registry.clone(), stop.clone());
             async move { stop.run_until_cancelled(registry.load_all(models)).await }
         };
         let become_ready = {
-            let (app, health) = (app.clone(), health.clone());
+            let (app, health, tell_started) = (app.clone(), health.clone(), tell_started.clone());
             async move {
                 app.ready.store(true, Ordering::Release);
                 set_health(&health, ServingStatus::Serving).await;
-                tell_started.send_replace(true);
+                tell_started.send_replace(Startup::Ready);
             }
         };
         let grpc_door = {
@@ -135,8 +144,7 @@ impl Daemon {
                         become_ready.await;
                         grpc_door(listener).await;
                     }
-                    // The port was ours all along; only the kernel's memory is left to run out.
-                    Err(error) => tracing::error!(%error, "cannot listen for gRPC"),
+                    Err(error) => drop(tell_started.send_replace(Startup::Failed(error))),
                 }
             });
         }
@@ -156,9 +164,17 @@ impl Daemon {
     }
 
     /// Returns when the start-up loads have ended and every door is open.
-    pub async fn started(&self) {
-        // An error means that it was stopped first.
-        let _ = self.started.clone().wait_for(|started| *started).await;
+    ///
+    /// # Errors
+    /// A door that cannot be opened: the daemon is of no use and should be stopped.
+    pub async fn started(&self) -> anyhow::Result<()> {
+        let mut started = self.started.clone();
+        let ended = started.wait_for(|started| !matches!(started, Startup::Loading)).await;
+        match ended.as_deref() {
+            Ok(Startup::Ready) => Ok(()),
+            Ok(Startup::Failed(error)) => bail!("cannot listen for gRPC on {}: {error}", self.grpc),
+            Ok(Startup::Loading) | Err(_) => bail!("the start broke off"),
+        }
     }
 
     /// Says "not ready", refuses connections, lets the requests inside end, ends the workers.
@@ -221,13 +237,26 @@ fn grpc_router(routes: Routes, app: &Arc<App>) -> anyhow::Result<Router> {
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    // Answers go plain: tensors compress badly, and the processor has better things to do.
+    use CompressionEncoding::{Deflate, Gzip};
     let inference = GrpcInferenceServiceServer::new(InferenceService(app.clone()))
+        .accept_compressed(Gzip)
+        .accept_compressed(Deflate)
         .max_decoding_message_size(app.settings.message_bytes)
         // Outputs are as large as models make them.
         .max_encoding_message_size(usize::MAX);
-    let models = ModelServiceServer::new(Models(app.clone())).max_decoding_message_size(MESSAGE_BYTES);
-    let compile = CompileServiceServer::new(Compile(app.clone())).max_decoding_message_size(MESSAGE_BYTES);
-    let devices = DeviceServiceServer::new(Devices(app.clone())).max_decoding_message_size(MESSAGE_BYTES);
+    let models = ModelServiceServer::new(Models(app.clone()))
+        .accept_compressed(Gzip)
+        .accept_compressed(Deflate)
+        .max_decoding_message_size(MESSAGE_BYTES);
+    let compile = CompileServiceServer::new(Compile(app.clone()))
+        .accept_compressed(Gzip)
+        .accept_compressed(Deflate)
+        .max_decoding_message_size(MESSAGE_BYTES);
+    let devices = DeviceServiceServer::new(Devices(app.clone()))
+        .accept_compressed(Gzip)
+        .accept_compressed(Deflate)
+        .max_decoding_message_size(MESSAGE_BYTES);
     let routes = routes
         .add_service(inference)
         .add_service(models)

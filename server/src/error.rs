@@ -11,9 +11,10 @@ use crate::store::StoreError;
 /// The reason for a refusal or failure, as the front door tells it. `status.rs` gives each its code.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("model `{model}` is not known")]
+    /// The first words are those that clients of Triton look for.
+    #[error("Request for unknown model: `{model}` is not found")]
     UnknownModel { model: String },
-    #[error("model `{model}` has no version {version}; it has {known}")]
+    #[error("Request for unknown model: `{model}` has no version {version}; it has {known}")]
     UnknownVersion { model: String, version: String, known: String },
     #[error("model `{model}` version {version} is not ready: {reason}")]
     NotReady { model: String, version: u64, reason: String },
@@ -89,7 +90,7 @@ impl CompileError {
                 CompileFailure::Failed { kind: Kind::MissingFile, .. } => "missing-file",
                 CompileFailure::Failed { kind: Kind::ResourceLimit, .. } => "resource-limit",
                 CompileFailure::Failed { kind: Kind::Internal, .. } => "internal",
-                CompileFailure::Crashed { .. } => "crashed",
+                CompileFailure::Crashed { .. } | CompileFailure::Killed { .. } => "crashed",
                 CompileFailure::TimedOut { .. } => "timed-out",
                 CompileFailure::OutOfMemory { .. } => "out-of-memory",
                 CompileFailure::Spawn(_) | CompileFailure::Protocol(_) => "internal",
@@ -98,6 +99,28 @@ impl CompileError {
             Self::SourceChanged { .. } | Self::IsModule { .. } => "invalid-model",
             Self::QueueFull { .. } => "resource-limit",
             Self::Abandoned | Self::Store(_) => "internal",
+        }
+    }
+
+    /// The same failure as another model with equal content is told it; `None` where it names no other.
+    pub(crate) fn told_to(&self, asker: &str) -> Option<Self> {
+        match self {
+            Self::Worker { model, cause } if model != asker => {
+                Some(Self::Worker { model: asker.to_owned(), cause: cause.clone() })
+            }
+            Self::Quarantined { model, digest, crashes, last, quarantine } if model != asker => {
+                Some(Self::Quarantined {
+                    model: asker.to_owned(),
+                    digest: *digest,
+                    crashes: *crashes,
+                    last: last.clone(),
+                    quarantine: *quarantine,
+                })
+            }
+            Self::SourceChanged { model } if model != asker => {
+                Some(Self::SourceChanged { model: asker.to_owned() })
+            }
+            _ => None,
         }
     }
 

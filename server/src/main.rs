@@ -1,6 +1,7 @@
 //! `ired`: reads the settings, starts the daemon, stops it on a signal.
 
 use std::io::IsTerminal;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -10,7 +11,20 @@ use ired::{Arguments, Daemon, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("  because: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> anyhow::Result<()> {
     let settings = Settings::load(Arguments::parse())?;
     let filter = EnvFilter::try_new(&settings.log)
         .with_context(|| format!("setting `log` is `{}`, which is no filter", settings.log))?;
@@ -41,13 +55,16 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         }
     };
     tokio::pin!(wait_for_signal);
-    tokio::select! {
-        () = &mut wait_for_signal => {}
-        () = daemon.started() => {
-            tracing::info!("ready");
-            wait_for_signal.await;
+    let started = tokio::select! {
+        () = &mut wait_for_signal => Ok(()),
+        started = daemon.started() => {
+            if started.is_ok() {
+                tracing::info!("ready");
+                wait_for_signal.await;
+            }
+            started
         }
-    }
+    };
     daemon.stop().await;
-    Ok(())
+    started
 }

@@ -105,7 +105,8 @@ impl Registry {
             let found = match &repository {
                 None => Vec::new(),
                 Some(repository) => {
-                    repository.scan().map_err(StoreError::io("read the model repository", &repository.dir))?
+                    let unreadable = |cause| StoreError::Repository { path: repository.dir.clone(), cause };
+                    repository.scan().map_err(unreadable)?
                 }
             };
             Ok((found, uploads.sources()))

@@ -3,6 +3,10 @@
 //! `NAME/VERSION/model.onnx`, `NAME/model.onnx` (version 1) or `NAME.onnx` (version 1); `.irm` in place of
 //! `.onnx` is a compiled module. Files beside the model in its folder are its external data; beside `NAME.onnx`
 //! those whose names begin with `NAME.`.
+//!
+//! Links are followed as long as they stay in the repository directory; one that leaves it is passed over and
+//! logged: what a model can read, its answers can show. Names that begin with `..`, as Kubernetes' mounts have
+//! them, are reached through links only.
 
 use std::fs;
 use std::io;
@@ -57,36 +61,42 @@ impl Repository {
     /// The versions of one model, ascending; empty when it is not there. Blocks.
     pub fn scan_model(&self, name: &str) -> io::Result<Vec<ModelSource>> {
         let folder = self.dir.join(name);
+        let root = self.dir.canonicalize()?;
         let mut found = Vec::new();
-        if folder.is_dir() {
+        if folder.is_dir() && stays(&root, &folder) {
             for entry in fs::read_dir(&folder)? {
                 let path = entry?.path();
                 let number = path.file_name().and_then(|n| n.to_str()).and_then(parse_version);
-                if let Some(version) = number.filter(|_| path.is_dir()) {
-                    found.extend(self.in_folder(name, version, &path)?);
+                if let Some(version) = number.filter(|_| path.is_dir() && stays(&root, &path)) {
+                    found.extend(self.in_folder(&root, name, version, &path)?);
                 }
             }
             if found.is_empty() {
-                found.extend(self.in_folder(name, 1, &folder)?);
+                found.extend(self.in_folder(&root, name, 1, &folder)?);
             }
         }
         if found.is_empty() {
-            found.extend(self.alone(name)?);
+            found.extend(self.alone(&root, name)?);
         }
         found.sort_by_key(|source| source.version);
         Ok(found)
     }
 
     /// `FOLDER/model.onnx` and what lies beside it.
-    fn in_folder(&self, name: &str, version: u64, folder: &Path) -> io::Result<Option<ModelSource>> {
-        let Some(main) = first_file(ENDINGS.iter().map(|ending| folder.join(format!("model.{ending}"))))
-        else {
+    fn in_folder(
+        &self,
+        root: &Path,
+        name: &str,
+        version: u64,
+        folder: &Path,
+    ) -> io::Result<Option<ModelSource>> {
+        let candidates = ENDINGS.iter().map(|ending| folder.join(format!("model.{ending}")));
+        let Some(main) = first_file(root, candidates) else {
             return Ok(None);
         };
         let main = named(main)?;
-        let root = folder.canonicalize()?;
         let mut others = Vec::new();
-        self.collect(&root, folder, "", 0, &mut others)?;
+        self.collect(root, folder, "", 0, &mut others)?;
         others.retain(|file: &SourceFile| file.name != main.name);
         Ok(Some(ModelSource {
             name: name.to_owned(),
@@ -99,13 +109,12 @@ impl Repository {
     }
 
     /// `NAME.onnx` and its siblings `NAME.*`.
-    fn alone(&self, name: &str) -> io::Result<Option<ModelSource>> {
-        let Some(main) = first_file(ENDINGS.iter().map(|ending| self.dir.join(format!("{name}.{ending}"))))
-        else {
+    fn alone(&self, root: &Path, name: &str) -> io::Result<Option<ModelSource>> {
+        let candidates = ENDINGS.iter().map(|ending| self.dir.join(format!("{name}.{ending}")));
+        let Some(main) = first_file(root, candidates) else {
             return Ok(None);
         };
         let main = named(main)?;
-        let root = self.dir.canonicalize()?;
         let mut others = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
@@ -115,7 +124,7 @@ impl Repository {
                 && sibling != main.name
                 && path.is_file()
                 && !has_ending(&path)
-                && is_inside(&root, &path)
+                && stays(root, &path)
             {
                 others.push(SourceFile::at(sibling.to_owned(), path.clone())?);
             }
@@ -131,8 +140,7 @@ impl Repository {
         }))
     }
 
-    /// Regular files below `folder`. A link that leads out of the model's folder is no part of the model: what
-    /// a model can read, its answers can show.
+    /// Regular files below `folder`.
     fn collect(
         &self,
         root: &Path,
@@ -145,10 +153,14 @@ impl Repository {
         paths.sort();
         for path in paths {
             let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
+            if name.starts_with("..") {
+                continue;
+            }
             let Ok(name) = check_path(&format!("{prefix}{name}")) else { continue };
-            if !is_inside(root, &path) {
-                tracing::warn!(path = %path.display(), "link leads out of the model's folder; passed over");
-            } else if path.is_dir() {
+            if !stays(root, &path) {
+                continue;
+            }
+            if path.is_dir() {
                 if depth < DEPTH {
                     self.collect(root, &path, &format!("{name}/"), depth + 1, into)?;
                 }
@@ -174,8 +186,8 @@ fn has_ending(path: &Path) -> bool {
     path.extension().and_then(|e| e.to_str()).is_some_and(|ending| ENDINGS.contains(&ending))
 }
 
-fn first_file(mut candidates: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
-    candidates.find(|path| path.is_file())
+fn first_file(root: &Path, mut candidates: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
+    candidates.find(|path| path.is_file() && stays(root, path))
 }
 
 fn named(path: PathBuf) -> io::Result<SourceFile> {
@@ -183,8 +195,16 @@ fn named(path: PathBuf) -> io::Result<SourceFile> {
     SourceFile::at(name, path)
 }
 
-fn is_inside(root: &Path, path: &Path) -> bool {
-    path.canonicalize().is_ok_and(|real| real.starts_with(root))
+/// False, and logged, for what leads out of the repository at `root`.
+fn stays(root: &Path, path: &Path) -> bool {
+    match path.canonicalize() {
+        Ok(real) if real.starts_with(root) => return true,
+        Ok(_) => {
+            tracing::warn!(path = %path.display(), "link leads out of the model repository; passed over");
+        }
+        Err(error) => tracing::warn!(path = %path.display(), %error, "link leads nowhere; passed over"),
+    }
+    false
 }
 
 #[cfg(test)]
@@ -241,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn links_out_of_the_model_are_no_part_of_it() {
+    fn links_stay_in_the_repository() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), &["secret", "repo/a/1/model.onnx", "repo/a/1/real.bin"]);
         let folder = dir.path().join("repo/a/1");
@@ -253,5 +273,28 @@ mod tests {
         let names: Vec<&str> = found[0].others.iter().map(|f| f.name.as_str()).collect();
         assert!(names.contains(&"alias.bin") && names.contains(&"real.bin"), "{names:?}");
         assert!(!names.iter().any(|name| name.contains("weights")), "{names:?}");
+
+        let outside = dir.path().join("outside");
+        write(&outside, &["model.onnx", "1/model.onnx"]);
+        let link = |target: PathBuf, name: &str| {
+            let name = dir.path().join("repo").join(name);
+            fs::create_dir_all(name.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(target, name).unwrap();
+        };
+        link(outside.clone(), "b");
+        link(outside.join("1"), "c/1");
+        link(outside.join("model.onnx"), "d/model.onnx");
+        link(outside.join("model.onnx"), "e.onnx");
+        link(folder.join("model.onnx"), "f.onnx");
+        // As Kubernetes mounts a volume.
+        write(dir.path(), &["repo/g/..2026/model.onnx", "repo/g/..2026/w.bin"]);
+        link("..2026".into(), "g/..data");
+        link("..data/model.onnx".into(), "g/model.onnx");
+        link("..data/w.bin".into(), "g/w.bin");
+        let found = repository.scan().unwrap();
+        let names: Vec<&str> = found.iter().map(|model| model.name.as_str()).collect();
+        assert_eq!(names, ["a", "f", "g"]);
+        let names: Vec<&str> = found[2].all_files().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["model.onnx", "w.bin"]);
     }
 }

@@ -3,18 +3,22 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request, Response, Version};
+use futures::FutureExt;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::Semaphore;
+use rustix::net::Shutdown;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -29,6 +33,9 @@ const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 /// A connection whose peer is silent gets a ping, and this long again to answer it.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// How long an HTTP/1.1 client has to learn from an answer that its connection ends, before an idle one is closed:
+/// it may be sending on it just then.
+const LINGER: Duration = Duration::from_secs(1);
 /// The pause after an accept that failed, as when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -41,7 +48,7 @@ pub enum Protocol {
     Rest,
 }
 
-/// A port that is ours but refuses connections until it is served.
+/// A port that is ours alone but refuses connections until it is served.
 #[derive(Debug)]
 pub struct Port {
     socket: TcpSocket,
@@ -50,19 +57,34 @@ pub struct Port {
 
 impl Port {
     /// Takes the port; port 0 takes any free one.
+    ///
+    /// # Errors
+    /// An address that resolves to nothing, or that another socket has taken.
     pub async fn take(address: &str) -> io::Result<Self> {
         let address = tokio::net::lookup_host(address)
             .await?
             .next()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the address resolves to nothing"))?;
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A daemon that is started again need not wait for old connections to time out.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
+        if address.port() == 0 {
+            socket.set_reuseaddr(false)?;
+            socket.bind(address)?;
+        } else {
+            // A daemon that is started again need not wait for old connections to time out.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            // Sockets that share an address may all bind it; only one can listen. It listens for a moment to
+            // find out, and shares the address with nobody from then on.
+            rustix::net::listen(&socket, 1)?;
+            rustix::net::shutdown(&socket, Shutdown::Both)?;
+            socket.set_reuseaddr(false)?;
+        }
         Ok(Self { address: socket.local_addr()?, socket })
     }
 
     pub fn listen(self) -> io::Result<TcpListener> {
+        // Connections of an earlier daemon that still linger are in the way of a socket that does not share.
+        self.socket.set_reuseaddr(true)?;
         self.socket.listen(BACKLOG)
     }
 }
@@ -76,8 +98,21 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let builder = builder(protocol, &settings);
-    let places = Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS)));
+    let all_places = u32::try_from(settings.connections.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
+    let places = Arc::new(Semaphore::new(all_places as usize));
     let connections = GracefulShutdown::new();
+    let attend = |stream: TcpStream, place: OwnedSemaphorePermit| {
+        // Small answers go out at once; failing that they go out late.
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(Infallibly { router: router.clone(), stop: stop.clone() });
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = connections.watch(connection);
+        tokio::spawn(async move {
+            // A connection that breaks is its client's affair.
+            let _ = connection.await;
+            drop(place);
+        });
+    };
     loop {
         let accepted = async {
             let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
@@ -94,18 +129,19 @@ pub async fn serve(
                 }
             },
         };
-        // Small answers go out at once; failing that they go out late.
-        let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(Infallibly(router.clone()));
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = connections.watch(connection);
-        tokio::spawn(async move {
-            // A connection that breaks is its client's affair.
-            let _ = connection.await;
-            drop(place);
-        });
+        attend(stream, place);
+    }
+    // Those that the kernel has answered already would be cut off.
+    while let Ok(place) = places.clone().try_acquire_owned()
+        && let Some(Ok((stream, _))) = listener.accept().now_or_never()
+    {
+        attend(stream, place);
     }
     drop(listener);
+    if protocol == Protocol::Rest {
+        // HTTP/2 says goodbye itself. Nobody is left once every place is free.
+        let _ = tokio::time::timeout(LINGER.min(settings.drain()), places.acquire_many(all_places)).await;
+    }
     if tokio::time::timeout(settings.drain(), connections.shutdown()).await.is_err() {
         tracing::warn!(?protocol, "connections did not end in time");
     }
@@ -133,20 +169,57 @@ fn builder(protocol: Protocol, settings: &Settings) -> auto::Builder<TokioExecut
     }
 }
 
-/// A router as a service over hyper's bodies.
+/// A router as a service over hyper's bodies, which ends HTTP/1.1 connections with an answer once it is to stop.
 #[derive(Clone)]
-struct Infallibly(Router);
+struct Infallibly {
+    router: Router,
+    stop: CancellationToken,
+}
 
 impl Service<Request<hyper::body::Incoming>> for Infallibly {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = <Router as Service<Request<Body>>>::Future;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
-        Service::<Request<Body>>::poll_ready(&mut self.0, cx)
+        Service::<Request<Body>>::poll_ready(&mut self.router, cx)
     }
 
     fn call(&mut self, request: Request<hyper::body::Incoming>) -> Self::Future {
-        self.0.call(request.map(Body::new))
+        let version = request.version();
+        let answer = self.router.call(request.map(Body::new));
+        let stop = self.stop.clone();
+        Box::pin(async move {
+            let mut answer = answer.await?;
+            if version <= Version::HTTP_11 && stop.is_cancelled() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(answer)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_has_one_owner_before_it_is_served() {
+        let free = Port::take("127.0.0.1:0").await.unwrap();
+        let address = free.address.to_string();
+        assert_eq!(Port::take(&address).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(free);
+        let first = Port::take(&address).await.unwrap();
+        let everywhere = format!("0.0.0.0:{}", first.address.port());
+        for same in [&address, &everywhere] {
+            assert_eq!(Port::take(same).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        }
+        assert!(tokio::net::TcpStream::connect(first.address).await.is_err(), "nobody answers yet");
+        let listener = first.listen().unwrap();
+        let (client, server) = tokio::join!(tokio::net::TcpStream::connect(&address), listener.accept());
+        // The side that closes first keeps its address for a while; a new owner does not wait for that.
+        drop((server.unwrap(), listener));
+        drop(client.unwrap());
+        Port::take(&address).await.unwrap().listen().unwrap();
     }
 }

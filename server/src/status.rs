@@ -49,6 +49,8 @@ fn compile(failure: &CompileError) -> Code {
                 FailureKind::Internal => Code::Internal,
             },
             CompileFailure::TimedOut { .. } | CompileFailure::OutOfMemory { .. } => Code::ResourceExhausted,
+            // To be tried again: nothing is wrong with the model.
+            CompileFailure::Killed { .. } => Code::Unavailable,
             CompileFailure::Crashed { .. } | CompileFailure::Spawn(_) | CompileFailure::Protocol(_) => {
                 Code::Internal
             }

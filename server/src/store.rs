@@ -19,6 +19,8 @@ use crate::digest::Digest;
 pub enum StoreError {
     #[error("cannot {action} in the data directory: {cause}")]
     Io { action: &'static str, path: PathBuf, cause: io::Error },
+    #[error("cannot read the model repository directory `{}`: {cause}", path.display())]
+    Repository { path: PathBuf, cause: io::Error },
     #[error("`{}` has digest {found}, expected {expected}", path.display())]
     Corrupt { path: PathBuf, found: Digest, expected: Digest },
     #[error("data directory `{}` is in use by another daemon", path.display())]

@@ -64,7 +64,7 @@ pub enum CompileEvent {
 }
 
 /// Why a job has no module.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum CompileFailure {
     /// The compiler refused, with everything it found.
     #[error("{}", summary(diagnostics))]
@@ -72,6 +72,9 @@ pub enum CompileFailure {
     /// The process died; `stderr` is the end of what it wrote there.
     #[error("the compile worker crashed: {signal_or_status}")]
     Crashed { signal_or_status: String, stderr: String },
+    /// The process was ended by somebody else: the job says nothing about the compiler or the model.
+    #[error("the compile worker was ended from outside: {signal}")]
+    Killed { signal: String },
     #[error("the compile job took longer than {after:?}")]
     TimedOut { after: Duration },
     #[error("the compile job needed more than {limit_bytes} bytes of memory")]

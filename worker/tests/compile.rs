@@ -110,8 +110,8 @@ async fn a_killed_process_fails_its_job_alone() {
     let victim = workers.compile(job("hang"), model(b""), Arc::new(NoFiles), output, events);
     let killer = async { kill_process(pid.await.unwrap(), Signal::KILL).unwrap() };
     let (victim, (), other) = tokio::join!(victim, killer, run("copy"));
-    let Err(CompileFailure::Crashed { signal_or_status, .. }) = victim else { panic!("{victim:?}") };
-    assert!(signal_or_status.contains("SIGKILL"), "{signal_or_status}");
+    let Err(CompileFailure::Killed { signal }) = victim else { panic!("{victim:?}") };
+    assert!(signal.contains("SIGKILL"), "{signal}");
     assert!(other.result.is_ok());
 }
 

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use ired_client::Client;
+use ired_client::{Client, ClientError};
 
 /// Compile and run machine-learning models, here or on an ired daemon.
 #[derive(Parser)]
@@ -73,6 +73,8 @@ enum Command {
     Load(models::Load),
     /// Unloads a model from the daemon
     Unload(models::Unload),
+    /// Deletes an uploaded model from the daemon
+    Delete(models::Delete),
     /// Lists the daemon's devices
     Devices(devices::Devices),
     /// Says what holds on this machine: sandbox layers, CPU features, worker programs
@@ -94,7 +96,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match command {
             Command::Serve(_) | Command::Completions(_) | Command::Inspect(_) => Ok(ExitCode::SUCCESS),
             Command::Push(push) => push.run(&daemon.connect().await?).await,
@@ -106,9 +108,16 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             Command::Models(models) => models.run(&daemon.connect().await?).await,
             Command::Load(load) => load.run(&daemon.connect().await?).await,
             Command::Unload(unload) => unload.run(&daemon.connect().await?).await,
+            Command::Delete(delete) => delete.run(&daemon.connect().await?).await,
             Command::Devices(devices) => devices.run(&daemon.connect().await?).await,
             Command::Doctor(doctor) => doctor.run().await,
         }
+    });
+    ended.map_err(|error| match error.downcast_ref() {
+        Some(ClientError::NotGrpc) => {
+            error.context(format!("`{}` does not speak gRPC; is it the REST port?", daemon.server))
+        }
+        _ => error,
     })
 }
 

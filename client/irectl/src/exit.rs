@@ -34,8 +34,8 @@ fn code(error: &anyhow::Error) -> u8 {
         return UNREACHABLE;
     }
     let crashed = |e: &(dyn std::error::Error + 'static)| {
-        use CompileFailure::{Crashed, Protocol, Spawn};
-        matches!(e.downcast_ref(), Some(Crashed { .. } | Spawn(_) | Protocol(_)))
+        use CompileFailure::{Crashed, Killed, Protocol, Spawn};
+        matches!(e.downcast_ref(), Some(Crashed { .. } | Killed { .. } | Spawn(_) | Protocol(_)))
     };
     if in_chain(&crashed) { INTERNAL } else { FAILED }
 }

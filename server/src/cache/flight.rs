@@ -55,12 +55,14 @@ impl Drop for Flight {
 pub struct Ticket {
     events: broadcast::Receiver<FlightEvent>,
     outcome: watch::Receiver<Option<Outcome>>,
+    /// The model that this caller asked for: others with equal content share the flight.
+    asker: String,
     _flight: Arc<Flight>,
 }
 
 impl Ticket {
-    pub(super) fn on(flight: Arc<Flight>) -> Self {
-        Self { events: flight.events.subscribe(), outcome: flight.outcome.clone(), _flight: flight }
+    pub(super) fn on(flight: Arc<Flight>, asker: String) -> Self {
+        Self { events: flight.events.subscribe(), outcome: flight.outcome.clone(), asker, _flight: flight }
     }
 
     /// The next event, or the end; a caller that is slow misses events, never the end.
@@ -73,22 +75,23 @@ impl Ticket {
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return Step::End(self.wait().await),
                 },
-                outcome = ended(&mut self.outcome) => return Step::End(outcome),
+                outcome = ended(&mut self.outcome, &self.asker) => return Step::End(outcome),
             }
         }
     }
 
     /// The end.
     pub async fn wait(&mut self) -> Outcome {
-        ended(&mut self.outcome).await
+        ended(&mut self.outcome, &self.asker).await
     }
 }
 
-async fn ended(outcome: &mut watch::Receiver<Option<Outcome>>) -> Outcome {
-    match outcome.wait_for(Option::is_some).await {
+async fn ended(outcome: &mut watch::Receiver<Option<Outcome>>, asker: &str) -> Outcome {
+    let ended = match outcome.wait_for(Option::is_some).await {
         Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(Arc::new(CompileError::Abandoned))),
         Err(_) => Err(Arc::new(CompileError::Abandoned)),
-    }
+    };
+    ended.map_err(|error| error.told_to(asker).map_or(error, Arc::new))
 }
 
 impl Flight {
@@ -103,6 +106,7 @@ impl Flight {
     ) -> (Weak<Self>, Ticket) {
         let (events, first) = broadcast::channel(EVENTS_KEPT);
         let (done, outcome) = watch::channel(None);
+        let asker = request.source.name.clone();
         let work = Work { cache, key, model, identity, request, events: events.clone() };
         let work = tokio::spawn(async move {
             let ended = work.run().await.map_err(Arc::new);
@@ -111,7 +115,7 @@ impl Flight {
             done.send_replace(Some(ended));
         });
         let flight = Arc::new(Self { events, outcome: outcome.clone(), work });
-        (Arc::downgrade(&flight), Ticket { events: first, outcome, _flight: flight })
+        (Arc::downgrade(&flight), Ticket { events: first, outcome, asker, _flight: flight })
     }
 }
 
@@ -173,8 +177,14 @@ impl Work {
                     self.cache.crashes.invalidate(&self.model);
                     return self.keep(report, pending).await;
                 }
-                Err(CompileError::Worker { model, cause: cause @ CompileFailure::Crashed { .. } }) => {
-                    self.cache.note_crash(&self.model, cause.to_string());
+                Err(CompileError::Worker {
+                    model,
+                    cause: cause @ (CompileFailure::Crashed { .. } | CompileFailure::Killed { .. }),
+                }) => {
+                    // Who ends processes from outside must not put models into quarantine.
+                    if matches!(cause, CompileFailure::Crashed { .. }) {
+                        self.cache.note_crash(&self.model, cause.to_string());
+                    }
                     self.cache.metrics.crashes.add(1);
                     if attempt == ATTEMPTS {
                         return Err(CompileError::Worker { model, cause });

@@ -265,7 +265,10 @@ impl Registry {
             let mut found = uploads.sources_of(&of_model);
             if let Some(repository) = &repository {
                 let scanned = repository.scan_model(&of_model);
-                found.extend(scanned.map_err(StoreError::io("read the model repository", &repository.dir))?);
+                found.extend(
+                    scanned
+                        .map_err(|cause| StoreError::Repository { path: repository.dir.clone(), cause })?,
+                );
             }
             Ok(found)
         })

@@ -2,6 +2,7 @@
 
 mod body;
 mod infer;
+mod shared_memory;
 mod view;
 
 use std::sync::Arc;
@@ -47,6 +48,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v2/repository/models/{model}/load", post(load))
         .route("/v2/repository/models/{model}/unload", post(unload))
         .route("/v2/repository/{repository}/index", post(index))
+        .merge(shared_memory::router())
         .fallback(fallback)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)

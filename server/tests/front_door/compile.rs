@@ -131,6 +131,13 @@ async fn a_crash_is_retried_once_and_two_quarantine_the_model() {
     assert!(failure.to_string().contains("crashed the compiler 2 times"), "{failure}");
     assert_eq!(world.seen().compiles_started, 4, "no worker was started for it");
     compile(&client, "once").await.unwrap();
+
+    push(&client, place.dir.path(), "killed", &[("model.onnx", "killed")]).await;
+    for _ in 0..3 {
+        let failure = compile(&client, "killed").await.unwrap_err();
+        assert!(failure.to_string().contains("ended from outside"), "{failure}");
+    }
+    assert_eq!(world.seen().compiles_started, 10, "killers put no model into quarantine");
     daemon.stop().await;
 }
 
@@ -146,6 +153,22 @@ async fn every_problem_of_a_model_reaches_the_client() {
     assert_eq!(diagnostics[1].location, "n2");
     assert!(message.contains("operator of `n1` is not implemented"), "{message}");
     assert_eq!(client.load("m").await.unwrap_err().code(), Some(Code::Unimplemented));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn equal_models_share_a_compilation_and_not_a_name() {
+    let models = [("one.onnx", "hold unsupported"), ("two.onnx", "hold unsupported")];
+    let (place, world) = (Place::new(&models), World::new());
+    let daemon = place.start_early(&world).await;
+    world.until(|seen| seen.compiles_started == 1).await;
+    world.release();
+    daemon.started().await.unwrap();
+    let listed = client(&daemon).await.models().await.unwrap();
+    assert_eq!(listed.len(), 2);
+    for model in listed {
+        assert!(model.reason.contains(&format!("`{}`", model.name)), "{}: {}", model.name, model.reason);
+    }
     daemon.stop().await;
 }
 

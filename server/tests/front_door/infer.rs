@@ -8,8 +8,9 @@ use ired_proto::inference::model_infer_request::InferInputTensor;
 use ired_proto::inference::{InferTensorContents, ModelInferRequest};
 use tokio::io::AsyncWriteExt;
 use tonic::Code;
+use tonic::codec::CompressionEncoding;
 
-use crate::scripted::{Place, World, client, http, request, x};
+use crate::scripted::{Place, World, client, deflate, gzip, http, request, x};
 
 #[tokio::test]
 async fn every_protocol_gives_the_same_answer() {
@@ -68,6 +69,44 @@ async fn every_protocol_gives_the_same_answer() {
     assert_eq!(&reply.body[split..], &raw.outputs[0].data[..]);
     let head: serde_json::Value = serde_json::from_slice(&reply.body[..split]).unwrap();
     assert_eq!(head["outputs"][0]["parameters"]["binary_data_size"], 24);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn packed_requests_are_unpacked() {
+    let (place, world) = (Place::new(&[("m.onnx", "")]), World::new());
+    let daemon = place.start(&world).await;
+    let head =
+        r#"{"inputs":[{"name":"x","shape":[2,3],"datatype":"FP32","parameters":{"binary_data_size":24}}]}"#;
+    let body = [head.as_bytes(), &x(2).data].concat();
+    let length = head.len().to_string();
+    let plain = [("Inference-Header-Content-Length", length.as_str())];
+    let expected = http(daemon.http, "POST", "/v2/models/m/infer", &plain, &body).await;
+    assert_eq!(expected.status, 200);
+    for (encoding, packed) in [("gzip", gzip(&body)), ("deflate", deflate(&body))] {
+        let headers = [plain[0], ("Content-Encoding", encoding)];
+        let reply = http(daemon.http, "POST", "/v2/models/m/infer", &headers, &packed).await;
+        assert_eq!((reply.status, reply.body), (200, expected.body.clone()), "{encoding}");
+    }
+
+    let grpc = GrpcInferenceServiceClient::connect(format!("http://{}", daemon.grpc)).await.unwrap();
+    let input = InferInputTensor {
+        name: "x".to_owned(),
+        datatype: "FP32".to_owned(),
+        shape: vec![2, 3],
+        ..Default::default()
+    };
+    let asked = ModelInferRequest {
+        model_name: "m".to_owned(),
+        inputs: vec![input],
+        raw_input_contents: vec![x(2).data],
+        ..Default::default()
+    };
+    let expected = grpc.clone().model_infer(asked.clone()).await.unwrap().into_inner();
+    for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Deflate] {
+        let mut packing = grpc.clone().send_compressed(encoding);
+        assert_eq!(packing.model_infer(asked.clone()).await.unwrap().into_inner(), expected);
+    }
     daemon.stop().await;
 }
 

@@ -3,6 +3,7 @@
 use ired_client::proto::model;
 use ired_proto::inference::model_repository_parameter::ParameterChoice;
 use ired_proto::inference::{ModelRepositoryParameter, RepositoryModelLoadRequest};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -19,7 +20,7 @@ async fn it_is_ready_once_the_startup_loads_have_ended() {
     assert_eq!(http(daemon.http, "GET", "/v2/health/ready", &[], b"").await.status, 503);
     assert!(tokio::net::TcpStream::connect(daemon.grpc).await.is_err(), "gRPC opens when models answer");
     world.release();
-    daemon.started().await;
+    daemon.started().await.unwrap();
     let client = client(&daemon).await;
     assert!(client.ready().await.unwrap());
     client.infer(request("m")).await.unwrap();
@@ -181,6 +182,31 @@ async fn stopping_answers_what_is_inside_and_refuses_the_rest() {
     stopping.await.unwrap();
     assert_eq!(world.seen().shut_down, 1);
     assert!(tokio::net::TcpStream::connect(grpc_address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_kept_connection_hears_that_it_ends() {
+    let (place, world) = (Place::new(&[]), World::new());
+    let daemon = place.start(&world).await;
+    let mut kept = tokio::net::TcpStream::connect(daemon.http).await.unwrap();
+    let mut ask = async || {
+        kept.write_all(b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            assert_ne!(kept.read_buf(&mut answer).await.unwrap(), 0, "closed: {answer:?}");
+        }
+        String::from_utf8(answer).unwrap()
+    };
+    assert!(!ask().await.contains("connection: close"));
+    let address = daemon.http;
+    let stopping = tokio::spawn(daemon.stop());
+    while tokio::net::TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let last = ask().await;
+    assert!(last.starts_with("HTTP/1.1 200") && last.contains("connection: close"), "{last}");
+    assert_eq!(kept.read(&mut [0]).await.unwrap(), 0);
+    stopping.await.unwrap();
 }
 
 #[tokio::test]

@@ -9,7 +9,30 @@ use ired_proto::ired::v1::upload_model_request::{File, Part, Start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
 
-use crate::scripted::{Place, World, client, http, request};
+use crate::scripted::{Place, World, client, gzip, http, request};
+
+#[tokio::test]
+async fn a_body_that_unpacks_to_too_much_is_refused_while_it_is_unpacked() {
+    let mut place = Place::new(&[("m.onnx", "")]);
+    place.settings.message_bytes = 256 << 10;
+    let daemon = place.start(&World::new()).await;
+    let bomb = gzip(&vec![b' '; 64 << 20]);
+    assert!(bomb.len() < 256 << 10);
+    let headers = [("content-encoding", "gzip")];
+    let reply = http(daemon.http, "POST", "/v2/models/m/infer", &headers, &bomb).await;
+    assert_eq!(reply.status, 413);
+    let found = reply.error();
+    assert!(found.starts_with("the body has 2") || found.starts_with("the body has 3"), "{found}");
+
+    let mut grpc = GrpcInferenceServiceClient::connect(format!("http://{}", daemon.grpc))
+        .await
+        .unwrap()
+        .send_compressed(tonic::codec::CompressionEncoding::Gzip);
+    let bomb = ModelInferRequest { raw_input_contents: vec![vec![0; 64 << 20].into()], ..Default::default() };
+    assert!(grpc.model_infer(bomb).await.is_err());
+    client(&daemon).await.infer(request("m")).await.unwrap();
+    daemon.stop().await;
+}
 
 #[tokio::test]
 async fn rest() {
@@ -112,14 +135,16 @@ async fn rest() {
             400,
             "3 bytes after the binary data",
         ),
-        (infer, "content-encoding: gzip", "{}".to_owned(), 501, "content encoding `gzip` is not supported"),
+        (infer, "content-encoding: br", "{}".to_owned(), 501, "content encoding `br` is not supported"),
+        (infer, "content-encoding: gzip", "{}".to_owned(), 400, "the body is not what `gzip` makes"),
+        (infer, "content-encoding: deflate", "{}".to_owned(), 400, "the body is not what `deflate` makes"),
         (infer, "", " ".repeat(5000), 413, "the body has 5000 bytes; at most 4096"),
         (
             "/v2/models/nobody/infer",
             "",
             input(r#""shape":[0,3],"datatype":"FP32","data":[]"#),
             404,
-            "model `nobody` is not known",
+            "Request for unknown model: `nobody` is not found",
         ),
         (
             "/v2/models/m/versions/9/infer",
@@ -262,7 +287,7 @@ async fn grpc() {
         (
             ModelInferRequest { model_name: "nobody".to_owned(), ..good() },
             Code::NotFound,
-            "model `nobody` is not known",
+            "Request for unknown model: `nobody` is not found",
         ),
         (
             ModelInferRequest { model_version: "7".to_owned(), ..good() },

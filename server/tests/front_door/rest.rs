@@ -12,6 +12,37 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use crate::scripted::{Place, World, channel, client, http, request};
 
 #[tokio::test]
+async fn no_shared_memory_is_registered() {
+    let (place, world) = (Place::new(&[]), World::new());
+    let daemon = place.start(&world).await;
+    for kind in ["systemsharedmemory", "cudasharedmemory"] {
+        for status in ["status", "region/r/status"] {
+            let reply = http(daemon.http, "GET", &format!("/v2/{kind}/{status}"), &[], b"").await;
+            assert_eq!((reply.status, reply.json()), (200, json!([])));
+        }
+        for unregister in ["unregister", "region/r/unregister"] {
+            let reply = http(daemon.http, "POST", &format!("/v2/{kind}/{unregister}"), &[], b"").await;
+            assert_eq!(reply.status, 200);
+        }
+        let register = format!("/v2/{kind}/region/r/register");
+        let reply = http(daemon.http, "POST", &register, &[], br#"{"key":"/k","byte_size":1}"#).await;
+        assert_eq!(reply.status, 501);
+        assert!(reply.error().contains("shared memory regions are not supported"));
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_of_grpc_learns_that_this_is_another_door() {
+    let (place, world) = (Place::new(&[]), World::new());
+    let daemon = place.start(&world).await;
+    let lost = ired_client::Client::connect(&daemon.http.to_string()).await.unwrap();
+    let error = lost.models().await.unwrap_err();
+    assert!(matches!(error, ired_client::ClientError::NotGrpc), "{error:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn both_protocols_describe_a_model_alike() {
     let (place, world) = (Place::new(&[("m/2/model.onnx", "")]), World::new());
     let daemon = place.start(&world).await;

@@ -1,6 +1,6 @@
 //! A compiler and models that do what the text of a "model" file says, and a daemon on free ports around them.
 //!
-//! The script is words: `crash-once`, `crash`, `unsupported`, `hold` (compile until [`World::release`]),
+//! The script is words: `crash-once`, `crash`, `killed`, `unsupported`, `hold` (compile until [`World::release`]),
 //! `unloadable`, `block` (infer until [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`.
 
 use std::io::{Read, Write};
@@ -122,6 +122,9 @@ impl Compiler for ScriptedCompiler {
                 || script.contains("crash-always")
             {
                 return Err(crashed);
+            }
+            if script.contains("killed") {
+                return Err(CompileFailure::Killed { signal: "SIGKILL".to_owned() });
             }
             if script.contains("unsupported") {
                 let problem = |node: &str| Diagnostic {
@@ -308,7 +311,7 @@ impl Place {
     /// Starts a daemon and waits until it is ready.
     pub(crate) async fn start(&self, world: &World) -> Daemon {
         let daemon = self.start_early(world).await;
-        daemon.started().await;
+        daemon.started().await.unwrap();
         daemon
     }
 
@@ -342,6 +345,19 @@ pub(crate) fn x(rows: u64) -> ired_client::Tensor {
 
 pub(crate) fn request(model: &str) -> ired_client::InferRequest {
     ired_client::InferRequest { model: model.to_owned(), inputs: vec![x(2)], ..Default::default() }
+}
+
+pub(crate) fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// As HTTP means it: with zlib's frame.
+pub(crate) fn deflate(content: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// An answer of a REST door.

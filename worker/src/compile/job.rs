@@ -132,11 +132,11 @@ impl<Events: FnMut(CompileEvent) + Send> Running<'_, Events> {
     /// What the end of a process without an answer means.
     async fn explain_death(&mut self) -> CompileFailure {
         let process = &mut self.launched.process;
-        let ending = match timeout(LAST_BREATH, process.wait()).await {
-            Ok(ending) => ending,
+        let (ending, ended_here) = match timeout(LAST_BREATH, process.wait()).await {
+            Ok(ending) => (ending, false),
             Err(_) => {
                 process.kill();
-                process.wait().await
+                (process.wait().await, true)
             }
         };
         let stderr = process.last_words().await;
@@ -145,6 +145,11 @@ impl<Events: FnMut(CompileEvent) + Send> Running<'_, Events> {
             Ok(Ending::Signalled(libc::SIGXFSZ)) => self.output_limit(),
             Ok(Ending::Signalled(_)) if says_out_of_memory(&stderr) => {
                 CompileFailure::OutOfMemory { limit_bytes: self.limits.memory_bytes }
+            }
+            Ok(ending @ Ending::Signalled(libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP))
+                if !ended_here =>
+            {
+                CompileFailure::Killed { signal: ending.to_string() }
             }
             Ok(ending) => CompileFailure::Crashed { signal_or_status: ending.to_string(), stderr },
             Err(error) => CompileFailure::Crashed { signal_or_status: error.to_string(), stderr },

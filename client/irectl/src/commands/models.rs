@@ -1,4 +1,4 @@
-//! `irectl models`, `load`, `unload`: what the daemon has and holds.
+//! `irectl models`, `load`, `unload`, `delete`: what the daemon has and holds.
 
 use std::process::ExitCode;
 
@@ -79,6 +79,24 @@ impl Unload {
     pub(crate) async fn run(self, client: &Client) -> Result<ExitCode> {
         client.unload(&self.model).await?;
         println!("{} is unloaded", self.model);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Delete {
+    /// The model's name.
+    model: String,
+    /// The version to delete; without it, all.
+    #[arg(long, value_name = "N")]
+    version: Option<std::num::NonZeroU64>,
+}
+
+impl Delete {
+    pub(crate) async fn run(self, client: &Client) -> Result<ExitCode> {
+        for version in client.delete(&self.model, self.version.map(u64::from)).await? {
+            println!("{} version {version} is deleted", self.model);
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
