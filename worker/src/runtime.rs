@@ -83,7 +83,7 @@ pub struct InferenceResult {
 pub struct BenchResult {
     /// Of each timed iteration, in order.
     pub latencies: Vec<Duration>,
-    /// CPU time of the worker process over the timed iterations.
+    /// CPU time of the worker process, all threads, summed over the timed iterations; the warm-up is not in it.
     pub cpu: Duration,
     /// Resident memory of the worker process after them.
     pub rss_bytes: u64,
