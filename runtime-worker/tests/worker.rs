@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ired_module::DType;
+use ired_module::{DType, ModuleDraft};
 use ired_worker::{
     BenchRequest, Probe, ProbeOutcome, Role, RuntimeConfig, RuntimeFailure, RuntimeOptions, RuntimeWorker,
     Tensor, TensorData, probe, sandbox_report,
@@ -27,11 +27,15 @@ fn file(content: &[u8]) -> OwnedFd {
 }
 
 async fn start() -> RuntimeWorker {
+    load(modules::copying(), RuntimeConfig::new(EXECUTABLE)).await.unwrap()
+}
+
+async fn load(module: ModuleDraft, config: RuntimeConfig) -> Result<RuntimeWorker, RuntimeFailure> {
     let mut file: File = tempfile::tempfile().unwrap();
-    modules::copying().write(&mut file).unwrap();
+    module.write(&mut file).unwrap();
     file.rewind().unwrap();
     let options = RuntimeOptions { threads: Some(2), pin: false };
-    RuntimeWorker::start(RuntimeConfig::new(EXECUTABLE), file.into(), options).await.unwrap()
+    RuntimeWorker::start(config, file.into(), options).await
 }
 
 fn tensor(name: &str, dtype: DType, dims: &[u64], data: impl Into<TensorData>) -> Tensor {
@@ -168,6 +172,31 @@ async fn a_deadline_is_kept_while_the_process_is_busy() {
     for bench in busy {
         bench.await.unwrap().unwrap();
     }
+}
+
+#[tokio::test]
+async fn work_that_outlives_its_deadline_is_ended_with_its_process() {
+    let grace = Duration::from_millis(100);
+    let config = RuntimeConfig { cancel_grace: grace, ..RuntimeConfig::new(EXECUTABLE) };
+    let worker = load(modules::spinning(), config).await.unwrap();
+    let first = worker.pid();
+    // As many as there are threads: nothing else runs until one of them ends.
+    let deadline = Instant::now() + Duration::from_millis(300);
+    let spin = || worker.infer("spin", vec![rows(1, 0)], Some(deadline));
+    for late in <[_; 2]>::from(tokio::join!(spin(), spin())) {
+        assert_eq!(late.unwrap_err(), RuntimeFailure::DeadlineExceeded);
+    }
+    let answer = worker.infer("copy", vec![rows(1, 9)], Some(Instant::now() + Duration::from_secs(30)));
+    assert!(answer.await.unwrap().outputs[0].data.iter().all(|&byte| byte == 9));
+    assert_eq!(worker.restarts(), 1);
+    assert_ne!(worker.pid(), first);
+}
+
+#[tokio::test]
+async fn code_for_another_processor_is_refused_by_name() {
+    let failure = load(modules::needing("avx9000"), RuntimeConfig::new(EXECUTABLE)).await.unwrap_err();
+    let RuntimeFailure::Load { message } = &failure else { panic!("{failure:?}") };
+    assert!(message.contains("needs features that this device lacks: avx9000"), "{message}");
 }
 
 #[tokio::test]

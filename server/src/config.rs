@@ -94,6 +94,9 @@ pub struct Settings {
     pub message_bytes: usize,
     /// The longest an inference may take, in seconds, whatever its client says.
     pub request_timeout_s: u64,
+    /// How long a model's process may work on at a request that was cancelled or timed out, in milliseconds; then it is
+    /// killed and started again, as nothing else frees what the request holds.
+    pub cancel_grace_ms: u64,
     /// How long the head of an HTTP request may take to arrive, in seconds.
     pub header_timeout_s: u64,
     /// How long the body of a REST request may take to arrive, in seconds.
@@ -153,6 +156,7 @@ impl Default for Settings {
             inflight_bytes: GIB,
             message_bytes: 256 << 20,
             request_timeout_s: 60,
+            cancel_grace_ms: 2000,
             header_timeout_s: 10,
             body_timeout_s: 60,
             connections: 4096,
@@ -209,6 +213,7 @@ impl Settings {
             ("inflight_bytes", self.inflight_bytes),
             ("message_bytes", self.message_bytes as u64),
             ("request_timeout_s", self.request_timeout_s),
+            ("cancel_grace_ms", self.cancel_grace_ms),
             ("connections", self.connections as u64),
             ("streams_per_connection", u64::from(self.streams_per_connection)),
             ("uploads", self.uploads as u64),

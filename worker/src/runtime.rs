@@ -39,6 +39,9 @@ pub struct RuntimeConfig {
     pub longest_backoff: Duration,
     /// A process that lived this long is taken for healthy: the next pause is the first one again.
     pub stable_after: Duration,
+    /// How long the process may go on with a request that was cancelled or missed its deadline; after that it is killed
+    /// and started again. What else is in flight is asked again, as after any death.
+    pub cancel_grace: Duration,
     /// Requests in flight at most; more are [`RuntimeFailure::Overloaded`].
     pub queue_limit: usize,
 }
@@ -62,6 +65,7 @@ impl RuntimeConfig {
             first_backoff: Duration::from_millis(10),
             longest_backoff: Duration::from_secs(10),
             stable_after: Duration::from_secs(30),
+            cancel_grace: Duration::from_secs(2),
             queue_limit: 4096,
         }
     }
@@ -79,7 +83,7 @@ pub struct InferenceResult {
 pub struct BenchResult {
     /// Of each timed iteration, in order.
     pub latencies: Vec<Duration>,
-    /// CPU time of the worker process over the timed iterations.
+    /// CPU time of the worker process, all threads, summed over the timed iterations; the warm-up is not in it.
     pub cpu: Duration,
     /// Resident memory of the worker process after them.
     pub rss_bytes: u64,
@@ -136,7 +140,8 @@ impl RuntimeWorker {
 
     /// Runs `entry`. Inputs are matched by name; their order is free.
     ///
-    /// Dropping the future cancels the request. A death of the process retries it once on the next process.
+    /// Dropping the future cancels the request; so does its deadline. A process that does not let go of a cancelled
+    /// request within [`RuntimeConfig::cancel_grace`] is replaced, and the request is not asked again. A death of the process retries it once on the next process.
     pub async fn infer(
         &self,
         entry: &str,

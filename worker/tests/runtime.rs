@@ -210,6 +210,57 @@ async fn deadlines_and_dropped_calls_are_cancelled_in_the_process() {
 }
 
 #[tokio::test]
+async fn a_process_that_does_not_let_go_of_a_cancelled_request_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let grace = Duration::from_millis(100);
+    let worker = start(folder.path(), "runtime", |config| config.cancel_grace = grace).await;
+    let first = worker.pid();
+    let since = Instant::now();
+    let deadline = since + Duration::from_millis(20);
+    let wanted = {
+        let worker = worker.clone();
+        let inputs = vec![tensor(vec![5; 100])];
+        tokio::spawn(async move { worker.infer("hang-in-the-first-process", inputs, None).await })
+    };
+    let late = worker.infer("runaway", Vec::new(), Some(deadline)).await;
+    assert_eq!(late.unwrap_err(), RuntimeFailure::DeadlineExceeded);
+    // The process that replaces it answers what is wanted and is not asked for the runaway.
+    assert_eq!(&*wanted.await.unwrap().unwrap().outputs[0].data, [5; 100]);
+    assert!(since.elapsed() >= grace, "{:?}", since.elapsed());
+    assert_ne!(worker.pid(), first);
+    assert_eq!((worker.restarts(), number(&worker, "cancels").await), (1, 0));
+}
+
+#[tokio::test]
+async fn wanted_work_before_a_cancelled_request_is_not_disturbed() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("runtime");
+    std::os::unix::fs::symlink(SCRIPTED, &link).unwrap();
+    let grace = Duration::from_millis(50);
+    let config = RuntimeConfig { cancel_grace: grace, ..RuntimeConfig::new(link) };
+    let options = RuntimeOptions { threads: Some(1), ..RuntimeOptions::default() };
+    let worker = RuntimeWorker::start(config, empty_module(), options).await.unwrap();
+    let first = worker.pid();
+    tokio::select! {
+        biased;
+        result = worker.infer("never", Vec::new(), None) => panic!("{result:?}"),
+        // Waits in the process behind what is wanted, as far as the parent can tell.
+        () = async {
+            let deadline = Instant::now() + Duration::from_millis(1);
+            worker.infer("runaway", Vec::new(), Some(deadline)).await.unwrap_err();
+            let long = Instant::now() + grace * 4;
+            let late = worker.infer("never", Vec::new(), Some(long)).await;
+            assert_eq!(late.unwrap_err(), RuntimeFailure::DeadlineExceeded);
+            assert_eq!(worker.pid(), first);
+        } => {}
+    }
+    // With the first request gone, the runaway is what keeps the process.
+    let answer = worker.infer("hang-in-the-first-process", vec![tensor(vec![5])], None).await.unwrap();
+    assert_eq!(&*answer.outputs[0].data, [5]);
+    assert_ne!(worker.pid(), first);
+}
+
+#[tokio::test]
 async fn too_many_requests_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let worker = start(folder.path(), "runtime", |config| config.queue_limit = 1).await;

@@ -1,8 +1,8 @@
-//! A module written by hand: no kernels, only what the schedule can do itself.
+//! Modules written by hand: no kernels of their own, only what the schedule can do itself.
 
-use ired_module::code::{ArithOp, Buffer, Function, Inst, OwnedInst, Scalar};
+use ired_module::code::{ArithOp, Buffer, Function, Inst, Label, OwnedInst, Scalar};
 use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
-use ired_module::{DType, ExecutableDraft, ModuleDraft};
+use ired_module::{DType, ExecutableDraft, KernelEntry, ModuleDraft};
 
 /// `copy` gives its input `x`, `f32[batch, 4]`, as `y`; `check` does too, and takes one row only.
 pub(crate) fn copying() -> ModuleDraft {
@@ -21,6 +21,26 @@ pub(crate) fn copying() -> ModuleDraft {
         executable: ExecutableDraft::default(),
         params: Vec::new(),
         debug: Vec::new(),
+    }
+}
+
+/// [`copying`], with `spin`: the same, after work that takes minutes and that nothing divides.
+pub(crate) fn spinning() -> ModuleDraft {
+    let mut module = copying();
+    let function_index = module.functions.len() as u32;
+    module.functions.push(function("spin", [spin(), copy()].concat()));
+    module.signature.entries.push(entry("spin", function_index));
+    module
+}
+
+/// [`copying`] with a kernel, for a processor that has `feature`. The kernel's code is none: nothing may look at it.
+pub(crate) fn needing(feature: &str) -> ModuleDraft {
+    let kernel = KernelEntry { symbol: "kernel".to_owned(), origin: String::new() };
+    let triple = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
+    ModuleDraft {
+        target: Target { triple, features: vec![feature.to_owned()] },
+        executable: ExecutableDraft { image: vec![0; 64], entries: vec![kernel] },
+        ..copying()
     }
 }
 
@@ -61,6 +81,23 @@ fn copy() -> Vec<OwnedInst> {
         Inst::Copy { src: input, dst: output },
         Inst::Output { output: 0, src: output, dims: vec![rows, columns] },
         Inst::Return,
+    ]
+}
+
+/// Fills 64 MiB a hundred thousand times.
+fn spin() -> Vec<OwnedInst> {
+    let (bytes, left, one, pattern) = (Scalar(0), Scalar(1), Scalar(2), Scalar(3));
+    let scratch = Buffer(0);
+    vec![
+        Inst::Constant { dst: bytes, value: 64 << 20 },
+        Inst::Constant { dst: left, value: 100_000 },
+        Inst::Constant { dst: one, value: 1 },
+        Inst::Constant { dst: pattern, value: 7 },
+        Inst::Allocate { dst: scratch, bytes },
+        Inst::Fill { dst: scratch, pattern, width: 1 },
+        Inst::Barrier,
+        Inst::Arith { op: ArithOp::Sub, dst: left, lhs: left, rhs: one },
+        Inst::JumpIf { condition: left, to: Label(5) },
     ]
 }
 

@@ -87,6 +87,7 @@ impl WorkerLauncher {
             None => RuntimeConfig::beside_current_exe().context("cannot find the runtime worker")?,
         };
         config.require_strict = settings.require_strict_sandbox;
+        config.cancel_grace = Duration::from_millis(settings.cancel_grace_ms);
         // The registry's own bound comes first.
         config.queue_limit = settings.queue_limit.saturating_add(1);
         Ok(Self { config, options: RuntimeOptions { threads: settings.threads, pin: settings.pin_threads } })

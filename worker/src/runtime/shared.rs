@@ -1,11 +1,11 @@
 //! What callers and the supervision share: the requests in flight and the process that serves them, if one does.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use super::connection::{Bound, Call, Connection, Reply};
 use super::supervise::Start;
@@ -24,6 +24,8 @@ pub(super) struct Shared {
     /// Told when the worker shall end.
     pub(super) closing: Notify,
     serving: Notify,
+    /// Told when a request that nobody waits for any more keeps the process busy.
+    abandoned: Notify,
     pool: Pool,
     state: Mutex<State>,
 }
@@ -31,7 +33,8 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    in_flight: HashMap<u64, Request>,
+    /// In the order in which the process takes them.
+    in_flight: BTreeMap<u64, Request>,
     next_id: u64,
     /// Processes started so far, the first included.
     starts: u64,
@@ -60,6 +63,26 @@ struct Request {
     /// `None` once nobody waits any more. The entry stays until the process has answered: it may still read the inputs.
     reply: Option<oneshot::Sender<Result<Reply, RuntimeFailure>>>,
     tries: u32,
+    /// Since when the process works on it although nobody waits any more.
+    abandoned: Option<Instant>,
+}
+
+impl State {
+    /// Notes the requests that the process must be working on although nobody waits for them; whether any is new.
+    ///
+    /// A process takes requests in their order, and reads a cancellation no later than it takes the next request. So
+    /// what has fewer than `runners` requests before it runs, or is about to be answered; what has more may wait behind
+    /// work that is wanted, which is not its fault.
+    fn note_abandoned(&mut self, runners: usize) -> bool {
+        let mut any = false;
+        for request in self.in_flight.values_mut().take(runners) {
+            if request.reply.is_none() && request.abandoned.is_none() {
+                request.abandoned = Some(Instant::now());
+                any = true;
+            }
+        }
+        any
+    }
 }
 
 impl Request {
@@ -75,7 +98,7 @@ impl Shared {
     pub(super) fn new(start: Start, loaded: LoadedModule) -> Self {
         let state = State {
             phase: Phase::Starting,
-            in_flight: HashMap::new(),
+            in_flight: BTreeMap::new(),
             next_id: 0,
             starts: 0,
             sandbox: SandboxReport::default(),
@@ -85,6 +108,7 @@ impl Shared {
             loaded,
             closing: Notify::new(),
             serving: Notify::new(),
+            abandoned: Notify::new(),
             pool: Pool::default(),
             state: Mutex::new(state),
         }
@@ -198,7 +222,7 @@ impl Shared {
         }
         let (reply, answer) = oneshot::channel();
         state.next_id += 1;
-        state.in_flight.insert(id, Request { call, deadline, reply: Some(reply), tries });
+        state.in_flight.insert(id, Request { call, deadline, reply: Some(reply), tries, abandoned: None });
         Ok((id, answer))
     }
 
@@ -211,11 +235,36 @@ impl Shared {
             Phase::Serving { connection, .. } => connection.send_cancel(id),
             _ => drop(in_flight.remove(&id)),
         }
+        self.note_abandoned(&mut state);
+    }
+
+    fn note_abandoned(&self, state: &mut State) {
+        if state.note_abandoned(self.start.runners()) {
+            self.abandoned.notify_one();
+        }
+    }
+
+    /// Returns when the process has worked for `grace` on a request that nobody waits for.
+    pub(super) async fn runaway(&self, grace: Duration) {
+        loop {
+            let oldest = self.lock().in_flight.values().filter_map(|request| request.abandoned).min();
+            match oldest {
+                Some(since) if since.elapsed() >= grace => return,
+                Some(since) => {
+                    // Woken or not, the oldest is looked up again: it may have been answered.
+                    let _ = timeout(grace.saturating_sub(since.elapsed()), self.abandoned.notified()).await;
+                }
+                None => self.abandoned.notified().await,
+            }
+        }
     }
 
     /// Hands an answer to whoever waits for it.
     pub(super) fn answer(&self, id: u64, outcome: Result<Reply, RuntimeFailure>) -> Result<(), String> {
-        let request = self.lock().in_flight.remove(&id);
+        let mut state = self.lock();
+        let request = state.in_flight.remove(&id);
+        self.note_abandoned(&mut state);
+        drop(state);
         request.ok_or_else(|| format!("an answer to request {id}, which is not in flight"))?.finish(outcome);
         Ok(())
     }
@@ -254,7 +303,7 @@ impl Shared {
         }
         let over = |request: &Request| request.reply.is_none() || request.tries >= TRIES;
         let failed: Vec<Request> =
-            state.in_flight.extract_if(|_, request| over(request)).map(|(_, r)| r).collect();
+            state.in_flight.extract_if(.., |_, request| over(request)).map(|(_, r)| r).collect();
         drop(state);
         failed.into_iter().for_each(|request| request.finish(Err(unavailable(reason))));
     }

@@ -39,6 +39,14 @@ pub(super) struct Live {
 }
 
 impl Start {
+    /// How many requests a process runs at once.
+    pub(super) fn runners(&self) -> usize {
+        match self.options.pin {
+            true => 1,
+            false => self.options.threads.unwrap_or_else(cores).max(1) as usize,
+        }
+    }
+
     /// Starts a process and loads the module in it.
     pub(super) async fn launch(&self) -> Result<(Live, LoadedModule), RuntimeFailure> {
         let limit = self.config.start_timeout;
@@ -105,7 +113,11 @@ async fn serve_forever(shared: &Shared, slot: &mut Option<Live>) {
         let since = Instant::now();
         let pid = live.process.pid();
         shared.serve(Arc::clone(&live.connection), pid, live.sandbox.clone());
-        let wrong = hear(shared, live).await;
+        let grace = config.cancel_grace;
+        let wrong = tokio::select! {
+            wrong = hear(shared, live) => wrong,
+            () = shared.runaway(grace) => Some(format!("busy with an unwanted request for more than {grace:?}")),
+        };
         if wrong.is_some() {
             live.process.kill();
         }

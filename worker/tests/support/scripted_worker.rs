@@ -193,6 +193,8 @@ struct Play {
 struct Counts {
     regions: u64,
     cancels: u64,
+    /// Requests that no cancellation ends.
+    deaf_to: Vec<u64>,
 }
 
 impl Play {
@@ -204,6 +206,7 @@ impl Play {
             }
             ToRuntime::Forget { region } => self.tensors.forget_region(region),
             ToRuntime::Release(place) => self.tensors.release(place),
+            ToRuntime::Cancel { id } if counts.deaf_to.contains(&id) => {}
             ToRuntime::Cancel { id } => {
                 counts.cancels += 1;
                 self.answer(id, Err(RuntimeFailure::Cancelled));
@@ -213,10 +216,11 @@ impl Play {
         }
     }
 
-    fn infer(&self, id: u64, entry: &str, inputs: Vec<TensorRef>, counts: &Counts) {
+    fn infer(&self, id: u64, entry: &str, inputs: Vec<TensorRef>, counts: &mut Counts) {
         match entry {
             "echo" => self.echo(id, inputs),
             "never" => {}
+            "runaway" => counts.deaf_to.push(id),
             "hang-in-the-first-process" if self.generation == 1 => {}
             "hang-in-the-first-process" => self.echo(id, inputs),
             "regions" => self.number(id, counts.regions),

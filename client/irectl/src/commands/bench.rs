@@ -146,7 +146,9 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// CPU time that this process has taken.
+/// CPU time that this process has taken. Reported on top of the worker's, so that `cpu_us` is the sum over a burst of what
+/// both processes took: the worker over its timed iterations alone, this one over the whole request, which it spends
+/// almost entirely asleep.
 fn own_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
