@@ -222,6 +222,19 @@ impl<'m> Op<'m> {
         unsafe { sys::mlirOperationRemoveFromParent(self.raw) };
     }
 
+    /// The operation's text, in time of its own size: its plain `Display` names the values of all that encloses it.
+    pub fn to_local_string(self) -> String {
+        print_with(|callback, data| {
+            // SAFETY: the operation is live, printing does not change it, and the flags outlive the call.
+            unsafe {
+                let flags = sys::mlirOpPrintingFlagsCreate();
+                sys::mlirOpPrintingFlagsUseLocalScope(flags);
+                sys::mlirOperationPrintWithFlags(self.raw, flags, callback, data);
+                sys::mlirOpPrintingFlagsDestroy(flags);
+            }
+        })
+    }
+
     /// Whether the verifier accepts this operation; what it says goes to the context's diagnostics.
     pub fn verifies(self) -> bool {
         // SAFETY: the operation is live.

@@ -7,6 +7,8 @@ mod lanes;
 
 pub(super) use lanes::is_smooth;
 
+use std::collections::HashSet;
+
 use ired_graph::{BinaryFn, Dim, Graph, Node, Op, UnaryFn, ValueId};
 use ired_mlir::{Builder, Compare, Value};
 
@@ -135,7 +137,11 @@ fn is_linear(graph: &Graph, dispatch: &Dispatch) -> bool {
     let elements = |v: ValueId| product(&graph.values[v.index()].ty.shape);
     let mut wanted = dispatch.outputs.clone();
     let all = wanted.first().map(|v| elements(*v));
+    let mut seen = HashSet::new();
     while let Some(value) = wanted.pop() {
+        if !seen.insert(value) {
+            continue;
+        }
         let Some(node) = producer(graph, dispatch, value) else { continue };
         if Some(elements(value)) != all {
             return false;

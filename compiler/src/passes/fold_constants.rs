@@ -8,8 +8,11 @@ use ired_graph::{Graph, NodeId, Op, ops};
 use super::rewrite::{Rewriter, Rewritten, rewrite};
 use super::{MAX_FOLDED_BYTES, PassError};
 
-/// All new weights of one run together.
-const MAX_TOTAL_BYTES: u64 = 4 * MAX_FOLDED_BYTES;
+/// New weights of a model together: as much as its own and this, so that a small file never becomes a large module.
+const FREE_FOLDED_BYTES: u64 = 64 << 20;
+
+/// How the names of new weights begin.
+const FOLDED: &str = "folded";
 
 /// Results up to this size are worth storing however small their operands are.
 const ALWAYS_FOLDED_BYTES: u64 = 64 << 10;
@@ -18,7 +21,7 @@ const ALWAYS_FOLDED_BYTES: u64 = 64 << 10;
 const MAX_LITERAL_BYTES: usize = 64;
 
 pub(super) fn fold_constants(graph: &mut Graph) -> Result<(), PassError> {
-    let mut budget = MAX_TOTAL_BYTES;
+    let mut budget = remaining_bytes(graph);
     rewrite(graph, &mut |rw, id| {
         if let Some(folded) = ops::fold(rw.graph, id) {
             let op = folded.into_op();
@@ -27,6 +30,16 @@ pub(super) fn fold_constants(graph: &mut Graph) -> Result<(), PassError> {
         fold_weights(rw, id, &mut budget)
     })?;
     Ok(())
+}
+
+/// How much may be folded yet, given what earlier passes folded. A model that names its own weights so has less.
+fn remaining_bytes(graph: &Graph) -> u64 {
+    let (mut own, mut folded): (u64, u64) = (0, 0);
+    for param in &graph.params {
+        let sum = if param.name.starts_with(FOLDED) { &mut folded } else { &mut own };
+        *sum = sum.saturating_add(param.data.len() as u64);
+    }
+    own.saturating_add(FREE_FOLDED_BYTES).saturating_sub(folded)
 }
 
 fn fold_weights(rw: &mut Rewriter<'_>, id: NodeId, budget: &mut u64) -> Rewritten {
@@ -62,5 +75,25 @@ fn fold_weights(rw: &mut Rewriter<'_>, id: NodeId, budget: &mut u64) -> Rewritte
     if tensor.data().len() <= MAX_LITERAL_BYTES {
         return Ok(Some(vec![rw.add_constant(tensor)?]));
     }
-    Ok(Some(vec![rw.add_param("folded", tensor)?]))
+    Ok(Some(vec![rw.add_param(FOLDED, tensor)?]))
+}
+
+#[cfg(test)]
+mod tests {
+    use ired_graph::{DType, Graph, Param};
+
+    use super::{FREE_FOLDED_BYTES, remaining_bytes};
+
+    #[test]
+    fn what_is_folded_is_taken_from_one_budget() {
+        let mut graph = Graph::new("g");
+        assert_eq!(remaining_bytes(&graph), FREE_FOLDED_BYTES);
+        for (name, bytes, expected) in
+            [("w", 8, FREE_FOLDED_BYTES + 8), ("folded.1", 24, FREE_FOLDED_BYTES - 16)]
+        {
+            let data = vec![0; bytes].into();
+            graph.params.push(Param { name: name.into(), dtype: DType::U8, shape: vec![bytes as u64], data });
+            assert_eq!(remaining_bytes(&graph), expected);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Kernels of a program: one for each different dispatch, however often it is launched.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use ired_graph::{Graph, NodeId, Op, ValueId};
@@ -12,6 +12,10 @@ use crate::errors::{Diagnostic, DiagnosticKind};
 use crate::kernels;
 use crate::passes::form_dispatches::{Plan, Step};
 use crate::targets::CpuTarget;
+
+/// Different kernels of one model. Large ones need hundreds, as most of their layers are alike; each costs
+/// milliseconds of compilation.
+const MAX_EXECUTABLES: usize = 4096;
 
 /// A kernel and its source, compiled on its own.
 #[derive(Clone, Debug)]
@@ -54,7 +58,7 @@ impl Kernels {
 /// Emits each different dispatch once, as an `ired.executable` of the program.
 ///
 /// # Errors
-/// One diagnostic a dispatch that no kernel family takes.
+/// One diagnostic a dispatch that no kernel family takes; one alone if there would be too many kernels.
 pub(super) fn emit_kernels(
     graph: &Graph,
     plan: &Plan,
@@ -66,8 +70,14 @@ pub(super) fn emit_kernels(
     let mut problems = Vec::new();
     let mut regions: Vec<_> = plan.regions.iter().collect();
     regions.sort_by_key(|(region, _)| **region);
-    for step in regions.into_iter().flat_map(|(_, steps)| steps) {
-        let Step::Dispatch(dispatch) = step else { continue };
+    let dispatches: Vec<_> = regions
+        .into_iter()
+        .flat_map(|(_, steps)| steps)
+        .filter_map(|step| if let Step::Dispatch(dispatch) = step { Some(dispatch) } else { None })
+        .map(|dispatch| (dispatch, key(graph, dispatch)))
+        .collect();
+    check_count(dispatches.iter().map(|(_, key)| key.as_str()))?;
+    for (dispatch, key) in dispatches {
         let interface = match kernels::interface(graph, dispatch, target) {
             Ok(interface) => interface,
             Err(error) => {
@@ -75,7 +85,6 @@ pub(super) fn emit_kernels(
                 continue;
             }
         };
-        let key = key(graph, dispatch);
         let index = match by_key.get(&key) {
             Some(&index) => {
                 let executable = &mut kernels.executables[index];
@@ -97,7 +106,7 @@ pub(super) fn emit_kernels(
                 let origin = origin(graph, dispatch.root);
                 kernels.executables.push(Executable {
                     symbol,
-                    source: op.to_string(),
+                    source: op.to_local_string(),
                     origin,
                     bindings: interface.bindings.iter().map(Binding::access).collect(),
                     constants: interface.constants.len(),
@@ -109,6 +118,16 @@ pub(super) fn emit_kernels(
         kernels.launches.insert(dispatch.root, (index, interface));
     }
     if problems.is_empty() { Ok(kernels) } else { Err(problems) }
+}
+
+/// Refuses what would take very long, before any of it is done.
+fn check_count<'a>(keys: impl Iterator<Item = &'a str>) -> Result<(), Vec<Diagnostic>> {
+    let count = keys.collect::<HashSet<_>>().len();
+    if count <= MAX_EXECUTABLES {
+        return Ok(());
+    }
+    let message = format!("the model needs {count} different kernels; the limit is {MAX_EXECUTABLES}");
+    Err(vec![Diagnostic::new(DiagnosticKind::ResourceLimit, message)])
 }
 
 fn unsupported(graph: &Graph, dispatch: &Dispatch, error: &dyn std::error::Error) -> Diagnostic {
@@ -159,10 +178,19 @@ fn key(graph: &Graph, dispatch: &Dispatch) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::symbol;
+    use super::{DiagnosticKind, MAX_EXECUTABLES, check_count, symbol};
 
     #[test]
     fn symbols_are_plain_words() {
         assert_eq!(symbol("conv-add.relu", 3), "conv_add_relu_3");
+    }
+
+    #[test]
+    fn only_different_kernels_count_and_too_many_are_refused() {
+        let keys: Vec<String> = (0..=MAX_EXECUTABLES).map(|i| i.to_string()).collect();
+        let at_limit = keys.iter().skip(1).chain(keys.last());
+        assert!(check_count(at_limit.map(String::as_str)).is_ok());
+        let refused = check_count(keys.iter().map(String::as_str)).unwrap_err();
+        assert_eq!(refused[0].kind, DiagnosticKind::ResourceLimit);
     }
 }

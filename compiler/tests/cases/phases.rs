@@ -1,5 +1,6 @@
 //! What callers of the compiler rely on: phases by name, progress, dumps, the cache, errors, one result for one model.
 
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ired_compiler::{
@@ -175,4 +176,16 @@ fn faults_of_the_model_are_diagnostics_with_kinds() {
     let error = outcome.err().unwrap();
     assert_eq!(error.diagnostics[0].kind, DiagnosticKind::InvalidModel, "{error}");
     assert!(error.to_string().contains("`m`"), "{error}");
+}
+
+#[test]
+fn a_value_read_by_exponentially_many_paths_compiles() {
+    let mut text =
+        String::from("graph doubling {\n  symbol n min 1 max 64\n  body(%0 \"x\" : f32[n, 8]) {\n");
+    for i in 1..=64 {
+        writeln!(text, "    %{i} = add %{0}, %{0} : f32[n, 8]", i - 1).unwrap();
+    }
+    text.push_str("    yield %64\n  }\n}\n");
+    let graph = parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    harness::compile(&graph).unwrap();
 }

@@ -1,5 +1,8 @@
 //! Whether several elements along the last axis can be computed at once without picking them one by one.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use ired_graph::{DType, Graph, Node, Op, ValueId};
 
 use super::{producer, product};
@@ -7,7 +10,7 @@ use crate::dispatch::Dispatch;
 use crate::targets::CpuTarget;
 
 /// How the lanes of a point lie on a value.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Lanes {
     /// All at one element.
     Same,
@@ -19,7 +22,7 @@ enum Lanes {
 
 /// Elements computed at once; 1 where only that is good.
 pub(super) fn choose(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget, linear: bool) -> usize {
-    let walk = Walk { graph, dispatch };
+    let walk = Walk { graph, dispatch, known: RefCell::default() };
     let Some(output) = dispatch.outputs.first() else { return 1 };
     let ty = &graph.values[output.index()].ty;
     let count = if linear { Some(product(&ty.shape)) } else { ty.shape.last().cloned() };
@@ -48,12 +51,14 @@ pub(super) fn choose(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget, lin
 
 /// Whether consecutive elements along `axis` of a value can be computed at once.
 pub(in crate::kernels) fn is_smooth(graph: &Graph, dispatch: &Dispatch, value: ValueId, axis: usize) -> bool {
-    Walk { graph, dispatch }.is_smooth(value, Lanes::Axis(axis))
+    Walk { graph, dispatch, known: RefCell::default() }.is_smooth(value, Lanes::Axis(axis))
 }
 
 struct Walk<'a> {
     graph: &'a Graph,
     dispatch: &'a Dispatch,
+    /// What was found already: a value may be read by many paths, twice as many with each `x + x`.
+    known: RefCell<HashMap<(ValueId, Lanes), bool>>,
 }
 
 impl Walk<'_> {
@@ -65,10 +70,15 @@ impl Walk<'_> {
         if lanes == Lanes::Same {
             return true;
         }
-        match producer(self.graph, self.dispatch, value) {
+        if let Some(&smooth) = self.known.borrow().get(&(value, lanes)) {
+            return smooth;
+        }
+        let smooth = match producer(self.graph, self.dispatch, value) {
             None => self.is_consecutive(value, lanes),
             Some(node) => self.is_smooth_node(node, value, lanes),
-        }
+        };
+        self.known.borrow_mut().insert((value, lanes), smooth);
+        smooth
     }
 
     /// Whether the next element along the lanes is the next in memory.
