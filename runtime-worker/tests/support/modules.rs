@@ -35,7 +35,12 @@ pub(crate) fn spinning() -> ModuleDraft {
 
 /// [`copying`] with a kernel, for a processor that has `feature`. The kernel's code is none: nothing may look at it.
 pub(crate) fn needing(feature: &str) -> ModuleDraft {
-    let kernel = KernelEntry { symbol: "kernel".to_owned(), origin: String::new() };
+    let kernel = KernelEntry {
+        symbol: "kernel".to_owned(),
+        origin: String::new(),
+        bindings: Vec::new(),
+        constants: 0,
+    };
     let triple = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
     ModuleDraft {
         target: Target { triple, features: vec![feature.to_owned()] },
