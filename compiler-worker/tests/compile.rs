@@ -106,7 +106,7 @@ async fn phases_can_be_looked_at_and_stopped_after() {
     let text = String::from_utf8(written).unwrap();
     assert!(!text.is_empty());
     let dump = events.iter().find_map(|event| match event {
-        CompileEvent::Dump(dump) if dump.name.contains("graph") => Some(dump),
+        CompileEvent::Dump(dump) if dump.name.starts_with("1_graph") => Some(dump),
         _ => None,
     });
     assert_eq!(dump.unwrap().content, text.as_bytes());

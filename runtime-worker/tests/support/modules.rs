@@ -65,7 +65,7 @@ fn function(name: &str, body: Vec<OwnedInst>) -> Function {
     Function {
         name: name.to_owned(),
         scalars: 5,
-        buffers: 2,
+        buffers: 3,
         input_ranks: vec![2],
         output_ranks: vec![2],
         body,
@@ -92,7 +92,7 @@ fn copy() -> Vec<OwnedInst> {
 /// Fills 64 MiB a hundred thousand times.
 fn spin() -> Vec<OwnedInst> {
     let (bytes, left, one, pattern) = (Scalar(0), Scalar(1), Scalar(2), Scalar(3));
-    let scratch = Buffer(0);
+    let scratch = Buffer(2);
     vec![
         Inst::Constant { dst: bytes, value: 64 << 20 },
         Inst::Constant { dst: left, value: 100_000 },
