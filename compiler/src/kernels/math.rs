@@ -349,32 +349,90 @@ impl<'b, 'm> Math<'b, 'm> {
     }
 
     pub(super) fn sin(self, x: Value<'m>) -> Value<'m> {
-        if self.is_f32() { self.in_f64(x, Math::sin) } else { self.sin_cos(x).0 }
+        if self.is_f32() { self.in_f64(x, |m, x| m.sin_cos_of_f32(x).0) } else { self.sin_cos(x).0 }
     }
 
     pub(super) fn cos(self, x: Value<'m>) -> Value<'m> {
-        if self.is_f32() { self.in_f64(x, Math::cos) } else { self.sin_cos(x).1 }
+        if self.is_f32() { self.in_f64(x, |m, x| m.sin_cos_of_f32(x).1) } else { self.sin_cos(x).1 }
     }
 
     pub(super) fn tan(self, x: Value<'m>) -> Value<'m> {
         if self.is_f32() {
-            return self.in_f64(x, Math::tan);
+            return self.in_f64(x, |m, x| {
+                let (sin, cos) = m.sin_cos_of_f32(x);
+                m.b.divf(sin, cos)
+            });
         }
         let (sin, cos) = self.sin_cos(x);
         self.b.divf(sin, cos)
     }
 
-    /// f64 only. Exact reduction up to about 1e9, less exact beyond.
+    /// f64 only. Exact reduction up to about 1e9, less exact beyond; from 2^50 on, where neighbours are a good
+    /// part of a turn or more apart, only a number within -1 and 1.
     fn sin_cos(self, x: Value<'m>) -> (Value<'m>, Value<'m>) {
         let b = self.b;
+        let limit = 2f64.powi(50);
+        let (n, quadrant) = self.quarter_turns(self.clamp(x, -limit, limit));
+        let r = self.reduce(x, n);
+        // What the clamped count left over; an infinity stays NaN.
+        let finite = b.cmpf(FloatCompare::Lt, b.absf(x), self.c(f64::INFINITY));
+        let r = self.clamp(r, -std::f64::consts::FRAC_PI_4, std::f64::consts::FRAC_PI_4);
+        self.turn(b.select(finite, r, b.subf(x, x)), quadrant)
+    }
+
+    /// f64 only, for an `x` that is a whole f32: exact reduction over the whole range.
+    fn sin_cos_of_f32(self, x: Value<'m>) -> (Value<'m>, Value<'m>) {
+        let b = self.b;
+        let magnitude = b.absf(x);
+        let far = b.cmpf(FloatCompare::Ge, magnitude, self.c(2f64.powi(FAR_F32_EXPONENT)));
+        let (n, quadrant) = self.quarter_turns(x);
+        let near_r = self.reduce(x, n);
+
+        // `x` is a whole number of 24 bits times 2^e here. What of 2 / pi makes whole turns of it is left out, and
+        // the rest is three parts, the first two short enough for exact products (after Payne and Hanek).
+        let mut parts = TWO_OVER_PI[0].map(|part| self.c(part));
+        for (number, row) in TWO_OVER_PI.iter().enumerate().skip(1) {
+            let exponent = FAR_F32_EXPONENT + FAR_F32_STEP * number as i32;
+            let beyond = b.cmpf(FloatCompare::Ge, magnitude, self.c(2f64.powi(exponent)));
+            for (part, value) in parts.iter_mut().zip(row) {
+                *part = b.select(beyond, self.c(*value), *part);
+            }
+        }
+        let [first, second, rest] = parts.map(|part| b.mulf(x, part));
+        let without_turns = |value: Value<'m>| {
+            let turns = b.floor(b.mulf(value, self.c(0.25)));
+            b.fma(turns, self.c(-4.0), value)
+        };
+        let (first, second) = (without_turns(first), without_turns(second));
+        let shifted = b.addf(b.addf(first, second), self.c(self.rounder()));
+        let whole = b.subf(shifted, self.c(self.rounder()));
+        let fraction = b.addf(b.addf(b.subf(first, whole), second), rest);
+        let far_r = b.mulf(fraction, self.c(std::f64::consts::FRAC_PI_2));
+
+        self.turn(b.select(far, far_r, near_r), b.select(far, self.bits_of(shifted), quadrant))
+    }
+
+    /// How many quarter turns are nearest to `x`: as a float, and as an integer right in its lowest bits.
+    fn quarter_turns(self, x: Value<'m>) -> (Value<'m>, Value<'m>) {
+        let b = self.b;
         let shifted = b.fma(x, self.c(std::f64::consts::FRAC_2_PI), self.c(self.rounder()));
-        let n = b.subf(shifted, self.c(self.rounder()));
-        let quadrant = self.bits_of(shifted);
+        (b.subf(shifted, self.c(self.rounder())), self.bits_of(shifted))
+    }
+
+    /// `x` less `n` quarter turns.
+    fn reduce(self, x: Value<'m>, n: Value<'m>) -> Value<'m> {
+        let b = self.b;
         // pi / 2 in three parts of 33 bits or more.
         let mut r = x;
         for part in [1.570_796_326_734_125_6, 6.077_100_506_303_966e-11, 2.022_266_248_795_950_7e-21] {
             r = b.fma(n, self.c(-part), r);
         }
+        r
+    }
+
+    /// Sine and cosine of `r`, at most an eighth of a turn, and `quadrant` quarter turns.
+    fn turn(self, r: Value<'m>, quadrant: Value<'m>) -> (Value<'m>, Value<'m>) {
+        let b = self.b;
         let z = b.mulf(r, r);
         let sine = b.mulf(r, self.polynomial(z, &series(19, 2, true)));
         let cosine = self.polynomial(z, &series(20, 2, true));
@@ -481,6 +539,18 @@ impl<'b, 'm> Math<'b, 'm> {
         b.select(b.andi(infinite, finite), x, b.copysign(rest, x))
     }
 }
+
+/// From here on f32 arguments of sine and cosine are whole numbers; each step up has its own part of 2 / pi.
+const FAR_F32_EXPONENT: i32 = 24;
+const FAR_F32_STEP: i32 = 26;
+
+/// Of 2 / pi, for each step: the bits under `2^(2 - 26 step)`, in two parts of 29 bits and one of 53.
+const TWO_OVER_PI: [[f64; 3]; 4] = [
+    [0.636_619_769_036_769_9, 3.330_811_473_856_165_6e-9, 2.276_010_073_078_395_4e-18],
+    [2.568_255_319_523_871e-8, 7.166_494_903_518_363e-17, 7.696_704_864_039_571e-26],
+    [2.937_095_529_262_391_7e-16, 1.110_942_813_394_479_7e-24, 9.372_006_544_409_766e-34],
+    [6.074_026_479_468_182e-24, 1.018_166_434_864_072_2e-32, 3.885_898_707_518_682_3e-41],
+];
 
 const INVERSE_FACTORIALS_FROM_13_TO_2: [f64; 12] = {
     let mut terms = [0.0; 12];

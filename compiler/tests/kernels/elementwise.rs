@@ -115,6 +115,46 @@ fn functions_of_f32_are_accurate_relative_to_each_value() {
     }
 }
 
+/// Every power of two that an f32 has, and its neighbours: the reduction is right all the way.
+#[test]
+fn sine_and_cosine_of_every_scale() {
+    let mut inputs: Vec<f32> = vec![f32::MAX, f32::MIN, 16_367_173.0 * 2f32.powi(72), 1e38, -1e38];
+    for exponent in -40..128 {
+        let power = 2f32.powi(exponent);
+        inputs.extend([power, -power * 1.234_567, power.next_down(), power * 1.999_999]);
+    }
+    for (function, exact) in
+        [(UnaryFn::Sin, f64::sin as fn(f64) -> f64), (UnaryFn::Cos, f64::cos), (UnaryFn::Tan, f64::tan)]
+    {
+        let mut case = Case::new();
+        let x = case.input(Tensor::from_f32s(&[inputs.len() as u64], &inputs));
+        let y = case.op(Op::Unary(function), &[x]);
+        for target in crate::harness::targets() {
+            for (x, found) in inputs.iter().zip(case.run(&target, y).to_f64s()) {
+                let wanted = exact(f64::from(*x));
+                let close = (found - wanted).abs() <= 1e-7 * wanted.abs();
+                assert!(close, "{function:?}({x:e}) gave {found} instead of {wanted}");
+            }
+        }
+        let ends = [f64::MAX, f64::MIN, 1e18, -1e18, 1e300, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
+        let narrow = ends.map(|x| x as f32);
+        let mut case = Case::new();
+        let x = case.input(Tensor::from_f64s(DType::F64, &[8], &ends));
+        let y = case.op(Op::Unary(function), &[x]);
+        let mut narrow_case = Case::new();
+        let x = narrow_case.input(Tensor::from_f32s(&[8], &narrow));
+        let narrow_y = narrow_case.op(Op::Unary(function), &[x]);
+        for target in crate::harness::targets() {
+            let found = case.run(&target, y).to_f64s();
+            if !matches!(function, UnaryFn::Tan) {
+                assert!(found[..5].iter().all(|y| y.abs() <= 1.0), "{found:?}");
+            }
+            assert!(found[5..].iter().all(|y| y.is_nan()), "{found:?}");
+            assert!(narrow_case.run(&target, narrow_y).to_f64s()[5..].iter().all(|y| y.is_nan()));
+        }
+    }
+}
+
 #[test]
 fn functions_at_the_ends_of_their_range() {
     let special =
