@@ -99,7 +99,7 @@ fn tensor_spec(graph: &Graph, value: ired_graph::ValueId, name: &str) -> TensorS
     TensorSpec { name: name.to_owned(), dtype: dtype(ty.dtype), dims }
 }
 
-/// The two crates name the same types; this match keeps them the same.
+/// The two crates name the same types. The graph's list may grow, so a type added there needs its line here.
 fn dtype(dtype: DType) -> ired_module::DType {
     use ired_module::DType as Stored;
     match dtype {

@@ -256,7 +256,7 @@ fn param_region(module: &Module<'_>, index: u32) -> Region {
     Region { space: Space::Params, offset, bytes }
 }
 
-/// Also checks that the machine has what the code needs, whether or not there are kernels.
+/// The device checks that the machine has what the kernels need; a module without kernels has no code to check.
 fn prepare(device: &dyn Device, module: &Module<'_>) -> Result<Option<Arc<dyn Executable>>, LoadError> {
     let target = module.target();
     let entries: Vec<String> = module.entries().map(|kernel| kernel.symbol.to_owned()).collect();
