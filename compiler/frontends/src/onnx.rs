@@ -36,10 +36,11 @@ pub mod proto {
 pub use tensor::TensorError;
 pub use wire::WireError;
 
-use ired_graph::Graph;
+use bytes::Bytes;
+use ired_graph::{Graph, Tensor};
 use prost::Message;
 
-use crate::{Frontend, ImportError, ModelSource};
+use crate::{Frontend, ImportError, MemorySource, ModelSource};
 
 /// The ONNX frontend: models of operator sets 7 and later, some operators of earlier ones.
 #[derive(Clone, Copy, Debug)]
@@ -61,4 +62,13 @@ impl Frontend for Onnx {
         let model = proto::ModelProto::decode(bytes)?;
         import::import_model(&model, source)
     }
+}
+
+/// A tensor as ONNX's test cases store it: one serialized `TensorProto` a file.
+///
+/// # Errors
+/// When the bytes are no tensor, or one of an element type that is not supported.
+pub fn read_test_tensor(bytes: Bytes) -> Result<Tensor, ImportError> {
+    let nothing = MemorySource::default();
+    tensor::read(&proto::TensorProto::decode(bytes)?, &tensor::ExternalFiles::new(&nothing))
 }
