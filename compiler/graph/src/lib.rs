@@ -22,7 +22,9 @@ pub use graph::{
     Builder, Definition, Graph, Node, NodeId, Origin, Param, ParamId, Region, RegionId, Value, ValueId,
 };
 pub use interpret::{InterpretError, Limits, interpret, interpret_within};
-pub use op::{ArgReduceFn, BinaryFn, CompareFn, Op, PadMode, PoolFn, ReduceFn, UnaryFn, Window};
+pub use op::{
+    ArgReduceFn, BinaryFn, CompareFn, CumulativeFn, Op, PadMode, PoolFn, ReduceFn, ScatterFn, UnaryFn, Window,
+};
 pub use ops::ShapeError;
 pub use parse::{ParseError, parse, parse_dim, parse_with_params};
 pub use tensor::Tensor;

@@ -85,6 +85,28 @@ pub enum Op {
         batch_dims: usize,
     },
 
+    /// Operands: data, indices `[n.., k]` (i32 or i64), updates `n.. ++ data[k..]`. Result: data, where each tuple of
+    /// indices names the slice of its first `k` axes that its update is combined with, in row-major order of `n..`.
+    /// Negative indices count from the end; a tuple of which one is outside of `-d..d` is skipped.
+    ScatterNd {
+        function: ScatterFn,
+    },
+
+    // Along one axis, which stays.
+    /// `out[i] = x[0] ∘ ... ∘ x[i]` along `axis`; without `x[i]` if `exclusive`, from the last element on if `reverse`.
+    Cumulative {
+        function: CumulativeFn,
+        axis: usize,
+        exclusive: bool,
+        reverse: bool,
+    },
+    /// The i64 positions along `axis` that bring its elements in order. Equal elements (0 and -0 are) keep theirs;
+    /// NaN is greater than any number.
+    Sort {
+        axis: usize,
+        descending: bool,
+    },
+
     // Reductions; reduced axes are dropped from the result (reshape to keep them). Axes ascend.
     Reduce {
         function: ReduceFn,
@@ -272,6 +294,27 @@ pub enum ReduceFn {
 pub enum ArgReduceFn {
     Max,
     Min,
+}
+
+/// How [`Op::ScatterNd`] combines what is there with an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ScatterFn {
+    /// The last update stays.
+    Set,
+    /// Bool: or.
+    Add,
+    /// Bool: and.
+    Mul,
+    /// NaN if one of the two is.
+    Max,
+    /// NaN if one of the two is.
+    Min,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CumulativeFn {
+    Sum,
+    Product,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -3,6 +3,7 @@
 mod check;
 mod contract;
 pub(crate) mod control;
+mod cumulative;
 mod elementwise;
 mod fold;
 mod gather;
@@ -13,6 +14,8 @@ mod normalize;
 mod pad;
 mod positions;
 mod reduce;
+mod scatter;
+mod sort;
 mod source;
 mod window;
 
@@ -59,6 +62,9 @@ pub fn infer(op: &Op, operands: &[&TensorType], context: Context<'_>) -> Result<
         Op::Gather { axis } => gather::infer_gather(&operands, *axis),
         Op::GatherElements { axis } => gather::infer_elements(&operands, *axis),
         Op::GatherNd { batch_dims } => gather::infer_nd(&operands, *batch_dims),
+        Op::ScatterNd { function } => scatter::infer(&operands, *function),
+        Op::Cumulative { axis, .. } => cumulative::infer(&operands, *axis),
+        Op::Sort { axis, .. } => sort::infer(&operands, *axis),
         Op::Reduce { function, axes } => reduce::infer_reduce(&operands, *function, axes),
         Op::ArgReduce { axis, .. } => reduce::infer_arg_reduce(&operands, *axis),
         Op::Softmax { axis, .. } => normalize::infer_softmax(&operands, *axis),

@@ -132,6 +132,10 @@ impl Printer<'_> {
                 write!(f, " low={} high={} mode={}", dims(low), dims(high), mode.name())
             }
             Op::GatherNd { batch_dims } => write!(f, " batch_dims={batch_dims}"),
+            Op::Cumulative { axis, exclusive, reverse, .. } => {
+                write!(f, " axis={axis} exclusive={exclusive} reverse={reverse}")
+            }
+            Op::Sort { axis, descending } => write!(f, " axis={axis} descending={descending}"),
             Op::Reduce { axes, .. } => write!(f, " axes={axes:?}"),
             Op::ArgReduce { axis, last_on_tie, .. } => write!(f, " axis={axis} last_on_tie={last_on_tie}"),
             Op::Softmax { axis, .. } => write!(f, " axis={axis}"),
@@ -144,7 +148,7 @@ impl Printer<'_> {
             }
             // The result's type says the rest.
             Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) | Op::MatMul => Ok(()),
-            Op::Broadcast { .. } | Op::Reshape { .. } | Op::If | Op::While => Ok(()),
+            Op::Broadcast { .. } | Op::Reshape { .. } | Op::ScatterNd { .. } | Op::If | Op::While => Ok(()),
         }
     }
 }

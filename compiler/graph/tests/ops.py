@@ -298,8 +298,57 @@ def window():
     pool("average_pool_of_everything", x, [5, 6], [1, 1], [1, 1], [0, 0], [0, 0], False, "AveragePool", False)
 
 
+def order():
+    x, i = normal(5, 3), np.array([[1], [-1], [1], [7], [-6]], np.int64)
+    u = normal(5, 3)
+    for name, join in [("set", lambda old, new: new), ("add", np.add), ("mul", np.multiply), ("max", np.maximum), ("min", np.minimum)]:
+        want = x.astype(np.float64)
+        for [at], update in zip(i, u):
+            if -5 <= at < 5:
+                want[at] = join(want[at], update)
+        case("order", f"scatter_{name}_of_rows_twice_and_outside", f"scatter_{name} %0, %1, %2 : f32[5, 3]", [x, i, u], want.astype(np.float32), 1.2e-7)
+    x, i = integers(2, 3, 4, dtype=np.int16), np.array([[[1, -1, 0], [0, 2, 3]]], np.int32)
+    u = integers(1, 2, dtype=np.int16)
+    case("order", "scatter_elements_by_tuples", "scatter_add %0, %1, %2 : i16[2, 3, 4]", [x, i, u],
+         onnx_run("ScatterND", [x, i.astype(np.int64), u], reduction="add"))
+    u = integers(2, 2, 3, 4, dtype=np.uint8, low=0, high=200)
+    x = integers(2, 3, 4, dtype=np.uint8, low=0, high=200)
+    case("order", "scatter_of_everything_wraps", "scatter_add %0, %1, %2 : u8[2, 3, 4]", [x, np.zeros((2, 0), np.int64), u], x + u[0] + u[1])
+    x = np.array([True, True, False, False])
+    i, u = np.array([[0], [1], [2], [3]], np.int64), np.array([True, False, True, False])
+    case("order", "scatter_add_of_bools_is_or", "scatter_add %0, %1, %2 : bool[4]", [x, i, u], x | u)
+    case("order", "scatter_mul_of_bools_is_and", "scatter_mul %0, %1, %2 : bool[4]", [x, i, u], x & u)
+    x = np.array([1, np.nan, 2], np.float32)
+    i, u = np.array([[0], [1]], np.int64), np.array([np.nan, 5], np.float32)
+    case("order", "scatter_max_keeps_nan", "scatter_max %0, %1, %2 : f32[3]", [x, i, u], np.array([np.nan, np.nan, 2], np.float32))
+
+    x = normal(2, 5, 3)
+    for axis in range(3):
+        for exclusive in (0, 1):
+            for reverse in (0, 1):
+                flags = f"exclusive={str(bool(exclusive)).lower()} reverse={str(bool(reverse)).lower()}"
+                name = f"along_{axis}_{exclusive}_{reverse}"
+                want = onnx_run("CumSum", [x.astype(np.float64), np.array(axis, np.int32)], exclusive=exclusive, reverse=reverse)
+                case("order", f"cumulative_sum_{name}", f"cumulative_sum %0 axis={axis} {flags} : f32[2, 5, 3]", [x], want.astype(np.float32), 1.2e-7)
+    x = integers(3, 4, low=-3, high=4)
+    case("order", "cumulative_product_wraps", "cumulative_product %0 axis=1 exclusive=false reverse=false : i8[3, 4]", [x * 11], np.cumprod(x * 11, 1, dtype=np.int8))
+    case("order", "cumulative_product_without_the_own", "cumulative_product %0 axis=0 exclusive=true reverse=false : i8[3, 4]", [x],
+         np.concatenate([np.ones((1, 4), np.int8), np.cumprod(x, 0, dtype=np.int8)[:-1]]))
+
+    x = integers(3, 7, low=-3, high=3)
+    for axis in (0, 1):
+        case("order", f"sort_along_{axis}_is_stable", f"sort %0 axis={axis} descending=false : i64[3, 7]", [x], np.argsort(x, axis, kind="stable"))
+        case("order", f"sort_down_{axis}_is_stable", f"sort %0 axis={axis} descending=true : i64[3, 7]", [x],
+             np.argsort(-x.astype(np.int64), axis, kind="stable"))
+    x = np.array([2, np.nan, -0.0, np.inf, 0, -np.inf, np.nan, -1], np.float32)
+    case("order", "sort_with_nan_last_and_zeros_equal", "sort %0 axis=0 descending=false : i64[8]", [x], np.argsort(x, kind="stable"))
+    case("order", "sort_down_with_nan_first", "sort %0 axis=0 descending=true : i64[8]", [x], np.array([1, 6, 3, 0, 2, 4, 7, 5]))
+    x = np.array([True, False, True, False])
+    case("order", "sort_of_bools", "sort %0 axis=0 descending=false : i64[4]", [x], np.array([1, 3, 0, 2]))
+
+
 np.seterr(all="ignore")
-for family in (elementwise, movement, gather, reduce, normalize, contract, window):
+for family in (elementwise, movement, gather, reduce, normalize, contract, window, order):
     family()
 for family, cases in FAMILIES.items():
     with open(os.path.join("ops", f"{family}.toml"), "w") as out:

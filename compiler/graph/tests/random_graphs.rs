@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use ired_graph::{
-    ArgReduceFn, BinaryFn, Builder, CompareFn, DType, Dim, Graph, Op, PadMode, PoolFn, ReduceFn, Tensor,
+    ArgReduceFn, BinaryFn, Builder, CompareFn, CumulativeFn, DType, Dim, Graph, Op, PadMode, PoolFn, ReduceFn, ScatterFn, Tensor,
     TensorType, UnaryFn, ValueId, Window, interpret, parse, verify,
 };
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ fn apply(b: &mut Builder<'_>, values: &mut Vec<ValueId>, (kind, x, y, choice): S
     let shape = b.ty(x).shape.clone();
     let axis = if shape.is_empty() { 0 } else { c % shape.len() };
     let extent = shape.get(axis).cloned().unwrap_or(1.into());
-    let built = match kind % 18 {
+    let built = match kind % 21 {
         0 => b.unary([UnaryFn::Neg, UnaryFn::Abs, UnaryFn::Tanh, UnaryFn::Erf][c % 4], x),
         1 => b.binary_broadcast([BinaryFn::Add, BinaryFn::Mul, BinaryFn::Max][c % 3], x, y),
         2 => b.compare_broadcast([CompareFn::Lt, CompareFn::Eq][c % 2], x, y),
@@ -48,6 +48,17 @@ fn apply(b: &mut Builder<'_>, values: &mut Vec<ValueId>, (kind, x, y, choice): S
         16 => {
             let indices = b.constant_i64(&[0, -1, 0]);
             indices.and_then(|indices| b.gather(x, indices, axis))
+        }
+        17 => {
+            let function = [CumulativeFn::Sum, CumulativeFn::Product][c % 2];
+            b.push(Op::Cumulative { function, axis, exclusive: c % 3 == 0, reverse: c % 5 == 0 }, &[x])
+        }
+        18 => b.push(Op::Sort { axis, descending: c % 2 == 0 }, &[x]),
+        19 => {
+            let indices = b.constant(Tensor::from_i64s(&[3, 1], &[0, -1, 0]));
+            let three = b.constant_i64(&[0, 1, 0]).and_then(|at| b.gather(x, at, 0));
+            let function = [ScatterFn::Set, ScatterFn::Add, ScatterFn::Max][c % 3];
+            indices.and_then(|at| b.push(Op::ScatterNd { function }, &[x, at, three?]))
         }
         _ => b.pool(PoolFn::Average, x, Window { ceil: c % 2 == 0, ..Window::dense(vec![2]) }, c % 3 == 0),
     };

@@ -190,6 +190,9 @@ pub(super) fn is_root(op: &Op) -> bool {
         Op::MatMul
             | Op::Conv { .. }
             | Op::Pool { .. }
+            | Op::ScatterNd { .. }
+            | Op::Cumulative { .. }
+            | Op::Sort { .. }
             | Op::Reduce { .. }
             | Op::ArgReduce { .. }
             | Op::Softmax { .. }

@@ -146,6 +146,15 @@ fn check_node<'m>(graph: &Graph, node: &Node, dims: &mut Dims<'m>) -> Result<(),
                 check.at_least(extent, &one, &elements)?;
             }
         }
+        (Op::ScatterNd { .. }, &[data, indices, updates]) => {
+            if let Some((coordinates, outer)) = shape(indices).split_last() {
+                let coordinates = coordinates.as_static().and_then(|k| usize::try_from(k).ok()).unwrap_or(0);
+                let expected = outer.iter().chain(&shape(data)[coordinates..]);
+                for (expected, found) in expected.zip(shape(updates)) {
+                    check.equal(found, expected, "sizes of updates and of what they go to")?;
+                }
+            }
+        }
         // The border is made of elements that are there.
         (Op::Pad { mode: PadMode::Reflect | PadMode::Edge | PadMode::Wrap, .. }, &[x]) => {
             for extent in shape(x) {

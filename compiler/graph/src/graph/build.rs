@@ -1,6 +1,7 @@
 //! The builder: composes operations the way frameworks mean them, with numpy's broadcasting made explicit.
 
 mod broadcast;
+mod order;
 mod shapes;
 
 use super::{Graph, Origin, ParamId, RegionId, ValueId};

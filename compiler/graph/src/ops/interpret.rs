@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::{
-    Context, ShapeError, contract, elementwise, gather, infer, movement, normalize, pad, reduce, source,
-    window,
+    Context, ShapeError, contract, cumulative, elementwise, gather, infer, movement, normalize, pad, reduce, scatter,
+    sort, source, window,
 };
 use crate::{Dim, Op, Param, SymbolId, Symbols, Tensor, TensorType};
 
@@ -151,6 +151,11 @@ fn dispatch(op: &Op, call: &Call<'_>, environment: &Environment<'_>) -> Result<T
         Op::Gather { axis } => gather::compute_gather(call, *axis)?,
         Op::GatherElements { axis } => gather::compute_elements(call, *axis)?,
         Op::GatherNd { batch_dims } => gather::compute_nd(call, *batch_dims)?,
+        Op::ScatterNd { function } => scatter::compute(call, *function),
+        Op::Cumulative { function, axis, exclusive, reverse } => {
+            cumulative::compute(call, *function, *axis, *exclusive, *reverse)
+        }
+        Op::Sort { axis, descending } => sort::compute(call, *axis, *descending),
         Op::Reduce { function, axes } => reduce::compute_reduce(call, *function, axes),
         Op::ArgReduce { function, axis, last_on_tie } => {
             reduce::compute_arg_reduce(call, *function, *axis, *last_on_tie)

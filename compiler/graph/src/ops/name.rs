@@ -1,6 +1,8 @@
 //! The name of every operation in the text form, in errors and in profiles.
 
-use crate::{ArgReduceFn, BinaryFn, CompareFn, Op, PadMode, PoolFn, ReduceFn, UnaryFn};
+use crate::{
+    ArgReduceFn, BinaryFn, CompareFn, CumulativeFn, Op, PadMode, PoolFn, ReduceFn, ScatterFn, UnaryFn,
+};
 
 impl Op {
     /// The operation's name, unique together with its kind: `matmul`, `tanh`, `reduce_sum`.
@@ -24,6 +26,9 @@ impl Op {
             Self::Gather { .. } => "gather",
             Self::GatherElements { .. } => "gather_elements",
             Self::GatherNd { .. } => "gather_nd",
+            Self::ScatterNd { function } => function.name(),
+            Self::Cumulative { function, .. } => function.name(),
+            Self::Sort { .. } => "sort",
             Self::Reduce { function, .. } => function.name(),
             Self::ArgReduce { function, .. } => function.name(),
             Self::Softmax { log: false, .. } => "softmax",
@@ -117,6 +122,17 @@ functions! {
         Min => "reduce_min",
         All => "reduce_all",
         Any => "reduce_any",
+    }
+    ScatterFn {
+        Set => "scatter_set",
+        Add => "scatter_add",
+        Mul => "scatter_mul",
+        Max => "scatter_max",
+        Min => "scatter_min",
+    }
+    CumulativeFn {
+        Sum => "cumulative_sum",
+        Product => "cumulative_product",
     }
     ArgReduceFn {
         Max => "arg_max",

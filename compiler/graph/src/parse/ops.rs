@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::lexer::{Place, Token};
 use super::{ParseError, Parsed, Parser};
 use crate::{
-    ArgReduceFn, BinaryFn, CompareFn, DType, Dim, Op, PadMode, ParamId, PoolFn, ReduceFn, Tensor, TensorType,
-    UnaryFn, Window,
+    ArgReduceFn, BinaryFn, CompareFn, CumulativeFn, DType, Dim, Op, PadMode, ParamId, PoolFn, ReduceFn, ScatterFn,
+    Tensor, TensorType, UnaryFn, Window,
 };
 
 /// What stands between an operation's operands and its type.
@@ -137,6 +137,9 @@ impl Parser<'_> {
             "gather" => Op::Gather { axis: a.number(place, "axis")? },
             "gather_elements" => Op::GatherElements { axis: a.number(place, "axis")? },
             "gather_nd" => Op::GatherNd { batch_dims: a.number(place, "batch_dims")? },
+            "sort" => {
+                Op::Sort { axis: a.number(place, "axis")?, descending: a.flag(place, "descending")? }
+            }
             "softmax" => Op::Softmax { axis: a.number(place, "axis")?, log: false },
             "log_softmax" => Op::Softmax { axis: a.number(place, "axis")?, log: true },
             "layer_norm" => {
@@ -178,6 +181,17 @@ impl Attributes {
         }
         if let Some(function) = by_name(ReduceFn::ALL, ReduceFn::name, mnemonic) {
             return Ok(Op::Reduce { function, axes: self.numbers(place, "axes")? });
+        }
+        if let Some(function) = by_name(ScatterFn::ALL, ScatterFn::name, mnemonic) {
+            return Ok(Op::ScatterNd { function });
+        }
+        if let Some(function) = by_name(CumulativeFn::ALL, CumulativeFn::name, mnemonic) {
+            return Ok(Op::Cumulative {
+                function,
+                axis: self.number(place, "axis")?,
+                exclusive: self.flag(place, "exclusive")?,
+                reverse: self.flag(place, "reverse")?,
+            });
         }
         if let Some(function) = by_name(ArgReduceFn::ALL, ArgReduceFn::name, mnemonic) {
             let (axis, last_on_tie) = (self.number(place, "axis")?, self.flag(place, "last_on_tie")?);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ired_graph::{Graph, NodeId, ValueId};
+use ired_graph::{Graph, NodeId, Op, ValueId};
 
 use super::{Facts, is_elementwise, is_root};
 
@@ -55,6 +55,10 @@ fn grow(facts: &Facts<'_>, taken: &Epilogues, root: NodeId, window: &[NodeId]) -
     let graph = facts.graph;
     let result = facts.node(root).results[0];
     let mut nodes = vec![root];
+    if matches!(facts.node(root).op, Op::ScatterNd { .. }) {
+        // Its result is in memory only: later updates read what earlier ones wrote.
+        return Group { root, nodes };
+    }
     let mut best = 1;
     let mut inside: HashSet<ValueId> = HashSet::from([result]);
     // Reads from inside the group, by value; and values that wait for the group from outside of it.

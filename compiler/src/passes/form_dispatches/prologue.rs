@@ -19,6 +19,8 @@ enum Place {
     Product,
     /// By a window: a convolution or pool.
     Window,
+    /// As it lies in memory.
+    Memory,
     /// By a node after the root.
     Epilogue,
     /// Once an element of the iteration.
@@ -71,11 +73,23 @@ impl Pull<'_, '_> {
         let place = match op {
             Op::MatMul => Place::Product,
             Op::Conv { .. } | Op::Pool { .. } => Place::Window,
+            Op::ScatterNd { .. } => return self.place_scatter(id),
             _ if id != root => Place::Epilogue,
             Op::Broadcast { .. } => Place::Stretched,
             _ => Place::Element,
         };
         self.mark(id, place);
+    }
+
+    /// The data is copied, or overwritten where it lies; every workgroup looks at all the indices.
+    fn place_scatter(&mut self, id: NodeId) {
+        let places = [Place::Memory, Place::Stretched, Place::Element];
+        for (&operand, place) in self.facts.node(id).operands.iter().zip(places) {
+            let entry = self.places.entry(operand).or_insert(place);
+            if *entry == Place::Element {
+                *entry = place;
+            }
+        }
     }
 
     /// Operands of a pulled node are read where the node itself is.
@@ -132,7 +146,7 @@ impl Pull<'_, '_> {
             Op::Constant(_) | Op::Dims { .. } | Op::Iota { .. } => {
                 matches!(place, Place::Epilogue | Place::Element | Place::Stretched)
             }
-            Op::Broadcast { .. } => place != Place::Window,
+            Op::Broadcast { .. } => !matches!(place, Place::Window | Place::Memory),
             Op::Transpose { .. } | Op::Slice { .. } | Op::Cast(_) => {
                 matches!(place, Place::Element | Place::Stretched)
             }
