@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use ired_graph::{
-    ArgReduceFn, BinaryFn, Builder, CompareFn, CumulativeFn, DType, Dim, Graph, Op, PadMode, PoolFn, ReduceFn, ScatterFn, Tensor,
-    TensorType, UnaryFn, ValueId, Window, interpret, parse, verify,
+    ArgReduceFn, BinaryFn, Builder, CompareFn, CumulativeFn, DType, Dim, Graph, Op, PadMode, PoolFn,
+    ReduceFn, ScatterFn, Tensor, TensorType, UnaryFn, ValueId, Window, interpret, parse, verify,
 };
 use proptest::prelude::*;
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::{
-    Context, ShapeError, contract, cumulative, elementwise, gather, infer, movement, normalize, pad, reduce, scatter,
-    sort, source, window,
+    Context, ShapeError, contract, cumulative, elementwise, gather, infer, movement, normalize, pad, reduce,
+    scatter, sort, source, window,
 };
 use crate::{Dim, Op, Param, SymbolId, Symbols, Tensor, TensorType};
 

@@ -20,7 +20,11 @@ impl ScatterFn {
 
 pub(super) fn infer(operands: &Operands<'_>, function: ScatterFn) -> Result<TensorType, ShapeError> {
     let [data, indices, updates] = operands.exactly()?;
-    operands.dtype(0, function.accepts(data.dtype), "a type of whole bytes that the function is defined on")?;
+    operands.dtype(
+        0,
+        function.accepts(data.dtype),
+        "a type of whole bytes that the function is defined on",
+    )?;
     operands.dtype(1, matches!(indices.dtype, DType::I32 | DType::I64), "i32 or i64")?;
     operands.same_dtype(2, 0)?;
     let Some((coordinates, outer)) = indices.shape.split_last() else {

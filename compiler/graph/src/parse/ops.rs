@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::lexer::{Place, Token};
 use super::{ParseError, Parsed, Parser};
 use crate::{
-    ArgReduceFn, BinaryFn, CompareFn, CumulativeFn, DType, Dim, Op, PadMode, ParamId, PoolFn, ReduceFn, ScatterFn,
-    Tensor, TensorType, UnaryFn, Window,
+    ArgReduceFn, BinaryFn, CompareFn, CumulativeFn, DType, Dim, Op, PadMode, ParamId, PoolFn, ReduceFn,
+    ScatterFn, Tensor, TensorType, UnaryFn, Window,
 };
 
 /// What stands between an operation's operands and its type.
@@ -137,9 +137,7 @@ impl Parser<'_> {
             "gather" => Op::Gather { axis: a.number(place, "axis")? },
             "gather_elements" => Op::GatherElements { axis: a.number(place, "axis")? },
             "gather_nd" => Op::GatherNd { batch_dims: a.number(place, "batch_dims")? },
-            "sort" => {
-                Op::Sort { axis: a.number(place, "axis")?, descending: a.flag(place, "descending")? }
-            }
+            "sort" => Op::Sort { axis: a.number(place, "axis")?, descending: a.flag(place, "descending")? },
             "softmax" => Op::Softmax { axis: a.number(place, "axis")?, log: false },
             "log_softmax" => Op::Softmax { axis: a.number(place, "axis")?, log: true },
             "layer_norm" => {
