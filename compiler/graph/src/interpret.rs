@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use crate::ops::control::{introduced_symbols, iteration_symbols};
 use crate::ops::{ComputeError, Environment, compute};
-use crate::{Graph, NodeId, Op, RegionId, Tensor, TensorType, ValueId};
+use crate::{Dim, Graph, NodeId, Op, RegionId, SymbolId, Tensor, TensorType, ValueId};
 
 /// What a run may use.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +79,7 @@ pub fn interpret_within(
     if expected.len() != inputs.len() {
         return Err(InterpretError::InputCount { expected: expected.len(), found: inputs.len() });
     }
-    run.bind_inputs(expected, inputs)?;
+    run.bind_inputs(expected, inputs, None)?;
     run.region(graph.body)
 }
 
@@ -140,9 +141,14 @@ struct Run<'g> {
 
 impl Run<'_> {
     /// Binds the symbols that are dimensions of their own first, then checks every dimension.
-    fn bind_inputs(&mut self, ids: &[ValueId], tensors: &[Tensor]) -> Result<(), InterpretError> {
+    fn bind_inputs(
+        &mut self,
+        ids: &[ValueId],
+        tensors: &[Tensor],
+        own: Option<&[SymbolId]>,
+    ) -> Result<(), InterpretError> {
         for (&id, tensor) in ids.iter().zip(tensors) {
-            self.bind_symbols(self.graph.ty(id), tensor)?;
+            self.bind_symbols(self.graph.ty(id), tensor, own)?;
         }
         for (&id, tensor) in ids.iter().zip(tensors) {
             if !self.fits(self.graph.ty(id), tensor) {
@@ -155,23 +161,33 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn bind_symbols(&mut self, ty: &TensorType, tensor: &Tensor) -> Result<(), InterpretError> {
+    /// Gives the symbols that are dimensions of `ty`, and in `own` where that is given, the sizes of `tensor`.
+    fn bind_symbols(
+        &mut self,
+        ty: &TensorType,
+        tensor: &Tensor,
+        own: Option<&[SymbolId]>,
+    ) -> Result<(), InterpretError> {
         for (dim, &size) in ty.shape.iter().zip(tensor.shape()) {
-            let Some(id) = dim.as_symbol() else { continue };
-            let symbol = self.graph.symbols.get(id);
-            let size = i64::try_from(size).unwrap_or(i64::MAX);
-            let expected = match self.environment.sizes.get(&id) {
-                Some(&known) if known != size => format!("{known}, as elsewhere"),
-                _ if size < symbol.min || size > symbol.max => format!("{} to {}", symbol.min, symbol.max),
-                _ if size % symbol.divisor.max(1) != 0 => format!("a multiple of {}", symbol.divisor),
-                _ => {
-                    self.environment.sizes.insert(id, size);
-                    continue;
-                }
-            };
-            return Err(InterpretError::Symbol { symbol: symbol.name.clone(), expected, found: size });
+            if let Some(id) = dim.as_symbol().filter(|id| own.is_none_or(|own| own.contains(id))) {
+                self.bind_symbol(id, i64::try_from(size).unwrap_or(i64::MAX))?;
+            }
         }
         Ok(())
+    }
+
+    fn bind_symbol(&mut self, id: SymbolId, size: i64) -> Result<(), InterpretError> {
+        let symbol = self.graph.symbols.get(id);
+        let expected = match self.environment.sizes.get(&id) {
+            Some(&known) if known != size => format!("{known}, as elsewhere"),
+            _ if size < symbol.min || size > symbol.max => format!("{} to {}", symbol.min, symbol.max),
+            _ if size % symbol.divisor.max(1) != 0 => format!("a multiple of {}", symbol.divisor),
+            _ => {
+                self.environment.sizes.insert(id, size);
+                return Ok(());
+            }
+        };
+        Err(InterpretError::Symbol { symbol: symbol.name.clone(), expected, found: size })
     }
 
     fn fits(&self, ty: &TensorType, tensor: &Tensor) -> bool {
@@ -208,15 +224,23 @@ impl Run<'_> {
         let operands: Vec<Tensor> = node.operands.iter().map(|v| self.value(*v)).collect::<Result<_, _>>()?;
         let results = match node.op {
             Op::If => self.branch(&operands, &node.regions)?,
-            Op::While => self.repeat(operands, &node.regions)?,
+            Op::While => self.repeat_while(id, operands)?,
+            Op::Repeat { ref count, index } => self.repeat(id, count, index, operands)?,
             _ => {
                 let operands: Vec<&Tensor> = operands.iter().collect();
                 let result = compute(&node.op, &operands, &self.environment);
                 vec![result.map_err(|cause| InterpretError::Node { node: self.node_text(id), cause })?]
             }
         };
+        let introduced = introduced_symbols(self.graph, node);
+        introduced.iter().for_each(|symbol| _ = self.environment.sizes.remove(symbol));
+        if let (Op::ReadDims { symbols }, [sizes]) = (&node.op, results.as_slice()) {
+            for (&symbol, size) in symbols.iter().zip(sizes.to_i64s()) {
+                self.bind_symbol(symbol, size)?;
+            }
+        }
         for (&value, result) in node.results.iter().zip(results) {
-            self.rebind_symbols(value, &result)?;
+            self.bind_symbols(self.graph.ty(value), &result, Some(&introduced))?;
             if !self.fits(self.graph.ty(value), &result) {
                 let (expected, found) = self.type_texts(value, &result);
                 return Err(InterpretError::ResultType { node: self.node_text(id), expected, found });
@@ -225,25 +249,17 @@ impl Run<'_> {
                 self.live_bytes += result.data().len() as u64;
             }
             self.values.insert(value, result);
-            if self.live_bytes > self.limits.live_bytes {
-                let (found_bytes, limit_bytes) = (self.live_bytes, self.limits.live_bytes);
-                return Err(InterpretError::Memory { node: self.node_text(id), found_bytes, limit_bytes });
-            }
+            self.within_limit(id)?;
         }
         Ok(())
     }
 
-    /// Gives the symbols that control flow introduces the sizes of this result.
-    fn rebind_symbols(&mut self, value: ValueId, tensor: &Tensor) -> Result<(), InterpretError> {
-        let Some(op) = self.graph.producer_op(value) else { return Ok(()) };
-        if matches!(op, Op::If | Op::While) {
-            for (dim, &size) in self.graph.ty(value).shape.iter().zip(tensor.shape()) {
-                if let Some(id) = dim.as_symbol() {
-                    self.environment.sizes.insert(id, i64::try_from(size).unwrap_or(i64::MAX));
-                }
-            }
+    fn within_limit(&self, id: NodeId) -> Result<(), InterpretError> {
+        let (found_bytes, limit_bytes) = (self.live_bytes, self.limits.live_bytes);
+        match found_bytes > limit_bytes {
+            true => Err(InterpretError::Memory { node: self.node_text(id), found_bytes, limit_bytes }),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     fn branch(&mut self, operands: &[Tensor], regions: &[RegionId]) -> Result<Vec<Tensor>, InterpretError> {
@@ -251,34 +267,90 @@ impl Run<'_> {
         self.region(taken)
     }
 
-    fn repeat(
-        &mut self,
-        mut state: Vec<Tensor>,
-        regions: &[RegionId],
-    ) -> Result<Vec<Tensor>, InterpretError> {
+    fn repeat_while(&mut self, id: NodeId, mut state: Vec<Tensor>) -> Result<Vec<Tensor>, InterpretError> {
+        let regions = &self.graph.node(id).regions;
         loop {
-            self.enter(regions[0], &state)?;
+            self.enter(id, regions[0], &state)?;
             if !is_true(&self.region(regions[0])?) {
                 return Ok(state);
             }
-            self.iterations += 1;
-            if self.iterations > self.limits.iterations {
-                return Err(InterpretError::Iterations { limit: self.limits.iterations });
-            }
-            self.enter(regions[1], &state)?;
+            self.count_iteration()?;
+            self.enter(id, regions[1], &state)?;
             state = self.region(regions[1])?;
         }
     }
 
-    /// Defines a loop region's inputs. Symbols that are dimensions of the state take their sizes anew.
-    fn enter(&mut self, region: RegionId, state: &[Tensor]) -> Result<(), InterpretError> {
-        let inputs = &self.graph.region(region).inputs;
-        for dim in inputs.iter().flat_map(|input| &self.graph.ty(*input).shape) {
-            if let Some(id) = dim.as_symbol() {
-                self.environment.sizes.remove(&id);
+    fn repeat(
+        &mut self,
+        id: NodeId,
+        count: &Dim,
+        index: SymbolId,
+        mut state: Vec<Tensor>,
+    ) -> Result<Vec<Tensor>, InterpretError> {
+        let (graph, node) = (self.graph, self.graph.node(id));
+        let body = node.regions[0];
+        let iterations = self.environment.size(count).filter(|&n| n >= 0);
+        let Some(iterations) = iterations else {
+            let size = count.display(&graph.symbols).to_string();
+            let cause = ComputeError::UnknownSize { op: node.op.name(), size };
+            return Err(InterpretError::Node { node: self.node_text(id), cause });
+        };
+        let carried = state.len();
+        let mut stacks = vec![Vec::new(); node.results.len().saturating_sub(carried)];
+        let before = self.live_bytes;
+        for i in 0..iterations {
+            self.count_iteration()?;
+            self.environment.sizes.insert(index, i);
+            self.enter(id, body, &state)?;
+            let outputs = self.region(body)?;
+            let (next, slices) = outputs.split_at(carried);
+            state = next.to_vec();
+            for (stack, slice) in stacks.iter_mut().zip(slices) {
+                stack.extend_from_slice(slice.data());
+                self.live_bytes += slice.data().len() as u64;
+            }
+            self.within_limit(id)?;
+        }
+        self.live_bytes = before;
+        for (&result, stack) in node.results[carried..].iter().zip(stacks) {
+            let shape = graph.ty(result).shape.iter();
+            let sizes: Option<Vec<u64>> =
+                shape.map(|d| self.environment.size(d).and_then(|d| u64::try_from(d).ok())).collect();
+            let dtype = graph.ty(result).dtype;
+            let tensor = sizes.map(|sizes| Tensor::new(dtype, sizes, stack.into()));
+            match tensor {
+                Some(Ok(tensor)) => state.push(tensor),
+                Some(Err(cause)) => {
+                    let cause = ComputeError::Data(cause);
+                    return Err(InterpretError::Node { node: self.node_text(id), cause });
+                }
+                None => {
+                    let size = graph.ty(result).display(&graph.symbols).to_string();
+                    let cause = ComputeError::UnknownSize { op: node.op.name(), size };
+                    return Err(InterpretError::Node { node: self.node_text(id), cause });
+                }
             }
         }
-        self.bind_inputs(inputs, state)
+        Ok(state)
+    }
+
+    fn count_iteration(&mut self) -> Result<(), InterpretError> {
+        self.iterations += 1;
+        match self.iterations > self.limits.iterations {
+            true => Err(InterpretError::Iterations { limit: self.limits.iterations }),
+            false => Ok(()),
+        }
+    }
+
+    /// Defines a loop region's inputs. Symbols of the loop's own take their sizes anew.
+    fn enter(&mut self, id: NodeId, region: RegionId, state: &[Tensor]) -> Result<(), InterpretError> {
+        let graph = self.graph;
+        let mut own = iteration_symbols(graph, graph.node(id));
+        if let Op::Repeat { index, .. } = graph.node(id).op {
+            own.retain(|symbol| *symbol != index);
+        }
+        own.iter().for_each(|symbol| _ = self.environment.sizes.remove(symbol));
+        self.bind_inputs(&graph.region(region).inputs, state, Some(&own))
     }
 
     fn define(&mut self, id: ValueId, tensor: Tensor) {

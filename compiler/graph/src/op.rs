@@ -4,7 +4,7 @@
 //! compiled program pays nothing for it (it becomes an index map). Axes are never negative. Dimensions in
 //! attributes are symbolic.
 
-use crate::{DType, Dim, ParamId, Shape, Tensor};
+use crate::{DType, Dim, ParamId, Shape, SymbolId, Tensor};
 
 /// One operation. Operand order and result types are given per variant; `x` is operand 0.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,13 @@ pub enum Op {
         dtype: DType,
         shape: Shape,
         axis: usize,
+    },
+
+    /// Sizes that only the run knows. Operand: i64 `[n]`; the result is the same numbers. Symbol `i`, which nothing else
+    /// gives a value, has the value of element `i` from here on: in the nodes after this one in its region, and in
+    /// their regions. The host waits for the operand. A value outside of its symbol's bounds is an error of the run.
+    ReadDims {
+        symbols: Vec<SymbolId>,
     },
 
     // Elementwise, all operands of one shape.
@@ -160,9 +167,22 @@ pub enum Op {
     /// value in every iteration, and after the loop that of the result. What is computed from it, by way of an
     /// attribute too, belongs into the loop.
     While,
+    /// Runs its region `count` times. Operands: initial state. Region: body (state -> state.., slice..). Results: the
+    /// state after the last iteration, then a stack for each slice: `[count] ++ slice`, in which iteration `i` writes
+    /// slice `i`. State changes its shape as in [`Op::While`]; slices do not, and their sizes are known outside of
+    /// the loop. In the body `index` is the number of the iteration, from 0.
+    Repeat {
+        count: Dim,
+        index: SymbolId,
+    },
 }
 
 impl Op {
+    /// Whether the operation owns regions, which say what its results are.
+    pub const fn is_control(&self) -> bool {
+        matches!(self, Self::If | Self::While | Self::Repeat { .. })
+    }
+
     /// The operation with every dimension in its attributes replaced.
     pub fn map_dims(&self, f: &mut dyn FnMut(&Dim) -> Dim) -> Op {
         let mut op = self.clone();
@@ -185,6 +205,7 @@ impl Op {
             }
             Self::Slice { start, size, .. } => start.iter_mut().chain(size).collect(),
             Self::Pad { low, high, .. } => low.iter_mut().chain(high).collect(),
+            Self::Repeat { count, .. } => vec![count],
             _ => Vec::new(),
         }
     }

@@ -36,7 +36,7 @@ pub struct Context<'a> {
 
 /// The type of the one result of `op`.
 ///
-/// Control flow ([`Op::If`], [`Op::While`]) has results by its regions; see [`crate::Graph::push_with_regions`].
+/// Control flow ([`Op::is_control`]) has results by its regions; see [`crate::Graph::push_with_regions`].
 ///
 /// # Errors
 /// When the operands or the attributes provably do not fit. What only run-time sizes can decide is accepted here
@@ -74,7 +74,10 @@ pub fn infer(op: &Op, operands: &[&TensorType], context: Context<'_>) -> Result<
             window::infer_conv(&operands, window, *groups, *channels_last)
         }
         Op::Pool { window, channels_last, .. } => window::infer_pool(&operands, window, *channels_last),
-        Op::If | Op::While => Err(operands.attribute("regions", "has results by its regions")),
+        Op::ReadDims { symbols } => source::infer_read_dims(&operands, symbols),
+        Op::If | Op::While | Op::Repeat { .. } => {
+            Err(operands.attribute("regions", "has results by its regions"))
+        }
     }?;
     operands.bounded(ty)
 }

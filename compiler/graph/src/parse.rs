@@ -14,8 +14,7 @@ use lexer::{Lexer, Token};
 use crate::ops::control;
 use crate::verify::{MAX_REGION_DEPTH, same_type};
 use crate::{
-    DType, Definition, Dim, Graph, Node, NodeId, Op, Origin, Param, RegionId, Symbols, TensorType, Value,
-    ValueId,
+    DType, Definition, Dim, Graph, Node, NodeId, Origin, Param, RegionId, Symbols, TensorType, Value, ValueId,
 };
 
 /// What is wrong with the text, and where.
@@ -251,7 +250,7 @@ impl<'a> Parser<'a> {
     fn check_types(&self, node: NodeId) -> Result<(), String> {
         let graph = &self.graph;
         let node = graph.node(node);
-        if matches!(node.op, Op::If | Op::While) {
+        if node.op.is_control() {
             return control::check_results(graph, &node.op, &node.operands, &node.regions, &node.results)
                 .map_err(|e| e.to_string());
         }

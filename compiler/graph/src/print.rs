@@ -121,6 +121,18 @@ impl Printer<'_> {
             Op::Param(id) => write!(f, " @{}", Name(&self.graph.param(*id).name)),
             Op::Dims { values, .. } => write!(f, " {}", dims(values)),
             Op::Iota { axis, .. } => write!(f, " axis={axis}"),
+            Op::ReadDims { symbols } => {
+                let symbols: Vec<Dim> = symbols.iter().copied().map(Dim::symbol).collect();
+                write!(f, " symbols={}", dims(&symbols))
+            }
+            Op::Repeat { count, index } => {
+                write!(
+                    f,
+                    " count={} index={}",
+                    dims(std::slice::from_ref(count)),
+                    dims(&[Dim::symbol(*index)])
+                )
+            }
             Op::Transpose { perm } => write!(f, " perm={perm:?}"),
             Op::Slice { start, size, stride } => {
                 write!(f, " start={} size={} stride={stride:?}", dims(start), dims(size))

@@ -130,6 +130,11 @@ impl Verifier<'_> {
         node.operands.iter().chain(&node.results).for_each(|v| self.value_id(&place, *v));
         node.regions.iter().for_each(|r| self.region_id(&place, *r));
         self.symbols_exist(&place, &node.op.to_dims());
+        match &node.op {
+            Op::ReadDims { symbols } => self.symbol_ids(&place, symbols.iter().copied()),
+            Op::Repeat { index, .. } => self.symbol_ids(&place, std::iter::once(*index)),
+            _ => {}
+        }
     }
 
     fn in_table(&mut self, place: &str, what: &str, index: usize, available: usize) {
@@ -148,7 +153,11 @@ impl Verifier<'_> {
     }
 
     fn symbols_exist(&mut self, place: &str, dims: &[Dim]) {
-        for symbol in dims.iter().flat_map(Dim::symbols) {
+        self.symbol_ids(place, dims.iter().flat_map(Dim::symbols));
+    }
+
+    fn symbol_ids(&mut self, place: &str, symbols: impl Iterator<Item = SymbolId>) {
+        for symbol in symbols {
             self.in_table(place, "symbol", symbol.0 as usize, self.graph.symbols.len());
         }
     }
@@ -224,7 +233,7 @@ impl Verifier<'_> {
         let graph = self.graph;
         let node = graph.node(id);
         let shape_error = |cause| VerifyError::Shape { place: place.to_owned(), cause };
-        if matches!(node.op, Op::If | Op::While) {
+        if node.op.is_control() {
             let checked =
                 ops::control::check_results(graph, &node.op, &node.operands, &node.regions, &node.results);
             self.errors.extend(checked.err().map(shape_error));
@@ -270,31 +279,52 @@ impl Verifier<'_> {
         }
     }
 
-    /// Inputs that have a symbol as a dimension give it its value, and so does control flow; nothing else can.
+    /// Inputs that have a symbol as a dimension give it its value, and so do nodes that read sizes, and control flow;
+    /// nothing else can.
     fn symbols_have_values(&mut self) {
         let graph = self.graph;
         let inputs = graph.inputs().iter().flat_map(|v| &graph.ty(*v).shape);
         let mut bound: HashSet<SymbolId> = inputs.filter_map(Dim::as_symbol).collect();
-        let nodes = graph.live_nodes();
-        for &(_, id) in &nodes {
-            for symbol in ops::control::introduced_symbols(graph, graph.node(id)) {
-                if !bound.insert(symbol) {
-                    let (place, symbol) = (self.node_text(id), graph.symbols.get(symbol).name.clone());
+        let mut ever = bound.clone();
+        self.region_symbols(graph.body, &mut bound, &mut ever);
+    }
+
+    /// `bound` are the symbols that have a value where the region is; `ever` those that anything so far gives one.
+    fn region_symbols(
+        &mut self,
+        region: RegionId,
+        bound: &mut HashSet<SymbolId>,
+        ever: &mut HashSet<SymbolId>,
+    ) {
+        let graph = self.graph;
+        for &input in &graph.region(region).inputs {
+            self.are_bound(&self.value_text(input), &graph.ty(input).shape, bound);
+        }
+        let mut own = Vec::new();
+        for &id in &graph.region(region).nodes {
+            let (node, place) = (graph.node(id), self.node_text(id));
+            let introduced = ops::control::introduced_symbols(graph, node);
+            let inside = ops::control::iteration_symbols(graph, node);
+            for &symbol in introduced.iter().chain(inside.iter().filter(|s| !introduced.contains(s))) {
+                if !ever.insert(symbol) {
+                    let (place, symbol) = (place.clone(), graph.symbols.get(symbol).name.clone());
                     self.errors.push(VerifyError::Rebound { place, symbol });
                 }
             }
-        }
-        for &input in graph.inputs() {
-            self.are_bound(&self.value_text(input), &graph.ty(input).shape, &bound);
-        }
-        for (_, id) in nodes {
-            let node = graph.node(id);
-            let place = self.node_text(id);
-            self.are_bound(&place, &node.op.to_dims(), &bound);
+            self.are_bound(&place, &node.op.to_dims(), bound);
+            bound.extend(&inside);
+            for &nested in &node.regions {
+                self.region_symbols(nested, bound, ever);
+            }
+            inside.iter().for_each(|symbol| _ = bound.remove(symbol));
+            bound.extend(&introduced);
+            own.extend(introduced);
             for &result in &node.results {
-                self.are_bound(&place, &graph.ty(result).shape, &bound);
+                self.are_bound(&place, &graph.ty(result).shape, bound);
             }
         }
+        // What a region reads is not known outside of it.
+        own.iter().for_each(|symbol| _ = bound.remove(symbol));
     }
 
     fn are_bound(&mut self, place: &str, dims: &[Dim], bound: &HashSet<SymbolId>) {

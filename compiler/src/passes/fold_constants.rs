@@ -53,6 +53,8 @@ fn fold_weights(rw: &mut Rewriter<'_>, id: NodeId, budget: &mut u64) -> Rewritte
             | Op::Broadcast { .. }
             | Op::If
             | Op::While
+            | Op::Repeat { .. }
+            | Op::ReadDims { .. }
     );
     if stays || node.operands.is_empty() {
         return Ok(None);

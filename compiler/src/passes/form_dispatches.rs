@@ -30,8 +30,10 @@ pub(crate) enum Step {
         value: ValueId,
         of: ValueId,
     },
-    /// An `If` or `While`; its regions have steps of their own.
+    /// Control flow; its regions have steps of their own.
     Control(NodeId),
+    /// The host reads the sizes that a node's operand holds; its result is the bytes of that operand.
+    Read(NodeId),
 }
 
 /// What of the graph formation looks at again and again.
@@ -72,7 +74,9 @@ impl Plan {
                         d.outputs.iter().map(name).collect::<Vec<_>>().join(", "),
                     ),
                     Step::Alias { value, of } => writeln!(text, "//   view: {} -> {}", name(of), name(value)),
-                    Step::Control(id) => writeln!(text, "//   {}", graph.node(*id).op.name()),
+                    Step::Control(id) | Step::Read(id) => {
+                        writeln!(text, "//   {}", graph.node(*id).op.name())
+                    }
                 };
             }
         }
@@ -108,6 +112,9 @@ fn form_region(facts: &Facts<'_>, region: RegionId) -> Vec<Step> {
             needed.extend(&node.operands);
             needed.extend(facts.captured.get(&id).into_iter().flatten());
             steps.push(Step::Control(id));
+        } else if matches!(node.op, Op::ReadDims { .. }) {
+            needed.extend(&node.operands);
+            steps.push(Step::Read(id));
         } else if !node.results.iter().any(|r| needed.contains(r)) {
             // Computed inside its readers.
         } else {

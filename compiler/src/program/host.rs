@@ -89,6 +89,11 @@ impl<'m> Host<'_, 'm> {
                     self.buffers.insert(*value, buffer);
                 }
                 Step::Control(id) => self.control(*id, b)?,
+                Step::Read(id) => {
+                    let message = "sizes that depend on data, not on the sizes of inputs, are not supported";
+                    let problem = Diagnostic::new(DiagnosticKind::Unsupported, message);
+                    return Err(at(problem, self.graph.node(*id)));
+                }
             }
         }
         Ok(())
@@ -156,6 +161,10 @@ impl<'m> Host<'_, 'm> {
         match node.op {
             Op::If => self.branch(node, b),
             Op::While => self.repeat(node, b),
+            Op::Repeat { .. } => {
+                let message = "loops of a number of iterations are not supported";
+                Err(at(Diagnostic::new(DiagnosticKind::Unsupported, message), node))
+            }
             _ => Err(Diagnostic::new(DiagnosticKind::Internal, format!("`{}` has regions", node.op.name()))),
         }
     }

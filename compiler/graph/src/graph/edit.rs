@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{Definition, Graph, Node, NodeId, Region, RegionId, Value, ValueId};
+use super::{Definition, Graph, Node, NodeId, RegionId, Value, ValueId};
+use crate::{Dim, SymbolId, ops};
 
 /// One use of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,27 +93,14 @@ impl Graph {
     }
 
     /// Removes nodes whose results nobody uses, and nodes that only those used; returns how many. No operation has
-    /// an effect besides its results.
+    /// an effect besides its results, and the values that it gives symbols.
     pub fn remove_dead_nodes(&mut self) -> usize {
-        let mut live = vec![false; self.values.len()];
         let order = self.live_nodes();
-        let mut pending: Vec<ValueId> = self.outputs().to_vec();
-        while let Some(value) = pending.pop() {
-            if std::mem::replace(&mut live[value.index()], true) {
-                continue;
-            }
-            let Some(node) = self.producer(value) else { continue };
-            let node = self.node(node);
-            pending.extend(&node.operands);
-            pending.extend(node.regions.iter().flat_map(|region| &self.region(*region).outputs));
-        }
-        let is_live = |node: &Node| node.results.iter().any(|result| live[result.index()]);
-        let dead = |region: &Region, nodes: &[Node]| {
-            region.nodes.iter().copied().filter(|n| is_live(&nodes[n.index()])).collect::<Vec<_>>()
-        };
+        let live = Liveness::of(self, &order).nodes;
         for (region, _) in self.live_regions() {
-            let kept = dead(self.region(region), &self.nodes);
-            self.regions[region.index()].nodes = kept;
+            let mut nodes = std::mem::take(&mut self.regions[region.index()].nodes);
+            nodes.retain(|node| live[node.index()]);
+            self.regions[region.index()].nodes = nodes;
         }
         order.len() - self.live_nodes().len()
     }
@@ -120,6 +108,70 @@ impl Graph {
     /// The same graph with only what is in use, everything numbered in order: values, nodes, regions and weights.
     pub fn compact(&self) -> Graph {
         Compaction::new(self).run()
+    }
+}
+
+/// What the outputs of a graph are computed from.
+struct Liveness<'g> {
+    graph: &'g Graph,
+    /// The node that gives a symbol its value, where that is no input.
+    introducer: HashMap<SymbolId, NodeId>,
+    nodes: Vec<bool>,
+    values: Vec<bool>,
+    pending: Vec<ValueId>,
+    pending_nodes: Vec<NodeId>,
+}
+
+impl<'g> Liveness<'g> {
+    fn of(graph: &'g Graph, order: &[(RegionId, NodeId)]) -> Self {
+        let introducer = order.iter().flat_map(|&(_, id)| {
+            let symbols = ops::control::introduced_symbols(graph, graph.node(id));
+            symbols.into_iter().map(move |symbol| (symbol, id))
+        });
+        let mut live = Self {
+            graph,
+            introducer: introducer.collect(),
+            nodes: vec![false; graph.nodes.len()],
+            values: vec![false; graph.values.len()],
+            pending: graph.outputs().to_vec(),
+            pending_nodes: Vec::new(),
+        };
+        live.run();
+        live
+    }
+
+    fn run(&mut self) {
+        loop {
+            if let Some(value) = self.pending.pop() {
+                if !std::mem::replace(&mut self.values[value.index()], true) {
+                    self.dims(&self.graph.ty(value).shape);
+                    self.pending_nodes.extend(self.graph.producer(value));
+                }
+            } else if let Some(id) = self.pending_nodes.pop() {
+                if !std::mem::replace(&mut self.nodes[id.index()], true) {
+                    self.node(self.graph.node(id));
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn node(&mut self, node: &'g Node) {
+        self.dims(&node.op.to_dims());
+        // All results are there while one of them is used, and so have their sizes.
+        self.pending.extend(node.operands.iter().chain(&node.results));
+        for region in node.regions.iter().map(|region| self.graph.region(*region)) {
+            self.pending.extend(region.inputs.iter().chain(&region.outputs));
+        }
+    }
+
+    fn dims(&mut self, dims: &[Dim]) {
+        if self.introducer.is_empty() {
+            return;
+        }
+        let symbols = dims.iter().flat_map(Dim::symbols);
+        self.pending_nodes.extend(symbols.filter_map(|symbol| self.introducer.get(&symbol)));
     }
 }
 

@@ -88,7 +88,7 @@ impl Graph {
         origin: Option<Origin>,
     ) -> Result<Vec<ValueId>, ShapeError> {
         let types = match op {
-            Op::If | Op::While => ops::control::infer(self, &op, operands, &regions)?,
+            _ if op.is_control() => ops::control::infer(self, &op, operands, &regions)?,
             _ => vec![self.infer(&op, operands)?],
         };
         let node = NodeId(self.nodes.len() as u32);

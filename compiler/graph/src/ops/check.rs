@@ -34,7 +34,7 @@ pub enum ShapeError {
 pub(crate) struct Operands<'a> {
     pub(crate) op: &'static str,
     pub(crate) symbols: &'a Symbols,
-    types: &'a [&'a TensorType],
+    pub(crate) types: &'a [&'a TensorType],
 }
 
 type Checked<T = ()> = Result<T, ShapeError>;

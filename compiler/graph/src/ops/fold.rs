@@ -46,7 +46,9 @@ pub fn fold(graph: &Graph, node: NodeId) -> Option<Folded> {
 /// As [`fold`], for a node not made yet.
 pub fn fold_op(graph: &Graph, op: &Op, operands: &[ValueId]) -> Option<Folded> {
     match op {
-        Op::Constant(_) | Op::Param(_) | Op::If | Op::While => return None,
+        Op::Constant(_) | Op::Param(_) | Op::If | Op::While | Op::Repeat { .. } => return None,
+        // What it reads may be known; its symbols have their values from it all the same.
+        Op::ReadDims { .. } => return None,
         // Not shape arithmetic, and their work is not bounded by their size.
         Op::MatMul | Op::Conv { .. } | Op::Pool { .. } => return None,
         Op::Dims { values, .. } if values.iter().any(|d| d.as_static().is_none()) => return None,
@@ -136,6 +138,10 @@ fn symbolic(graph: &Graph, value: ValueId, depth: usize) -> Option<Symbolic> {
             Some(Symbolic { shape: tensor.shape().to_vec(), values })
         }
         Op::Dims { values, shape } => Some(Symbolic { shape: shape.clone(), values: values.clone() }),
+        Op::ReadDims { symbols } => Some(Symbolic {
+            shape: vec![symbols.len() as u64],
+            values: symbols.iter().copied().map(Dim::symbol).collect(),
+        }),
         op => symbolic_op(graph, op, &node.operands, depth + 1),
     }
 }

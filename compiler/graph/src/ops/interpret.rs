@@ -169,8 +169,10 @@ fn dispatch(op: &Op, call: &Call<'_>, environment: &Environment<'_>) -> Result<T
         Op::Pool { function, window, include_pad, channels_last } => {
             window::compute_pool(call, *function, window, *include_pad, *channels_last)
         }
-        // `infer` refuses these two before.
-        Op::If | Op::While => {
+        // Giving the symbols their values is the interpreter's.
+        Op::ReadDims { .. } => call.x().clone(),
+        // `infer` refuses these before.
+        Op::If | Op::While | Op::Repeat { .. } => {
             return Err(ComputeError::UnknownSize { op: call.op, size: "of a branch".to_owned() });
         }
     })

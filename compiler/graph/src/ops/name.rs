@@ -12,6 +12,7 @@ impl Op {
             Self::Param(_) => "param",
             Self::Dims { .. } => "dims",
             Self::Iota { .. } => "iota",
+            Self::ReadDims { .. } => "read_dims",
             Self::Unary(function) => function.name(),
             Self::Binary(function) => function.name(),
             Self::Compare(function) => function.name(),
@@ -39,6 +40,7 @@ impl Op {
             Self::Pool { function, .. } => function.name(),
             Self::If => "if",
             Self::While => "while",
+            Self::Repeat { .. } => "repeat",
         }
     }
 }

@@ -6,7 +6,7 @@ use super::interpret::Call;
 use super::positions::Positions;
 use crate::tensor::element_count;
 use crate::types::sizes_to_shape;
-use crate::{DType, Dim, Param, ParamId, Shape, Tensor, TensorType};
+use crate::{DType, Dim, Param, ParamId, Shape, SymbolId, Tensor, TensorType};
 
 pub(super) fn infer_constant(operands: &Operands<'_>, tensor: &Tensor) -> Result<TensorType, ShapeError> {
     operands.exactly::<0>()?;
@@ -50,6 +50,26 @@ pub(super) fn infer_iota(
         return Err(operands.attribute("dtype", "is bool; expected a number type"));
     }
     Ok(TensorType::new(dtype, shape.clone()))
+}
+
+pub(super) fn infer_read_dims(
+    operands: &Operands<'_>,
+    symbols: &[SymbolId],
+) -> Result<TensorType, ShapeError> {
+    let [x] = operands.exactly()?;
+    operands.dtype(0, x.dtype == DType::I64, "i64")?;
+    operands.rank(0, x.rank() == 1, 1)?;
+    let expected = Dim::constant(i64::try_from(symbols.len()).unwrap_or(i64::MAX));
+    if x.shape[0] != expected {
+        return Err(operands.mismatch("the number of sizes", &expected, &x.shape[0]));
+    }
+    let mut distinct = symbols.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    if distinct.len() != symbols.len() {
+        return Err(operands.attribute("symbols", "names a symbol twice"));
+    }
+    Ok(x.clone())
 }
 
 pub(super) fn compute_dims(call: &Call<'_>, values: &[Dim]) -> Tensor {

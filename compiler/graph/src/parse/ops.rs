@@ -6,7 +6,7 @@ use super::lexer::{Place, Token};
 use super::{ParseError, Parsed, Parser};
 use crate::{
     ArgReduceFn, BinaryFn, CompareFn, CumulativeFn, DType, Dim, Op, PadMode, ParamId, PoolFn, ReduceFn,
-    ScatterFn, Tensor, TensorType, UnaryFn, Window,
+    ScatterFn, SymbolId, Tensor, TensorType, UnaryFn, Window,
 };
 
 /// What stands between an operation's operands and its type.
@@ -149,8 +149,10 @@ impl Parser<'_> {
                 groups: a.number(place, "groups")?,
                 channels_last: a.flag(place, "channels_last")?,
             },
+            "read_dims" => Op::ReadDims { symbols: a.symbols(place, "symbols")? },
             "if" => Op::If,
             "while" => Op::While,
+            "repeat" => Op::Repeat { count: a.one(place, "count")?, index: a.symbol(place, "index")? },
             _ => a.function(mnemonic, place)?,
         };
         a.finish().map(|()| op)
@@ -226,6 +228,25 @@ impl Attributes {
             (_, Attribute::List(dims)) => Ok(dims),
             (place, _) => Err(ParseError::new(place, format!("`{name}` is a list"))),
         }
+    }
+
+    /// A list of one size.
+    fn one(&mut self, place: Place, name: &str) -> Parsed<Dim> {
+        let mut dims = self.dims(place, name)?;
+        match (dims.pop(), dims.len()) {
+            (Some(dim), 0) => Ok(dim),
+            _ => Err(ParseError::new(place, format!("`{name}` is a list of one size"))),
+        }
+    }
+
+    fn symbol(&mut self, place: Place, name: &str) -> Parsed<SymbolId> {
+        let symbol = self.one(place, name)?.as_symbol();
+        symbol.ok_or_else(|| ParseError::new(place, format!("`{name}` is a list of one symbol")))
+    }
+
+    fn symbols(&mut self, place: Place, name: &str) -> Parsed<Vec<SymbolId>> {
+        let symbols: Option<Vec<SymbolId>> = self.dims(place, name)?.iter().map(Dim::as_symbol).collect();
+        symbols.ok_or_else(|| ParseError::new(place, format!("`{name}` is a list of symbols")))
     }
 
     fn numbers<T: TryFrom<i64>>(&mut self, place: Place, name: &str) -> Parsed<Vec<T>> {

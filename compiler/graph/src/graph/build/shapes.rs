@@ -1,9 +1,9 @@
 //! Reshapes of every kind: to a shape with one unknown, dropping and adding axes, flattening.
 
 use super::{Builder, Built};
-use crate::ops::ShapeError;
+use crate::ops::{MAX_RANK, ShapeError};
 use crate::types::product;
-use crate::{Dim, Op, Shape, ValueId};
+use crate::{DType, Dim, Op, Shape, SymbolId, ValueId};
 
 impl Builder<'_> {
     /// `x` itself where it already has `shape`.
@@ -100,5 +100,107 @@ impl Builder<'_> {
         }
         let matrix = vec![product(&shape[..axis]), product(&shape[axis..])];
         self.reshape(x, matrix)
+    }
+
+    /// The elements of an integer tensor, a vector of known length or a scalar, as dimensions: what is known of them
+    /// as it is, and a new symbol called after `name` for each that only the run decides; see [`Op::ReadDims`].
+    /// These are `0..` each: clamp what may be negative before.
+    ///
+    /// # Errors
+    /// When `value` is no such tensor.
+    pub fn read_dims(&mut self, value: ValueId, name: &str) -> Result<Vec<Dim>, ShapeError> {
+        let parts = self.joined(value);
+        let known: Vec<Option<Vec<Dim>>> = parts.iter().map(|part| self.dims_of(*part)).collect();
+        let unknown = parts.iter().zip(&known).filter(|(_, known)| known.is_none());
+        let unknown = unknown.map(|(part, _)| self.sizes_list(*part)).collect::<Result<Vec<_>, _>>()?;
+        let lengths: Vec<usize> = unknown.iter().map(|(_, length)| *length).collect();
+        let mut read = match unknown.as_slice() {
+            [] => Vec::new(),
+            [(only, _)] => self.read(*only, name)?,
+            several => {
+                let lists: Vec<ValueId> = several.iter().map(|(list, _)| *list).collect();
+                let joined = self.concat(&lists, 0)?;
+                self.read(joined, name)?
+            }
+        }
+        .into_iter();
+        let mut lengths = lengths.into_iter();
+        let mut of_part = |known: Option<Vec<Dim>>| {
+            known.unwrap_or_else(|| read.by_ref().take(lengths.next().unwrap_or(0)).collect())
+        };
+        Ok(known.into_iter().flat_map(&mut of_part).collect())
+    }
+
+    /// What `value` is the concatenation of, in order; a part may be known where the whole is not.
+    fn joined(&self, value: ValueId) -> Vec<ValueId> {
+        let (mut parts, mut pending) = (Vec::new(), vec![value]);
+        while let Some(value) = pending.pop() {
+            let node = self.graph.producer(value).map(|node| self.graph.node(node));
+            match node {
+                Some(node) if matches!(node.op, Op::Concat { .. }) && parts.len() <= MAX_RANK => {
+                    pending.extend(node.operands.iter().rev());
+                }
+                _ => parts.push(value),
+            }
+        }
+        parts
+    }
+
+    /// `value` as an i64 vector, and its length.
+    fn sizes_list(&mut self, value: ValueId) -> Result<(ValueId, usize), ShapeError> {
+        let ty = self.ty(value).clone();
+        let refuse = |expected: &str| {
+            let (expected, found) = (expected.to_owned(), ty.dtype);
+            ShapeError::OperandType { op: "read_dims", operand: 0, expected, found }
+        };
+        if !ty.dtype.is_integer() {
+            return Err(refuse("integers"));
+        }
+        let shape: Shape = if ty.rank() == 0 { vec![Dim::constant(1)] } else { ty.shape.clone() };
+        let [length] = shape.as_slice() else {
+            let (op, expected, found) = ("read_dims", "1".to_owned(), ty.rank());
+            return Err(ShapeError::OperandRank { op, operand: 0, expected, found });
+        };
+        let length = length.as_static().and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= MAX_RANK);
+        let Some(length) = length else {
+            let found = shape[0].display(&self.graph.symbols).to_string();
+            let (what, expected) = ("the number of sizes".to_owned(), format!("a number up to {MAX_RANK}"));
+            return Err(ShapeError::Mismatch { op: "read_dims", what, expected, found });
+        };
+        let sizes = self.reshape(value, shape)?;
+        Ok((self.cast(sizes, DType::I64)?, length))
+    }
+
+    /// New symbols for the elements of `sizes`, or those that this region has for them already.
+    fn read(&mut self, sizes: ValueId, name: &str) -> Result<Vec<Dim>, ShapeError> {
+        let origin = self.same_elements(sizes);
+        let nodes = self.graph.region(self.region).nodes.iter().map(|node| self.graph.node(*node));
+        let before = nodes.rev().find_map(|node| match &node.op {
+            Op::ReadDims { symbols } if self.same_elements(node.operands[0]) == origin => {
+                Some(symbols.clone())
+            }
+            _ => None,
+        });
+        let symbols = match before.filter(|_| self.position.is_none()) {
+            Some(symbols) => symbols,
+            None => {
+                let Some(length) = self.ty(sizes).shape[0].as_static() else { return Ok(Vec::new()) };
+                let symbols: Vec<SymbolId> = (0..length).map(|_| self.graph.symbols.fresh(name)).collect();
+                self.push(Op::ReadDims { symbols: symbols.clone() }, &[sizes])?;
+                symbols
+            }
+        };
+        Ok(symbols.into_iter().map(Dim::symbol).collect())
+    }
+
+    /// The value whose elements `value` has, under another shape or type.
+    fn same_elements(&self, mut value: ValueId) -> ValueId {
+        while let Some(node) = self.graph.producer(value).map(|node| self.graph.node(node)) {
+            match node.op {
+                Op::Reshape { .. } | Op::Cast(DType::I64) => value = node.operands[0],
+                _ => break,
+            }
+        }
+        value
     }
 }
