@@ -128,7 +128,7 @@ const OPERATORS: &[Entry] = &[
     ("", "SpaceToDepth", 1, One(movement::space_to_depth)),
     ("", "Trilu", 14, One(movement::triangle)),
     ("", "Resize", 10, One(resize::resize)),
-    ("", "Upsample", 7, One(resize::upsample)),
+    ("", "Upsample", 1, One(resize::upsample)),
     ("", "Slice", 1, One(slicing::slice)),
     ("", "Split", 1, Many(slicing::split)),
     ("", "Gather", 1, One(indexing::gather)),
