@@ -141,8 +141,10 @@ const OPERATORS: &[Entry] = &[
     ("", "Gemm", 1, One(linear::gemm)),
     ("", "Conv", 1, One(convolution::conv)),
     ("", "ConvTranspose", 1, One(transposed::conv_transpose)),
-    ("", "MaxPool", 1, One(pooling::max_pool)),
+    ("", "MaxPool", 1, Many(pooling::max_pool)),
     ("", "AveragePool", 1, One(pooling::average_pool)),
+    ("", "LpPool", 1, One(pooling::lp_pool)),
+    ("", "GlobalLpPool", 1, One(pooling::global_lp_pool)),
     ("", "GlobalAveragePool", 1, One(|b, c| pooling::global_pool(b, c, ReduceFn::Mean))),
     ("", "GlobalMaxPool", 1, One(|b, c| pooling::global_pool(b, c, ReduceFn::Max))),
     // Normalisation.

@@ -55,7 +55,8 @@ pub(super) fn upsample(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let changes = match scales {
         Some(scales) => {
             let scales: Vec<f64> = scales;
-            let scales = b.constant(ired_graph::Tensor::from_f64s(DType::F32, &[scales.len() as u64], &scales))?;
+            let scales =
+                b.constant(ired_graph::Tensor::from_f64s(DType::F32, &[scales.len() as u64], &scales))?;
             by_scales(b, x, &axes, scales, None)?
         }
         None => changes(b, call, 1, 2, false)?,

@@ -49,7 +49,11 @@ fn region(b: &mut Builder<'_>, call: &Call<'_>, axes: usize) -> Outcome {
     let roi = call.input(1)?;
     let expected = Dim::constant(2 * axes as i64);
     if b.ty(roi).rank() != 1 || b.graph.symbols.is_known_ne(&b.ty(roi).elements(), &expected) {
-        return invalid(format!("a region of interest of {} numbers; expected {}", b.ty(roi).elements().display(&b.graph.symbols), 2 * axes));
+        return invalid(format!(
+            "a region of interest of {} numbers; expected {}",
+            b.ty(roi).elements().display(&b.graph.symbols),
+            2 * axes
+        ));
     }
     Ok(b.cast(roi, DType::F64)?)
 }
@@ -86,7 +90,11 @@ pub(super) fn by_scales(
 ) -> Outcome<Vec<Change>> {
     let count = Dim::constant(axes.len() as i64);
     if b.ty(scales).rank() != 1 || b.graph.symbols.is_known_ne(&b.ty(scales).elements(), &count) {
-        return invalid(format!("{} scales for {} axes", b.ty(scales).elements().display(&b.graph.symbols), axes.len()));
+        return invalid(format!(
+            "{} scales for {} axes",
+            b.ty(scales).elements().display(&b.graph.symbols),
+            axes.len()
+        ));
     }
     let constant = b.constant_of(scales).map(|scales| scales.to_f64s());
     let mut changes = Vec::new();
@@ -123,7 +131,8 @@ pub(super) fn by_scales(
 /// A size by a scale that is a simple fraction: what stays an expression that shapes can be compared by.
 fn scaled(from: &Dim, scale: f64) -> Option<Dim> {
     const SIMPLE: f64 = 1024.0;
-    let simple = |value: f64| (value.fract() == 0.0 && (1.0..=SIMPLE).contains(&value)).then_some(value as i64);
+    let simple =
+        |value: f64| (value.fract() == 0.0 && (1.0..=SIMPLE).contains(&value)).then_some(value as i64);
     if from.as_static().is_some() {
         return None;
     }

@@ -83,7 +83,12 @@ impl Coordinates {
 }
 
 /// `position`, but `otherwise` (0 if not given) for a result of one element.
-fn unless_one(b: &mut Builder<'_>, change: &Change, position: ValueId, otherwise: Option<ValueId>) -> Outcome {
+fn unless_one(
+    b: &mut Builder<'_>,
+    change: &Change,
+    position: ValueId,
+    otherwise: Option<ValueId>,
+) -> Outcome {
     let otherwise = match otherwise {
         Some(value) => value,
         None => b.scalar(DType::F64, 0.0)?,
@@ -207,7 +212,12 @@ pub(super) struct Taps {
 }
 
 impl Taps {
-    pub(super) fn plain(b: &mut Builder<'_>, filter: &Filter, position: ValueId, change: &Change) -> Outcome<Self> {
+    pub(super) fn plain(
+        b: &mut Builder<'_>,
+        filter: &Filter,
+        position: ValueId,
+        change: &Change,
+    ) -> Outcome<Self> {
         if let Filter::Nearest(rounding) = filter {
             let nearest = rounding.apply(b, position, change.scale)?;
             let indices = b.unsqueeze(nearest, &[1])?;
