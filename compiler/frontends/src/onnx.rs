@@ -25,6 +25,7 @@ mod slicing;
 mod softmax;
 mod tensor;
 mod transposed;
+mod windows;
 mod wire;
 
 /// The messages of `proto/onnx.proto`.

@@ -182,6 +182,14 @@ pub(crate) fn sizes_of(b: &Builder<'_>, value: ValueId) -> Option<Vec<Dim>> {
     dims_of_value(b.graph, value).map(|(_, elements)| elements)
 }
 
+/// A scalar that decides shapes: constant or computed from sizes.
+pub(crate) fn read_size(b: &Builder<'_>, value: ValueId) -> Outcome<Dim> {
+    match sizes_of(b, value).as_deref() {
+        Some([size]) => Ok(size.clone()),
+        _ => unsupported("a size that depends on data", "compute it from the sizes of the model's inputs"),
+    }
+}
+
 /// `axis` counted from the front, of `rank` axes.
 pub(crate) fn axis(axis: i64, rank: usize) -> Outcome<usize> {
     let wrapped = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };

@@ -1,39 +1,89 @@
-//! Convolution, and the window geometry it shares with pooling.
+//! Convolution.
 
-use ired_graph::{BinaryFn, Builder, Dim, ValueId, Window};
+use ired_graph::{BinaryFn, Builder, Dim, ValueId};
 
-use super::call::{Call, Outcome, invalid, unsupported};
+use super::call::{Call, Outcome, invalid};
+use super::windows::Windows;
 
 /// Input `[n, c, spatial..]`, weights `[k, c / groups, window..]`, bias `[k]`.
 pub(super) fn conv(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let (x, weights) = (call.input(0)?, call.input(1)?);
-    let shape = b.ty(weights).shape.clone();
+    let extent = extent_of(b, call, x, weights)?;
+    let windows = Windows::of(call, &b.ty(x).shape[2..], extent)?;
+    let result = convolve(b, x, weights, &windows, groups(call)?)?;
+    match call.optional(2) {
+        Some(bias) => add_to_channels(b, result, bias),
+        None => Ok(result),
+    }
+}
+
+/// The size of the window: that of the weights, or stated where that of the weights is only known at run time.
+pub(super) fn extent_of(b: &Builder<'_>, call: &Call<'_>, x: ValueId, weights: ValueId) -> Outcome<Vec<Dim>> {
+    let shape = &b.ty(weights).shape;
     if shape.len() < 3 || b.ty(x).rank() != shape.len() {
         let (found, weights) = (b.ty(x).rank(), shape.len());
         return invalid(format!(
             "input of rank {found}, weights of rank {weights}; expected the same, at least 3"
         ));
     }
-    let extent: Option<Vec<u64>> =
-        shape[2..].iter().map(|d| d.as_static().and_then(|d| u64::try_from(d).ok())).collect();
-    let Some(extent) = extent else {
-        return unsupported("weights whose window is only known at run time", "make the weights constant");
-    };
-    if let Some(stated) = call.attributes.ints("kernel_shape")?
-        && !stated.iter().map(|d| u64::try_from(*d).ok()).eq(extent.iter().map(|d| Some(*d)))
-    {
-        return invalid(format!("kernel_shape is {stated:?}; the weights' window is {extent:?}"));
+    let mut extent = shape[2..].to_vec();
+    let Some(stated) = call.attributes.ints("kernel_shape")? else { return Ok(extent) };
+    if stated.len() != extent.len() {
+        return invalid(format!("kernel_shape is {stated:?}; the weights have {} axes", shape.len()));
     }
+    for (dim, stated) in extent.iter_mut().zip(stated) {
+        if dim.as_static().is_some_and(|size| size != *stated) || *stated < 1 {
+            return invalid(format!(
+                "kernel_shape is {:?}; the weights' differs",
+                call.attributes.ints("kernel_shape")?
+            ));
+        }
+        *dim = Dim::constant(*stated);
+    }
+    Ok(extent)
+}
+
+pub(super) fn groups(call: &Call<'_>) -> Outcome<u64> {
     let groups = call.attributes.int_or("group", 1)?;
-    let Some(groups) = u64::try_from(groups).ok().filter(|g| *g > 0) else {
-        return invalid(format!("group {groups}"));
-    };
-    let window = window(b, call, extent)?;
-    let result = b.conv(x, weights, window, groups)?;
-    match call.optional(2) {
-        Some(bias) => add_to_channels(b, result, bias),
-        None => Ok(result),
+    match u64::try_from(groups).ok().filter(|g| *g > 0) {
+        Some(groups) => Ok(groups),
+        None => invalid(format!("group {groups}")),
     }
+}
+
+/// `x` under every window, times the weights. What the graph's convolution does not take (a window or padding only
+/// known at run time) is a product of matrices instead.
+pub(super) fn convolve(
+    b: &mut Builder<'_>,
+    x: ValueId,
+    weights: ValueId,
+    windows: &Windows,
+    groups: u64,
+) -> Outcome {
+    if let Some(window) = windows.as_window() {
+        return Ok(b.conv(x, weights, window, groups)?);
+    }
+    let zero = b.scalar_like(x, 0.0)?;
+    let padded = windows.pad(b, x, zero)?;
+    if let Some(window) = windows.over_padded() {
+        return Ok(b.conv(padded, weights, window, groups)?);
+    }
+    let spatial = windows.extent.len();
+    let patches = windows.patches(b, padded)?;
+    let order =
+        [0, 1].into_iter().chain((0..spatial).map(|a| 2 + 2 * a)).chain((0..spatial).map(|a| 3 + 2 * a));
+    let patches = b.transpose(patches, order.collect())?;
+    let (batch, kernels) = (b.ty(x).shape[0].clone(), b.ty(weights).shape[0].clone());
+    let channels = b.ty(weights).shape[1].clone();
+    let groups = Dim::constant(i64::try_from(groups).unwrap_or(i64::MAX));
+    let product = |dims: &[Dim]| dims.iter().fold(Dim::constant(1), |all, d| all * d.clone());
+    let (terms, counts) = (channels * product(&windows.extent), windows.counts());
+    let columns = vec![batch.clone(), groups.clone(), terms.clone(), product(&counts)];
+    let columns = b.reshape(patches, columns)?;
+    let rows = vec![groups.clone(), kernels.floor_div(&groups), terms];
+    let rows = b.reshape(weights, rows)?;
+    let result = b.matmul_broadcast(rows, columns)?;
+    Ok(b.reshape(result, [&[batch, kernels], counts.as_slice()].concat())?)
 }
 
 /// `x + bias` with `bias` along axis 1.
@@ -53,67 +103,4 @@ pub(super) fn along_channels(b: &mut Builder<'_>, vector: ValueId, rank: usize) 
     let mut shape = vec![Dim::constant(1); rank.saturating_sub(1)];
     shape[0] = channels.clone();
     Ok(b.reshape(vector, shape)?)
-}
-
-/// The window that the attributes describe, over input 0.
-pub(super) fn window(b: &Builder<'_>, call: &Call<'_>, extent: Vec<u64>) -> Outcome<Window> {
-    let spatial = b.ty(call.input(0)?).shape.get(2..).unwrap_or_default().to_vec();
-    let rank = spatial.len();
-    let list = |name: &str, length: usize, default: u64| match call.attributes.ints(name)? {
-        None => Outcome::Ok(vec![default; length]),
-        Some(list) if list.len() == length => match list.iter().map(|d| u64::try_from(*d)).collect() {
-            Ok(list) => Ok(list),
-            Err(_) => {
-                unsupported(format!("a negative number in `{name}`"), "crop with Slice before the node")
-            }
-        },
-        Some(list) => invalid(format!("`{name}` has {} numbers; expected {length}", list.len())),
-    };
-    if extent.len() != rank {
-        return invalid(format!("a window of rank {} over {rank} axes", extent.len()));
-    }
-    let (stride, dilation) = (list("strides", rank, 1)?, list("dilations", rank, 1)?);
-    let pads = list("pads", 2 * rank, 0)?;
-    let ceil = call.attributes.flag("ceil_mode", false)?;
-    let mut window = Window {
-        extent,
-        stride,
-        dilation,
-        pad_low: pads[..rank].to_vec(),
-        pad_high: pads[rank..].to_vec(),
-        ceil,
-    };
-    match call.attributes.text("auto_pad")?.unwrap_or("NOTSET") {
-        "NOTSET" => {}
-        "VALID" => (window.pad_low, window.pad_high) = (vec![0; rank], vec![0; rank]),
-        same @ ("SAME_UPPER" | "SAME_LOWER") => {
-            for (axis, size) in spatial.iter().enumerate() {
-                let padding = same_padding(&window, axis, size)?;
-                let (less, more) = (padding / 2, padding - padding / 2);
-                let upper = same == "SAME_UPPER";
-                (window.pad_low[axis], window.pad_high[axis]) =
-                    if upper { (less, more) } else { (more, less) };
-            }
-        }
-        other => return invalid(format!("auto_pad is `{other}`")),
-    }
-    Ok(window)
-}
-
-/// How much padding makes the result `ceil(size / stride)` long.
-fn same_padding(window: &Window, axis: usize, size: &Dim) -> Outcome<u64> {
-    let (stride, extent, dilation) = (window.stride[axis], window.extent[axis], window.dilation[axis]);
-    let reach = extent.saturating_sub(1).checked_mul(dilation).and_then(|r| r.checked_add(1));
-    let Some(reach) = reach.filter(|_| stride > 0) else { return invalid("a window beyond all sizes") };
-    if stride == 1 {
-        return Ok(reach - 1);
-    }
-    match size.as_static().map(u64::try_from) {
-        Some(Ok(size)) => {
-            let covered =
-                (size.div_ceil(stride).saturating_sub(1)).saturating_mul(stride).saturating_add(reach);
-            Ok(covered.saturating_sub(size))
-        }
-        _ => unsupported("auto_pad over a size only known at run time", "export with explicit pads"),
-    }
 }

@@ -1,168 +1,175 @@
 //! Images in other sizes: each axis on its own, as weighted sums of gathered elements.
 
+mod change;
 mod taps;
 
-use ired_graph::{BinaryFn, Builder, Dim, Op, Tensor, ValueId};
+use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, ReduceFn, ValueId};
 
-use super::call::{Call, Outcome, axis, invalid, unsupported};
-use taps::{Coordinates, Filter, Taps};
-
-/// A longer axis would make index tables that are no small constants any more.
-const MAX_SIZE: i64 = 1 << 20;
-
-/// How one axis changes.
-struct Change {
-    axis: usize,
-    scale: f64,
-    /// Unknown when the input's size is only known at run time.
-    sizes: Option<(i64, i64)>,
-}
+use super::call::{Call, Outcome, invalid};
+use change::{Change, by_scales, changes};
+use taps::{Coordinates, Filter, Rounding, Taps};
 
 pub(super) fn resize(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    call.attributes.ignore(&["extrapolation_value"]);
-    if call.attributes.flag("antialias", false)? {
-        return unsupported("antialiasing", "resize without it");
-    }
-    // Version 10 has no region of interest, no sizes, and one way to map coordinates.
-    let (scales, sizes) = if call.version >= 11 { (2, 3) } else { (1, 2) };
-    let changes = changes(b, call, scales, sizes)?;
     let old = call.version < 11;
     let stated = call.attributes.text("coordinate_transformation_mode")?;
     let coordinates = Coordinates::named(stated.unwrap_or(if old { "asymmetric" } else { "half_pixel" }))?;
     let rounding = call.attributes.text("nearest_mode")?;
-    let rounding = rounding.unwrap_or(if old { "floor" } else { "round_prefer_floor" });
+    let rounding = Rounding::named(rounding.unwrap_or(if old { "simple" } else { "round_prefer_floor" }))?;
     let a = call.attributes.float_or("cubic_coeff_a", -0.75)?;
-    let exclude_outside = call.attributes.flag("exclude_outside", false)?;
     let filter = match call.attributes.text("mode")?.unwrap_or("nearest") {
-        "nearest" => Filter::Nearest(taps::Rounding::named(rounding)?),
+        "nearest" => Filter::Nearest(rounding),
         "linear" | "bilinear" => Filter::Linear,
         "cubic" => Filter::Cubic { a },
         other => return invalid(format!("mode `{other}`")),
     };
-    let mut x = call.input(0)?;
-    if !matches!(filter, Filter::Nearest(_)) && !b.ty(x).dtype.is_float() {
-        return unsupported("interpolation of integers", "cast the input to a float type");
-    }
-    for change in changes {
-        x = match change.sizes {
-            Some((from, to)) => {
-                let taps = Taps::compute(&filter, coordinates, exclude_outside, change.scale, from, to);
-                apply(b, x, change.axis, &taps)?
-            }
-            None => repeat(b, x, &change, &filter, coordinates)?,
-        };
-    }
-    Ok(x)
+    let sampling = Sampling {
+        filter,
+        coordinates,
+        exclude_outside: call.attributes.flag("exclude_outside", false)?,
+        antialias: call.attributes.flag("antialias", false)?,
+        outside: call.attributes.float_or("extrapolation_value", 0.0)?,
+    };
+    // Version 10 has no region of interest, no sizes, and one way to map coordinates.
+    let (scales, sizes) = if old { (1, 2) } else { (2, 3) };
+    let changes = changes(b, call, scales, sizes, coordinates == Coordinates::CropAndResize)?;
+    sampling.apply(b, call.input(0)?, changes)
 }
 
-/// Upsample, of operator sets 7 to 9.
+/// Upsample, of operator sets 1 to 9.
 pub(super) fn upsample(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    let changes = match call.attributes.floats("scales")? {
-        Some(scales) => {
-            let shape = call.input_type(b, 0)?.shape;
-            let axes: Vec<usize> = (0..shape.len()).collect();
-            by_scales(&shape, &axes, &scales.iter().map(|s| f64::from(*s)).collect::<Vec<_>>())?
-        }
-        None => changes(b, call, 1, 2)?,
-    };
     let filter = match call.attributes.text("mode")?.unwrap_or("nearest") {
-        "nearest" => Filter::Nearest(taps::Rounding::Floor),
-        "linear" => Filter::Linear,
+        "nearest" => Filter::Nearest(Rounding::Floor),
+        "linear" | "bilinear" => Filter::Linear,
         other => return invalid(format!("mode `{other}`")),
     };
-    let mut x = call.input(0)?;
-    for change in changes {
-        x = match change.sizes {
-            Some((from, to)) => {
-                let taps = Taps::compute(&filter, Coordinates::Asymmetric, false, change.scale, from, to);
-                apply(b, x, change.axis, &taps)?
+    let x = call.input(0)?;
+    let axes: Vec<usize> = (0..b.ty(x).rank()).collect();
+    let scales = match (call.attributes.floats("scales")?, call.attributes.float("height_scale")?) {
+        (Some(scales), _) => Some(scales.iter().map(|s| f64::from(*s)).collect()),
+        // Version 1 scales the last two of four axes.
+        (None, Some(height)) => {
+            Some(vec![1.0, 1.0, height, call.attributes.float("width_scale")?.unwrap_or(1.0)])
+        }
+        (None, None) => None,
+    };
+    let changes = match scales {
+        Some(scales) => {
+            let scales: Vec<f64> = scales;
+            let scales =
+                b.constant(ired_graph::Tensor::from_f64s(DType::F32, &[scales.len() as u64], &scales))?;
+            by_scales(b, x, &axes, scales, None)?
+        }
+        None => changes(b, call, 1, 2, false)?,
+    };
+    let sampling = Sampling {
+        filter,
+        coordinates: Coordinates::Asymmetric,
+        exclude_outside: false,
+        antialias: false,
+        outside: 0.0,
+    };
+    sampling.apply(b, x, changes)
+}
+
+/// How elements of the result come about, the same along every axis.
+struct Sampling {
+    filter: Filter,
+    coordinates: Coordinates,
+    exclude_outside: bool,
+    antialias: bool,
+    /// What is where a region of interest reaches beyond the image.
+    outside: f64,
+}
+
+impl Sampling {
+    fn apply(&self, b: &mut Builder<'_>, x: ValueId, changes: Vec<Change>) -> Outcome {
+        let dtype = b.ty(x).dtype;
+        let weighted = !matches!(self.filter, Filter::Nearest(_));
+        let working = match dtype {
+            _ if !weighted => dtype,
+            DType::F64 | DType::I32 | DType::U32 | DType::I64 | DType::U64 => DType::F64,
+            _ => DType::F32,
+        };
+        let mut result = b.cast(x, working)?;
+        let mut beyond = Vec::new();
+        for change in changes {
+            if self.repeats(&change) {
+                result = repeat(b, result, &change)?;
+                continue;
             }
-            None => repeat(b, x, &change, &filter, Coordinates::Asymmetric)?,
-        };
+            let position = self.coordinates.positions(b, &change)?;
+            if change.region.is_some() {
+                beyond.push((change.axis, outside_of(b, position, &change.from)?));
+            }
+            let taps = match self.antialias && weighted {
+                true => Taps::antialiased(b, &self.filter, position, &change)?,
+                false => Taps::plain(b, &self.filter, position, &change)?,
+            };
+            let taps = if self.exclude_outside { taps.without_outside(b, &change.from)? } else { taps };
+            result = weigh(b, result, change.axis, &taps, &change.from)?;
+        }
+        let mut result = b.cast(result, dtype)?;
+        for (axis, outside) in beyond {
+            let value = b.scalar_like(result, self.outside)?;
+            let outside = along(b, outside, axis, b.ty(result).rank())?;
+            result = b.select_broadcast(outside, value, result)?;
+        }
+        Ok(result)
     }
-    Ok(x)
+
+    /// Whether each element is only repeated, a whole number of times.
+    fn repeats(&self, change: &Change) -> bool {
+        let whole = change.factor.is_some_and(|f| f.fract() == 0.0 && (1.0..=65536.0).contains(&f));
+        whole && self.filter.repeats(self.coordinates)
+    }
 }
 
-/// The axes that change, by scales or by sizes, whichever is given.
-fn changes(b: &Builder<'_>, call: &Call<'_>, scales: usize, sizes: usize) -> Outcome<Vec<Change>> {
-    let shape = call.input_type(b, 0)?.shape;
-    let axes = match call.attributes.ints("axes")? {
-        Some(list) => list.iter().map(|a| axis(*a, shape.len())).collect::<Outcome<Vec<_>>>()?,
-        None => (0..shape.len()).collect(),
+/// Where a position is not between the first and the last element.
+fn outside_of(b: &mut Builder<'_>, position: ValueId, size: &Dim) -> Outcome {
+    let zero = b.scalar_like(position, 0.0)?;
+    let last = b.dim(size.clone() - 1.into())?;
+    let last = b.cast(last, DType::F64)?;
+    let before = b.compare_broadcast(CompareFn::Lt, position, zero)?;
+    let after = b.compare_broadcast(CompareFn::Gt, position, last)?;
+    Ok(b.binary_broadcast(BinaryFn::Or, before, after)?)
+}
+
+/// A vector laid along `axis` of `rank` axes, to broadcast.
+fn along(b: &mut Builder<'_>, vector: ValueId, axis: usize, rank: usize) -> Outcome {
+    let after: Vec<usize> = (1..rank - axis).collect();
+    Ok(b.unsqueeze(vector, &after)?)
+}
+
+/// Longer sums are reductions over one more axis rather than written out.
+const MAX_WRITTEN: i64 = 4;
+
+/// `Σ_k weights[i, k] · x[indices[i, k]]` along one axis.
+fn weigh(b: &mut Builder<'_>, x: ValueId, axis: usize, taps: &Taps, size: &Dim) -> Outcome {
+    let rank = b.ty(x).rank();
+    let indices = taps.clamped(b, size)?;
+    let Some(weights) = taps.weights else {
+        let indices = b.reshape(indices, vec![taps.to.clone()])?;
+        return Ok(b.gather(x, indices, axis)?);
     };
-    let policy = call.attributes.text("keep_aspect_ratio_policy")?.unwrap_or("stretch");
-    if let Some(value) = call.optional(scales).filter(|v| b.ty(*v).elements() != Dim::constant(0)) {
-        let Some(Op::Constant(scales)) = b.graph.producer_op(value) else {
-            return unsupported("scales that are not constant", "make them constants of the model");
-        };
-        return by_scales(&shape, &axes, &scales.to_f64s());
-    }
-    let wanted = call.ints_input(b, sizes)?;
-    if wanted.len() != axes.len() {
-        return invalid(format!("{} sizes for {} axes", wanted.len(), axes.len()));
-    }
-    let mut changes = Vec::new();
-    for (at, to) in axes.iter().zip(wanted) {
-        let Some(from) = shape[*at].as_static() else {
-            return unsupported(
-                "sizes for an input whose size is only known at run time",
-                "state scales instead",
-            );
-        };
-        if !(0..=MAX_SIZE).contains(&to) || !(1..=MAX_SIZE).contains(&from) {
-            return invalid(format!("from size {from} to {to}; expected 1 to {MAX_SIZE}"));
-        }
-        changes.push(Change { axis: *at, scale: to as f64 / from as f64, sizes: Some((from, to)) });
-    }
-    let ratios = changes.iter().map(|c| c.scale);
-    let common = match policy {
-        "stretch" => None,
-        "not_larger" => ratios.reduce(f64::min),
-        "not_smaller" => ratios.reduce(f64::max),
-        other => return invalid(format!("keep_aspect_ratio_policy `{other}`")),
+    let weights = b.cast(weights, b.ty(x).dtype)?;
+    let Some(count) = taps.count.as_static().filter(|count| *count <= MAX_WRITTEN) else {
+        let gathered = b.gather(x, indices, axis)?;
+        let after: Vec<usize> = (2..rank + 1 - axis).collect();
+        let weights = b.unsqueeze(weights, &after)?;
+        let weighted = b.binary_broadcast(BinaryFn::Mul, gathered, weights)?;
+        return Ok(b.reduce(ReduceFn::Sum, weighted, &[axis + 1], false)?);
     };
-    for change in &mut changes {
-        if let (Some(scale), Some((from, to))) = (common, &mut change.sizes) {
-            change.scale = scale;
-            *to = ((*from as f64 * scale + 0.5).floor() as i64).min(MAX_SIZE);
-        }
-    }
-    changes.retain(|c| c.sizes.is_none_or(|(from, to)| from != to));
-    Ok(changes)
-}
-
-fn by_scales(shape: &[Dim], axes: &[usize], scales: &[f64]) -> Outcome<Vec<Change>> {
-    if scales.len() != axes.len() {
-        return invalid(format!("{} scales for {} axes", scales.len(), axes.len()));
-    }
-    let mut changes = Vec::new();
-    for (at, scale) in axes.iter().zip(scales) {
-        let sizes = shape[*at].as_static().map(|from| (from, (from as f64 * scale).floor() as i64));
-        let fits =
-            sizes.is_none_or(|(from, to)| (1..=MAX_SIZE).contains(&from) && (0..=MAX_SIZE).contains(&to));
-        if !(scale.is_finite() && *scale > 0.0 && fits) {
-            return invalid(format!("scale {scale} of axis {at}"));
-        }
-        if *scale != 1.0 {
-            changes.push(Change { axis: *at, scale: *scale, sizes });
-        }
-    }
-    Ok(changes)
-}
-
-/// `Σ_k weights_k · x[indices_k]` along one axis.
-fn apply(b: &mut Builder<'_>, x: ValueId, axis: usize, taps: &Taps) -> Outcome {
-    let ty = b.ty(x).clone();
     let mut sum = None;
-    for tap in &taps.0 {
-        let indices = b.constant_i64(&tap.indices)?;
-        let mut part = b.gather(x, indices, axis)?;
-        if let Some(weights) = &tap.weights {
-            let mut shape = vec![1; ty.rank() - axis];
-            shape[0] = weights.len() as u64;
-            let weights = b.constant(Tensor::from_f64s(ty.dtype, &shape, weights))?;
-            part = b.binary_broadcast(BinaryFn::Mul, part, weights)?;
-        }
+    for k in 0..count {
+        let column = |b: &mut Builder<'_>, table| {
+            let column = b.slice_axis(table, 1, k.into(), 1.into())?;
+            b.reshape(column, vec![taps.to.clone()])
+        };
+        let indices = column(b, indices)?;
+        let part = b.gather(x, indices, axis)?;
+        let weights = column(b, weights)?;
+        let weights = along(b, weights, axis, rank)?;
+        let part = b.binary_broadcast(BinaryFn::Mul, part, weights)?;
         sum = Some(match sum {
             None => part,
             Some(sum) => b.binary_broadcast(BinaryFn::Add, sum, part)?,
@@ -171,23 +178,9 @@ fn apply(b: &mut Builder<'_>, x: ValueId, axis: usize, taps: &Taps) -> Outcome {
     sum.map_or_else(|| invalid("no taps"), Ok)
 }
 
-/// Nearest neighbours at a whole scale are each element so many times, whatever the size.
-fn repeat(
-    b: &mut Builder<'_>,
-    x: ValueId,
-    change: &Change,
-    filter: &Filter,
-    coordinates: Coordinates,
-) -> Outcome {
-    let whole = change.scale.fract() == 0.0 && change.scale <= MAX_SIZE as f64;
-    if !whole || !filter.repeats(coordinates) {
-        let axis = change.axis;
-        return unsupported(
-            format!("axis {axis}, of a size only known at run time, by {} in this mode", change.scale),
-            "use mode nearest with a whole scale, or make the size constant",
-        );
-    }
-    let times = Dim::constant(change.scale as i64);
+/// Each element so many times, whatever the size.
+fn repeat(b: &mut Builder<'_>, x: ValueId, change: &Change) -> Outcome {
+    let times = Dim::constant(change.factor.unwrap_or(1.0) as i64);
     let apart = b.unsqueeze(x, &[change.axis + 1])?;
     let mut repeated = b.ty(apart).shape.clone();
     repeated[change.axis + 1] = times.clone();

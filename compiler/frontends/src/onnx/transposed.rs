@@ -1,33 +1,22 @@
 //! Transposed convolution, as the convolution it is: of the input with zeros between its elements, by the weights
 //! turned round.
 
-use ired_graph::{Builder, Dim, PadMode, Shape, ValueId, Window};
+use ired_graph::{Builder, Dim, PadMode, Shape, ValueId};
 
-use super::call::{Call, Outcome, invalid, unsupported};
-use super::convolution::{add_to_channels, window};
+use super::call::{Call, Outcome, invalid};
+use super::convolution::{add_to_channels, convolve, extent_of, groups};
+use super::windows::Windows;
 
 /// Input `[n, c, spatial..]`, weights `[c, k / groups, window..]`, bias `[k]`.
 pub(super) fn conv_transpose(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let (x, weights) = (call.input(0)?, call.input(1)?);
-    let (input, shape) = (b.ty(x).shape.clone(), b.ty(weights).shape.clone());
-    if shape.len() < 3 || input.len() != shape.len() {
-        return invalid(format!("input of rank {}, weights of rank {}", input.len(), shape.len()));
-    }
-    call.attributes.ignore(&["kernel_shape"]);
-    let extent: Option<Vec<u64>> =
-        shape[2..].iter().map(|d| d.as_static().and_then(|d| u64::try_from(d).ok())).collect();
-    let Some(extent) = extent else {
-        return unsupported("weights whose window is only known at run time", "make the weights constant");
-    };
-    let groups = call.attributes.int_or("group", 1)?;
-    let Some(groups) = u64::try_from(groups).ok().filter(|g| *g > 0) else {
-        return invalid(format!("group {groups}"));
-    };
-    let geometry = Geometry::of(b, call, &input[2..], extent)?;
+    let extent = extent_of(b, call, x, weights)?;
+    let groups = groups(call)?;
+    let geometry = Geometry::of(call, &b.ty(x).shape[2..], &extent)?;
     let stuffed = geometry.stuff(b, x)?;
     let turned = turn(b, weights, groups)?;
-    let window = Window { dilation: geometry.window.dilation, ..Window::dense(geometry.window.extent) };
-    let result = b.conv(stuffed, turned, window, groups)?;
+    let windows = Windows::dilated(&b.ty(stuffed).shape[2..], extent, geometry.dilation);
+    let result = convolve(b, stuffed, turned, &windows, groups)?;
     match call.optional(2) {
         Some(bias) => add_to_channels(b, result, bias),
         None => Ok(result),
@@ -35,68 +24,67 @@ pub(super) fn conv_transpose(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
 }
 
 struct Geometry {
-    window: Window,
+    stride: Vec<i64>,
+    dilation: Vec<i64>,
     /// What is put around the input once zeros are between its elements.
-    low: Vec<i64>,
-    high: Vec<i64>,
+    low: Vec<Dim>,
+    high: Vec<Dim>,
 }
 
 /// Sizes and strides beyond this are refused: sums of products of two stay far from overflow.
-const MAX_GEOMETRY: u64 = 1 << 28;
+const MAX_GEOMETRY: i64 = 1 << 28;
 
 impl Geometry {
-    fn of(b: &Builder<'_>, call: &Call<'_>, spatial: &[Dim], extent: Vec<u64>) -> Outcome<Self> {
-        let same = call.attributes.text("auto_pad")?.filter(|p| p.starts_with("SAME"));
-        let window = window(b, call, extent)?;
+    fn of(call: &Call<'_>, spatial: &[Dim], extent: &[Dim]) -> Outcome<Self> {
         let rank = spatial.len();
-        let lists = [&window.extent, &window.stride, &window.dilation, &window.pad_low, &window.pad_high];
-        let beyond = lists.iter().any(|list| list.iter().any(|v| *v > MAX_GEOMETRY));
-        if beyond || window.stride.contains(&0) {
-            return invalid("a window beyond all sizes");
-        }
-        let extra = call.attributes.ints("output_padding")?.map_or_else(|| vec![0; rank], <[i64]>::to_vec);
-        let wanted = call.attributes.ints("output_shape")?;
+        let list = |name: &str, length: usize, least: i64| match call.attributes.ints(name)? {
+            None => Outcome::Ok(vec![least; length]),
+            Some(list) if list.len() == length && list.iter().all(|v| (least..=MAX_GEOMETRY).contains(v)) => {
+                Ok(list.to_vec())
+            }
+            Some(list) => invalid(format!(
+                "`{name}` is {list:?}; expected {length} numbers, each {least} to {MAX_GEOMETRY}"
+            )),
+        };
+        let (stride, dilation) = (list("strides", rank, 1)?, list("dilations", rank, 1)?);
+        let extra = list("output_padding", rank, 0)?;
+        let pads = list("pads", 2 * rank, 0)?;
+        let auto = call.attributes.text("auto_pad")?.unwrap_or("NOTSET");
         // Some exporters state the batch and channels too.
+        let wanted = call.attributes.ints("output_shape")?;
         let wanted = wanted.map(|list| list.get(list.len().saturating_sub(rank)..).unwrap_or_default());
-        if extra.len() != rank
-            || wanted.is_some_and(|list| list.len() != rank)
-            || extra.iter().any(|v| !(0..=MAX_GEOMETRY as i64).contains(v))
+        if wanted
+            .is_some_and(|list| list.len() != rank || list.iter().any(|v| !(0..=MAX_GEOMETRY).contains(v)))
         {
-            return invalid("`output_padding` or `output_shape` does not fit the input");
+            return invalid(format!("`output_shape` {wanted:?} does not fit {rank} axes"));
         }
         let (mut low, mut high) = (Vec::new(), Vec::new());
         for axis in 0..rank {
-            let reach = (window.extent[axis] as i64 - 1) * window.dilation[axis] as i64;
-            let stride = window.stride[axis] as i64;
-            let (mut before, mut after) = (window.pad_low[axis] as i64, window.pad_high[axis] as i64);
-            let size = match (wanted, same) {
-                (Some(list), _) => Some(list[axis]),
-                (None, Some(_)) => spatial[axis].as_static().map(|size| size.saturating_mul(stride)),
-                _ => None,
+            let reach = (extent[axis].clone() - 1.into()) * dilation[axis].into();
+            let step = Dim::constant(stride[axis]);
+            let size = match (wanted, auto) {
+                (Some(list), _) => Some(Dim::constant(list[axis])),
+                (None, "SAME_UPPER" | "SAME_LOWER") => Some(spatial[axis].clone() * step.clone()),
+                (None, _) => None,
             };
-            if wanted.is_some() || same.is_some() {
-                let (Some(size), Some(input)) = (size, spatial[axis].as_static()) else {
-                    return unsupported(
-                        "padding from a size only known at run time",
-                        "export with explicit pads",
-                    );
-                };
-                if !(0..=MAX_GEOMETRY as i64).contains(&size) || input > MAX_GEOMETRY as i64 {
-                    return invalid(format!("output size {size}"));
-                }
-                let total = stride * (input - 1) + extra[axis] + reach + 1 - size;
-                let upper = same == Some("SAME_UPPER");
-                (before, after) = match total {
+            let (before, after) = match (size, auto) {
+                (Some(size), _) => {
+                    let whole = step * (spatial[axis].clone() - 1.into()) + extra[axis].into();
+                    let total = whole + reach.clone() + 1.into() - size;
                     // An output larger than the input reaches ends in zeros.
-                    ..0 => (0, total),
-                    _ if upper => (total / 2, total - total / 2),
-                    _ => (total - total / 2, total / 2),
-                };
-            }
-            low.push(reach - before);
-            high.push(reach - after + extra[axis]);
+                    let padding = total.maximum(&0.into());
+                    let half = padding.floor_div(&2.into());
+                    let before = if auto == "SAME_UPPER" { half } else { padding - half };
+                    (before.clone(), total - before)
+                }
+                (None, "VALID") => (Dim::constant(0), Dim::constant(0)),
+                (None, "NOTSET" | "") => (pads[axis].into(), pads[rank + axis].into()),
+                (None, other) => return invalid(format!("auto_pad is `{other}`")),
+            };
+            low.push(reach.clone() - before);
+            high.push(reach - after + extra[axis].into());
         }
-        Ok(Self { window, low, high })
+        Ok(Self { stride, dilation, low, high })
     }
 
     /// `stride - 1` zeros between neighbours, then the padding around.
@@ -105,11 +93,11 @@ impl Geometry {
         let rank = shape.len();
         let zero = b.scalar_like(x, 0.0)?;
         let mut stuffed = x;
-        if self.window.stride.iter().any(|s| *s > 1) {
+        if self.stride.iter().any(|s| *s > 1) {
             let (mut apart, mut wide): (Shape, Shape) = (shape[..2].to_vec(), shape[..2].to_vec());
             let mut high = vec![Dim::constant(0); 2];
-            for (size, stride) in shape[2..].iter().zip(&self.window.stride) {
-                let stride = Dim::constant(*stride as i64);
+            for (size, stride) in shape[2..].iter().zip(&self.stride) {
+                let stride = Dim::constant(*stride);
                 apart.extend([size.clone(), 1.into()]);
                 high.extend([0.into(), stride.clone() - 1.into()]);
                 wide.push(size.clone() * stride);
@@ -122,8 +110,8 @@ impl Geometry {
         // The zeros after the last element go, together with the padding.
         let (mut low, mut high) = (vec![Dim::constant(0); rank], vec![Dim::constant(0); rank]);
         for axis in 0..rank - 2 {
-            low[axis + 2] = self.low[axis].into();
-            high[axis + 2] = (self.high[axis] - (self.window.stride[axis] as i64 - 1)).into();
+            low[axis + 2] = self.low[axis].clone();
+            high[axis + 2] = self.high[axis].clone() - (self.stride[axis] - 1).into();
         }
         Ok(b.pad(stuffed, low, high, PadMode::Constant, Some(zero))?)
     }

@@ -24,26 +24,26 @@ fn all_unsupported_nodes_are_named_even_those_behind_others() {
     let mut custom = node("Fancy", &["b"], &["c"]).named("custom");
     custom.domain = Some("com.example".to_owned());
     let nodes = vec![
-        node("NonMaxSuppression", &["x", "x"], &["a"]).named("boxes"),
+        node("Boxes", &["x", "x"], &["a"]).named("boxes"),
         node("Relu", &["a"], &["b"]).named("fine"),
         custom,
-        node("MaxPool", &["c"], &["d", "indices"]).ints("kernel_shape", &[2]).named("behind two"),
-        node("MaxPool", &["p"], &["e", "places"]).ints("kernel_shape", &[2]).named("pool"),
+        node("Cast", &["c"], &["d"]).int("to", 14).named("behind two"),
+        node("Cast", &["p"], &["e"]).int("to", 14).named("cast"),
         node("Softplus", &["p"], &["f"]).int("novelty", 1).named("attribute"),
-        node("DFT", &["d"], &["g"]).named("last"),
+        node("Tides", &["d"], &["g"]).named("last"),
     ];
     let inputs = vec![input_f32("x", &[1, 1, 4]), input_f32("p", &[1, 1, 4])];
     let mut m = model(graph(inputs, nodes, &["e", "f", "g"]));
     m.opset_import.push(opset_of("com.example", 3));
     let found = refused(&m);
     let names: Vec<&str> = found.iter().map(|n| n.name.as_str()).collect();
-    assert_eq!(names, ["boxes", "custom", "pool", "attribute", "last"]);
+    assert_eq!(names, ["boxes", "custom", "cast", "attribute", "last"]);
     assert_eq!(
         (found[1].op_type.as_str(), found[1].domain.as_str(), found[1].version),
         ("Fancy", "com.example", 3)
     );
     assert_eq!((found[0].domain.as_str(), found[0].version), ("", OPSET));
-    assert!(found[2].reason.contains("places"), "{}", found[2].reason);
+    assert!(found[2].reason.contains("complex64"), "{}", found[2].reason);
     assert!(found[3].reason.contains("novelty"), "{}", found[3].reason);
     let report = import(&m).unwrap_err().to_string();
     for name in names {
@@ -56,7 +56,7 @@ fn all_unsupported_nodes_are_named_even_those_behind_others() {
 fn stated_types_stand_in_for_refused_nodes() {
     let nodes = vec![
         node("Mystery", &["x"], &["a"]).named("unknown"),
-        node("MaxPool", &["a"], &["y", "indices"]).ints("kernel_shape", &[2]).named("behind"),
+        node("Cast", &["a"], &["y"]).int("to", 14).named("behind"),
     ];
     let mut g = graph(vec![input_f32("x", &[1, 1, 4])], nodes, &["y"]);
     g.value_info.push(input_f32("a", &[1, 1, 4]));

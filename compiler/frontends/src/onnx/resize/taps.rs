@@ -1,6 +1,10 @@
-//! Which elements of an axis make each element of the resized axis, and with what weight.
+//! Which elements of an axis make each element of the resized axis, and with what weight, as tensors: where sizes
+//! are constant these fold away. Positions and weights are f64, so that ties are told apart as they are on paper.
 
-use super::super::call::{Outcome, invalid, unsupported};
+use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, ReduceFn, UnaryFn, ValueId};
+
+use super::super::call::{Outcome, invalid, read_size};
+use super::change::Change;
 
 /// Where an index of the result lies on the input's axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +16,8 @@ pub(super) enum Coordinates {
     AlignCorners,
     Asymmetric,
     TfHalfPixelForNn,
+    /// From the first to the last element of a region of interest.
+    CropAndResize,
 }
 
 impl Coordinates {
@@ -23,28 +29,73 @@ impl Coordinates {
             "align_corners" => Self::AlignCorners,
             "asymmetric" => Self::Asymmetric,
             "tf_half_pixel_for_nn" => Self::TfHalfPixelForNn,
-            "tf_crop_and_resize" => {
-                return unsupported(format!("coordinates `{name}`"), "crop with Slice first");
-            }
+            "tf_crop_and_resize" => Self::CropAndResize,
             other => return invalid(format!("coordinates `{other}`")),
         })
     }
 
-    fn position(self, index: i64, scale: f64, from: i64, to: i64) -> f64 {
-        let (index, size, resized) = (index as f64, from as f64, to as f64);
-        // What the scale asks for before it is rounded down to a size.
-        let exact = scale * size;
-        let half_pixel = (index + 0.5) / scale - 0.5;
-        match self {
+    /// Of every element of the result, an f64 vector.
+    pub(super) fn positions(self, b: &mut Builder<'_>, change: &Change) -> Outcome {
+        let index = b.iota(DType::F64, vec![change.to.clone()], 0)?;
+        let by = |b: &mut Builder<'_>, x, function, y| b.binary_broadcast(function, x, y);
+        let centre = b.binary_scalar(BinaryFn::Add, index, 0.5)?;
+        let centre = by(b, centre, BinaryFn::Div, change.scale)?;
+        let half_pixel = b.binary_scalar(BinaryFn::Sub, centre, 0.5)?;
+        let last = b.dim(change.from.clone() - 1.into())?;
+        let last = b.cast(last, DType::F64)?;
+        let position = match self {
             Self::HalfPixel => half_pixel,
-            Self::HalfPixelSymmetric => size / 2.0 * (1.0 - resized / exact) + half_pixel,
-            Self::PytorchHalfPixel | Self::AlignCorners if to == 1 => 0.0,
-            Self::PytorchHalfPixel => half_pixel,
-            Self::AlignCorners => index * (size - 1.0) / (exact - 1.0),
-            Self::Asymmetric => index / scale,
-            Self::TfHalfPixelForNn => (index + 0.5) / scale,
-        }
+            Self::TfHalfPixelForNn => centre,
+            Self::Asymmetric => by(b, index, BinaryFn::Div, change.scale)?,
+            Self::HalfPixelSymmetric => {
+                // The centres of both images stay together where the size is not what the scale asks for.
+                let (to, from) = (b.dim(change.to.clone())?, b.dim(change.from.clone())?);
+                let (to, from) = (b.cast(to, DType::F64)?, b.cast(from, DType::F64)?);
+                let adjustment = by(b, to, BinaryFn::Div, change.exact)?;
+                let one = b.scalar(DType::F64, 1.0)?;
+                let missing = by(b, one, BinaryFn::Sub, adjustment)?;
+                let middle = b.binary_scalar(BinaryFn::Mul, from, 0.5)?;
+                let offset = by(b, middle, BinaryFn::Mul, missing)?;
+                by(b, half_pixel, BinaryFn::Add, offset)?
+            }
+            Self::PytorchHalfPixel => unless_one(b, change, half_pixel, None)?,
+            Self::AlignCorners => {
+                let steps = b.binary_scalar(BinaryFn::Sub, change.exact, 1.0)?;
+                let reached = by(b, index, BinaryFn::Mul, last)?;
+                let position = by(b, reached, BinaryFn::Div, steps)?;
+                unless_one(b, change, position, None)?
+            }
+            Self::CropAndResize => {
+                let Some((start, end)) = change.region else { return invalid("has no region of interest") };
+                let (start, end) = (by(b, start, BinaryFn::Mul, last)?, by(b, end, BinaryFn::Mul, last)?);
+                let reach = by(b, end, BinaryFn::Sub, start)?;
+                let steps = b.binary_scalar(BinaryFn::Sub, change.exact, 1.0)?;
+                let along = by(b, index, BinaryFn::Mul, reach)?;
+                let along = by(b, along, BinaryFn::Div, steps)?;
+                let position = by(b, along, BinaryFn::Add, start)?;
+                let both = by(b, start, BinaryFn::Add, end)?;
+                let middle = b.binary_scalar(BinaryFn::Mul, both, 0.5)?;
+                unless_one(b, change, position, Some(middle))?
+            }
+        };
+        Ok(position)
     }
+}
+
+/// `position`, but `otherwise` (0 if not given) for a result of one element.
+fn unless_one(
+    b: &mut Builder<'_>,
+    change: &Change,
+    position: ValueId,
+    otherwise: Option<ValueId>,
+) -> Outcome {
+    let otherwise = match otherwise {
+        Some(value) => value,
+        None => b.scalar(DType::F64, 0.0)?,
+    };
+    let (to, one) = (b.dim(change.to.clone())?, b.dim(1.into())?);
+    let is_one = b.compare_broadcast(CompareFn::Eq, to, one)?;
+    Ok(b.select_broadcast(is_one, otherwise, position)?)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +104,8 @@ pub(super) enum Rounding {
     PreferCeil,
     Floor,
     Ceil,
+    /// Down where the image grows, up where it shrinks: what version 10 means.
+    Simple,
 }
 
 impl Rounding {
@@ -62,20 +115,34 @@ impl Rounding {
             "round_prefer_ceil" => Self::PreferCeil,
             "floor" => Self::Floor,
             "ceil" => Self::Ceil,
+            "simple" => Self::Simple,
             other => return invalid(format!("nearest_mode `{other}`")),
         })
     }
 
-    fn apply(self, x: f64) -> f64 {
-        match self {
-            Self::PreferFloor => (x - 0.5).ceil(),
-            Self::PreferCeil => (x + 0.5).floor(),
-            Self::Floor => x.floor(),
-            Self::Ceil => x.ceil(),
-        }
+    fn apply(self, b: &mut Builder<'_>, x: ValueId, scale: ValueId) -> Outcome {
+        Ok(match self {
+            Self::PreferFloor => {
+                let x = b.binary_scalar(BinaryFn::Sub, x, 0.5)?;
+                b.unary(UnaryFn::Ceil, x)?
+            }
+            Self::PreferCeil => {
+                let x = b.binary_scalar(BinaryFn::Add, x, 0.5)?;
+                b.unary(UnaryFn::Floor, x)?
+            }
+            Self::Floor => b.unary(UnaryFn::Floor, x)?,
+            Self::Ceil => b.unary(UnaryFn::Ceil, x)?,
+            Self::Simple => {
+                let (down, up) = (b.unary(UnaryFn::Floor, x)?, b.unary(UnaryFn::Ceil, x)?);
+                let one = b.scalar(DType::F64, 1.0)?;
+                let shrinks = b.compare_broadcast(CompareFn::Lt, scale, one)?;
+                b.select_broadcast(shrinks, up, down)?
+            }
+        })
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Filter {
     Nearest(Rounding),
     Linear,
@@ -84,10 +151,11 @@ pub(super) enum Filter {
 
 impl Filter {
     /// Whether a whole scale only repeats elements.
-    pub(super) fn repeats(&self, coordinates: Coordinates) -> bool {
+    pub(super) fn repeats(self, coordinates: Coordinates) -> bool {
         match self {
             Self::Nearest(rounding) => match coordinates {
-                Coordinates::Asymmetric | Coordinates::TfHalfPixelForNn => *rounding == Rounding::Floor,
+                Coordinates::Asymmetric => matches!(rounding, Rounding::Floor | Rounding::Simple),
+                Coordinates::TfHalfPixelForNn => rounding == Rounding::Floor,
                 Coordinates::HalfPixel => matches!(rounding, Rounding::PreferFloor | Rounding::PreferCeil),
                 _ => false,
             },
@@ -95,59 +163,137 @@ impl Filter {
         }
     }
 
-    /// The first element that counts, and the weights from there on.
-    fn around(&self, x: f64) -> (f64, Vec<f64>) {
-        let (base, t) = (x.floor(), x - x.floor());
-        match *self {
-            Self::Nearest(rounding) => (rounding.apply(x), vec![1.0]),
-            Self::Linear => (base, vec![1.0 - t, t]),
-            Self::Cubic { a } => {
-                let near = |t: f64| ((a + 2.0) * t - (a + 3.0)) * t * t + 1.0;
-                let far = |t: f64| ((a * t - 5.0 * a) * t + 8.0 * a) * t - 4.0 * a;
-                (base - 1.0, vec![far(1.0 + t), near(t), near(1.0 - t), far(2.0 - t)])
-            }
+    /// How far from a position elements count.
+    fn reach(self) -> i64 {
+        match self {
+            Self::Nearest(_) => 0,
+            Self::Linear => 1,
+            Self::Cubic { .. } => 2,
         }
+    }
+
+    /// The weight at a distance, both f64.
+    fn weigh(self, b: &mut Builder<'_>, distance: ValueId) -> Outcome {
+        let d = b.unary(UnaryFn::Abs, distance)?;
+        let Self::Cubic { a } = self else {
+            let one = b.scalar(DType::F64, 1.0)?;
+            let weight = b.binary_broadcast(BinaryFn::Sub, one, d)?;
+            return Ok(b.binary_scalar(BinaryFn::Max, weight, 0.0)?);
+        };
+        let near = polynomial(b, d, &[a + 2.0, -(a + 3.0), 0.0, 1.0])?;
+        let far = polynomial(b, d, &[a, -5.0 * a, 8.0 * a, -4.0 * a])?;
+        let (one, two) = (b.scalar(DType::F64, 1.0)?, b.scalar(DType::F64, 2.0)?);
+        let zero = b.scalar(DType::F64, 0.0)?;
+        let is_near = b.compare_broadcast(CompareFn::Le, d, one)?;
+        let is_far = b.compare_broadcast(CompareFn::Lt, d, two)?;
+        let far = b.select_broadcast(is_far, far, zero)?;
+        Ok(b.select_broadcast(is_near, near, far)?)
     }
 }
 
-/// One element of the input for each of the result, and its weight; 1 where there are no weights.
-pub(super) struct Tap {
-    pub(super) indices: Vec<i64>,
-    pub(super) weights: Option<Vec<f64>>,
+/// `Σ coefficients · x^n`, the highest power first.
+fn polynomial(b: &mut Builder<'_>, x: ValueId, coefficients: &[f64]) -> Outcome {
+    let mut sum = b.scalar_like(x, coefficients[0])?;
+    for coefficient in &coefficients[1..] {
+        sum = b.binary_broadcast(BinaryFn::Mul, sum, x)?;
+        sum = b.binary_scalar(BinaryFn::Add, sum, *coefficient)?;
+    }
+    Ok(sum)
 }
 
-pub(super) struct Taps(pub(super) Vec<Tap>);
+/// The elements that count for each element of the result: `[to, count]`.
+pub(super) struct Taps {
+    pub(super) to: Dim,
+    pub(super) count: Dim,
+    /// f64 and whole; may lie outside of the axis.
+    indices: ValueId,
+    /// f64; all 1 if not given.
+    pub(super) weights: Option<ValueId>,
+}
 
 impl Taps {
-    /// For an axis of size `from`, at least 1, that becomes `to`. Elements before the first and after the last are
-    /// like those, or, with `exclude_outside`, do not count.
-    pub(super) fn compute(
+    pub(super) fn plain(
+        b: &mut Builder<'_>,
         filter: &Filter,
-        coordinates: Coordinates,
-        exclude_outside: bool,
-        scale: f64,
-        from: i64,
-        to: i64,
-    ) -> Self {
-        let count = filter.around(0.0).1.len();
-        let weighted = count > 1;
-        let mut taps: Vec<Tap> =
-            (0..count).map(|_| Tap { indices: Vec::new(), weights: weighted.then(Vec::new) }).collect();
-        for index in 0..to {
-            let (first, mut weights) = filter.around(coordinates.position(index, scale, from, to));
-            let indices: Vec<i64> = (0..count).map(|k| first as i64 + k as i64).collect();
-            if exclude_outside {
-                for (weight, _) in weights.iter_mut().zip(&indices).filter(|(_, i)| !(0..from).contains(*i)) {
-                    *weight = 0.0;
-                }
-                let sum: f64 = weights.iter().sum();
-                weights.iter_mut().for_each(|weight| *weight /= sum);
-            }
-            for ((tap, index), weight) in taps.iter_mut().zip(indices).zip(weights) {
-                tap.indices.push(index.clamp(0, from - 1));
-                tap.weights.iter_mut().for_each(|list| list.push(weight));
-            }
+        position: ValueId,
+        change: &Change,
+    ) -> Outcome<Self> {
+        if let Filter::Nearest(rounding) = filter {
+            let nearest = rounding.apply(b, position, change.scale)?;
+            let indices = b.unsqueeze(nearest, &[1])?;
+            return Ok(Self { to: change.to.clone(), count: 1.into(), indices, weights: None });
         }
-        Self(taps)
+        Self::around(b, filter, position, change, &filter.reach().into(), None)
+    }
+
+    /// Where the image shrinks, all elements between two of the result's count, as under a filter that is wider by
+    /// as much.
+    pub(super) fn antialiased(
+        b: &mut Builder<'_>,
+        filter: &Filter,
+        position: ValueId,
+        change: &Change,
+    ) -> Outcome<Self> {
+        let narrowing = b.binary_scalar(BinaryFn::Min, change.scale, 1.0)?;
+        let reach = b.scalar(DType::F64, filter.reach() as f64)?;
+        let reach = b.binary_broadcast(BinaryFn::Div, reach, narrowing)?;
+        let reach = b.unary(UnaryFn::Ceil, reach)?;
+        let reach = b.cast(reach, DType::I64)?;
+        let reach = read_size(b, reach)?;
+        let mut taps = Self::around(b, filter, position, change, &reach, Some(narrowing))?;
+        taps.normalise(b)?;
+        Ok(taps)
+    }
+
+    /// The `2 · reach` elements around each position, weighted by distance, in elements or in `unit`s of them.
+    fn around(
+        b: &mut Builder<'_>,
+        filter: &Filter,
+        position: ValueId,
+        change: &Change,
+        reach: &Dim,
+        unit: Option<ValueId>,
+    ) -> Outcome<Self> {
+        let count = reach.clone() * 2.into();
+        let step = b.iota(DType::F64, vec![count.clone()], 0)?;
+        let before = b.dim(reach.clone() - 1.into())?;
+        let before = b.cast(before, DType::F64)?;
+        let step = b.binary_broadcast(BinaryFn::Sub, step, before)?;
+        let position = b.unsqueeze(position, &[1])?;
+        let base = b.unary(UnaryFn::Floor, position)?;
+        let indices = b.binary_broadcast(BinaryFn::Add, base, step)?;
+        let mut distance = b.binary_broadcast(BinaryFn::Sub, indices, position)?;
+        if let Some(unit) = unit {
+            distance = b.binary_broadcast(BinaryFn::Mul, distance, unit)?;
+        }
+        let weights = filter.weigh(b, distance)?;
+        Ok(Self { to: change.to.clone(), count, indices, weights: Some(weights) })
+    }
+
+    /// Elements before the first and after the last do not count.
+    pub(super) fn without_outside(mut self, b: &mut Builder<'_>, size: &Dim) -> Outcome<Self> {
+        let Some(weights) = self.weights else { return Ok(self) };
+        let outside = super::outside_of(b, self.indices, size)?;
+        let zero = b.scalar(DType::F64, 0.0)?;
+        self.weights = Some(b.select_broadcast(outside, zero, weights)?);
+        self.normalise(b)?;
+        Ok(self)
+    }
+
+    fn normalise(&mut self, b: &mut Builder<'_>) -> Outcome<()> {
+        if let Some(weights) = self.weights {
+            let sum = b.reduce(ReduceFn::Sum, weights, &[1], true)?;
+            self.weights = Some(b.binary_broadcast(BinaryFn::Div, weights, sum)?);
+        }
+        Ok(())
+    }
+
+    /// The indices as i64; elements before the first and after the last are like those.
+    pub(super) fn clamped(&self, b: &mut Builder<'_>, size: &Dim) -> Outcome {
+        let last = b.dim(size.clone() - 1.into())?;
+        let last = b.cast(last, DType::F64)?;
+        let indices = b.binary_broadcast(BinaryFn::Min, self.indices, last)?;
+        let indices = b.binary_scalar(BinaryFn::Max, indices, 0.0)?;
+        Ok(b.cast(indices, DType::I64)?)
     }
 }
