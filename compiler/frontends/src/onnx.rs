@@ -1,16 +1,20 @@
 //! ONNX: protobuf messages whose weights stay slices of the file, and operators composed from graph operations.
 
 mod activation;
+mod attention;
 mod attributes;
 mod bounds;
 mod call;
+mod causal_convolution;
 mod constant;
 mod control;
 mod convolution;
+mod einsum;
 mod elementwise;
 mod import;
 mod indexing;
 mod linear;
+mod loss;
 mod movement;
 mod normalization;
 mod opset;
@@ -20,6 +24,7 @@ mod quantization;
 mod reduction;
 mod registry;
 mod resize;
+mod rotary;
 mod shape;
 mod slicing;
 mod softmax;

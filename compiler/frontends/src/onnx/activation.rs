@@ -8,25 +8,25 @@ fn max_zero(b: &mut Builder<'_>, x: ValueId) -> Outcome {
     Ok(b.binary_scalar(BinaryFn::Max, x, 0.0)?)
 }
 
-fn scale(b: &mut Builder<'_>, x: ValueId, factor: f64) -> Outcome {
+pub(super) fn scale(b: &mut Builder<'_>, x: ValueId, factor: f64) -> Outcome {
     if factor == 1.0 { Ok(x) } else { Ok(b.binary_scalar(BinaryFn::Mul, x, factor)?) }
 }
 
 /// `x < 0 ? negative : x`.
-fn where_negative(b: &mut Builder<'_>, x: ValueId, negative: ValueId) -> Outcome {
+pub(super) fn where_negative(b: &mut Builder<'_>, x: ValueId, negative: ValueId) -> Outcome {
     let zero = b.scalar_like(x, 0.0)?;
     let is_negative = b.compare_broadcast(CompareFn::Lt, x, zero)?;
     Ok(b.select_broadcast(is_negative, negative, x)?)
 }
 
 /// `e^x - 1`, as ONNX writes it.
-fn exp_minus_one(b: &mut Builder<'_>, x: ValueId) -> Outcome {
+pub(super) fn exp_minus_one(b: &mut Builder<'_>, x: ValueId) -> Outcome {
     let exp = b.unary(UnaryFn::Exp, x)?;
     Ok(b.binary_scalar(BinaryFn::Sub, exp, 1.0)?)
 }
 
 /// `ln(1 + e^x)` as `max(x, 0) + ln(1 + e^-|x|)`, which does not overflow.
-fn softplus_of(b: &mut Builder<'_>, x: ValueId) -> Outcome {
+pub(super) fn softplus_of(b: &mut Builder<'_>, x: ValueId) -> Outcome {
     let magnitude = b.unary(UnaryFn::Abs, x)?;
     let negated = b.unary(UnaryFn::Neg, magnitude)?;
     let exp = b.unary(UnaryFn::Exp, negated)?;
@@ -121,7 +121,7 @@ pub(super) fn gelu(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     Ok(b.binary_broadcast(BinaryFn::Mul, half, weight)?)
 }
 
-fn hard_sigmoid_of(b: &mut Builder<'_>, x: ValueId, alpha: f64, beta: f64) -> Outcome {
+pub(super) fn hard_sigmoid_of(b: &mut Builder<'_>, x: ValueId, alpha: f64, beta: f64) -> Outcome {
     let scaled = scale(b, x, alpha)?;
     let shifted = b.binary_scalar(BinaryFn::Add, scaled, beta)?;
     let positive = max_zero(b, shifted)?;
@@ -150,13 +150,24 @@ pub(super) fn swish(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     Ok(b.binary_broadcast(BinaryFn::Mul, x, gate)?)
 }
 
+/// `swish(x) * y` of two inputs of one shape.
+pub(super) fn swish_gated(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let gate = swish(b, call)?;
+    let y = call.input(1)?;
+    let y = b.broadcast_to(y, b.ty(gate).shape.clone())?;
+    Ok(b.binary_broadcast(BinaryFn::Mul, gate, y)?)
+}
+
 pub(super) fn softplus(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     softplus_of(b, call.input(0)?)
 }
 
-/// `x / (1 + |x|)`.
 pub(super) fn softsign(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    let x = call.input(0)?;
+    softsign_of(b, call.input(0)?)
+}
+
+/// `x / (1 + |x|)`.
+pub(super) fn softsign_of(b: &mut Builder<'_>, x: ValueId) -> Outcome {
     let magnitude = b.unary(UnaryFn::Abs, x)?;
     let divisor = b.binary_scalar(BinaryFn::Add, magnitude, 1.0)?;
     Ok(b.binary_broadcast(BinaryFn::Div, x, divisor)?)

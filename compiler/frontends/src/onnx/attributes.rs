@@ -74,10 +74,15 @@ impl<'a> Attributes<'a> {
     }
 
     pub(crate) fn graph(&self, name: &str) -> Result<&'a GraphProto, Problem> {
+        self.optional_graph(name)?.ok_or_else(|| Self::fault(name, "is missing"))
+    }
+
+    /// As [`Self::graph`] for a graph that may be left out.
+    pub(crate) fn optional_graph(&self, name: &str) -> Result<Option<&'a GraphProto>, Problem> {
         match self.find(name, kind::GRAPH, "a graph")? {
-            Some(AttributeProto { g: Some(graph), .. }) => Ok(graph),
+            Some(AttributeProto { g: Some(graph), .. }) => Ok(Some(graph)),
             Some(_) => Err(Self::fault(name, "holds no graph")),
-            None => Err(Self::fault(name, "is missing")),
+            None => Ok(None),
         }
     }
 

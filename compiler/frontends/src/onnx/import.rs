@@ -360,8 +360,26 @@ impl<'m> Importer<'m> {
         scope: &Scope<'_>,
         frame: &Frame<'_>,
     ) -> Outcome<Vec<Binding>> {
+        self.import_subgraph_with(graph, &[], scope, frame)
+    }
+
+    /// As [`Self::import_subgraph`] for a graph that has inputs.
+    pub(crate) fn import_subgraph_with(
+        &mut self,
+        graph: &GraphProto,
+        inputs: &[Binding],
+        scope: &Scope<'_>,
+        frame: &Frame<'_>,
+    ) -> Outcome<Vec<Binding>> {
+        if !inputs.is_empty() && graph.input.len() != inputs.len() {
+            let (found, expected) = (graph.input.len(), inputs.len());
+            return super::call::invalid(format!("a graph of {found} inputs; expected {expected}"));
+        }
         let frame = Frame { depth: frame.deeper()?, ..*frame };
         let mut inner = Scope { names: HashMap::new(), parent: Some(scope) };
+        for (input, binding) in graph.input.iter().zip(inputs) {
+            inner.define(input.name(), *binding)?;
+        }
         self.define_initializers(graph, &mut inner, &frame)?;
         self.import_nodes(&graph.node, &mut inner, &frame)?;
         let find = |name: &str| {

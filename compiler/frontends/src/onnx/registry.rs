@@ -7,8 +7,9 @@ use ired_graph::{ArgReduceFn, BinaryFn, Builder, CompareFn, ReduceFn, UnaryFn, V
 use super::call::{Call, Outcome};
 use super::import::{Binding, Frame, Importer, Scope};
 use super::{
-    activation, constant, control, convolution, elementwise, indexing, linear, movement, normalization,
-    pooling, quantization, reduction, resize, shape, slicing, softmax, transposed,
+    activation, attention, causal_convolution, constant, control, convolution, einsum, elementwise, indexing,
+    linear, loss, movement, normalization, pooling, quantization, reduction, resize, rotary, shape, slicing,
+    softmax, transposed,
 };
 
 /// How an operator is imported.
@@ -99,6 +100,7 @@ const OPERATORS: &[Entry] = &[
     ("", "HardSigmoid", 1, One(activation::hard_sigmoid)),
     ("", "HardSwish", 14, One(activation::hard_swish)),
     ("", "Swish", 24, One(activation::swish)),
+    ("", "SwiGLU", 28, One(activation::swish_gated)),
     ("", "Softplus", 1, One(activation::softplus)),
     ("", "Softsign", 1, One(activation::softsign)),
     ("", "Mish", 18, One(activation::mish)),
@@ -139,6 +141,7 @@ const OPERATORS: &[Entry] = &[
     ("", "MatMul", 1, One(linear::matmul)),
     ("", "MatMulInteger", 10, One(linear::matmul_integer)),
     ("", "Gemm", 1, One(linear::gemm)),
+    ("", "Einsum", 12, One(einsum::einsum)),
     ("", "Conv", 1, One(convolution::conv)),
     ("", "ConvTranspose", 1, One(transposed::conv_transpose)),
     ("", "MaxPool", 1, Many(pooling::max_pool)),
@@ -156,6 +159,14 @@ const OPERATORS: &[Entry] = &[
     ("", "MeanVarianceNormalization", 9, One(normalization::mean_variance)),
     ("", "LRN", 1, One(normalization::local_response)),
     ("", "LpNormalization", 1, One(normalization::lp)),
+    // Attention and sequences.
+    ("", "Attention", 23, Many(attention::attention)),
+    ("ai.onnx.preview", "FlexAttention", 1, WithGraphs(attention::flex)),
+    ("", "RotaryEmbedding", 23, One(rotary::rotary_embedding)),
+    ("", "CausalConvWithState", 27, Many(causal_convolution::with_state)),
+    // Losses.
+    ("", "NegativeLogLikelihoodLoss", 12, One(loss::negative_log_likelihood)),
+    ("", "SoftmaxCrossEntropyLoss", 12, Many(loss::softmax_cross_entropy)),
     // Quantisation.
     ("", "QuantizeLinear", 10, One(quantization::quantize)),
     ("", "DequantizeLinear", 10, One(quantization::dequantize)),

@@ -2,9 +2,13 @@
 
 #![allow(unreachable_pub, reason = "a test is no library: nothing is reachable")]
 
+mod attention;
 mod build;
+mod contraction;
 mod hostile;
+mod losses;
 mod mutation;
+mod one_node;
 mod operators;
 mod structure;
 mod unsupported;
