@@ -1,13 +1,19 @@
 //! The schedule phase: which buffers share memory and which work may overlap, decided on the program's MLIR.
 
 mod batch_work;
+mod drop_awaits;
 mod hazards;
 mod hoist_sizes;
 mod insert_barriers;
 mod place_buffers;
+mod release_buffers;
 mod share_in_place;
 
+use std::collections::HashSet;
+
 use ired_mlir::{Block, Error, Module, Op, Value};
+
+use crate::program::OWNED;
 
 /// A pass over the host functions of a program.
 pub(crate) struct SchedulePass {
@@ -21,6 +27,8 @@ pub(crate) const PASSES: &[SchedulePass] = &[
     SchedulePass { name: "batch_work", run: batch_work::batch_work },
     SchedulePass { name: "share_in_place", run: share_in_place::share_in_place },
     SchedulePass { name: "place_buffers", run: place_buffers::place_buffers },
+    SchedulePass { name: "release_buffers", run: release_buffers::release_buffers },
+    SchedulePass { name: "drop_awaits", run: drop_awaits::drop_awaits },
     SchedulePass { name: "insert_barriers", run: insert_barriers::insert_barriers },
 ];
 
@@ -100,4 +108,92 @@ fn ancestor_in<'m>(mut op: Op<'m>, block: Block<'m>) -> Option<Op<'m>> {
         }
         op = op.parent()?;
     }
+}
+
+/// The block and every block nested in it, each before what it holds.
+fn all_blocks(block: Block<'_>) -> Vec<Block<'_>> {
+    let mut found = vec![block];
+    let mut next = 0;
+    while let Some(&block) = found.get(next) {
+        found.extend(block.ops().flat_map(|op| op.regions()).flat_map(|region| region.blocks()));
+        next += 1;
+    }
+    found
+}
+
+/// Every operation that takes the buffer, a part of it, or what control flow makes of it.
+fn users(buffer: Value<'_>) -> Vec<Op<'_>> {
+    let (mut seen, mut pending) = (HashSet::from([buffer]), vec![buffer]);
+    let mut users = Vec::new();
+    while let Some(value) = pending.pop() {
+        for (op, number) in value.uses() {
+            users.push(op);
+            pending.extend(passed_on(op, number).into_iter().filter(|value| seen.insert(*value)));
+        }
+    }
+    users
+}
+
+/// The values that have bytes of operand `number` of `op`.
+fn passed_on(op: Op<'_>, number: usize) -> Vec<Value<'_>> {
+    match op.name().as_str() {
+        "ired.slice" => vec![op.result(0)],
+        "scf.while" => argument(op, 0, number).into_iter().collect(),
+        "scf.condition" if number > 0 => match op.parent() {
+            Some(parent) => {
+                argument(parent, 1, number - 1).into_iter().chain([parent.result(number - 1)]).collect()
+            }
+            None => Vec::new(),
+        },
+        "scf.yield" => match op.parent() {
+            Some(parent) if parent.is("scf.while") => argument(parent, 0, number).into_iter().collect(),
+            Some(parent) => vec![parent.result(number)],
+            None => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+fn argument(op: Op<'_>, region: usize, number: usize) -> Option<Value<'_>> {
+    op.region(region).first_block().map(|block| block.argument(number))
+}
+
+/// What the end of a region passes on in place `number`.
+fn passed(op: Op<'_>, region: usize, number: usize) -> Option<Value<'_>> {
+    op.region(region).first_block()?.terminator().map(|end| end.operand(number))
+}
+
+/// The values that control flow makes `value` of; none for what is made in place or handed over, which is memory that
+/// nothing else is.
+fn passed_from(value: Value<'_>) -> Vec<Value<'_>> {
+    if let Some(op) = value.definition() {
+        let number = op.results().position(|result| result == value).unwrap_or(0);
+        return match op.name().as_str() {
+            _ if is_owned(op, number) => Vec::new(),
+            "scf.while" => passed(op, 0, number + 1).into_iter().collect(),
+            "scf.if" => (0..2).filter_map(|region| passed(op, region, number)).collect(),
+            _ => Vec::new(),
+        };
+    }
+    let Some((block, number)) = value.block_argument() else { return Vec::new() };
+    match block.parent() {
+        Some(op) if op.is("scf.while") && !is_owned(op, number) => {
+            if op.region(0).first_block() == Some(block) {
+                passed(op, 1, number).into_iter().chain([op.operand(number)]).collect()
+            } else {
+                passed(op, 0, number + 1).into_iter().collect()
+            }
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether value `number` of control flow is an allocation that is handed over.
+fn is_owned(op: Op<'_>, number: usize) -> bool {
+    owned(op).contains(&number)
+}
+
+fn owned(op: Op<'_>) -> Vec<usize> {
+    let numbers = op.attribute(OWNED).and_then(|a| a.as_array()).unwrap_or_default();
+    numbers.into_iter().filter_map(|n| usize::try_from(n.as_integer()?).ok()).collect()
 }

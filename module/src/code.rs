@@ -49,6 +49,11 @@ pub enum Inst<Buffers, Scalars> {
         then: Scalar,
         otherwise: Scalar,
     },
+    /// `dst = src`.
+    Move {
+        dst: Scalar,
+        src: Scalar,
+    },
     Jump {
         to: Label,
     },
@@ -95,6 +100,11 @@ pub enum Inst<Buffers, Scalars> {
         src: Buffer,
         offset: Scalar,
         bytes: Scalar,
+    },
+    /// `dst` = what `src` is. Releasing one of them ends the life of both.
+    MoveBuffer {
+        dst: Buffer,
+        src: Buffer,
     },
     /// Output `output` = the start of `src`, as a tensor of `dims`. An allocation that is output outlives the invocation.
     Output {

@@ -160,6 +160,7 @@ fn write_inst(module: &Module<'_>, inst: &BorrowedInst<'_>, f: &mut Formatter<'_
         Inst::Select { dst, condition, then, otherwise } => {
             write!(f, "{} = select {}, {}, {}", s(dst), s(condition), s(then), s(otherwise))
         }
+        Inst::Move { dst, src } => write!(f, "{} = {}", s(dst), s(src)),
         Inst::Jump { to: Label(to) } => write!(f, "jump {to}"),
         Inst::JumpIf { condition, to: Label(to) } => write!(f, "jump {to} if {}", s(condition)),
         Inst::Check { condition, message } => {
@@ -176,6 +177,7 @@ fn write_inst(module: &Module<'_>, inst: &BorrowedInst<'_>, f: &mut Formatter<'_
         Inst::Slice { dst, src, offset, bytes } => {
             write!(f, "{} = slice {} at {} bytes {}", b(dst), b(src), s(offset), s(bytes))
         }
+        Inst::MoveBuffer { dst, src } => write!(f, "{} = {}", b(dst), b(src)),
         Inst::Output { output, src, dims } => {
             write!(f, "output {output} = {} as [", b(src))?;
             write_list(dims, S, f)?;

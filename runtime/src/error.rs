@@ -113,6 +113,8 @@ pub enum Fault {
     OutOfFuel { limit: u64 },
     #[error("recorded more than {limit} operations")]
     TooMuchWork { limit: usize },
+    #[error("holds more than {limit} allocations at once")]
+    TooManyAllocations { limit: usize },
     #[error("overflow or division by zero")]
     Arithmetic,
     #[error("{what} is {found}")]

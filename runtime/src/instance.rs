@@ -7,7 +7,7 @@ use std::time::Instant;
 use ired_hal::{AllocateError, BufferRange, Inline, Memory, Operation, Submission, Timepoint};
 
 use crate::budget::{MemoryBudget, Reservation};
-use crate::error::InvokeError;
+use crate::error::{Fault, InvokeError};
 use crate::inputs::Entry;
 use crate::invocation::{DONE, Invocation, Lease, State};
 use crate::live;
@@ -151,7 +151,14 @@ impl Instance {
                 entry.check_buffers(&inputs)?;
                 plan
             }
-            None => self.0.make_plan(index, &inputs, options.fuel)?,
+            None => match self.0.make_plan(index, &inputs, options.fuel) {
+                // More than one recording holds, as of a loop with very many rounds.
+                Err(InvokeError::Fault { fault: Fault::TooMuchWork { .. }, .. }) => {
+                    let (shapes, symbols) = entry.check_dims(inputs.iter().map(|i| i.dims.as_slice()))?;
+                    return live::start(self.0.clone(), index, inputs, shapes, symbols, options);
+                }
+                made => made?,
+            },
         };
         self.0.replay(entry, &plan, &inputs, options)
     }

@@ -1,6 +1,7 @@
 //! A schedule that looks at results: submitted in pieces, carried on by whichever thread completes a piece.
 //!
-//! Each allocation has a buffer of its own from the instance's pool. Nothing here waits.
+//! Allocations that end in the piece they begin in share an arena of that piece; each other has a buffer of its own
+//! from the instance's pool. Nothing here waits.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,7 +21,7 @@ use crate::inputs::{Entry, Symbols};
 use crate::instance::{InvokeOptions, OutputMemory, Shared};
 use crate::invocation::{DONE, Invocation, Lease, State};
 use crate::machine::{InputShape, Machine, Stop};
-use crate::plan::{CheckedOutput, bind_buffer, bind_slot, record, take_outputs};
+use crate::plan::{CheckedOutput, bind_buffer, bind_slot, place_piece, record, take_outputs};
 use crate::tape::{Item, Region, Space};
 use crate::tensor::BoundTensor;
 
@@ -36,6 +37,9 @@ struct Live {
     output_memory: Option<Arc<dyn OutputMemory>>,
     /// By allocation; empty before the piece that it belongs to, and after its release.
     memory: Vec<Lease>,
+    /// Where in [`Live::arena`] allocations of the piece are that end in it.
+    places: HashMap<u32, u64>,
+    arena: Lease,
     memory_bytes: u64,
     /// Counts pieces.
     step: Arc<dyn Semaphore>,
@@ -67,7 +71,7 @@ pub(crate) fn start(
     let function = instance.module.function(instance.module.entry_at(entry).function);
     let state = State::new(instance.clone(), device.create_semaphore(0));
     let live = Box::new(Live {
-        machine: Machine::new(function, options.fuel),
+        machine: Machine::in_pieces(function, options.fuel),
         entry,
         shapes,
         symbols,
@@ -75,6 +79,8 @@ pub(crate) fn start(
         deadline: options.deadline,
         output_memory: options.outputs.clone(),
         memory: Vec::new(),
+        places: HashMap::new(),
+        arena: Lease::default(),
         memory_bytes: 0,
         step: device.create_semaphore(0),
         pieces: 0,
@@ -147,8 +153,10 @@ impl Live {
 
     /// Memory released by the pieces that have run.
     fn give_back_released(&mut self) {
-        for index in self.machine.tape.take_released() {
-            let lease = mem::take(&mut self.memory[index as usize]);
+        self.places.clear();
+        let released = self.machine.tape.take_released();
+        let leases = released.into_iter().map(|index| mem::take(&mut self.memory[index as usize]));
+        for lease in leases.chain([mem::take(&mut self.arena)]) {
             if let Some(buffer) = lease.buffer {
                 self.memory_bytes -= buffer.len_bytes();
                 self.instance.pool.give(buffer);
@@ -179,30 +187,48 @@ impl Live {
             }
             Space::Params => self.instance.module.params().map(BufferRange::whole),
             Space::Allocation(index) => {
-                self.memory.get(index as usize)?.buffer.as_ref().map(BufferRange::whole)
+                let lease = match self.places.get(&index) {
+                    Some(_) => &self.arena,
+                    None => self.memory.get(index as usize)?,
+                };
+                lease.buffer.as_ref().map(BufferRange::whole)
             }
         }
     }
 
     /// Gives memory to the allocations of this piece.
     fn allocate(&mut self) -> Result<(), InvokeError> {
-        let instance = self.instance.clone();
-        let device = instance.module.device();
         let tape = &self.machine.tape;
         self.memory.resize_with(tape.allocations.len(), Lease::default);
-        for item in &tape.items {
-            let &Item::Allocate(index) = item else { continue };
-            let bytes = tape.allocations[index as usize].bytes;
-            let total = self.memory_bytes.saturating_add(bytes);
-            if total > device.info().memory_bytes {
-                return Err(InvokeError::Allocate(AllocateError::OutOfMemory { bytes: total }));
-            }
-            let reservation = instance.reserve(bytes)?;
-            let buffer = instance.pool.take(&**device, bytes)?;
-            self.memory_bytes = self.memory_bytes.saturating_add(buffer.len_bytes());
-            self.memory[index as usize] = Lease { buffer: Some(buffer), _reservation: reservation };
+        let (places, arena_bytes) = place_piece(tape);
+        let begins = |item: &Item| if let Item::Allocate(index) = item { Some(*index) } else { None };
+        let own: Vec<(u32, u64)> = tape
+            .items
+            .iter()
+            .filter_map(begins)
+            .filter(|index| !places.contains_key(index))
+            .map(|index| (index, tape.allocations[index as usize].bytes))
+            .collect();
+        if !places.is_empty() {
+            self.arena = self.lease(arena_bytes)?;
+            self.places = places;
+        }
+        for (index, bytes) in own {
+            self.memory[index as usize] = self.lease(bytes)?;
         }
         Ok(())
+    }
+
+    fn lease(&mut self, bytes: u64) -> Result<Lease, InvokeError> {
+        let device = self.instance.module.device();
+        let total = self.memory_bytes.saturating_add(bytes);
+        if total > device.info().memory_bytes {
+            return Err(InvokeError::Allocate(AllocateError::OutOfMemory { bytes: total }));
+        }
+        let reservation = self.instance.reserve(bytes)?;
+        let buffer = self.instance.pool.take(&**device, bytes)?;
+        self.memory_bytes = self.memory_bytes.saturating_add(buffer.len_bytes());
+        Ok(Lease { buffer: Some(buffer), _reservation: reservation })
     }
 
     fn submit_piece(&mut self, inline: Inline) -> Result<Next, InvokeError> {
@@ -244,7 +270,7 @@ impl Live {
             .collect();
         let recorded = self.record(&copies)?;
         let mut leases = mem::take(&mut self.memory);
-        leases.push(Lease { buffer: None, _reservation: reservation });
+        leases.extend([mem::take(&mut self.arena), Lease { buffer: None, _reservation: reservation }]);
         // Before the work, which may be done when `submit` returns.
         self.state.promise(tensors, leases);
         self.submit(recorded, &Timepoint::new(&self.state.done, DONE), inline)
@@ -258,16 +284,24 @@ impl Live {
             if region.space == Space::Params {
                 return module.params().map(|buffer| bind_buffer(buffer, region));
             }
+            let place = match region.space {
+                Space::Allocation(index) => self.places.get(&index),
+                _ => None,
+            };
+            let (home, offset) = match place {
+                Some(offset) => (None, offset + region.offset),
+                None => (Some(region.space), region.offset),
+            };
             let mut table = table.borrow_mut();
-            let slot = match table.slots.get(&region.space) {
+            let slot = match table.slots.get(&home) {
                 Some(&slot) => slot,
                 None => {
                     let slot = table.push(self.range(region.space)?);
-                    table.slots.insert(region.space, slot);
+                    table.slots.insert(home, slot);
                     slot
                 }
             };
-            Some(bind_slot(slot, region.offset, region))
+            Some(bind_slot(slot, offset, region))
         };
         let mut recorder = Recorder::new();
         let mut empty = record(module, &self.machine.tape, &resolve, &mut recorder)?;
@@ -317,7 +351,8 @@ struct Recorded {
 /// A binding table on its way.
 #[derive(Default)]
 struct Table {
-    slots: HashMap<Space, u32>,
+    /// By what is bound; the piece's arena is `None`.
+    slots: HashMap<Option<Space>, u32>,
     bindings: Vec<BufferRange>,
 }
 

@@ -7,7 +7,7 @@ use ired_module::DType;
 use ired_module::code::{Buffer, Function, Inst, Scalar};
 
 use crate::error::Fault;
-use crate::tape::{Allocation, Item, MAX_ITEMS, OutputRegion, Region, Space, Tape};
+use crate::tape::{Item, MAX_HELD, MAX_ITEMS, OutputRegion, Region, Space, Tape};
 
 /// What a function is called with.
 #[derive(Clone, Debug)]
@@ -47,11 +47,20 @@ pub(crate) trait Params {
     fn param(&self, index: u32) -> Region;
 }
 
+/// What a buffer register holds: a region, and which of the allocations that bore its number it is of.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    region: Region,
+    generation: u32,
+}
+
 #[derive(Debug)]
 pub(crate) struct Machine {
     next: usize,
     scalars: Vec<i64>,
-    buffers: Vec<Option<Region>>,
+    buffers: Vec<Option<Held>>,
+    /// Stops with [`Stop::Await`] where the tape is full, for the owner to submit what is on it.
+    splits: bool,
     fuel_limit: u64,
     fuel: u64,
     pub(crate) tape: Tape,
@@ -64,10 +73,16 @@ impl Machine {
             next: 0,
             scalars: vec![0; usize::from(function.scalars)],
             buffers: vec![None; usize::from(function.buffers)],
+            splits: false,
             fuel_limit: fuel,
             fuel,
             tape: Tape { outputs, ..Tape::default() },
         }
+    }
+
+    /// The same, for an owner that submits the tape piece by piece.
+    pub(crate) fn in_pieces(function: &Function, fuel: u64) -> Self {
+        Self { splits: true, ..Self::new(function, fuel) }
     }
 
     /// Runs until the function stops; call again to go on.
@@ -83,6 +98,10 @@ impl Machine {
             match self.step(&function.body[at], inputs, params) {
                 Ok(None) => {}
                 Ok(Some(stop)) => return Ok(stop),
+                Err(Fault::TooMuchWork { .. }) if self.splits && !self.tape.items.is_empty() => {
+                    self.next = at;
+                    return Ok(Stop::Await);
+                }
                 Err(fault) => return Err(self.crash(at, fault)),
             }
         }
@@ -129,13 +148,14 @@ impl Machine {
 
     /// The region in a register. Verification has seen that there is one; that it still lives only we can know.
     fn region(&self, register: Buffer) -> Result<Region, Fault> {
-        let region = self.buffers[usize::from(register.0)].ok_or(Fault::Released)?;
-        match region.space {
-            Space::Allocation(index) if self.tape.allocations[index as usize].released => {
-                Err(Fault::Released)
+        let Held { region, generation } = self.buffers[usize::from(register.0)].ok_or(Fault::Released)?;
+        if let Space::Allocation(index) = region.space {
+            let allocation = &self.tape.allocations[index as usize];
+            if allocation.released || allocation.generation != generation {
+                return Err(Fault::Released);
             }
-            _ => Ok(region),
         }
+        Ok(region)
     }
 
     fn record(&mut self, item: Item) -> Result<(), Fault> {
@@ -163,6 +183,7 @@ impl Machine {
                 let chosen = if self.scalar(condition) != 0 { then } else { otherwise };
                 self.set(dst, self.scalar(chosen));
             }
+            &Inst::Move { dst, src } => self.set(dst, self.scalar(src)),
             &Inst::Jump { to } => self.next = to.0 as usize,
             &Inst::JumpIf { condition, to } => {
                 if self.scalar(condition) != 0 {
@@ -188,6 +209,9 @@ impl Machine {
             &Inst::Slice { dst, src, offset, bytes } => {
                 let sliced = self.slice(src, self.scalar(offset), self.scalar(bytes))?;
                 self.define(dst, sliced);
+            }
+            &Inst::MoveBuffer { dst, src } => {
+                self.buffers[usize::from(dst.0)] = self.buffers[usize::from(src.0)];
             }
             Inst::Output { output, src, dims } => self.output(*output, *src, dims)?,
             Inst::Dispatch { entry, grid, bindings, constants } => {
@@ -219,15 +243,22 @@ impl Machine {
     }
 
     fn define(&mut self, register: Buffer, region: Region) {
-        self.buffers[usize::from(register.0)] = Some(region);
+        let generation = match region.space {
+            Space::Allocation(index) => self.tape.allocations[index as usize].generation,
+            Space::Input(_) | Space::Params => 0,
+        };
+        self.buffers[usize::from(register.0)] = Some(Held { region, generation });
     }
 
     fn allocate(&mut self, dst: Buffer, bytes: Scalar) -> Result<(), Fault> {
         let bytes = self.size(bytes, "size of an allocation")?;
-        let index = self.tape.allocations.len() as u32;
-        self.record(Item::Allocate(index))?;
-        let piece = self.tape.piece;
-        self.tape.allocations.push(Allocation { bytes, released: false, pinned: false, piece });
+        if self.splits && self.tape.held >= MAX_HELD {
+            return Err(Fault::TooManyAllocations { limit: MAX_HELD });
+        }
+        if self.tape.is_full(2) {
+            return Err(Fault::TooMuchWork { limit: MAX_ITEMS });
+        }
+        let index = self.tape.allocate(bytes);
         self.define(dst, Region { space: Space::Allocation(index), offset: 0, bytes });
         Ok(())
     }
@@ -241,6 +272,7 @@ impl Machine {
             return Err(Fault::ReleasesSlice);
         }
         allocation.released = true;
+        self.tape.held -= 1;
         if allocation.pinned { Ok(()) } else { self.record(Item::Release(index)) }
     }
 

@@ -6,6 +6,7 @@
 
 mod arena;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ired_hal::{
@@ -206,6 +207,28 @@ fn place(tape: &Tape, outputs: &[CheckedOutput]) -> (Vec<Home>, u64) {
     }
     // Every allocation has its item on the tape.
     (homes.into_iter().map(|home| home.unwrap_or(Home::Arena { offset: 0 })).collect(), arena.bytes)
+}
+
+/// A place in one arena for every allocation that ends within the piece on the tape, by number; also the arena's bytes.
+pub(crate) fn place_piece(tape: &Tape) -> (HashMap<u32, u64>, u64) {
+    let ends = |item: &Item| if let Item::Release(index) = item { Some(*index) } else { None };
+    let ends: HashSet<u32> = tape.items.iter().filter_map(ends).collect();
+    let (mut arena, mut places) = (Arena::default(), HashMap::new());
+    for item in &tape.items {
+        match *item {
+            Item::Allocate(index) if ends.contains(&index) => {
+                places.insert(index, arena.take(tape.allocations[index as usize].bytes));
+            }
+            Item::Release(index) => {
+                if let Some(&offset) = places.get(&index) {
+                    arena.release(offset, tape.allocations[index as usize].bytes);
+                }
+            }
+            Item::Barrier => arena.barrier(),
+            _ => {}
+        }
+    }
+    (places, arena.bytes)
 }
 
 /// `region` of a slot; what is done to it, [`record`] says.

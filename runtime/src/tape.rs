@@ -43,6 +43,8 @@ pub(crate) struct Allocation {
     pub(crate) pinned: bool,
     /// The last piece that used it; what a piece does is known only after its end.
     pub(crate) piece: u32,
+    /// Counts the allocations that have borne this number.
+    pub(crate) generation: u32,
 }
 
 /// An output as the schedule gave it.
@@ -55,18 +57,25 @@ pub(crate) struct OutputRegion {
 /// Items that one tape may hold, regions and constants of dispatches included: some tens of megabytes.
 pub(crate) const MAX_ITEMS: usize = 1 << 20;
 
+/// Allocations that a call may hold at once where each takes a buffer.
+pub(crate) const MAX_HELD: usize = 1 << 16;
+
 #[derive(Debug, Default)]
 pub(crate) struct Tape {
     pub(crate) items: Vec<Item>,
     pub(crate) regions: Vec<Region>,
     pub(crate) constants: Vec<i64>,
-    /// Of the whole run; items go with their piece, allocations stay.
+    /// Of the whole run; items go with their piece, allocations stay until their number is free.
     pub(crate) allocations: Vec<Allocation>,
     pub(crate) outputs: Vec<Option<OutputRegion>>,
     /// The piece that is being recorded.
     pub(crate) piece: u32,
     /// Released by earlier pieces.
     pub(crate) released: Vec<u32>,
+    /// Numbers of allocations whose memory nobody uses any more.
+    pub(crate) free: Vec<u32>,
+    /// Allocations that have not been released.
+    pub(crate) held: usize,
 }
 
 impl Tape {
@@ -74,6 +83,27 @@ impl Tape {
     pub(crate) fn is_full(&self, more: usize) -> bool {
         self.items.len() + self.regions.len() + self.constants.len() + self.allocations.len() + more
             > MAX_ITEMS
+    }
+
+    /// Records a new allocation, under a number that is free if there is one.
+    pub(crate) fn allocate(&mut self, bytes: u64) -> u32 {
+        let mut allocation =
+            Allocation { bytes, released: false, pinned: false, piece: self.piece, generation: 0 };
+        let index = match self.free.pop() {
+            Some(index) => {
+                let old = &mut self.allocations[index as usize];
+                allocation.generation = old.generation.wrapping_add(1);
+                *old = allocation;
+                index
+            }
+            None => {
+                self.allocations.push(allocation);
+                self.allocations.len() as u32 - 1
+            }
+        };
+        self.items.push(Item::Allocate(index));
+        self.held += 1;
+        index
     }
 
     pub(crate) fn bindings(&self, range: &Range<u32>) -> &[Region] {
@@ -112,8 +142,9 @@ impl Tape {
         self.piece = self.piece.saturating_add(1);
     }
 
-    /// The allocations that ended pieces have released.
+    /// The allocations that ended pieces have released. Their numbers are free from now on.
     pub(crate) fn take_released(&mut self) -> Vec<u32> {
+        self.free.extend(&self.released);
         std::mem::take(&mut self.released)
     }
 }

@@ -1,10 +1,10 @@
-//! What the host checks before it launches anything: that inputs are as the signature says, and that sizes which
-//! only the caller knows fit together.
+//! What the host checks: that inputs are as the signature says, before it launches anything, and that sizes which
+//! only the run knows fit together, before it launches what takes that for granted.
 
 use std::collections::HashMap;
 
 use ired_graph::dim::UNBOUNDED;
-use ired_graph::{Dim, Graph, Node, Op, PadMode, RegionId, SymbolId, Symbols, ValueId};
+use ired_graph::{Dim, Graph, Node, Op, PadMode, SymbolId, Symbols, ValueId};
 use ired_mlir::{Compare, Value};
 
 use super::dims::{Dims, Unbound};
@@ -15,7 +15,7 @@ pub(super) fn bind_inputs<'m>(
     graph: &Graph,
     names: &EntryNames,
     inputs: &[Value<'m>],
-    dims: &mut Dims<'m>,
+    dims: &mut Dims<'_, 'm>,
 ) -> Result<(), Unbound> {
     let mut open: Vec<(String, Value<'m>, Dim)> = Vec::new();
     let mut bound: HashMap<SymbolId, String> = HashMap::new();
@@ -25,8 +25,8 @@ pub(super) fn bind_inputs<'m>(
             let place = format!("input `{name}` axis {axis}");
             match dim.as_symbol() {
                 Some(symbol) if !dims.is_bound(symbol) => {
-                    dims.bind(symbol, size);
-                    check_symbol(&graph.symbols, symbol, &place, size, dims);
+                    dims.bind_early(symbol, size);
+                    check_symbol(&graph.symbols, symbol, &place, 0, size, dims);
                     bound.insert(symbol, place);
                 }
                 _ => open.push((place, size, dim.clone())),
@@ -46,9 +46,10 @@ pub(super) fn bind_inputs<'m>(
     Ok(())
 }
 
-fn check_symbol<'m>(symbols: &Symbols, symbol: SymbolId, place: &str, size: Value<'m>, dims: &Dims<'m>) {
+/// Checks that `size` is one that `symbol` may have.
+fn check_symbol<'m>(symbols: &Symbols, symbol: SymbolId, place: &str, size: Value<'m>, dims: &Dims<'_, 'm>) {
     let (known, b) = (symbols.get(symbol), dims.builder());
-    if known.min > 0 {
+    if known.min > least {
         let enough = b.cmpi(Compare::SignedGe, size, b.index(known.min));
         b.check(enough, &format!("{place} (`{}`) must be at least {}", known.name, known.min));
     }
@@ -62,27 +63,77 @@ fn check_symbol<'m>(symbols: &Symbols, symbol: SymbolId, place: &str, size: Valu
     }
 }
 
-/// Checks what the types of all nodes take for granted and nobody could prove.
-pub(super) fn check_nodes<'m>(graph: &Graph, region: RegionId, dims: &mut Dims<'m>) -> Result<(), Unbound> {
-    for id in &graph.region(region).nodes {
-        let node = graph.node(*id);
-        check_node(graph, node, dims)?;
-        for nested in &node.regions {
-            check_nodes(graph, *nested, dims)?;
+/// Checks that a value that goes into or out of a region has the dimensions that are known.
+pub(super) fn check_shape(
+    graph: &Graph,
+    node: &Node,
+    value: ValueId,
+    shape: &[Option<Dim>],
+    dims: &mut Dims<'_, '_>,
+) -> Result<(), Unbound> {
+    let mut check = Check { symbols: &graph.symbols, dims, place: place(node) };
+    for (found, expected) in graph.ty(value).shape.iter().zip(shape) {
+        if let Some(expected) = expected {
+            check.equal(found, expected, "sizes inside and outside")?;
         }
     }
     Ok(())
 }
 
-fn check_node<'m>(graph: &Graph, node: &Node, dims: &mut Dims<'m>) -> Result<(), Unbound> {
-    let shape = |value: ValueId| graph.ty(value).shape.as_slice();
-    let place = match &node.origin {
+/// Checks that `dim` is what a region gives.
+pub(super) fn check_size<'m>(
+    graph: &Graph,
+    node: &Node,
+    dim: &Dim,
+    size: Value<'m>,
+    dims: &mut Dims<'_, 'm>,
+) -> Result<(), Unbound> {
+    let expected = dims.get(dim)?;
+    let b = dims.builder();
+    let equal = b.cmpi(Compare::Eq, size, expected);
+    b.check(equal, &format!("{}: a size is not {}", place(node), dim.display(&graph.symbols)));
+    Ok(())
+}
+
+/// Checks the size that the run gives a symbol.
+pub(super) fn check_bounds<'m>(
+    graph: &Graph,
+    node: &Node,
+    symbol: SymbolId,
+    size: Value<'m>,
+    dims: &Dims<'_, 'm>,
+) {
+    let known = graph.symbols.get(symbol);
+    if known.min > 0 || known.max < UNBOUNDED || known.divisor > 1 {
+        check_symbol(&graph.symbols, symbol, &place(node), 0, size, dims);
+    }
+}
+
+/// Checks what the host has read for a symbol, which can be any number.
+pub(super) fn check_read<'m>(
+    graph: &Graph,
+    node: &Node,
+    symbol: SymbolId,
+    size: Value<'m>,
+    dims: &Dims<'_, 'm>,
+) {
+    let place = format!("{}: what was computed for a size", place(node));
+    check_symbol(&graph.symbols, symbol, &place, i64::MIN, size, dims);
+}
+
+fn place(node: &Node) -> String {
+    match &node.origin {
         Some(origin) => format!("`{}` ({})", origin.name, origin.op),
         None => format!("`{}`", node.op.name()),
-    };
+    }
+}
+
+/// Checks what the types of a node take for granted and nobody could prove.
+pub(super) fn check_node(graph: &Graph, node: &Node, dims: &mut Dims<'_, '_>) -> Result<(), Unbound> {
+    let shape = |value: ValueId| graph.ty(value).shape.as_slice();
     let one = Dim::constant(1);
     let elements = node.results.first().map_or(Dim::constant(0), |result| graph.ty(*result).elements());
-    let mut check = Check { symbols: &graph.symbols, dims, place };
+    let mut check = Check { symbols: &graph.symbols, dims, place: place(node) };
     match (&node.op, node.operands.as_slice()) {
         (Op::Reshape { shape: to }, &[x]) => {
             check.equal(
@@ -185,6 +236,13 @@ fn check_node<'m>(graph: &Graph, node: &Node, dims: &mut Dims<'m>) -> Result<(),
         }
         _ => {}
     }
+    if let Op::Repeat { count, .. } = &node.op {
+        check.not_negative(count)?;
+    }
+    if !node.regions.is_empty() {
+        // Its regions check what they give.
+        return Ok(());
+    }
     // A difference of sizes may be negative.
     for &result in &node.results {
         for dim in shape(result) {
@@ -194,13 +252,13 @@ fn check_node<'m>(graph: &Graph, node: &Node, dims: &mut Dims<'m>) -> Result<(),
     Ok(())
 }
 
-struct Check<'a, 'm> {
+struct Check<'a, 'd, 'm> {
     symbols: &'a Symbols,
-    dims: &'a mut Dims<'m>,
+    dims: &'a mut Dims<'d, 'm>,
     place: String,
 }
 
-impl Check<'_, '_> {
+impl Check<'_, '_, '_> {
     fn equal(&mut self, a: &Dim, b: &Dim, what: &str) -> Result<(), Unbound> {
         if self.symbols.is_known_eq(a, b) || !self.dims.first_check("equal", &[a, b]) {
             return Ok(());

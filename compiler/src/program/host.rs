@@ -1,10 +1,11 @@
 //! The host function: buffers, launches and control flow in the order of the plan.
 
-use std::cell::RefCell;
+mod regions;
+
 use std::collections::{HashMap, HashSet};
 
 use ired_graph::{DType, Dim, Graph, Node, NodeId, Op, RegionId, TensorType, ValueId};
-use ired_mlir::{Builder, Compare, Module, Value};
+use ired_mlir::{Builder, Module, Value};
 
 use super::dims::{Dims, Unbound};
 use super::executables::Kernels;
@@ -13,6 +14,9 @@ use crate::dispatch::{Binding, Dispatch};
 use crate::errors::{Diagnostic, DiagnosticKind};
 use crate::names::EntryNames;
 use crate::passes::form_dispatches::{Plan, Step};
+
+use regions::Claim;
+pub(crate) use regions::{OWN, OWNED};
 
 /// Marks a dispatch whose single result may take the place of the bindings listed.
 pub(crate) const IN_PLACE: &str = "ired.in_place";
@@ -32,8 +36,11 @@ pub(super) fn build_main(
             plan,
             kernels,
             params,
-            dims: Dims::new(b.clone()),
+            dims: Dims::new(&graph.symbols, b.clone()),
             buffers: graph.inputs().iter().copied().zip(inputs.iter().copied()).collect(),
+            claims: HashMap::new(),
+            owned: HashSet::new(),
+            same: HashMap::new(),
             taken: HashSet::new(),
         };
         outcome = host.body(names, inputs);
@@ -47,10 +54,15 @@ struct Host<'a, 'm> {
     plan: &'a Plan,
     kernels: &'a Kernels,
     params: &'a mut ParamTable,
-    /// Sizes, and the builder of the entry block: allocations, parameters and arithmetic all go there, ahead of the
-    /// control flow they are used in.
-    dims: Dims<'m>,
+    /// Sizes, and with them the place where memory is made.
+    dims: Dims<'a, 'm>,
     buffers: HashMap<ValueId, Value<'m>>,
+    /// Values that dispatches to come write to where the region they are in says.
+    claims: HashMap<ValueId, Claim<'m>>,
+    /// Values that are allocations which a region handed over.
+    owned: HashSet<ValueId>,
+    /// Results of loops that are what the loop began with.
+    same: HashMap<ValueId, ValueId>,
     /// Values whose buffer was already handed to the caller.
     taken: HashSet<ValueId>,
 }
@@ -59,10 +71,7 @@ type Built<T = ()> = Result<T, Diagnostic>;
 
 impl<'m> Host<'_, 'm> {
     fn body(&mut self, names: &EntryNames, inputs: &[Value<'m>]) -> Built {
-        let unbound = |graph: &Graph, e| unbound(graph, e);
         checks::bind_inputs(self.graph, names, inputs, &mut self.dims).map_err(|e| unbound(self.graph, e))?;
-        checks::check_nodes(self.graph, self.graph.body, &mut self.dims)
-            .map_err(|e| unbound(self.graph, e))?;
         let b = self.dims.builder().clone();
         self.steps(self.graph.body, &b)?;
         for (number, &value) in self.graph.outputs().iter().enumerate() {
@@ -79,23 +88,54 @@ impl<'m> Host<'_, 'm> {
         Ok(())
     }
 
+    /// Checks and launches in the order of the region's nodes.
     fn steps(&mut self, region: RegionId, b: &Builder<'m>) -> Built {
-        let plan = self.plan;
-        for step in plan.regions.get(&region).into_iter().flatten() {
-            match step {
-                Step::Dispatch(dispatch) => self.dispatch(dispatch, b)?,
-                Step::Alias { value, of } => {
-                    let buffer = self.buffer(*of)?;
-                    self.buffers.insert(*value, buffer);
-                }
-                Step::Control(id) => self.control(*id, b)?,
-                Step::Read(id) => {
-                    let message = "sizes that depend on data, not on the sizes of inputs, are not supported";
-                    let problem = Diagnostic::new(DiagnosticKind::Unsupported, message);
-                    return Err(at(problem, self.graph.node(*id)));
-                }
+        let (graph, plan) = (self.graph, self.plan);
+        let mut steps = plan.regions.get(&region).into_iter().flatten().peekable();
+        for &id in &graph.region(region).nodes {
+            let node = graph.node(id);
+            checks::check_node(graph, node, &mut self.dims).map_err(|e| at(unbound(graph, e), node))?;
+            while let Some(step) = steps.next_if(|step| anchor(graph, step) == Some(id)) {
+                self.step(step, b)?;
             }
         }
+        steps.try_for_each(|step| self.step(step, b))
+    }
+
+    fn step(&mut self, step: &Step, b: &Builder<'m>) -> Built {
+        match step {
+            Step::Dispatch(dispatch) => self.dispatch(dispatch, b),
+            Step::Alias { value, of } => {
+                let buffer = self.buffer(*of)?;
+                self.buffers.insert(*value, buffer);
+                Ok(())
+            }
+            Step::Control(id) => self.control(*id, b),
+            Step::Read(id) => self.read(*id, b),
+        }
+    }
+
+    /// Waits for a node's operand, unless it was there before the call, and reads the sizes in it.
+    fn read(&mut self, id: NodeId, b: &Builder<'m>) -> Built {
+        let graph = self.graph;
+        let node = graph.node(id);
+        let (Op::ReadDims { symbols }, &[operand]) = (&node.op, node.operands.as_slice()) else {
+            let message = format!("`{}` reads no sizes", node.op.name());
+            return Err(Diagnostic::new(DiagnosticKind::Internal, message));
+        };
+        let buffer = self.buffer(operand)?;
+        let storage = self.storage(operand);
+        let is_there =
+            graph.inputs().contains(&storage) || matches!(graph.producer_op(storage), Some(Op::Param(_)));
+        if !is_there {
+            b.await_all();
+        }
+        for (i, &symbol) in symbols.iter().enumerate() {
+            let size = b.load_scalar(buffer, b.index(i as i64 * 8), DType::I64.name());
+            self.dims.bind(symbol, size);
+            checks::check_read(graph, node, symbol, size, &self.dims);
+        }
+        self.buffers.insert(node.results[0], buffer);
         Ok(())
     }
 
@@ -125,17 +165,19 @@ impl<'m> Host<'_, 'm> {
                     };
                     let number = self.params.number(*param, Some(packing));
                     let name = self.graph.param(*param).name.clone();
-                    self.dims.builder().param(number, &name)
+                    self.dims.entry_builder().param(number, &name)
                 }
                 Binding::Write(value) => {
-                    let buffer = self.allocate(self.graph.ty(value))?;
+                    let ty = self.graph.ty(value);
+                    let buffer = match self.claims.remove(&value) {
+                        Some(Claim::Into(memory)) => memory,
+                        Some(Claim::Own) => self.allocate_own(ty, b)?,
+                        None => self.allocate(ty)?,
+                    };
                     self.buffers.insert(value, buffer);
                     buffer
                 }
-                Binding::Scratch { bytes } => {
-                    let bytes = self.size(&bytes)?;
-                    self.dims.builder().alloc(bytes)
-                }
+                Binding::Scratch { bytes } => self.allocate_bytes(&bytes)?,
             };
             bindings.push(buffer);
             access.push(binding.access().name());
@@ -155,123 +197,12 @@ impl<'m> Host<'_, 'm> {
         Ok(())
     }
 
-    fn control(&mut self, id: NodeId, b: &Builder<'m>) -> Built {
-        let graph = self.graph;
-        let node = graph.node(id);
-        match node.op {
-            Op::If => self.branch(node, b),
-            Op::While => self.repeat(node, b),
-            Op::Repeat { .. } => {
-                let message = "loops of a number of iterations are not supported";
-                Err(at(Diagnostic::new(DiagnosticKind::Unsupported, message), node))
-            }
-            _ => Err(Diagnostic::new(DiagnosticKind::Internal, format!("`{}` has regions", node.op.name()))),
-        }
-    }
-
-    /// Both branches write into buffers made ahead of them.
-    fn branch(&mut self, node: &Node, b: &Builder<'m>) -> Built {
-        let condition = self.buffer(node.operands[0])?;
-        let results = self.allocate_all(&node.results)?;
-        let taken = self.read_condition(condition, b);
-        let (mut yes, mut no) = (Ok(()), Ok(()));
-        // The two closures run one after the other, but both borrow the host.
-        let host = RefCell::new(&mut *self);
-        b.if_else(
-            taken,
-            &[],
-            |b| {
-                yes = host.borrow_mut().fill(node.regions[0], &results, b);
-                Vec::new()
-            },
-            |b| {
-                no = host.borrow_mut().fill(node.regions[1], &results, b);
-                Vec::new()
-            },
-        );
-        yes.and(no)?;
-        self.buffers.extend(node.results.iter().copied().zip(results));
-        Ok(())
-    }
-
-    /// The state lives in buffers of its own, which the condition and the body read and the body overwrites.
-    fn repeat(&mut self, node: &Node, b: &Builder<'m>) -> Built {
-        let (condition, body) = (node.regions[0], node.regions[1]);
-        for (result, input) in node.results.iter().zip(&self.graph.region(body).inputs) {
-            if self.graph.ty(*result).shape != self.graph.ty(*input).shape {
-                let message = "a loop's state changes its shape, which is not supported";
-                return Err(at(Diagnostic::new(DiagnosticKind::Unsupported, message), node));
-            }
-        }
-        let state = self.allocate_all(&node.results)?;
-        let next = self.allocate_all(&node.results)?;
-        for (operand, buffer) in node.operands.iter().zip(&state) {
-            let from = self.buffer(*operand)?;
-            b.copy(from, *buffer);
-        }
-        for region in [condition, body] {
-            let inputs = self.graph.region(region).inputs.iter().copied();
-            self.buffers.extend(inputs.zip(state.iter().copied()));
-        }
-        let (mut tested, mut done) = (Ok(()), Ok(()));
-        let host = RefCell::new(&mut *self);
-        b.while_loop(
-            &[],
-            &[],
-            |b, _| {
-                let host = &mut **host.borrow_mut();
-                let outcome = host.steps(condition, b).and_then(|()| {
-                    let output = host.graph.region(condition).outputs[0];
-                    let buffer = host.buffer(output)?;
-                    Ok(host.read_condition(buffer, b))
-                });
-                match outcome {
-                    Ok(value) => (value, Vec::new()),
-                    Err(problem) => {
-                        tested = Err(problem);
-                        (b.bool(false), Vec::new())
-                    }
-                }
-            },
-            |b, _| {
-                let host = &mut **host.borrow_mut();
-                done = host.fill(body, &next, b);
-                for (from, to) in next.iter().zip(&state) {
-                    b.copy(*from, *to);
-                }
-                Vec::new()
-            },
-        );
-        tested.and(done)?;
-        self.buffers.extend(node.results.iter().copied().zip(state));
-        Ok(())
-    }
-
-    /// Runs a region and copies its outputs into `targets`.
-    fn fill(&mut self, region: RegionId, targets: &[Value<'m>], b: &Builder<'m>) -> Built {
-        self.steps(region, b)?;
-        let graph = self.graph;
-        for (&output, &target) in graph.region(region).outputs.iter().zip(targets) {
-            let buffer = self.buffer(output)?;
-            b.copy(buffer, target);
-        }
-        Ok(())
-    }
-
-    fn read_condition(&self, buffer: Value<'m>, b: &Builder<'m>) -> Value<'m> {
-        b.await_all();
-        let value = b.load_scalar(buffer, b.index(0), DType::Bool.name());
-        b.cmpi(Compare::Ne, value, b.index(0))
-    }
-
-    fn allocate_all(&mut self, values: &[ValueId]) -> Built<Vec<Value<'m>>> {
-        let graph = self.graph;
-        values.iter().map(|v| self.allocate(graph.ty(*v))).collect()
-    }
-
     fn allocate(&mut self, ty: &TensorType) -> Built<Value<'m>> {
-        let bytes = self.size(&bytes(ty))?;
-        Ok(self.dims.builder().alloc(bytes))
+        self.allocate_bytes(&bytes(ty))
+    }
+
+    fn allocate_bytes(&mut self, bytes: &Dim) -> Built<Value<'m>> {
+        self.dims.allocate(bytes).map_err(|e| unbound(self.graph, e))
     }
 
     fn size(&mut self, dim: &Dim) -> Built<Value<'m>> {
@@ -288,7 +219,7 @@ impl<'m> Host<'_, 'm> {
             return Err(Diagnostic::new(DiagnosticKind::Internal, message));
         };
         let number = self.params.number(*param, None);
-        let buffer = self.dims.builder().param(number, &self.graph.param(*param).name);
+        let buffer = self.dims.entry_builder().param(number, &self.graph.param(*param).name);
         self.buffers.insert(value, buffer);
         Ok(buffer)
     }
@@ -297,10 +228,13 @@ impl<'m> Host<'_, 'm> {
     fn storage(&self, mut value: ValueId) -> ValueId {
         while let Some(id) = self.graph.producer(value) {
             let node = self.graph.node(id);
-            match node.op {
-                Op::Reshape { .. } => value = node.operands[0],
-                _ => break,
-            }
+            value = match node.op {
+                Op::Reshape { .. } | Op::ReadDims { .. } => node.operands[0],
+                _ => match self.same.get(&value) {
+                    Some(first) => *first,
+                    None => break,
+                },
+            };
         }
         value
     }
@@ -311,6 +245,15 @@ impl<'m> Host<'_, 'm> {
             Some(id) => !matches!(self.graph.node(id).op, Op::Param(_)),
             None => false,
         }
+    }
+}
+
+/// The last of the nodes that a step computes.
+fn anchor(graph: &Graph, step: &Step) -> Option<NodeId> {
+    match step {
+        Step::Dispatch(dispatch) => dispatch.nodes.last().copied(),
+        Step::Alias { value, .. } => graph.producer(*value),
+        Step::Control(id) | Step::Read(id) => Some(*id),
     }
 }
 

@@ -1,16 +1,21 @@
 //! Brings independent work together, so that fewer barriers separate it: a launch moves ahead of the few before it
 //! when it depends on none of them.
 
-use ired_mlir::Op;
+use ired_mlir::{Block, Op};
 
 use super::hazards::Pending;
-use super::{accesses, entry_block};
+use super::{accesses, all_blocks, entry_block};
 
 /// How many launches one may overtake. Moving far would keep results in memory for long.
 const MAX_OVERTAKEN: usize = 8;
 
 pub(super) fn batch_work(function: Op<'_>) {
-    let Some(block) = entry_block(function) else { return };
+    for block in entry_block(function).into_iter().flat_map(all_blocks) {
+        batch_in(block);
+    }
+}
+
+fn batch_in(block: Block<'_>) {
     let mut run: Vec<Op<'_>> = Vec::new();
     for op in block.ops().collect::<Vec<_>>() {
         if accesses(op).is_empty() {

@@ -1,10 +1,10 @@
 //! Which work must not overlap: the one analysis that ordering, placement and barriers share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ired_mlir::{Block, Op, Value};
 
-use super::{Access, SLOT, accesses};
+use super::{Access, SLOT, accesses, passed_from};
 
 /// More work than this is never left to overlap; keeps the analysis linear.
 const MAX_OVERLAPPING: usize = 512;
@@ -67,11 +67,31 @@ fn may_overlap<'m>(a: Value<'m>, b: Value<'m>) -> bool {
     if a == b {
         return true;
     }
-    let (root_a, root_b) = (root(a), root(b));
-    if root_a != root_b {
+    // What one loop carries is different memory, whatever it was made of.
+    let home =
+        |value: Value<'m>| root(value).block_argument().filter(|_| !passed_from(root(value)).is_empty());
+    if let (Some((block_a, a)), Some((block_b, b))) = (home(a), home(b))
+        && block_a == block_b
+        && a != b
+    {
         return false;
     }
-    let (Some(x), Some(y)) = (slice(a), slice(b)) else { return true };
+    let (a, b) = (origins(a), origins(b));
+    a.iter().any(|a| b.iter().any(|b| overlap(*a, *b)))
+}
+
+/// As [`may_overlap`], of buffers that no control flow has made.
+fn overlap<'m>(a: Value<'m>, b: Value<'m>) -> bool {
+    if a == b {
+        return true;
+    }
+    if root(a) != root(b) {
+        return false;
+    }
+    let (Some(x), Some(y)) = (outer_slice(a), outer_slice(b)) else { return true };
+    if x == y {
+        return true;
+    }
     if let (Some(slot_x), Some(slot_y)) = (slot(x), slot(y)) {
         return slot_x == slot_y;
     }
@@ -84,16 +104,39 @@ fn may_overlap<'m>(a: Value<'m>, b: Value<'m>) -> bool {
     }
 }
 
+/// What control flow may have made the buffer of; the buffer itself if none did.
+fn origins(value: Value<'_>) -> Vec<Value<'_>> {
+    let (mut seen, mut pending) = (HashSet::from([value]), vec![value]);
+    let mut origins = Vec::new();
+    while let Some(value) = pending.pop() {
+        let from = passed_from(root(value));
+        if from.is_empty() {
+            origins.push(value);
+        }
+        pending.extend(from.into_iter().filter(|value| seen.insert(*value)));
+    }
+    origins
+}
+
 fn slice(value: Value<'_>) -> Option<Op<'_>> {
     value.definition().filter(|op| op.is("ired.slice"))
+}
+
+/// The slice of the whole allocation that a buffer is part of.
+fn outer_slice(value: Value<'_>) -> Option<Op<'_>> {
+    let mut outer = slice(value)?;
+    while let Some(op) = slice(outer.operand(0)) {
+        outer = op;
+    }
+    Some(outer)
 }
 
 fn slot(slice: Op<'_>) -> Option<i64> {
     slice.attribute(SLOT)?.as_integer()
 }
 
-/// The allocation, input or parameter that a buffer is part of. Different ones are different memory, but for inputs,
-/// which are never written.
+/// The allocation, input or parameter that a buffer is part of, or what control flow gave. Different allocations are
+/// different memory; so are inputs, which are never written.
 fn root(mut value: Value<'_>) -> Value<'_> {
     while let Some(op) = slice(value) {
         value = op.operand(0);

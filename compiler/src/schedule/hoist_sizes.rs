@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use ired_mlir::Op;
 
 use super::entry_block;
+use crate::program::OWN;
 
 pub(super) fn hoist_sizes(function: Op<'_>) {
     let Some(block) = entry_block(function) else { return };
@@ -15,6 +16,7 @@ pub(super) fn hoist_sizes(function: Op<'_>) {
         let name = op.name();
         let movable = name.starts_with("arith.")
             || matches!(name.as_str(), "ired.input_dim" | "ired.check" | "ired.param" | "ired.alloc");
+        let movable = movable && op.attribute(OWN).is_none();
         if !movable || !op.operands().all(|v| v.definition().is_none_or(|d| early.contains(&d))) {
             first_late.get_or_insert(op);
             continue;

@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use ired_mlir::{Block, Builder, Op, Value};
 
 use super::hazards::number_waves;
-use super::{ARENA, SLOT, accesses, ancestor_in, entry_block};
+use super::{ARENA, SLOT, accesses, ancestor_in, entry_block, users};
+use crate::program::OWN;
 
 /// What the bindings of kernels may count on.
 const ALIGNMENT: i64 = 64;
@@ -29,13 +30,12 @@ struct Buffer<'m> {
 
 pub(super) fn place_buffers(function: Op<'_>) {
     let Some(block) = entry_block(function) else { return };
-    let buffers = transient_buffers(block);
-    if buffers.is_empty() {
-        return;
-    }
-    // Sizes stand ahead of the first work.
-    let work = block.ops().find(|op| op.region_count() > 0 || !accesses(*op).is_empty());
-    let Some(b) = work.and_then(Builder::before) else { return };
+    // Sizes that are known before anything runs stand ahead of the first work; other buffers are no part of this.
+    let looks = |op: &Op<'_>| op.is("ired.await") || op.is("ired.load");
+    let work = block.ops().find(|op| op.region_count() > 0 || !accesses(*op).is_empty() || looks(op));
+    let Some(work) = work else { return };
+    let buffers = transient_buffers(block, work);
+    let Some(b) = Builder::before(work).filter(|_| !buffers.is_empty()) else { return };
     let sizes: Option<Vec<i64>> = buffers.iter().map(|buffer| buffer.bytes.as_constant()).collect();
     match sizes {
         Some(sizes) => place_at_offsets(&buffers, &sizes, &b),
@@ -46,20 +46,21 @@ pub(super) fn place_buffers(function: Op<'_>) {
     }
 }
 
-/// Allocations that end with the invocation. Those that callers get stay on their own.
-fn transient_buffers<'m>(block: Block<'m>) -> Vec<Buffer<'m>> {
+/// Allocations ahead of `work` that end with the invocation. Those that callers get stay on their own.
+fn transient_buffers<'m>(block: Block<'m>, work: Op<'m>) -> Vec<Buffer<'m>> {
     let waves = number_waves(block);
     let mut buffers = Vec::new();
-    for op in block.ops().filter(|op| op.is("ired.alloc")).collect::<Vec<_>>() {
-        let uses = op.result(0).uses();
-        if uses.is_empty() {
+    let early: Vec<Op<'m>> = block.ops().take_while(|op| *op != work).collect();
+    for op in early.into_iter().filter(|op| op.is("ired.alloc") && op.attribute(OWN).is_none()) {
+        let users = users(op.result(0));
+        if users.is_empty() {
             op.erase();
             continue;
         }
-        if uses.iter().any(|(user, _)| user.is("ired.output")) {
+        if users.iter().any(|user| user.is("ired.output")) {
             continue;
         }
-        let at = || uses.iter().filter_map(|(user, _)| waves.get(&ancestor_in(*user, block)?).copied());
+        let at = || users.iter().filter_map(|user| waves.get(&ancestor_in(*user, block)?).copied());
         let (Some(first), Some(last)) = (at().min(), at().max()) else { continue };
         buffers.push(Buffer { allocation: op, bytes: op.operand(0), first, last });
     }

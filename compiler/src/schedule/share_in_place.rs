@@ -4,11 +4,16 @@ use std::collections::HashMap;
 
 use ired_mlir::{Block, Op, Value};
 
-use super::{WRITE, accesses, ancestor_in, bindings, entry_block};
-use crate::program::IN_PLACE;
+use super::{WRITE, accesses, all_blocks, ancestor_in, bindings, entry_block, users};
+use crate::program::{IN_PLACE, OWN};
 
 pub(super) fn share_in_place(function: Op<'_>) {
-    let Some(block) = entry_block(function) else { return };
+    for block in entry_block(function).into_iter().flat_map(all_blocks) {
+        share_in(block);
+    }
+}
+
+fn share_in(block: Block<'_>) {
     let positions: HashMap<Op<'_>, usize> = block.ops().enumerate().map(|(i, op)| (op, i)).collect();
     for op in block.ops().filter(|op| op.is("ired.dispatch")).collect::<Vec<_>>() {
         let Some(candidates) = op.attribute(IN_PLACE).and_then(|a| a.as_array()) else { continue };
@@ -38,13 +43,17 @@ fn can_share<'m>(
     let (Some(from), Some(to)) = (operand.definition(), result.definition()) else { return false };
     let both_allocated = from.is("ired.alloc") && to.is("ired.alloc");
     let here = positions.get(&dispatch);
+    // An iteration that neither reads what came before nor leaves anything is like a call of its own.
     let position = |op: Op<'m>| ancestor_in(op, block).and_then(|op| positions.get(&op));
     both_allocated
         && from != to
         && from.operand(0) == to.operand(0)
+        && to.attribute(OWN).is_none()
         // Read once here, and not after.
         && operand.uses().into_iter().filter(|(op, _)| *op == dispatch).count() == 1
-        && operand.uses().into_iter().all(|(op, _)| !op.is("ired.output") && position(op) <= here)
+        && users(operand)
+            .into_iter()
+            .all(|op| !op.is("ired.output") && position(op).is_some_and(|at| Some(at) <= here))
         // Not touched before.
-        && result.uses().into_iter().all(|(op, _)| position(op) >= here)
+        && users(result).into_iter().all(|op| position(op) >= here)
 }

@@ -31,6 +31,8 @@ pub(crate) mod opcode {
     pub(crate) const LOAD: u8 = 19;
     pub(crate) const RETURN: u8 = 20;
     pub(crate) const RETURN_SCALAR: u8 = 21;
+    pub(crate) const MOVE: u8 = 22;
+    pub(crate) const MOVE_BUFFER: u8 = 23;
 }
 
 /// A borrowed list of registers, packed two to a word.
@@ -143,6 +145,7 @@ pub(crate) fn decode(code: Words<'_>, at: usize) -> Result<(BorrowedInst<'_>, us
                 otherwise: Scalar(otherwise),
             }
         }
+        opcode::MOVE => Inst::Move { dst: Scalar(register), src: Scalar(operands.single()?) },
         opcode::JUMP => Inst::Jump { to: Label(operands.word()?) },
         opcode::JUMP_IF => Inst::JumpIf { condition: Scalar(register), to: Label(operands.word()?) },
         opcode::CHECK => Inst::Check { condition: Scalar(register), message: operands.word()? },
@@ -164,6 +167,7 @@ pub(crate) fn decode(code: Words<'_>, at: usize) -> Result<(BorrowedInst<'_>, us
                 bytes: Scalar(bytes),
             }
         }
+        opcode::MOVE_BUFFER => Inst::MoveBuffer { dst: Buffer(register), src: Buffer(operands.single()?) },
         opcode::OUTPUT => {
             let src = Buffer(operands.single()?);
             if usize::from(small) > MAX_RANK {

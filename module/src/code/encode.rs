@@ -143,7 +143,8 @@ fn apply_definitions(inst: &OwnedInst, state: &mut [u32], buffers: usize) {
         Inst::Input { dst, .. }
         | Inst::Param { dst, .. }
         | Inst::Allocate { dst, .. }
-        | Inst::Slice { dst, .. } => (usize::from(dst.0), true),
+        | Inst::Slice { dst, .. }
+        | Inst::MoveBuffer { dst, .. } => (usize::from(dst.0), true),
         Inst::Release { buffer } => (usize::from(buffer.0), false),
         Inst::Output { output, .. } => (buffers + usize::from(output), true),
         _ => return,
@@ -188,6 +189,7 @@ fn push_inst(words: &mut Vec<u32>, inst: &OwnedInst, targets: &[u32]) -> Result<
                 u32::from(otherwise.0),
             ]);
         }
+        &Inst::Move { dst, src } => words.extend([first(opcode::MOVE, 0, dst.0), u32::from(src.0)]),
         &Inst::Jump { to } => words.extend([first(opcode::JUMP, 0, 0), label(to)]),
         &Inst::JumpIf { condition, to } => {
             words.extend([first(opcode::JUMP_IF, 0, condition.0), label(to)]);
@@ -206,6 +208,9 @@ fn push_inst(words: &mut Vec<u32>, inst: &OwnedInst, targets: &[u32]) -> Result<
         &Inst::Release { buffer } => words.push(first(opcode::RELEASE, 0, buffer.0)),
         &Inst::Slice { dst, src, offset, bytes } => {
             words.extend([first(opcode::SLICE, 0, dst.0), pair(src.0, offset.0), u32::from(bytes.0)]);
+        }
+        &Inst::MoveBuffer { dst, src } => {
+            words.extend([first(opcode::MOVE_BUFFER, 0, dst.0), u32::from(src.0)]);
         }
         Inst::Output { output, src, dims } => {
             if dims.len() > MAX_RANK {

@@ -146,6 +146,8 @@ impl BorrowedInst<'_> {
             Inst::Select { dst, condition, then, otherwise } => {
                 Inst::Select { dst, condition, then, otherwise }
             }
+            Inst::Move { dst, src } => Inst::Move { dst, src },
+            Inst::MoveBuffer { dst, src } => Inst::MoveBuffer { dst, src },
             Inst::Jump { to } => Inst::Jump { to },
             Inst::JumpIf { condition, to } => Inst::JumpIf { condition, to },
             Inst::Check { condition, message } => Inst::Check { condition, message },

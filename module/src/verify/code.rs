@@ -241,6 +241,7 @@ impl Check<'_, '_> {
             Inst::Select { dst, condition, then, otherwise } => {
                 self.scalars(&[*dst, *condition, *then, *otherwise])?;
             }
+            Inst::Move { dst, src } => self.scalars(&[*dst, *src])?,
             Inst::Jump { to } => {
                 self.jump(to.0)?;
                 self.state.reached = false;
@@ -279,6 +280,10 @@ impl Check<'_, '_> {
             Inst::Slice { dst, src, offset, bytes } => {
                 self.buffer(*src)?;
                 self.scalars(&[*offset, *bytes])?;
+                self.define(*dst, self.is_writable(*src))?;
+            }
+            Inst::MoveBuffer { dst, src } => {
+                self.buffer(*src)?;
                 self.define(*dst, self.is_writable(*src))?;
             }
             Inst::Output { output, src, dims } => {
@@ -353,6 +358,7 @@ impl Check<'_, '_> {
             Inst::Constant { .. }
             | Inst::Arith { .. }
             | Inst::Select { .. }
+            | Inst::Move { .. }
             | Inst::Jump { .. }
             | Inst::JumpIf { .. }
             | Inst::Check { .. }

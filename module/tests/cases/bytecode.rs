@@ -54,6 +54,10 @@ fn every_bound_is_checked() {
         (Inst::Input { dst: b(0), input: 1 }, P::Input { found: 1, count: 1 }),
         (Inst::Param { dst: b(0), param: 3 }, P::Param { found: 3, count: 3 }),
         (Inst::Release { buffer: b(1) }, P::Undefined { found: 1 }),
+        (Inst::Move { dst: s(2), src: s(0) }, P::Scalar { found: 2, count: 2 }),
+        (Inst::Move { dst: s(0), src: s(3) }, P::Scalar { found: 3, count: 2 }),
+        (Inst::MoveBuffer { dst: b(2), src: b(0) }, P::Buffer { found: 2, count: 2 }),
+        (Inst::MoveBuffer { dst: b(0), src: b(1) }, P::Undefined { found: 1 }),
         (Inst::Output { output: 1, src: b(0), dims: vec![s(0)] }, P::Output { found: 1, count: 1 }),
         (Inst::Output { output: 0, src: b(0), dims: vec![] }, P::OutputRank { found: 0, rank: 1 }),
         (Inst::Output { output: 0, src: b(0), dims: vec![s(0); 65] }, P::Rank),
@@ -134,6 +138,13 @@ fn what_is_written_is_never_an_input_or_a_parameter() {
         for source in [input(b(1)), Inst::Param { dst: b(1), param: 0 }] {
             assert_eq!(with(std::slice::from_ref(&source)), Some((1, read_only)));
             assert_eq!(with(&[source.clone(), slice(b(1), b(1))]), Some((2, read_only)));
+            let moved = |source| with(&[source, Inst::MoveBuffer { dst: b(1), src: b(0) }]);
+            let zero = |inst: &OwnedInst| match *inst {
+                Inst::Param { param, .. } => Inst::Param { dst: b(0), param },
+                _ => input(b(0)),
+            };
+            assert_eq!(moved(zero(&source)), Some((2, read_only)));
+            assert_eq!(with(&[own(b(1)), Inst::MoveBuffer { dst: b(1), src: b(1) }]), None);
             // Whatever else it may hold.
             assert_eq!(with(&[source.clone(), own(b(1))]), Some((2, read_only)));
             assert_eq!(with(&[own(b(1)), source]), Some((1, CodeProblem::TakesReadOnly { found: 1 })));

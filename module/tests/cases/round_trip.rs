@@ -74,6 +74,8 @@ fn the_listing_names_everything() {
         "s5 = load i32 of b3 at s4",
         "b1 = param 1 \"b\"",
         "output 0 = b3 as [s0, s3, s5]",
+        "s4 = s5",
+        "b2 = b3",
     ] {
         assert!(listing.contains(expected), "no {expected:?} in\n{listing}");
     }
@@ -98,6 +100,8 @@ fn any_inst(length: u32) -> impl Strategy<Value = OwnedInst> {
             then,
             otherwise
         }),
+        (scalar(), scalar()).prop_map(|(dst, src)| Inst::Move { dst, src }),
+        (buffer(), own()).prop_map(|(dst, src)| Inst::MoveBuffer { dst, src }),
         label().prop_map(|to| Inst::Jump { to }),
         (scalar(), label()).prop_map(|(condition, to)| Inst::JumpIf { condition, to }),
         (scalar(), 0u32..2).prop_map(|(condition, message)| Inst::Check { condition, message }),

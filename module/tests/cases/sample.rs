@@ -43,6 +43,8 @@ fn main_body() -> Vec<OwnedInst> {
         Inst::Jump { to: Label(18) },
         Inst::Release { buffer: b(2) },
         Inst::Output { output: 0, src: b(3), dims: vec![s(0), s(3), s(5)] },
+        Inst::Move { dst: s(4), src: s(5) },
+        Inst::MoveBuffer { dst: b(2), src: b(3) },
         Inst::Return,
     ]
 }

@@ -14,6 +14,8 @@ on_each_device!(
     results_are_not_looked_at_before_they_are_there,
     every_loadable_type_is_read_as_a_number,
     dimensions_may_be_results,
+    a_loop_carries_buffers_and_sizes,
+    more_work_than_a_recording_holds_runs_in_pieces,
 );
 
 fn a_check_ends_the_call_with_its_message() {
@@ -186,4 +188,81 @@ fn dimensions_may_be_results() {
         matches!(error, InvokeError::Fault { fault: Fault::OutOfRange { found: -4, .. }, .. }),
         "{error:?}"
     );
+}
+
+/// `y` has one element, and one more for each round; a round takes a new buffer and lets go of the one before.
+fn growing(count: OwnedInst) -> ModuleDraft {
+    draft(
+        vec![spec("x", DType::I32, &[dynamic("n")])],
+        vec![spec("y", DType::I32, &[dynamic("rounds")])],
+        vec![
+            constant(0, 0),
+            constant(1, 4),
+            input(0, 0),
+            count,
+            // What is carried: b1, s3 elements; s2 rounds are left.
+            Inst::Move { dst: s(3), src: s(ONE) },
+            allocate(2, 1),
+            Inst::Fill { dst: b(2), pattern: s(2), width: 4 },
+            Inst::Barrier,
+            Inst::MoveBuffer { dst: b(1), src: b(2) },
+            // 9
+            Inst::JumpIf { condition: s(2), to: Label(12) },
+            output(0, 1, &[3]),
+            Inst::Return,
+            // 12
+            arith(ArithOp::Add, 4, 3, ONE),
+            arith(ArithOp::Mul, 5, 4, 1),
+            allocate(3, 5),
+            Inst::Copy { src: b(1), dst: b(3) },
+            arith(ArithOp::Mul, 6, 3, 1),
+            Inst::Slice { dst: b(4), src: b(3), offset: s(6), bytes: s(1) },
+            Inst::Fill { dst: b(4), pattern: s(2), width: 4 },
+            Inst::Barrier,
+            Inst::Release { buffer: b(1) },
+            Inst::MoveBuffer { dst: b(1), src: b(3) },
+            Inst::Move { dst: s(3), src: s(4) },
+            arith(ArithOp::Sub, 2, 2, ONE),
+            Inst::Jump { to: Label(9) },
+        ],
+    )
+}
+
+fn a_loop_carries_buffers_and_sizes() {
+    let loaded = Inst::Load { dst: s(2), src: b(0), offset: s(0), dtype: DType::I32 };
+    let of_dimension = instance(&growing(dim(2, 0, 0)));
+    let of_data = instance(&growing(loaded));
+    for n in [0, 1, 5] {
+        let expected: Vec<i32> = std::iter::once(n).chain((1..=n).rev()).collect();
+        let x = vec![n; n as usize];
+        let found = call(&of_dimension, &[(&[n as u64], &x)]).unwrap();
+        assert_eq!(found, (vec![n as u64 + 1], expected.clone()));
+        let found = call(&of_data, &[(&[1], &[n])]).unwrap();
+        assert_eq!(found, (vec![n as u64 + 1], expected));
+    }
+}
+
+/// Also where looking at results is no reason for pieces.
+fn more_work_than_a_recording_holds_runs_in_pieces() {
+    let one = [DimSpec::Static(1)];
+    let draft = draft(
+        vec![spec("x", DType::I32, &one)],
+        vec![spec("y", DType::I32, &one)],
+        vec![
+            constant(0, 1_100_000),
+            constant(1, 4),
+            input(0, 0),
+            allocate(1, 1),
+            dispatch(ADD_CONSTANT, ONE, &[0, 1], &[ONE]),
+            // 5
+            Inst::Barrier,
+            arith(ArithOp::Sub, 0, 0, ONE),
+            Inst::JumpIf { condition: s(0), to: Label(5) },
+            allocate(2, 1),
+            dispatch(ADD_CONSTANT, ONE, &[1, 2], &[ONE]),
+            output(0, 2, &[ONE]),
+            Inst::Return,
+        ],
+    );
+    assert_eq!(call(&instance(&draft), &[(&[1], &[5])]).unwrap().1, [7]);
 }

@@ -24,6 +24,8 @@ fn any_inst(length: u32) -> impl Strategy<Value = OwnedInst> {
     prop_oneof![
         3 => (scalar(), value).prop_map(|(dst, value)| Inst::Constant { dst, value }),
         2 => (0usize..14, 0u16..6, 0u16..6, 0u16..6).prop_map(|(op, d, l, r)| arith(ArithOp::ALL[op], d, l, r)),
+        1 => (scalar(), scalar()).prop_map(|(dst, src)| Inst::Move { dst, src }),
+        2 => (buffer(), own()).prop_map(|(dst, src)| Inst::MoveBuffer { dst, src }),
         1 => label().prop_map(|to| Inst::Jump { to }),
         2 => (scalar(), label()).prop_map(|(condition, to)| Inst::JumpIf { condition, to }),
         1 => scalar().prop_map(|dst| Inst::InputDim { dst, input: 0, axis: 0 }),
@@ -105,6 +107,7 @@ fn mild_inst(at: u32, length: u32) -> impl Strategy<Value = OwnedInst> {
         4 => (to(), size()).prop_map(|(dst, bytes)| Inst::Allocate { dst, bytes }),
         2 => to().prop_map(|buffer| Inst::Release { buffer }),
         1 => (to(), to()).prop_map(|(dst, src)| Inst::Slice { dst, src, offset: s(6), bytes: s(0) }),
+        1 => (to(), to()).prop_map(|(dst, src)| Inst::MoveBuffer { dst, src }),
         2 => any().prop_map(|src| Inst::Output { output: 0, src, dims: vec![s(ONE)] }),
         6 => (any(), any(), to()).prop_map(|(x, y, z)| dispatch(ADD, ONE, &[x.0, y.0, z.0], &[])),
         2 => (to(), number()).prop_map(|(dst, pattern)| Inst::Fill { dst, pattern, width: 4 }),
