@@ -46,8 +46,15 @@ pub(super) fn bind_inputs<'m>(
     Ok(())
 }
 
-/// Checks that `size` is one that `symbol` may have.
-fn check_symbol<'m>(symbols: &Symbols, symbol: SymbolId, place: &str, size: Value<'m>, dims: &Dims<'_, 'm>) {
+/// Checks that `size`, which is at least `least`, is one that `symbol` may have.
+fn check_symbol<'m>(
+    symbols: &Symbols,
+    symbol: SymbolId,
+    place: &str,
+    least: i64,
+    size: Value<'m>,
+    dims: &Dims<'_, 'm>,
+) {
     let (known, b) = (symbols.get(symbol), dims.builder());
     if known.min > least {
         let enough = b.cmpi(Compare::SignedGe, size, b.index(known.min));
