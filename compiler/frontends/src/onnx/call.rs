@@ -136,11 +136,6 @@ impl Call<'_> {
         }
     }
 
-    /// As [`Self::ints_input`] for an input that may be left out.
-    pub(crate) fn optional_ints(&self, b: &Builder<'_>, index: usize) -> Outcome<Option<Vec<i64>>> {
-        self.optional(index).map(|_| self.ints_input(b, index)).transpose()
-    }
-
     /// The one element of an input that decides shapes.
     pub(crate) fn size_input(&self, b: &mut Builder<'_>, index: usize) -> Outcome<Dim> {
         let mut sizes = self.sizes_input(b, index)?;
@@ -209,11 +204,11 @@ pub(crate) fn sizes_of(b: &Builder<'_>, value: ValueId) -> Option<Vec<Dim>> {
     dims_of_value(b.graph, value).map(|(_, elements)| elements)
 }
 
-/// A scalar that decides shapes: constant or computed from sizes.
-pub(crate) fn read_size(b: &Builder<'_>, value: ValueId) -> Outcome<Dim> {
-    match sizes_of(b, value).as_deref() {
-        Some([size]) => Ok(size.clone()),
-        _ => unsupported("a size that depends on data", "compute it from the sizes of the model's inputs"),
+/// A value of one element that decides shapes, known as far as it is, and read when the model runs otherwise.
+pub(crate) fn read_size(b: &mut Builder<'_>, value: ValueId) -> Outcome<Dim> {
+    match b.read_dims(value, "read")?.as_slice() {
+        [size] => Ok(size.clone()),
+        other => invalid(format!("{} sizes where one belongs", other.len())),
     }
 }
 
