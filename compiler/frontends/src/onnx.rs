@@ -6,6 +6,7 @@ mod attributes;
 mod bounds;
 mod call;
 mod causal_convolution;
+mod computed;
 mod constant;
 mod control;
 mod convolution;

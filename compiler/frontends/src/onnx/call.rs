@@ -1,9 +1,12 @@
 //! One node while it is imported: what its operator's function sees, and how that function declines.
 
+use std::collections::HashMap;
+
 use ired_graph::ops::dims_of_value;
 use ired_graph::{Builder, DType, Dim, ShapeError, TensorType, ValueId};
 
 use super::attributes::Attributes;
+use super::proto::{TypeProto, type_proto};
 use super::tensor::{self, ExternalFiles};
 use crate::{ImportError, Problem};
 
@@ -68,6 +71,8 @@ pub(crate) struct Call<'c> {
     /// Names of the outputs; empty for those the model does not want.
     pub(crate) outputs: &'c [String],
     pub(crate) files: &'c ExternalFiles<'c>,
+    /// What the model states of its values.
+    pub(crate) stated: &'c HashMap<&'c str, &'c TypeProto>,
 }
 
 impl Call<'_> {
@@ -93,6 +98,15 @@ impl Call<'_> {
         self.outputs.get(index).is_some_and(|name| !name.is_empty())
     }
 
+    /// The rank of output `index`, where the model states it.
+    pub(crate) fn stated_rank(&self, index: usize) -> Option<usize> {
+        let stated = self.stated.get(self.outputs.get(index)?.as_str())?;
+        match &stated.value {
+            Some(type_proto::Value::TensorType(tensor)) => Some(tensor.shape.as_ref()?.dim.len()),
+            _ => None,
+        }
+    }
+
     /// Refuses a node that wants any output after the first.
     pub(crate) fn only_first_output(&self) -> Outcome<()> {
         match (1..self.outputs.len()).find(|i| self.wants(*i)) {
@@ -103,38 +117,27 @@ impl Call<'_> {
         }
     }
 
-    /// The elements of an input that decides shapes: a list of sizes, constant or computed from sizes.
-    pub(crate) fn sizes_input(&self, b: &Builder<'_>, index: usize) -> Outcome<Vec<Dim>> {
-        match sizes_of(b, self.input(index)?) {
-            Some(dims) => Ok(dims),
-            None => unsupported(
-                format!("input {index} decides shapes but is only known at run time"),
-                "compute it from the sizes of the model's inputs, or make it a constant",
-            ),
-        }
+    /// The elements of an input that decides shapes: sizes of 0 or more, known as far as they are, and read when the
+    /// model runs otherwise.
+    pub(crate) fn sizes_input(&self, b: &mut Builder<'_>, index: usize) -> Outcome<Vec<Dim>> {
+        Ok(b.read_dims(self.input(index)?, "read")?)
     }
 
     /// As [`Self::sizes_input`] for an input that may be left out.
-    pub(crate) fn optional_sizes(&self, b: &Builder<'_>, index: usize) -> Outcome<Option<Vec<Dim>>> {
+    pub(crate) fn optional_sizes(&self, b: &mut Builder<'_>, index: usize) -> Outcome<Option<Vec<Dim>>> {
         self.optional(index).map(|_| self.sizes_input(b, index)).transpose()
     }
 
     /// The elements of an integer input that must be constant.
     pub(crate) fn ints_input(&self, b: &Builder<'_>, index: usize) -> Outcome<Vec<i64>> {
-        let dims = sizes_of(b, self.input(index)?);
-        match dims.and_then(|dims| dims.iter().map(Dim::as_static).collect()) {
+        match constant_ints(b, self.input(index)?) {
             Some(ints) => Ok(ints),
             None => unsupported(format!("input {index} is not constant"), "make it a constant of the model"),
         }
     }
 
-    /// As [`Self::ints_input`] for an input that may be left out.
-    pub(crate) fn optional_ints(&self, b: &Builder<'_>, index: usize) -> Outcome<Option<Vec<i64>>> {
-        self.optional(index).map(|_| self.ints_input(b, index)).transpose()
-    }
-
     /// The one element of an input that decides shapes.
-    pub(crate) fn size_input(&self, b: &Builder<'_>, index: usize) -> Outcome<Dim> {
+    pub(crate) fn size_input(&self, b: &mut Builder<'_>, index: usize) -> Outcome<Dim> {
         let mut sizes = self.sizes_input(b, index)?;
         match (sizes.pop(), sizes.len()) {
             (Some(size), 0) => Ok(size),
@@ -142,19 +145,23 @@ impl Call<'_> {
         }
     }
 
-    /// The one element of a constant integer input.
-    pub(crate) fn int_input(&self, b: &Builder<'_>, index: usize) -> Outcome<i64> {
-        match self.ints_input(b, index)?.as_slice() {
-            [value] => Ok(*value),
-            other => invalid(format!("input {index} has {} elements; expected one", other.len())),
-        }
-    }
-
     /// The axes in attribute `axes`, or from version `since` on in input `index`.
-    pub(crate) fn axes_list(&self, b: &Builder<'_>, since: i64, index: usize) -> Outcome<Option<Vec<i64>>> {
-        match self.version >= since {
-            true => self.optional_ints(b, index),
-            false => Ok(self.attributes.ints("axes")?.map(<[i64]>::to_vec)),
+    pub(crate) fn axes_list(&self, b: &Builder<'_>, since: i64, index: usize) -> Outcome<Option<Axes>> {
+        let Some(list) = self.optional(index).filter(|_| self.version >= since) else {
+            let stated = if self.version >= since { None } else { self.attributes.ints("axes")? };
+            return Ok(stated.map(|list| Axes::Known(list.to_vec())));
+        };
+        if let Some(known) = constant_ints(b, list) {
+            return Ok(Some(Axes::Known(known)));
+        }
+        let ty = b.ty(list);
+        match (ty.rank(), ty.elements().as_static().and_then(|n| usize::try_from(n).ok())) {
+            (0, _) => Ok(Some(Axes::Computed { list, count: 1 })),
+            (1, Some(count)) if count <= tensor::MAX_RANK => Ok(Some(Axes::Computed { list, count })),
+            _ => unsupported(
+                format!("input {index} names a number of axes that is only known at run time"),
+                "give the input a length in the model",
+            ),
         }
     }
 
@@ -177,16 +184,31 @@ impl Call<'_> {
     }
 }
 
+/// Axes that a node names.
+pub(crate) enum Axes {
+    Known(Vec<i64>),
+    /// `count` of them, in an integer tensor that only the run computes; they may count from the end.
+    Computed {
+        list: ValueId,
+        count: usize,
+    },
+}
+
+/// The elements of an integer value that is constant.
+pub(crate) fn constant_ints(b: &Builder<'_>, value: ValueId) -> Option<Vec<i64>> {
+    sizes_of(b, value)?.iter().map(Dim::as_static).collect()
+}
+
 /// The elements of an integer value that is constant or computed from sizes.
 pub(crate) fn sizes_of(b: &Builder<'_>, value: ValueId) -> Option<Vec<Dim>> {
     dims_of_value(b.graph, value).map(|(_, elements)| elements)
 }
 
-/// A scalar that decides shapes: constant or computed from sizes.
-pub(crate) fn read_size(b: &Builder<'_>, value: ValueId) -> Outcome<Dim> {
-    match sizes_of(b, value).as_deref() {
-        Some([size]) => Ok(size.clone()),
-        _ => unsupported("a size that depends on data", "compute it from the sizes of the model's inputs"),
+/// A value of one element that decides shapes, known as far as it is, and read when the model runs otherwise.
+pub(crate) fn read_size(b: &mut Builder<'_>, value: ValueId) -> Outcome<Dim> {
+    match b.read_dims(value, "read")?.as_slice() {
+        [size] => Ok(size.clone()),
+        other => invalid(format!("{} sizes where one belongs", other.len())),
     }
 }
 

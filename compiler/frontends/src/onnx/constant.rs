@@ -1,7 +1,7 @@
 //! Values out of nothing: literals, fills, ranges, identity matrices.
 
 use ired_graph::dim::UNBOUNDED;
-use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, Op, Tensor, ValueId};
+use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, Op, Tensor, UnaryFn, ValueId};
 
 use super::call::{Call, Outcome, invalid, sizes_of, unsupported};
 use super::tensor;
@@ -61,16 +61,19 @@ pub(super) fn constant_of_shape(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome
     Ok(b.broadcast_to(value, shape)?)
 }
 
-/// `start, start + delta, ..` up to `limit`, whose length must be computable from sizes.
+/// `start, start + delta, ..` up to `limit`.
 pub(super) fn range(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let dtype = call.input_type(b, 0)?.dtype;
-    let length = match dtype.is_float() {
-        true => float_range_length(b, call)?,
-        false => range_length(b, call)?,
+    let mut ends = [call.input(0)?, call.input(1)?, call.input(2)?];
+    for end in &mut ends {
+        *end = b.reshape(*end, Vec::new())?;
+    }
+    let length = match known_range_length(b, ends)? {
+        Some(length) => length,
+        None => computed_range_length(b, ends)?,
     };
     let index = b.iota(dtype, vec![length], 0)?;
-    let (start, delta) = (call.input(0)?, call.input(2)?);
-    let (start, delta) = (b.reshape(start, Vec::new())?, b.reshape(delta, Vec::new())?);
+    let [start, _, delta] = ends;
     let scaled = match sizes_of(b, delta).as_deref() {
         Some([one]) if *one == Dim::constant(1) => index,
         _ => b.binary_broadcast(BinaryFn::Mul, index, delta)?,
@@ -81,40 +84,60 @@ pub(super) fn range(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     }
 }
 
-fn range_length(b: &Builder<'_>, call: &Call<'_>) -> Outcome<Dim> {
-    let (start, limit) = (call.size_input(b, 0)?, call.size_input(b, 1)?);
-    let delta = call.int_input(b, 2)?;
-    let steps = match delta {
-        0 => return invalid("delta is 0"),
-        1.. => (limit - start).ceil_div(&delta.into()),
+/// The length where the ends are constants or sizes and the step is a constant.
+fn known_range_length(b: &Builder<'_>, ends: [ValueId; 3]) -> Outcome<Option<Dim>> {
+    if b.ty(ends[0]).dtype.is_float() {
+        return float_range_length(b, ends);
+    }
+    let known = ends.map(|end| sizes_of(b, end).and_then(|mut d| d.pop()));
+    let [Some(start), Some(limit), Some(delta)] = known else { return Ok(None) };
+    let steps = match delta.as_static() {
+        None => return Ok(None),
+        Some(0) => return invalid("delta is 0"),
+        Some(1..) => (limit - start).ceil_div(&delta),
         // Negated by hand: the lowest i64 has no negative.
-        _ => (start - limit).ceil_div(&delta.saturating_neg().into()),
+        Some(delta) => (start - limit).ceil_div(&delta.saturating_neg().into()),
     };
-    Ok(b.graph.symbols.simplify(&steps.maximum(&0.into())))
+    Ok(Some(b.graph.symbols.simplify(&steps.maximum(&0.into()))))
 }
 
-fn float_range_length(b: &Builder<'_>, call: &Call<'_>) -> Outcome<Dim> {
-    let mut ends = [0.0; 3];
-    for (index, end) in ends.iter_mut().enumerate() {
-        match b.graph.producer_op(call.input(index)?) {
-            Some(Op::Constant(tensor)) => match tensor.to_f64s().as_slice() {
-                [value] => *end = *value,
-                _ => return invalid(format!("input {index} is not a scalar")),
-            },
-            _ => {
-                return unsupported(
-                    "a range whose length depends on data",
-                    "make its inputs constant, or integers",
-                );
-            }
-        }
-    }
-    let [start, limit, delta] = ends;
+fn float_range_length(b: &Builder<'_>, ends: [ValueId; 3]) -> Outcome<Option<Dim>> {
+    let constant = |end: ValueId| match b.graph.producer_op(end) {
+        Some(Op::Constant(tensor)) => tensor.to_f64s().first().copied(),
+        _ => None,
+    };
+    let [Some(start), Some(limit), Some(delta)] = ends.map(constant) else { return Ok(None) };
     let steps = ((limit - start) / delta).ceil().max(0.0);
     match steps.is_finite() && steps < 1e15 {
-        true => Ok(Dim::constant(steps as i64)),
+        true => Ok(Some(Dim::constant(steps as i64))),
         false => invalid(format!("from {start} to {limit} by {delta} has no length")),
     }
+}
+
+/// The length as the run computes it; where that is no number, it is no size either, and refused then.
+fn computed_range_length(b: &mut Builder<'_>, ends: [ValueId; 3]) -> Outcome<Dim> {
+    let wide = if b.ty(ends[0]).dtype.is_float() { DType::F64 } else { DType::I64 };
+    let mut cast = |end: ValueId| b.cast(end, wide);
+    let (start, limit, delta) = (cast(ends[0])?, cast(ends[1])?, cast(ends[2])?);
+    let span = b.binary_broadcast(BinaryFn::Sub, limit, start)?;
+    let steps = match wide {
+        DType::F64 => {
+            let steps = b.binary_broadcast(BinaryFn::Div, span, delta)?;
+            let steps = b.unary(UnaryFn::Ceil, steps)?;
+            b.cast(steps, DType::I64)?
+        }
+        _ => {
+            // Rounded up: truncated towards zero, and one more where that left something in the step's direction.
+            let whole = b.binary_broadcast(BinaryFn::Div, span, delta)?;
+            let rest = b.binary_broadcast(BinaryFn::Rem, span, delta)?;
+            let [rest, step] = [b.unary(UnaryFn::Sign, rest)?, b.unary(UnaryFn::Sign, delta)?];
+            let more = b.binary_broadcast(BinaryFn::Mul, rest, step)?;
+            let more = b.binary_scalar(BinaryFn::Max, more, 0.0)?;
+            b.binary_broadcast(BinaryFn::Add, whole, more)?
+        }
+    };
+    let steps = b.binary_scalar(BinaryFn::Max, steps, 0.0)?;
+    Ok(b.read_dims(steps, "length")?.pop().unwrap_or(0.into()))
 }
 
 /// Ones on diagonal `k` of a matrix shaped like the input.

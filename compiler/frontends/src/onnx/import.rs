@@ -8,6 +8,7 @@ mod types;
 pub(crate) use scope::{Binding, Frame, Scope};
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use ired_graph::{Builder, Definition, Graph, Op, Origin, RegionId, ValueId};
 
@@ -34,7 +35,7 @@ pub(crate) struct Importer<'m> {
     files: &'m ExternalFiles<'m>,
     functions: HashMap<FunctionKey<'m>, &'m FunctionProto>,
     /// Types the file states for values, which stand in for those of refused nodes.
-    stated: HashMap<&'m str, &'m TypeProto>,
+    stated: Rc<HashMap<&'m str, &'m TypeProto>>,
     nodes_left: u64,
     unsupported: Vec<UnsupportedNode>,
     invalid: Vec<InvalidNode>,
@@ -55,12 +56,13 @@ pub(super) fn import_model(model: &ModelProto, source: &dyn ModelSource) -> Resu
             return Err(ImportError::DuplicateName { name: function.name().to_owned() });
         }
     }
-    let stated = body.value_info.iter().filter_map(|v| Some((v.name(), v.r#type.as_ref()?))).collect();
+    let stated = body.value_info.iter().chain(&body.output);
+    let stated = stated.filter_map(|v| Some((v.name(), v.r#type.as_ref()?))).collect::<HashMap<_, _>>();
     let mut importer = Importer {
         graph: Graph::new(body.name()),
         files: &files,
         functions,
-        stated,
+        stated: Rc::new(stated),
         nodes_left: MAX_NODES,
         unsupported: Vec::new(),
         invalid: Vec::new(),
@@ -290,6 +292,7 @@ impl<'m> Importer<'m> {
             return Ok(Vec::new());
         }
         let inputs: Vec<Option<ValueId>> = bindings.into_iter().map(Binding::value).collect();
+        let (stated, unstated) = (self.stated.clone(), HashMap::new());
         let call = Call {
             name,
             attributes: Attributes::new(&attributes),
@@ -297,6 +300,7 @@ impl<'m> Importer<'m> {
             inputs: &inputs,
             outputs: &node.output,
             files: self.files,
+            stated: if frame.caller.is_none() { &stated } else { &unstated },
         };
         let outputs = match import {
             Import::One(function) => {

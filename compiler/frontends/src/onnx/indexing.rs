@@ -103,9 +103,9 @@ pub(super) fn one_hot(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let at = b.cast(call.input(0)?, DType::I64)?;
     // The depth may be of any number type.
     let depth = b.cast(call.input(1)?, DType::I64)?;
-    let depth = match sizes_of(b, depth).as_deref() {
-        Some([depth]) => depth.clone(),
-        _ => call.size_input(b, 1)?,
+    let depth = match b.read_dims(depth, "depth")?.as_slice() {
+        [depth] => depth.clone(),
+        other => return invalid(format!("input 1 has {} elements; expected one", other.len())),
     };
     let values = call.input(2)?;
     let mut shape = b.ty(at).shape.clone();

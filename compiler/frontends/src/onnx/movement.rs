@@ -2,7 +2,8 @@
 
 use ired_graph::{Builder, CompareFn, DType, Dim, Op, PadMode, Shape, ValueId};
 
-use super::call::{Call, Outcome, axes, axis, invalid, unsupported};
+use super::call::{Axes, Call, Outcome, axes, axis, invalid, unsupported};
+use super::computed::Integers;
 use super::constant::on_diagonal;
 
 pub(super) fn transpose(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
@@ -26,13 +27,19 @@ pub(super) fn concat(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     Ok(b.concat(&inputs, at)?)
 }
 
-/// Each axis, repeated as a whole: `[d] -> [1, d] -> [n, d] -> [n * d]`.
+/// Each axis, repeated as a whole: `[d] -> [1, d] -> [n, d] -> [n * d]`. Before version 6 one axis, by its number.
 pub(super) fn tile(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    if call.version < 6 {
-        return unsupported("this old form", "export with operator set 6 or later");
-    }
     let x = call.input(0)?;
-    let repeats = call.sizes_input(b, 1)?;
+    let repeats = match call.version >= 6 {
+        true => call.sizes_input(b, 1)?,
+        false => {
+            let rank = b.ty(x).rank();
+            let [at] = call.ints_input(b, 2)?[..] else { return invalid("input 2 is not one axis") };
+            let mut repeats = vec![Dim::constant(1); rank];
+            repeats[axis(at, rank)?] = call.size_input(b, 1)?;
+            repeats
+        }
+    };
     let source = b.ty(x).shape.clone();
     if repeats.len() != source.len() {
         return invalid(format!("{} repeats for an input of rank {}", repeats.len(), source.len()));
@@ -64,36 +71,75 @@ pub(super) fn pad(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
         "wrap" => PadMode::Wrap,
         other => return unsupported(format!("mode `{other}`"), "use constant, reflect, edge or wrap"),
     };
-    let (amounts, fill, list) = match call.version >= 11 {
-        true => (call.sizes_input(b, 1)?, call.optional(2), call.optional_ints(b, 3)?),
+    let (amounts, fill) = match call.version >= 11 {
+        true => (call.input(1)?, call.optional(2)),
         false => {
             let name = if call.version >= 2 { "pads" } else { "paddings" };
             let amounts = call.attributes.ints(name)?.unwrap_or_default();
             let fill = call.attributes.float_or("value", 0.0)?;
-            (amounts.iter().map(|d| Dim::constant(*d)).collect(), Some(b.scalar(ty.dtype, fill)?), None)
+            (b.constant_i64(amounts)?, Some(b.scalar(ty.dtype, fill)?))
         }
     };
-    let padded = match list {
-        Some(list) => {
+    let (low, high) = match call.axes_list(b, 18, 3)? {
+        Some(Axes::Computed { list, count }) => computed_amounts(b, amounts, list, count, ty.rank())?,
+        Some(Axes::Known(list)) => {
             axes(&list, ty.rank())?;
-            list.iter().map(|a| axis(*a, ty.rank())).collect::<Outcome<Vec<usize>>>()?
+            let padded = list.iter().map(|a| axis(*a, ty.rank())).collect::<Outcome<Vec<usize>>>()?;
+            amounts_of(b, amounts, &padded, ty.rank())?
         }
-        None => (0..ty.rank()).collect(),
+        None => amounts_of(b, amounts, &(0..ty.rank()).collect::<Vec<_>>(), ty.rank())?,
     };
-    if amounts.len() != 2 * padded.len() {
-        return invalid(format!("{} amounts for {} axes", amounts.len(), padded.len()));
-    }
-    let (mut low, mut high) = (vec![Dim::constant(0); ty.rank()], vec![Dim::constant(0); ty.rank()]);
-    for (i, at) in padded.iter().enumerate() {
-        low[*at] = amounts[i].clone();
-        high[*at] = amounts[i + padded.len()].clone();
-    }
     let fill = match (mode, fill) {
         (PadMode::Constant, Some(fill)) => Some(b.reshape(fill, Vec::new())?),
         (PadMode::Constant, None) => Some(b.scalar(ty.dtype, 0.0)?),
         _ => None,
     };
     Ok(b.pad(x, low, high, mode, fill)?)
+}
+
+/// How far each axis of an input of `rank` is padded, below and above, given the amounts for the axes `padded`.
+fn amounts_of(
+    b: &mut Builder<'_>,
+    amounts: ValueId,
+    padded: &[usize],
+    rank: usize,
+) -> Outcome<(Vec<Dim>, Vec<Dim>)> {
+    let amounts = b.read_integers(amounts, "pad")?;
+    if amounts.len() != 2 * padded.len() {
+        return invalid(format!("{} amounts for {} axes", amounts.len(), padded.len()));
+    }
+    let (mut low, mut high) = (vec![Dim::constant(0); rank], vec![Dim::constant(0); rank]);
+    for (i, at) in padded.iter().enumerate() {
+        low[*at] = amounts[i].clone();
+        high[*at] = amounts[i + padded.len()].clone();
+    }
+    Ok((low, high))
+}
+
+/// As [`amounts_of`] for axes that only the run knows.
+fn computed_amounts(
+    b: &mut Builder<'_>,
+    amounts: ValueId,
+    list: ValueId,
+    count: usize,
+    rank: usize,
+) -> Outcome<(Vec<Dim>, Vec<Dim>)> {
+    let mut n = Integers::on(b);
+    let (matches, amounts, none) = (n.matches(list, count, rank)?, n.vector(amounts)?, n.number(0)?);
+    let found = n.b.ty(amounts).elements();
+    if found != Dim::constant(2 * count as i64) {
+        let found = found.display(&n.b.graph.symbols);
+        return invalid(format!("{found} amounts for {count} axes"));
+    }
+    let mut all = Vec::new();
+    for half in [0, count] {
+        let part = n.b.slice_axis(amounts, 0, Dim::constant(half as i64), Dim::constant(count as i64))?;
+        all.push(n.spread(matches, part, none)?);
+    }
+    let all = b.concat(&all, 0)?;
+    let mut low = b.read_integers(all, "pad")?;
+    let high = low.split_off(rank);
+    Ok((low, high))
 }
 
 /// The sizes of an image `[n, c, h, w]` and the attribute `blocksize`.

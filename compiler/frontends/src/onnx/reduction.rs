@@ -1,8 +1,10 @@
 //! Sums, extremes and norms over axes.
 
-use ired_graph::{ArgReduceFn, BinaryFn, Builder, DType, Op, ReduceFn, UnaryFn, ValueId};
+use ired_graph::types::product;
+use ired_graph::{ArgReduceFn, BinaryFn, Builder, DType, Op, ReduceFn, Shape, UnaryFn, ValueId};
 
-use super::call::{Call, Outcome, axes, axis};
+use super::call::{Axes, Call, Outcome, axes, axis, invalid};
+use super::computed::Integers;
 
 pub(super) fn reduce(b: &mut Builder<'_>, call: &Call<'_>, function: ReduceFn) -> Outcome {
     let x = call.input(0)?;
@@ -78,7 +80,16 @@ fn over_axes(
     let rank = b.ty(x).rank();
     let keep = call.attributes.flag("keepdims", true)?;
     let none_is_noop = call.attributes.flag("noop_with_empty_axes", false)?;
-    let list = call.axes_list(b, since, 1)?.unwrap_or_default();
+    let list = match call.axes_list(b, since, 1)? {
+        None => Vec::new(),
+        Some(Axes::Known(list)) => list,
+        Some(Axes::Computed { count: 0, .. }) => Vec::new(),
+        Some(Axes::Computed { list, count }) => {
+            let (matrix, shape) = gather_rows(b, x, list, count, keep)?;
+            let reduced = reduce(b, matrix, &[1], false)?;
+            return Ok(b.reshape(reduced, shape)?);
+        }
+    };
     if !list.is_empty() {
         return reduce(b, x, &axes(&list, rank)?, keep);
     }
@@ -90,6 +101,62 @@ fn over_axes(
             reduce(b, apart, &[rank], false)
         }
     }
+}
+
+/// The elements of `x` as a matrix with a row for each result of a reduction over axes that only the run knows, and the
+/// shape of the results.
+fn gather_rows(
+    b: &mut Builder<'_>,
+    x: ValueId,
+    list: ValueId,
+    count: usize,
+    keep: bool,
+) -> Outcome<(ValueId, Shape)> {
+    let rank = b.ty(x).rank();
+    let Some(left) = rank.checked_sub(count) else {
+        return invalid(format!("{count} axes of an input of rank {rank}"));
+    };
+    let (elements, dims) = (b.ty(x).elements(), b.shape_of(x)?);
+    let mut n = Integers::on(b);
+    let reduced = n.named(list, count, rank)?;
+    let kept = n.b.unary(UnaryFn::Not, reduced)?;
+    let one = n.number(1)?;
+    let (of_row, of_column) = (n.select(kept, dims, one)?, n.select(reduced, dims, one)?);
+    let sizes = if keep { of_row } else { n.compact(dims, kept, rank, left)? };
+    let columns = n.product(of_column)?;
+    let columns = n.b.unsqueeze(columns, &[0])?;
+    let sizes = n.b.concat(&[sizes, columns], 0)?;
+    let mut shape = n.b.read_dims(sizes, "read")?;
+    let columns = shape.pop().unwrap_or(1.into());
+    let rows = product(&shape);
+    let row = n.b.iota(DType::I64, vec![rows.clone(), 1.into()], 0)?;
+    let column = n.b.iota(DType::I64, vec![1.into(), columns.clone()], 1)?;
+    let mut position = n.number(0)?;
+    let mut stride = n.number(1)?;
+    let (mut row_stride, mut column_stride) = (stride, stride);
+    // From the innermost axis outwards, each adds its part of the position in `x`.
+    for axis in (0..rank).rev() {
+        let (mut extents, mut coordinates) = (Vec::new(), Vec::new());
+        for (counter, of, step) in [(row, of_row, row_stride), (column, of_column, column_stride)] {
+            let extent = n.element(of, axis)?;
+            let extent = n.scalar(extent)?;
+            let outer = n.binary(BinaryFn::Div, counter, step)?;
+            coordinates.push(n.binary(BinaryFn::Rem, outer, extent)?);
+            extents.push(extent);
+        }
+        // The coordinate along an axis that is not one's own is 0.
+        let coordinate = n.binary(BinaryFn::Add, coordinates[0], coordinates[1])?;
+        let moved = n.binary(BinaryFn::Mul, coordinate, stride)?;
+        position = n.binary(BinaryFn::Add, position, moved)?;
+        row_stride = n.binary(BinaryFn::Mul, row_stride, extents[0])?;
+        column_stride = n.binary(BinaryFn::Mul, column_stride, extents[1])?;
+        stride = n
+            .binary(BinaryFn::Mul, extents[0], extents[1])
+            .and_then(|d| n.binary(BinaryFn::Mul, stride, d))?;
+    }
+    let position = b.broadcast_to(position, vec![rows, columns])?;
+    let flat = b.reshape(x, vec![elements])?;
+    Ok((b.gather(flat, position, 0)?, shape))
 }
 
 pub(super) fn arg_reduce(b: &mut Builder<'_>, call: &Call<'_>, function: ArgReduceFn) -> Outcome {

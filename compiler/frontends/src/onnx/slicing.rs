@@ -1,45 +1,185 @@
 //! Parts of tensors: slice and split.
 
-use ired_graph::{Builder, Dim, Symbols, ValueId};
+use ired_graph::dim::UNBOUNDED;
+use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, Symbols, UnaryFn, ValueId};
 
-use super::call::{Call, Outcome, axes, axis, invalid, unsupported};
+use super::call::{Axes, Call, Outcome, axes, axis, invalid, unsupported};
+use super::computed::Integers;
 
 /// Ends are attributes before version 10, inputs from then on.
 pub(super) fn slice(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let x = call.input(0)?;
-    let source = b.ty(x).shape.clone();
+    let rank = b.ty(x).rank();
     let (starts, ends, list, steps) = match call.version >= 10 {
-        true => (
-            call.sizes_input(b, 1)?,
-            call.sizes_input(b, 2)?,
-            call.optional_ints(b, 3)?,
-            call.optional_ints(b, 4)?,
-        ),
+        true => {
+            let inputs = (call.input(1)?, call.input(2)?);
+            (inputs.0, inputs.1, call.axes_list(b, 10, 3)?, call.optional(4))
+        }
         false => {
-            let ends = |name| {
-                let list = call.attributes.ints(name)?.unwrap_or_default();
-                Outcome::Ok(list.iter().map(|d| Dim::constant(*d)).collect())
-            };
-            (ends("starts")?, ends("ends")?, call.attributes.ints("axes")?.map(<[i64]>::to_vec), None)
+            let ends = |name| Outcome::Ok(call.attributes.ints(name)?.unwrap_or_default());
+            let (starts, ends) = (b.constant_i64(ends("starts")?)?, b.constant_i64(ends("ends")?)?);
+            (starts, ends, call.axes_list(b, 10, 3)?, None)
         }
     };
-    let list = list.unwrap_or_else(|| (0..starts.len() as i64).collect());
-    let steps = steps.unwrap_or_else(|| vec![1; list.len()]);
-    if starts.len() != list.len() || ends.len() != list.len() || steps.len() != list.len() {
-        let (starts, ends, steps) = (starts.len(), ends.len(), steps.len());
-        return invalid(format!("{starts} starts, {ends} ends and {steps} steps for {} axes", list.len()));
+    let mut n = Integers::on(b);
+    let (starts, ends) = (n.vector(starts)?, n.vector(ends)?);
+    let steps = steps.map(|steps| n.vector(steps)).transpose()?;
+    let count = |b: &Builder<'_>, list: ValueId| b.ty(list).elements().as_static();
+    let Some(named) = count(b, starts).and_then(|n| usize::try_from(n).ok()) else {
+        return unsupported(
+            "a number of starts that is only known at run time",
+            "give the input a length in the model",
+        );
+    };
+    let list = match list {
+        Some(Axes::Known(list)) => list,
+        Some(Axes::Computed { list, count }) if count == named => {
+            let list = Axes::Computed { list, count };
+            let ends = Ends { starts, ends, steps };
+            let ends = ends.of_every_axis(b, x, list)?;
+            return slice_axes(b, x, &ends, &(0..rank).collect::<Vec<_>>());
+        }
+        Some(Axes::Computed { count, .. }) => return invalid(format!("{named} starts for {count} axes")),
+        None => (0..named as i64).collect(),
+    };
+    let found = [Some(starts), Some(ends), steps].map(|given| given.map(|list| count(b, list)));
+    if found.iter().flatten().any(|found| *found != Some(list.len() as i64)) {
+        return invalid(format!("{found:?} starts, ends and steps for {} axes", list.len()));
     }
-    axes(&list, source.len())?;
+    axes(&list, rank)?;
+    let list = list.iter().map(|at| axis(*at, rank)).collect::<Outcome<Vec<usize>>>()?;
+    slice_axes(b, x, &Ends { starts, ends, steps }, &list)
+}
+
+/// What a slice takes of some axes, as i64 vectors.
+struct Ends {
+    starts: ValueId,
+    ends: ValueId,
+    /// 1 each if left out.
+    steps: Option<ValueId>,
+}
+
+impl Ends {
+    /// The same for all axes of `x`, in order: those that `list` does not name are taken whole.
+    fn of_every_axis(&self, b: &mut Builder<'_>, x: ValueId, list: Axes) -> Outcome<Self> {
+        let Axes::Computed { list, count } = list else { return invalid("names no axes") };
+        let (rank, dims) = (b.ty(x).rank(), b.shape_of(x)?);
+        let mut n = Integers::on(b);
+        let matches = n.matches(list, count, rank)?;
+        let (zero, one) = (n.number(0)?, n.number(1)?);
+        let steps = self.steps.map(|steps| n.spread(matches, steps, one)).transpose()?;
+        Ok(Self {
+            starts: n.spread(matches, self.starts, zero)?,
+            ends: n.spread(matches, self.ends, dims)?,
+            steps,
+        })
+    }
+}
+
+/// Slices the axes in `list`; each end may be known, computed from sizes, or known to the run only.
+fn slice_axes(b: &mut Builder<'_>, x: ValueId, ends: &Ends, list: &[usize]) -> Outcome {
+    let source = b.ty(x).shape.clone();
     let (mut start, mut size) = (vec![Dim::constant(0); source.len()], source.clone());
     let mut stride = vec![1; source.len()];
-    for (i, at) in list.iter().enumerate() {
-        let at = axis(*at, source.len())?;
-        let range = Range { start: &starts[i], end: &ends[i], step: steps[i], extent: &source[at] };
-        (start[at], size[at]) = range.resolve(&b.graph.symbols)?;
+    let known = |b: &Builder<'_>, list: ValueId| b.partly_known_dims(list).unwrap_or_default();
+    let (starts, stops) = (known(b, ends.starts), known(b, ends.ends));
+    let steps = ends.steps.map(|steps| known(b, steps));
+    let step_of = |i: usize| match &steps {
+        None => Some(1),
+        Some(steps) => steps.get(i).cloned().flatten().and_then(|step| step.as_static()),
+    };
+    let mut computed = Vec::new();
+    for (i, &at) in list.iter().enumerate() {
+        let step = step_of(i);
+        let (Some(Some(from)), Some(Some(to)), Some(step)) = (starts.get(i), stops.get(i), step) else {
+            computed.push((i, at));
+            continue;
+        };
+        let range = Range { start: from, end: to, step, extent: &source[at] };
+        let Some((from, count)) = range.resolve(&b.graph.symbols)? else {
+            computed.push((i, at));
+            continue;
+        };
         // The step of an axis that gives one element or none does not matter; huge ones would overflow.
-        stride[at] = if size[at].as_static().is_some_and(|n| n <= 1) { 1 } else { steps[i] };
+        stride[at] = if count.as_static().is_some_and(|n| n <= 1) { 1 } else { step };
+        (start[at], size[at]) = (from, count);
     }
-    Ok(b.slice(x, start, size, stride)?)
+    // Axes whose step is only known to the run are gathered, after the others are cut.
+    let mut gathered = Vec::new();
+    let (mut axes_read, mut read) = (Vec::new(), Vec::new());
+    for (i, at) in computed {
+        let (from, count, by) = computed_range(b, ends, i, &source[at])?;
+        match step_of(i) {
+            Some(step) => {
+                axes_read.push((at, step));
+                read.extend([from, count]);
+            }
+            None => gathered.push((at, from, count, by)),
+        }
+    }
+    if !read.is_empty() {
+        let read = b.concat(&read, 0)?;
+        let numbers = b.read_dims(read, "slice")?;
+        for ((at, step), pair) in axes_read.into_iter().zip(numbers.chunks(2)) {
+            (start[at], size[at], stride[at]) = (pair[0].clone(), pair[1].clone(), step);
+        }
+    }
+    let mut x = if axes_cut(&start, &size, &stride, &source) { b.slice(x, start, size, stride)? } else { x };
+    for (at, from, count, by) in gathered {
+        let count = b.read_dims(count, "slice")?;
+        let index = b.iota(DType::I64, count, 0)?;
+        let mut n = Integers::on(b);
+        let moved = n.binary(BinaryFn::Mul, index, by)?;
+        let index = n.binary(BinaryFn::Add, moved, from)?;
+        x = b.gather(x, index, at)?;
+    }
+    Ok(x)
+}
+
+fn axes_cut(start: &[Dim], size: &[Dim], stride: &[i64], source: &[Dim]) -> bool {
+    let zero = Dim::constant(0);
+    size != source || start.iter().any(|d| *d != zero) || stride.iter().any(|step| *step != 1)
+}
+
+/// Where slice `i` of an axis of size `extent` begins, how many elements it has, and its step, clamped to what sizes
+/// are: vectors of one element each.
+fn computed_range(
+    b: &mut Builder<'_>,
+    ends: &Ends,
+    i: usize,
+    extent: &Dim,
+) -> Outcome<(ValueId, ValueId, ValueId)> {
+    let extent = b.dims(vec![extent.clone()])?;
+    let mut n = Integers::on(b);
+    let (start, end) = (n.element(ends.starts, i)?, n.element(ends.ends, i)?);
+    let step = match ends.steps {
+        Some(steps) => n.element(steps, i)?,
+        None => n.b.dims(vec![1.into()])?,
+    };
+    let step = n.binary_number(BinaryFn::Max, step, -UNBOUNDED)?;
+    let step = n.binary_number(BinaryFn::Min, step, UNBOUNDED)?;
+    let backwards = n.compare_number(CompareFn::Lt, step, 0)?;
+    let zero = n.number(0)?;
+    let (start, end) = (n.from_front(start, extent)?, n.from_front(end, extent)?);
+    let last = n.binary_number(BinaryFn::Sub, extent, 1)?;
+    let high = n.select(backwards, last, extent)?;
+    let minus_one = n.number(-1)?;
+    let low = n.select(backwards, minus_one, zero)?;
+    let start = n.binary(BinaryFn::Max, start, zero)?;
+    let start = n.binary(BinaryFn::Min, start, high)?;
+    let end = n.binary(BinaryFn::Max, end, low)?;
+    let end = n.binary(BinaryFn::Min, end, high)?;
+    let (forth, back) = (n.binary(BinaryFn::Sub, end, start)?, n.binary(BinaryFn::Sub, start, end)?);
+    let span = n.select(backwards, back, forth)?;
+    let by = n.b.unary(UnaryFn::Abs, step)?;
+    let rounded = n.binary(BinaryFn::Add, span, by)?;
+    let rounded = n.binary_number(BinaryFn::Sub, rounded, 1)?;
+    let count = n.binary(BinaryFn::Div, rounded, by)?;
+    let count = n.binary(BinaryFn::Max, count, zero)?;
+    // An empty slice begins anywhere; at 0 it is within any axis.
+    let empty = n.compare_number(CompareFn::Eq, count, 0)?;
+    let start = n.select(empty, zero, start)?;
+    Ok((start, count, step))
 }
 
 /// `start:end:step` of an axis of size `extent`, as numpy reads it.
@@ -54,21 +194,23 @@ struct Range<'a> {
 const FAR: i64 = i32::MAX as i64 - 1;
 
 impl Range<'_> {
-    /// Where the slice begins, and how many elements it has.
-    fn resolve(&self, symbols: &Symbols) -> Outcome<(Dim, Dim)> {
+    /// Where the slice begins, and how many elements it has; `None` where an end may count from either side.
+    fn resolve(&self, symbols: &Symbols) -> Outcome<Option<(Dim, Dim)>> {
         let zero = Dim::constant(0);
         let last = self.extent.clone() - 1.into();
         let (start, length) = match self.step {
             0 => return invalid("step 0"),
             i64::MIN => return invalid("a step beyond all sizes"),
             1.. => {
-                let start = self.position(symbols, self.start, &zero, self.extent)?;
-                let end = self.position(symbols, self.end, &zero, self.extent)?;
+                let start = self.position(symbols, self.start, &zero, self.extent);
+                let end = self.position(symbols, self.end, &zero, self.extent);
+                let (Some(start), Some(end)) = (start, end) else { return Ok(None) };
                 (start.clone(), end - start)
             }
             _ => {
-                let start = self.position(symbols, self.start, &zero, &last)?;
-                let end = self.position(symbols, self.end, &Dim::constant(-1), &last)?;
+                let start = self.position(symbols, self.start, &zero, &last);
+                let end = self.position(symbols, self.end, &Dim::constant(-1), &last);
+                let (Some(start), Some(end)) = (start, end) else { return Ok(None) };
                 (start.clone(), start - end)
             }
         };
@@ -76,24 +218,22 @@ impl Range<'_> {
         let count = symbols.simplify(&count.maximum(&zero));
         // An empty slice begins anywhere; at 0 it is within any axis.
         let start = if count == zero { zero } else { symbols.simplify(&start) };
-        Ok((start, count))
+        Ok(Some((start, count)))
     }
 
     /// One end, counted from the front and clamped.
-    fn position(&self, symbols: &Symbols, at: &Dim, low: &Dim, high: &Dim) -> Outcome<Dim> {
+    fn position(&self, symbols: &Symbols, at: &Dim, low: &Dim, high: &Dim) -> Option<Dim> {
         let known = symbols.range(at);
         let from_front = match at.as_static() {
-            Some(n) if n >= FAR => return Ok(high.clone()),
-            Some(n) if n <= -FAR => return Ok(low.clone()),
+            Some(n) if n >= FAR => return Some(high.clone()),
+            Some(n) if n <= -FAR => return Some(low.clone()),
             Some(n) if n < 0 => at.clone() + self.extent.clone(),
             Some(_) => at.clone(),
             None if known.min >= 0 => at.clone(),
             None if known.max < 0 => at.clone() + self.extent.clone(),
-            None => {
-                return unsupported("an end that may count from either side", "clamp it to be non-negative");
-            }
+            None => return None,
         };
-        Ok(symbols.simplify(&symbols.simplify(&from_front.maximum(low)).minimum(high)))
+        Some(symbols.simplify(&symbols.simplify(&from_front.maximum(low)).minimum(high)))
     }
 }
 

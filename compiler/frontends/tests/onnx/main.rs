@@ -4,6 +4,7 @@
 
 mod attention;
 mod build;
+mod computed;
 mod contraction;
 mod hostile;
 mod losses;

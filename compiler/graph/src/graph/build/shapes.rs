@@ -1,9 +1,13 @@
 //! Reshapes of every kind: to a shape with one unknown, dropping and adding axes, flattening.
 
 use super::{Builder, Built};
-use crate::ops::{MAX_RANK, ShapeError};
+use crate::dim::UNBOUNDED;
+use crate::ops::ShapeError;
 use crate::types::product;
 use crate::{DType, Dim, Op, Shape, SymbolId, ValueId};
+
+/// No list of sizes has more entries: each is a symbol of its own.
+const MAX_READ: usize = 256;
 
 impl Builder<'_> {
     /// `x` itself where it already has `shape`.
@@ -109,6 +113,33 @@ impl Builder<'_> {
     /// # Errors
     /// When `value` is no such tensor.
     pub fn read_dims(&mut self, value: ValueId, name: &str) -> Result<Vec<Dim>, ShapeError> {
+        self.read_at_least(value, name, 0)
+    }
+
+    /// As [`Self::read_dims`] for numbers that may be negative: amounts to pad by, not sizes.
+    ///
+    /// # Errors
+    /// As [`Self::read_dims`].
+    pub fn read_integers(&mut self, value: ValueId, name: &str) -> Result<Vec<Dim>, ShapeError> {
+        self.read_at_least(value, name, -UNBOUNDED)
+    }
+
+    /// The elements of a vector of known length, each as a dimension where it is known as one.
+    pub fn partly_known_dims(&self, value: ValueId) -> Option<Vec<Option<Dim>>> {
+        let mut elements = Vec::new();
+        for part in self.joined(value) {
+            match self.dims_of(part) {
+                Some(known) => elements.extend(known.into_iter().map(Some)),
+                None => {
+                    let length = self.ty(part).elements().as_static()?;
+                    elements.resize(elements.len() + usize::try_from(length).ok()?.min(MAX_READ), None);
+                }
+            }
+        }
+        Some(elements)
+    }
+
+    fn read_at_least(&mut self, value: ValueId, name: &str, min: i64) -> Result<Vec<Dim>, ShapeError> {
         let parts = self.joined(value);
         let known: Vec<Option<Vec<Dim>>> = parts.iter().map(|part| self.dims_of(*part)).collect();
         let unknown = parts.iter().zip(&known).filter(|(_, known)| known.is_none());
@@ -116,11 +147,11 @@ impl Builder<'_> {
         let lengths: Vec<usize> = unknown.iter().map(|(_, length)| *length).collect();
         let mut read = match unknown.as_slice() {
             [] => Vec::new(),
-            [(only, _)] => self.read(*only, name)?,
+            [(only, _)] => self.read(*only, name, min)?,
             several => {
                 let lists: Vec<ValueId> = several.iter().map(|(list, _)| *list).collect();
                 let joined = self.concat(&lists, 0)?;
-                self.read(joined, name)?
+                self.read(joined, name, min)?
             }
         }
         .into_iter();
@@ -137,7 +168,7 @@ impl Builder<'_> {
         while let Some(value) = pending.pop() {
             let node = self.graph.producer(value).map(|node| self.graph.node(node));
             match node {
-                Some(node) if matches!(node.op, Op::Concat { .. }) && parts.len() <= MAX_RANK => {
+                Some(node) if matches!(node.op, Op::Concat { .. }) && parts.len() <= MAX_READ => {
                     pending.extend(node.operands.iter().rev());
                 }
                 _ => parts.push(value),
@@ -161,10 +192,10 @@ impl Builder<'_> {
             let (op, expected, found) = ("read_dims", "1".to_owned(), ty.rank());
             return Err(ShapeError::OperandRank { op, operand: 0, expected, found });
         };
-        let length = length.as_static().and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= MAX_RANK);
+        let length = length.as_static().and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= MAX_READ);
         let Some(length) = length else {
             let found = shape[0].display(&self.graph.symbols).to_string();
-            let (what, expected) = ("the number of sizes".to_owned(), format!("a number up to {MAX_RANK}"));
+            let (what, expected) = ("the number of sizes".to_owned(), format!("a number up to {MAX_READ}"));
             return Err(ShapeError::Mismatch { op: "read_dims", what, expected, found });
         };
         let sizes = self.reshape(value, shape)?;
@@ -172,11 +203,14 @@ impl Builder<'_> {
     }
 
     /// New symbols for the elements of `sizes`, or those that this region has for them already.
-    fn read(&mut self, sizes: ValueId, name: &str) -> Result<Vec<Dim>, ShapeError> {
-        let origin = self.same_elements(sizes);
+    fn read(&mut self, sizes: ValueId, name: &str, min: i64) -> Result<Vec<Dim>, ShapeError> {
+        let (origin, symbols) = (self.same_elements(sizes), &self.graph.symbols);
+        let bounded = |found: &[SymbolId]| found.iter().all(|symbol| symbols.get(*symbol).min == min);
         let nodes = self.graph.region(self.region).nodes.iter().map(|node| self.graph.node(*node));
         let before = nodes.rev().find_map(|node| match &node.op {
-            Op::ReadDims { symbols } if self.same_elements(node.operands[0]) == origin => {
+            Op::ReadDims { symbols }
+                if bounded(symbols) && self.same_elements(node.operands[0]) == origin =>
+            {
                 Some(symbols.clone())
             }
             _ => None,
@@ -186,6 +220,7 @@ impl Builder<'_> {
             None => {
                 let Some(length) = self.ty(sizes).shape[0].as_static() else { return Ok(Vec::new()) };
                 let symbols: Vec<SymbolId> = (0..length).map(|_| self.graph.symbols.fresh(name)).collect();
+                symbols.iter().for_each(|symbol| self.graph.symbols.get_mut(*symbol).min = min);
                 self.push(Op::ReadDims { symbols: symbols.clone() }, &[sizes])?;
                 symbols
             }
