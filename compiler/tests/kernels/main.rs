@@ -9,4 +9,5 @@ mod elementwise;
 mod harness;
 mod movement;
 mod nested;
+mod order;
 mod rows;
