@@ -16,6 +16,7 @@ mod pack;
 mod rows;
 mod scatter;
 mod sort;
+mod suppress;
 mod transpose;
 
 use ired_graph::{DType, Graph, Node};
@@ -34,6 +35,7 @@ const FAMILIES: &[&dyn Family] = &[
     &scatter::Scatter,
     &cumulative::Cumulative,
     &sort::Sort,
+    &suppress::Suppress,
     &transpose::Transpose,
     &generic::Generic,
 ];

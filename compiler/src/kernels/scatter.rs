@@ -67,7 +67,8 @@ struct Plan {
 impl Plan {
     fn new(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Option<Self> {
         let root = &graph.nodes[dispatch.root.index()];
-        let (Op::ScatterNd { function }, &[data, indices, updates]) = (&root.op, root.operands.as_slice()) else {
+        let (Op::ScatterNd { function }, &[data, indices, updates]) = (&root.op, root.operands.as_slice())
+        else {
             return None;
         };
         let ty = &graph.values[data.index()].ty;
@@ -108,10 +109,15 @@ impl Plan {
         let stop = b.minsi(b.addi(start, b.index(GROUP_COLUMNS)), columns);
         let part = Part { first, end, start, stop };
         // Memory that is shared holds the data already.
-        b.if_else(f.is_shared(b, self.data, f.output()), &[], |_| Vec::new(), |b| {
-            self.copy(f, b, &part);
-            Vec::new()
-        });
+        b.if_else(
+            f.is_shared(b, self.data, f.output()),
+            &[],
+            |_| Vec::new(),
+            |b| {
+                self.copy(f, b, &part);
+                Vec::new()
+            },
+        );
         let outer = outer_shape(f, self.indices);
         b.for_each(b.index(0), f.dim(&product(outer)), |b, tuple| {
             let axes = f.split_index(b, tuple, outer);

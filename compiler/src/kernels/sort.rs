@@ -103,12 +103,8 @@ impl Plan {
                 Some(_) => row.distribute(b),
                 None => {
                     let short = b.cmpi(Compare::SignedLe, length, b.index(SHORT));
-                    b.if_else(
-                        short,
-                        &[b.index_type()],
-                        |b| vec![row.insert(b)],
-                        |b| vec![row.distribute(b)],
-                    )[0]
+                    b.if_else(short, &[b.index_type()], |b| vec![row.insert(b)], |b| vec![row.distribute(b)])
+                        [0]
                 }
             };
             self.store(f, b, &row, &axes, sorted);

@@ -11,3 +11,4 @@ mod movement;
 mod nested;
 mod order;
 mod rows;
+mod suppress;

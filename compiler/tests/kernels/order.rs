@@ -33,14 +33,23 @@ fn tolerance(dtype: DType) -> f64 {
 fn indices(random: &mut Random, outer: &[u64], shape: &[u64]) -> Tensor {
     let tuples: u64 = outer.iter().product();
     let index = |size: u64, random: &mut Random| random.integer(-(size as i64) - 1, size as i64);
-    let values: Vec<i64> = (0..tuples).flat_map(|_| shape.iter().map(|s| index(*s, random)).collect::<Vec<_>>()).collect();
+    let values: Vec<i64> =
+        (0..tuples).flat_map(|_| shape.iter().map(|s| index(*s, random)).collect::<Vec<_>>()).collect();
     Tensor::from_i64s(&[outer, &[shape.len() as u64]].concat(), &values)
 }
 
-fn scatter(random: &mut Random, dtype: DType, function: ScatterFn, shape: &[u64], k: usize, outer: &[u64]) -> Case {
+fn scatter(
+    random: &mut Random,
+    dtype: DType,
+    function: ScatterFn,
+    shape: &[u64],
+    k: usize,
+    outer: &[u64],
+) -> Case {
     let mut case = Case::new();
     let data = random.tensor(dtype, shape, 1.0, 3.0);
-    let symbols: Vec<Dim> = shape.iter().enumerate().map(|(i, d)| case.symbol(&format!("d{i}"), *d)).collect();
+    let symbols: Vec<Dim> =
+        shape.iter().enumerate().map(|(i, d)| case.symbol(&format!("d{i}"), *d)).collect();
     let data = case.input_of(data, symbols.clone());
     let at = indices(random, outer, &shape[..k]);
     let n: Vec<Dim> = outer.iter().enumerate().map(|(i, d)| case.symbol(&format!("n{i}"), *d)).collect();
@@ -51,7 +60,14 @@ fn scatter(random: &mut Random, dtype: DType, function: ScatterFn, shape: &[u64]
     case
 }
 
-fn check_scatter(random: &mut Random, dtype: DType, function: ScatterFn, shape: &[u64], k: usize, outer: &[u64]) {
+fn check_scatter(
+    random: &mut Random,
+    dtype: DType,
+    function: ScatterFn,
+    shape: &[u64],
+    k: usize,
+    outer: &[u64],
+) {
     let mut case = scatter(random, dtype, function, shape, k, outer);
     let output = case.root_value();
     case.check_on(&targets()[0], output, tolerance(dtype));
@@ -135,7 +151,16 @@ fn running_sums_of_every_type_and_axis() {
 #[test]
 fn running_sums_of_every_shape() {
     let mut random = Random::new(76);
-    for shape in [vec![1u64], vec![0], vec![1000], vec![0, 4], vec![5, 1], vec![3, 2, 67], vec![2, 300, 16], vec![700, 3]] {
+    for shape in [
+        vec![1u64],
+        vec![0],
+        vec![1000],
+        vec![0, 4],
+        vec![5, 1],
+        vec![3, 2, 67],
+        vec![2, 300, 16],
+        vec![700, 3],
+    ] {
         for axis in 0..shape.len() {
             for (exclusive, reverse) in [(false, false), (true, false), (false, true), (true, true)] {
                 let mut case = Case::new();
@@ -149,7 +174,10 @@ fn running_sums_of_every_shape() {
     let mut case = Case::new();
     let x = case.input(random.tensor(DType::F32, &[4, 30], -1.0, 1.0));
     let z = case.op(Op::Binary(BinaryFn::Mul), &[x, x]);
-    let y = case.root(Op::Cumulative { function: CumulativeFn::Sum, axis: 0, exclusive: false, reverse: false }, &[z]);
+    let y = case.root(
+        Op::Cumulative { function: CumulativeFn::Sum, axis: 0, exclusive: false, reverse: false },
+        &[z],
+    );
     let z = case.op(Op::Unary(UnaryFn::Sqrt), &[y]);
     case.check(z, 1e-6);
 }
@@ -164,7 +192,8 @@ fn sorting_of_every_type() {
                 let symbols = vec![case.symbol("r", shape[0]), case.symbol("c", shape[1])];
                 // Whole numbers tie often.
                 let x = random.tensor(DType::I64, &shape, -9.0, 9.0).to_f64s();
-                let x: Vec<f64> = x.iter().map(|x| if dtype.is_float() { x * 0.5 } else { x * 13.0 }).collect();
+                let x: Vec<f64> =
+                    x.iter().map(|x| if dtype.is_float() { x * 0.5 } else { x * 13.0 }).collect();
                 let x = case.input_of(Tensor::from_f64s(dtype, &shape, &x), symbols);
                 let y = case.root(Op::Sort { axis, descending }, &[x]);
                 case.check_on(&targets()[0], y, 0.0);
@@ -198,7 +227,8 @@ fn zeros_are_equal_and_nan_is_greatest() {
             for repeats in [1, 6] {
                 let values = [2.0, f64::NAN, -0.0, f64::INFINITY, 0.0, f64::NEG_INFINITY, -f64::NAN, -1.0];
                 let mut case = Case::new();
-                let x = case.input(Tensor::from_f64s(dtype, &[8 * repeats], &values.repeat(repeats as usize)));
+                let x =
+                    case.input(Tensor::from_f64s(dtype, &[8 * repeats], &values.repeat(repeats as usize)));
                 let y = case.root(Op::Sort { axis: 0, descending }, &[x]);
                 case.check_on(&targets()[0], y, 0.0);
             }
