@@ -7,12 +7,16 @@
 mod arithmetic;
 mod contraction;
 mod convolution;
+mod cumulative;
 mod eval;
 mod function;
 mod generic;
 mod math;
 mod pack;
 mod rows;
+mod scatter;
+mod sort;
+mod suppress;
 mod transpose;
 
 use ired_graph::{DType, Graph, Node};
@@ -28,6 +32,10 @@ const FAMILIES: &[&dyn Family] = &[
     &contraction::Contraction,
     &convolution::Convolution,
     &rows::Rows,
+    &scatter::Scatter,
+    &cumulative::Cumulative,
+    &sort::Sort,
+    &suppress::Suppress,
     &transpose::Transpose,
     &generic::Generic,
 ];

@@ -114,6 +114,14 @@ pub enum Op {
         descending: bool,
     },
 
+    /// Operands: boxes (f32 `[b, n, 4]`, each by two opposite corners), order (i64 `[b, c, n]`: boxes of a class, best
+    /// first), count (i64 `[b, c]`), limit (i64 scalar), threshold (f32 scalar). Result bool `[b, c, n]`: whether the box
+    /// in each place of the order is kept. It is if it is among the first `count`, fewer than `limit` are kept before
+    /// it, and with none of those its intersection over union is greater than `threshold`.
+    ///
+    /// Each decision waits for all before it: as other operations this would be a pass over all boxes for each one kept.
+    SuppressOverlaps,
+
     // Reductions; reduced axes are dropped from the result (reshape to keep them). Axes ascend.
     Reduce {
         function: ReduceFn,

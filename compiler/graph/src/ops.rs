@@ -17,6 +17,7 @@ mod reduce;
 mod scatter;
 mod sort;
 mod source;
+mod suppress;
 mod window;
 
 pub(crate) use check::smallest_bytes;
@@ -65,6 +66,7 @@ pub fn infer(op: &Op, operands: &[&TensorType], context: Context<'_>) -> Result<
         Op::ScatterNd { function } => scatter::infer(&operands, *function),
         Op::Cumulative { axis, .. } => cumulative::infer(&operands, *axis),
         Op::Sort { axis, .. } => sort::infer(&operands, *axis),
+        Op::SuppressOverlaps => suppress::infer(&operands),
         Op::Reduce { function, axes } => reduce::infer_reduce(&operands, *function, axes),
         Op::ArgReduce { axis, .. } => reduce::infer_arg_reduce(&operands, *axis),
         Op::Softmax { axis, .. } => normalize::infer_softmax(&operands, *axis),

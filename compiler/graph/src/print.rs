@@ -160,7 +160,12 @@ impl Printer<'_> {
             }
             // The result's type says the rest.
             Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) | Op::MatMul => Ok(()),
-            Op::Broadcast { .. } | Op::Reshape { .. } | Op::ScatterNd { .. } | Op::If | Op::While => Ok(()),
+            Op::Broadcast { .. }
+            | Op::Reshape { .. }
+            | Op::ScatterNd { .. }
+            | Op::SuppressOverlaps
+            | Op::If
+            | Op::While => Ok(()),
         }
     }
 }

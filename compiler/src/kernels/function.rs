@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use ired_graph::dim::{Atom, DimFn};
 use ired_graph::{DType, Dim, Graph, Node, NodeId, Op, Shape, SymbolId, TensorType, ValueId};
-use ired_mlir::{Builder, Value};
+use ired_mlir::{Builder, Compare, Type, Value};
 
 use super::KernelError;
 use super::arithmetic::storage_type;
@@ -26,6 +26,10 @@ pub(super) struct Function<'a, 'm> {
     /// Workgroup numbers x, y, z as index.
     pub(super) group: [Value<'m>; 3],
     memory: HashMap<ValueId, Value<'m>>,
+    /// Addresses of what is in memory.
+    pointers: HashMap<ValueId, Value<'m>>,
+    /// Addresses of the kernel's own memory, in the order of its bindings.
+    scratch: Vec<Value<'m>>,
     packed: HashMap<ValueId, Value<'m>>,
     symbols: HashMap<SymbolId, Value<'m>>,
     dims: RefCell<HashMap<Dim, Value<'m>>>,
@@ -87,6 +91,8 @@ impl<'a, 'm> Function<'a, 'm> {
             symbol: site.symbol.to_owned(),
             group,
             memory: HashMap::new(),
+            pointers: HashMap::new(),
+            scratch: Vec::new(),
             packed: HashMap::new(),
             symbols: HashMap::new(),
             dims: RefCell::default(),
@@ -109,13 +115,13 @@ impl<'a, 'm> Function<'a, 'm> {
                 Binding::Read(value) | Binding::Write(value) => {
                     let memref = memref(value);
                     function.memory.insert(*value, memref);
+                    function.pointers.insert(*value, pointer);
                 }
                 Binding::ReadPacked(value, _) => {
                     let memref = memref(value);
                     function.packed.insert(*value, memref);
                 }
-                // No family works in memory of its own yet.
-                Binding::Scratch { .. } => {}
+                Binding::Scratch { .. } => function.scratch.push(pointer),
             }
         }
         for id in &site.dispatch.nodes {
@@ -167,6 +173,23 @@ impl<'a, 'm> Function<'a, 'm> {
 
     pub(super) fn memory(&self, value: ValueId) -> Option<Value<'m>> {
         self.memory.get(&value).copied()
+    }
+
+    /// Whether two values lie in the same memory, which is decided when the program's buffers are placed.
+    pub(super) fn is_shared(&self, b: &Builder<'m>, x: ValueId, y: ValueId) -> Value<'m> {
+        let address = |value: ValueId| {
+            let pointer = self.pointers.get(&value)?;
+            Some(b.simple("llvm.ptrtoint", &[*pointer], b.int_type(64)))
+        };
+        match (address(x), address(y)) {
+            (Some(x), Some(y)) => b.cmpi(Compare::Eq, x, y),
+            _ => b.bool(false),
+        }
+    }
+
+    /// Memory of the kernel's own, as elements of a type.
+    pub(super) fn scratch(&self, b: &Builder<'m>, number: usize, element: Type<'m>) -> Value<'m> {
+        b.memref_of(self.scratch[number], element)
     }
 
     pub(super) fn packed(&self, value: ValueId) -> Option<Value<'m>> {

@@ -200,6 +200,7 @@ pub(super) fn is_root(op: &Op) -> bool {
             | Op::ScatterNd { .. }
             | Op::Cumulative { .. }
             | Op::Sort { .. }
+            | Op::SuppressOverlaps
             | Op::Reduce { .. }
             | Op::ArgReduce { .. }
             | Op::Softmax { .. }

@@ -213,6 +213,15 @@ pub(super) fn check_node(graph: &Graph, node: &Node, dims: &mut Dims<'_, '_>) ->
                 }
             }
         }
+        (Op::SuppressOverlaps, &[boxes, order, count, ..]) => {
+            for axes in [(boxes, 0), (boxes, 1), (count, 0), (count, 1)] {
+                let of_order = match axes {
+                    (value, 1) if value == boxes => 2,
+                    (_, axis) => axis,
+                };
+                check.equal(&shape(axes.0)[axes.1], &shape(order)[of_order], "numbers of boxes")?;
+            }
+        }
         // The border is made of elements that are there.
         (Op::Pad { mode: PadMode::Reflect | PadMode::Edge | PadMode::Wrap, .. }, &[x]) => {
             for extent in shape(x) {

@@ -263,9 +263,15 @@ fn bytes(ty: &TensorType) -> Dim {
     bits.ceil_div(&Dim::constant(8))
 }
 
-/// Whether a kernel that reads `value` may write its result over it: each element is read where it is written.
+/// Whether a kernel that reads `value` may write its result over it: each element is read where it is written, or,
+/// of a scatter's data, only where it stays.
 fn may_share(graph: &Graph, dispatch: &Dispatch, value: ValueId) -> bool {
     let &[output] = dispatch.outputs.as_slice() else { return false };
+    let root = graph.node(dispatch.root);
+    if let (Op::ScatterNd { .. }, [data, ..]) = (&root.op, root.operands.as_slice()) {
+        let reads = dispatch.nodes.iter().flat_map(|id| &graph.node(*id).operands);
+        return *data == value && reads.filter(|read| **read == value).count() == 1;
+    }
     let (from, to) = (graph.ty(value), graph.ty(output));
     from.shape == to.shape
         && from.dtype.bits() == to.dtype.bits()

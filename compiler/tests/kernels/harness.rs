@@ -109,6 +109,11 @@ impl Case {
         value
     }
 
+    /// The root's result.
+    pub(crate) fn root_value(&self) -> ValueId {
+        self.root.expect("a case has a root")
+    }
+
     fn dispatch(&self, output: ValueId) -> Dispatch {
         let root = self.root.unwrap_or(output);
         let (mut nodes, mut inputs) = (Vec::new(), self.graph.inputs().to_vec());

@@ -9,4 +9,6 @@ mod elementwise;
 mod harness;
 mod movement;
 mod nested;
+mod order;
 mod rows;
+mod suppress;

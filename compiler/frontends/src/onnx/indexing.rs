@@ -6,7 +6,7 @@ use super::call::{Call, Outcome, axis, invalid, sizes_of, unsupported};
 use crate::Problem;
 
 /// Input 1, the indices: i32 or i64.
-fn indices(b: &Builder<'_>, call: &Call<'_>) -> Outcome {
+pub(super) fn indices(b: &Builder<'_>, call: &Call<'_>) -> Outcome {
     let at = call.input(1)?;
     match b.ty(at).dtype {
         DType::I32 | DType::I64 => Ok(at),
@@ -103,10 +103,7 @@ pub(super) fn one_hot(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let at = b.cast(call.input(0)?, DType::I64)?;
     // The depth may be of any number type.
     let depth = b.cast(call.input(1)?, DType::I64)?;
-    let depth = match b.read_dims(depth, "depth")?.as_slice() {
-        [depth] => depth.clone(),
-        other => return invalid(format!("input 1 has {} elements; expected one", other.len())),
-    };
+    let depth = super::ranking::size_of(b, depth, &format!("{}.depth", call.name))?;
     let values = call.input(2)?;
     let mut shape = b.ty(at).shape.clone();
     let new = axis(call.attributes.int_or("axis", -1)?, shape.len() + 1)?;
@@ -128,4 +125,42 @@ pub(super) fn one_hot(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
 fn element(b: &mut Builder<'_>, vector: ValueId, index: i64) -> Outcome {
     let part = b.slice_axis(vector, 0, index.into(), 1.into())?;
     Ok(b.reshape(part, Vec::new())?)
+}
+
+/// Of each row, its first elements backwards, as many as `sequence_lens` says, and the others as they are.
+pub(super) fn reverse_sequence(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let (x, lengths) = (call.input(0)?, call.input(1)?);
+    let rank = b.ty(x).rank();
+    let batch = axis(call.attributes.int_or("batch_axis", 1)?, rank)?;
+    let time = axis(call.attributes.int_or("time_axis", 0)?, rank)?;
+    if batch == time {
+        return invalid(format!("batch_axis and time_axis are both {batch}"));
+    }
+    let mut perm: Vec<usize> = (0..rank).filter(|a| *a != batch && *a != time).collect();
+    perm.splice(0..0, [batch, time]);
+    let mut back = vec![0; rank];
+    for (to, from) in perm.iter().enumerate() {
+        back[*from] = to;
+    }
+    let rows = b.transpose(x, perm)?;
+    let shape = b.ty(rows).shape[..2].to_vec();
+    let lengths = b.cast(lengths, DType::I64)?;
+    let lengths = b.unsqueeze(lengths, &[1])?;
+    let own = b.iota(DType::I64, shape.clone(), 1)?;
+    let inside = b.compare_broadcast(CompareFn::Lt, own, lengths)?;
+    let last = b.binary_scalar(BinaryFn::Sub, lengths, 1.0)?;
+    let mirrored = b.binary_broadcast(BinaryFn::Sub, last, own)?;
+    let from = b.select_broadcast(inside, mirrored, own)?;
+    let from = b.unsqueeze(from, &[2])?;
+    let reversed = b.push(Op::GatherNd { batch_dims: 1 }, &[rows, from])?;
+    Ok(b.transpose(reversed, back)?)
+}
+
+/// Elements of the last axis. A vector counts as a matrix of one row.
+pub(super) fn array_feature_extractor(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let (x, at) = (call.input(0)?, call.input(1)?);
+    let x = if b.ty(x).rank() == 1 { b.unsqueeze(x, &[0])? } else { x };
+    let Some(last) = b.ty(x).rank().checked_sub(1) else { return invalid("a scalar") };
+    let at = b.reshape(at, vec![b.ty(at).elements()])?;
+    Ok(b.gather(x, at, last)?)
 }

@@ -2,14 +2,14 @@
 //! the function. Where versions differ in what they mean, an operator has several lines and the newest that is not
 //! newer than the model's applies; where they differ in form only, its function looks at the version.
 
-use ired_graph::{ArgReduceFn, BinaryFn, Builder, CompareFn, ReduceFn, UnaryFn, ValueId};
+use ired_graph::{ArgReduceFn, BinaryFn, Builder, CompareFn, CumulativeFn, ReduceFn, UnaryFn, ValueId};
 
 use super::call::{Call, Outcome};
 use super::import::{Binding, Frame, Importer, Scope};
 use super::{
     activation, attention, causal_convolution, constant, control, convolution, einsum, elementwise, indexing,
-    linear, loss, movement, normalization, pooling, quantization, reduction, resize, rotary, shape, slicing,
-    softmax, transposed,
+    linear, loss, movement, normalization, pooling, quantization, ranking, reduction, resize, rotary,
+    scatter, selection, shape, slicing, softmax, suppression, transposed,
 };
 
 /// How an operator is imported.
@@ -137,6 +137,21 @@ const OPERATORS: &[Entry] = &[
     ("", "GatherElements", 11, One(indexing::gather_elements)),
     ("", "GatherND", 11, One(indexing::gather_nd)),
     ("", "OneHot", 9, One(indexing::one_hot)),
+    ("", "ReverseSequence", 10, One(indexing::reverse_sequence)),
+    ("ai.onnx.ml", "ArrayFeatureExtractor", 1, One(indexing::array_feature_extractor)),
+    // Scatters, orders and selections.
+    ("", "Scatter", 9, One(scatter::scatter_elements)),
+    ("", "ScatterElements", 11, One(scatter::scatter_elements)),
+    ("", "ScatterND", 11, One(scatter::scatter_nd)),
+    ("", "TensorScatter", 24, One(scatter::tensor_scatter)),
+    ("", "MaxUnpool", 9, One(scatter::max_unpool)),
+    ("", "TopK", 1, Many(ranking::top_k)),
+    ("", "CumSum", 11, One(|b, c| ranking::cumulative(b, c, CumulativeFn::Sum))),
+    ("", "CumProd", 26, One(|b, c| ranking::cumulative(b, c, CumulativeFn::Product))),
+    ("", "NonZero", 9, One(selection::non_zero)),
+    ("", "Compress", 9, One(selection::compress)),
+    ("", "Unique", 11, Many(selection::unique)),
+    ("", "NonMaxSuppression", 10, One(suppression::non_max_suppression)),
     // Linear algebra and windows.
     ("", "MatMul", 1, One(linear::matmul)),
     ("", "MatMulInteger", 10, One(linear::matmul_integer)),

@@ -11,5 +11,6 @@ mod losses;
 mod mutation;
 mod one_node;
 mod operators;
+mod ranking;
 mod structure;
 mod unsupported;

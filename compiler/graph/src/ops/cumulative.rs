@@ -8,7 +8,8 @@ use crate::{CumulativeFn, Tensor, TensorType};
 
 pub(super) fn infer(operands: &Operands<'_>, axis: usize) -> Result<TensorType, ShapeError> {
     let [x] = operands.exactly()?;
-    operands.dtype(0, x.dtype.is_float() || x.dtype.is_integer(), "a number type")?;
+    let number = x.dtype.is_float() || x.dtype.is_integer();
+    operands.dtype(0, number && x.dtype.bits() >= 8, "a number type of whole bytes")?;
     operands.axis(axis, x.rank())?;
     Ok(x.clone())
 }

@@ -50,7 +50,7 @@ pub fn fold_op(graph: &Graph, op: &Op, operands: &[ValueId]) -> Option<Folded> {
         // What it reads may be known; its symbols have their values from it all the same.
         Op::ReadDims { .. } => return None,
         // Not shape arithmetic, and their work is not bounded by their size.
-        Op::MatMul | Op::Conv { .. } | Op::Pool { .. } => return None,
+        Op::MatMul | Op::Conv { .. } | Op::Pool { .. } | Op::SuppressOverlaps => return None,
         Op::Dims { values, .. } if values.iter().any(|d| d.as_static().is_none()) => return None,
         // A splat stays a broadcast scalar, which costs nothing; only shape arithmetic wants the elements.
         Op::Broadcast { .. }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     Context, ShapeError, contract, cumulative, elementwise, gather, infer, movement, normalize, pad, reduce,
-    scatter, sort, source, window,
+    scatter, sort, source, suppress, window,
 };
 use crate::{Dim, Op, Param, SymbolId, Symbols, Tensor, TensorType};
 
@@ -156,6 +156,7 @@ fn dispatch(op: &Op, call: &Call<'_>, environment: &Environment<'_>) -> Result<T
             cumulative::compute(call, *function, *axis, *exclusive, *reverse)
         }
         Op::Sort { axis, descending } => sort::compute(call, *axis, *descending),
+        Op::SuppressOverlaps => suppress::compute(call)?,
         Op::Reduce { function, axes } => reduce::compute_reduce(call, *function, axes),
         Op::ArgReduce { function, axis, last_on_tie } => {
             reduce::compute_arg_reduce(call, *function, *axis, *last_on_tie)

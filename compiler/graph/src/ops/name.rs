@@ -30,6 +30,7 @@ impl Op {
             Self::ScatterNd { function } => function.name(),
             Self::Cumulative { function, .. } => function.name(),
             Self::Sort { .. } => "sort",
+            Self::SuppressOverlaps => "suppress_overlaps",
             Self::Reduce { function, .. } => function.name(),
             Self::ArgReduce { function, .. } => function.name(),
             Self::Softmax { log: false, .. } => "softmax",

@@ -138,6 +138,7 @@ impl Parser<'_> {
             "gather_elements" => Op::GatherElements { axis: a.number(place, "axis")? },
             "gather_nd" => Op::GatherNd { batch_dims: a.number(place, "batch_dims")? },
             "sort" => Op::Sort { axis: a.number(place, "axis")?, descending: a.flag(place, "descending")? },
+            "suppress_overlaps" => Op::SuppressOverlaps,
             "softmax" => Op::Softmax { axis: a.number(place, "axis")?, log: false },
             "log_softmax" => Op::Softmax { axis: a.number(place, "axis")?, log: true },
             "layer_norm" => {

@@ -1,6 +1,7 @@
 //! Scatters, running sums and orders.
 
 use super::{Builder, Built};
+use crate::ops::ShapeError;
 use crate::types::product;
 use crate::{BinaryFn, CompareFn, CumulativeFn, DType, Dim, Op, ScatterFn, ValueId};
 
@@ -20,11 +21,11 @@ impl Builder<'_> {
     }
 
     /// Combines `updates[i]` with `data[i with axis replaced by indices[i]]`, in row-major order; indices as in
-    /// [`Op::ScatterNd`].
+    /// [`Op::ScatterNd`]. Where `indices` has fewer axes than the data, each names a slice of the rest.
     ///
     /// # Errors
     /// When indices or updates do not fit the data.
-    pub fn scatter_elements(
+    pub fn scatter_along(
         &mut self,
         function: ScatterFn,
         data: ValueId,
@@ -33,14 +34,19 @@ impl Builder<'_> {
         axis: usize,
     ) -> Built {
         let (shape, taken) = (self.ty(data).shape.clone(), self.ty(indices).shape.clone());
-        let (total, count) = (product(&shape), product(&taken));
-        let indices = match shape.len() {
+        let named = taken.len();
+        if axis >= named || named > shape.len() {
+            let problem = format!("is {axis}; indices have {named} axes and data {}", shape.len());
+            return Err(ShapeError::Attribute { op: "scatter", attribute: "axis", problem });
+        }
+        let (total, count, slice) = (product(&shape[..named]), product(&taken), &shape[named..]);
+        let indices = match named {
             1 => indices,
-            _ => self.flat_positions(&shape, indices, axis)?,
+            _ => self.flat_positions(&shape[..named], indices, axis)?,
         };
         let indices = self.reshape(indices, vec![count.clone(), Dim::constant(1)])?;
-        let updates = self.reshape(updates, vec![count])?;
-        let data = self.reshape(data, vec![total])?;
+        let updates = self.reshape(updates, [&[count], slice].concat())?;
+        let data = self.reshape(data, [&[total], slice].concat())?;
         let scattered = self.scatter_nd(function, data, indices, updates)?;
         self.reshape(scattered, shape)
     }
