@@ -96,7 +96,7 @@ fn check_node<'m>(graph: &Graph, node: &Node, dims: &mut Dims<'m>) -> Result<(),
                 check.one_or_equal(from, to)?;
             }
         }
-        (Op::Unary(_) | Op::Cast(_), _) => {}
+        (Op::Unary(_) | Op::Cast(_) | Op::BitCast(_), _) => {}
         (Op::Binary(_) | Op::Compare(_) | Op::Select, operands) => {
             for &other in &operands[1..] {
                 for (a, b) in shape(operands[0]).iter().zip(shape(other)) {
