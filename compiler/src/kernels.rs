@@ -12,6 +12,7 @@ mod eval;
 mod function;
 mod generic;
 mod math;
+mod narrow;
 mod pack;
 mod rows;
 mod scatter;
@@ -119,7 +120,11 @@ fn choose(
     dispatch: &Dispatch,
     target: &CpuTarget,
 ) -> Result<(&'static dyn Family, KernelInterface), KernelError> {
-    for family in FAMILIES {
+    let graph_dtype = |value: &ired_graph::ValueId| graph.ty(*value).dtype;
+    // Several elements of one byte are written together, by the last family only.
+    let packed = dispatch.outputs.iter().any(|value| graph_dtype(value).bits() < 8);
+    let families = if packed { &FAMILIES[FAMILIES.len() - 1..] } else { FAMILIES };
+    for family in families {
         if let Some(interface) = family.interface(graph, dispatch, target)? {
             return Ok((*family, interface));
         }

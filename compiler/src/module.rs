@@ -118,6 +118,14 @@ fn dtype(dtype: DType) -> ired_module::DType {
         DType::BF16 => Stored::BF16,
         DType::F32 => Stored::F32,
         DType::F64 => Stored::F64,
+        DType::I2 => Stored::I2,
+        DType::U2 => Stored::U2,
+        DType::F4E2M1 => Stored::F4E2M1,
+        DType::F8E4M3FN => Stored::F8E4M3FN,
+        DType::F8E4M3FNUZ => Stored::F8E4M3FNUZ,
+        DType::F8E5M2 => Stored::F8E5M2,
+        DType::F8E5M2FNUZ => Stored::F8E5M2FNUZ,
+        DType::F8E8M0 => Stored::F8E8M0,
         other => unreachable!("element type {other} has no stored form"),
     }
 }

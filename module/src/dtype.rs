@@ -20,6 +20,14 @@ pub enum DType {
     BF16 = 13,
     F32 = 14,
     F64 = 15,
+    I2 = 16,
+    U2 = 17,
+    F4E2M1 = 18,
+    F8E4M3FN = 19,
+    F8E4M3FNUZ = 20,
+    F8E5M2 = 21,
+    F8E5M2FNUZ = 22,
+    F8E8M0 = 23,
 }
 
 impl DType {
@@ -39,6 +47,14 @@ impl DType {
         Self::BF16,
         Self::F32,
         Self::F64,
+        Self::I2,
+        Self::U2,
+        Self::F4E2M1,
+        Self::F8E4M3FN,
+        Self::F8E4M3FNUZ,
+        Self::F8E5M2,
+        Self::F8E5M2FNUZ,
+        Self::F8E8M0,
     ];
 
     pub fn from_number(number: u8) -> Option<Self> {
@@ -48,8 +64,10 @@ impl DType {
     /// Bits that one element takes in memory; a bool takes eight.
     pub const fn bits(self) -> u64 {
         match self {
-            Self::I4 | Self::U4 => 4,
+            Self::I2 | Self::U2 => 2,
+            Self::I4 | Self::U4 | Self::F4E2M1 => 4,
             Self::Bool | Self::I8 | Self::U8 => 8,
+            Self::F8E4M3FN | Self::F8E4M3FNUZ | Self::F8E5M2 | Self::F8E5M2FNUZ | Self::F8E8M0 => 8,
             Self::I16 | Self::U16 | Self::F16 | Self::BF16 => 16,
             Self::I32 | Self::U32 | Self::F32 => 32,
             Self::I64 | Self::U64 | Self::F64 => 64,
@@ -81,6 +99,14 @@ impl DType {
             Self::BF16 => "bf16",
             Self::F32 => "f32",
             Self::F64 => "f64",
+            Self::I2 => "i2",
+            Self::U2 => "u2",
+            Self::F4E2M1 => "f4e2m1",
+            Self::F8E4M3FN => "f8e4m3fn",
+            Self::F8E4M3FNUZ => "f8e4m3fnuz",
+            Self::F8E5M2 => "f8e5m2",
+            Self::F8E5M2FNUZ => "f8e5m2fnuz",
+            Self::F8E8M0 => "f8e8m0",
         }
     }
 }

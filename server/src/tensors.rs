@@ -26,6 +26,14 @@ pub const fn datatype(dtype: DType) -> &'static str {
         // Not in the protocol; packed bytes travel as raw contents.
         DType::I4 => "INT4",
         DType::U4 => "UINT4",
+        DType::I2 => "INT2",
+        DType::U2 => "UINT2",
+        DType::F4E2M1 => "FP4_E2M1",
+        DType::F8E4M3FN => "FP8_E4M3FN",
+        DType::F8E4M3FNUZ => "FP8_E4M3FNUZ",
+        DType::F8E5M2 => "FP8_E5M2",
+        DType::F8E5M2FNUZ => "FP8_E5M2FNUZ",
+        DType::F8E8M0 => "FP8_E8M0",
         _ => "UNKNOWN",
     }
 }

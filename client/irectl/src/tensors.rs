@@ -2,6 +2,7 @@
 
 pub(crate) mod compare;
 pub(crate) mod json;
+mod narrow;
 pub(crate) mod npz;
 pub(crate) mod onnx_data;
 

@@ -97,15 +97,15 @@ fn compare(found: &Tensor, expected: &Tensor) -> Result<(), Verdict> {
         return Err(Verdict("wrong-shape", format!("{:?}; expected {:?}", found.shape(), expected.shape())));
     }
     let (f, e) = (found.to_f64s(), expected.to_f64s());
-    let right = |f: f64, e: f64| match found.dtype().is_float() {
-        true => f == e || (f.is_nan() && e.is_nan()) || (f - e).abs() <= ABSOLUTE + RELATIVE * e.abs(),
-        false => true,
+    let right = |f: f64, e: f64| match found.dtype().holds_integers() {
+        true => true,
+        false => f == e || (f.is_nan() && e.is_nan()) || (f - e).abs() <= ABSOLUTE + RELATIVE * e.abs(),
     };
     let wrong = (0..f.len()).find(|&i| !right(f[i], e[i]));
     if let Some(i) = wrong {
         return Err(Verdict("wrong-value", format!("element {i} is {}; expected {}", f[i], e[i])));
     }
-    if !found.dtype().is_float() && found.to_integers() != expected.to_integers() {
+    if found.dtype().holds_integers() && found.to_integers() != expected.to_integers() {
         return Err(Verdict(
             "wrong-value",
             format!("{:?}; expected {:?}", found.to_integers(), expected.to_integers()),

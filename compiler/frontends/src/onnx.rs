@@ -5,6 +5,7 @@ mod attention;
 mod attributes;
 mod bounds;
 mod call;
+mod cast;
 mod causal_convolution;
 mod computed;
 mod constant;

@@ -42,8 +42,12 @@ pub enum Op {
     Compare(CompareFn),
     /// Operands: condition (bool), value where true, value where false.
     Select,
-    /// Float to integer truncates and saturates; NaN gives 0. To bool is `x != 0`.
+    /// Of the same type, nothing. Float to integer truncates and saturates; NaN gives 0. To bool is `x != 0`. To a float of at most eight bits
+    /// rounds to nearest, ties to even, and saturates, infinities too; NaN stays (in [`DType::F4E2M1`] it is -0). To
+    /// [`DType::F8E8M0`] is the magnitude rounded up to a power of two.
     Cast(DType),
+    /// The same bits as elements of another type of as many bits; as bool, any bit that is set is true.
+    BitCast(DType),
 
     // Shape and movement.
     /// Right-aligned broadcast to `shape`. Each dimension of `x` is 1, equal to the result's, or unknown to be
@@ -186,6 +190,19 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether an element of the result is made of the elements at the same index of the operands.
+    pub const fn is_elementwise(&self) -> bool {
+        matches!(
+            self,
+            Self::Unary(_)
+                | Self::Binary(_)
+                | Self::Compare(_)
+                | Self::Select
+                | Self::Cast(_)
+                | Self::BitCast(_)
+        )
+    }
+
     /// Whether the operation owns regions, which say what its results are.
     pub const fn is_control(&self) -> bool {
         matches!(self, Self::If | Self::While | Self::Repeat { .. })

@@ -54,6 +54,7 @@ pub fn infer(op: &Op, operands: &[&TensorType], context: Context<'_>) -> Result<
         Op::Compare(function) => elementwise::infer_compare(&operands, *function),
         Op::Select => elementwise::infer_select(&operands),
         Op::Cast(to) => elementwise::infer_cast(&operands, *to),
+        Op::BitCast(to) => elementwise::infer_bit_cast(&operands, *to),
         Op::Broadcast { shape } => movement::infer_broadcast(&operands, shape),
         Op::Reshape { shape } => movement::infer_reshape(&operands, shape),
         Op::Transpose { perm } => movement::infer_transpose(&operands, perm),

@@ -159,7 +159,8 @@ impl Printer<'_> {
                 write!(f, " {} include_pad={include_pad} channels_last={channels_last}", WindowText(window))
             }
             // The result's type says the rest.
-            Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) | Op::MatMul => Ok(()),
+            Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select => Ok(()),
+            Op::Cast(_) | Op::BitCast(_) | Op::MatMul => Ok(()),
             Op::Broadcast { .. }
             | Op::Reshape { .. }
             | Op::ScatterNd { .. }
@@ -210,8 +211,8 @@ impl fmt::Display for Elements<'_> {
         let texts: Vec<String> = match tensor.dtype() {
             DType::Bool => tensor.to_bools().iter().map(bool::to_string).collect(),
             DType::F64 => float_texts(tensor, tensor.to_f64s(), f64::is_finite),
-            dtype if dtype.is_float() => float_texts(tensor, tensor.to_f32s(), f32::is_finite),
-            _ => tensor.to_integers().iter().map(i128::to_string).collect(),
+            dtype if dtype.holds_integers() => tensor.to_integers().iter().map(i128::to_string).collect(),
+            _ => float_texts(tensor, tensor.to_f32s(), f32::is_finite),
         };
         write!(f, "[{}]", texts.join(", "))
     }

@@ -1,6 +1,7 @@
 //! A tensor with its data, as constants hold and the interpreter computes.
 
 mod convert;
+mod narrow;
 mod round;
 
 pub(crate) use convert::integer_limits;

@@ -141,7 +141,7 @@ fn errors_say_where() {
 #[test]
 fn every_element_type_reads_back() {
     for dtype in DType::ALL {
-        let values: &[i128] = if dtype == DType::Bool { &[1, 0] } else { &[1, 7] };
+        let values: &[i128] = if dtype.bits() < 4 || dtype == DType::Bool { &[1, 0] } else { &[1, 7] };
         let mut graph = Graph::new("g");
         let tensor = Tensor::from_integers(dtype, &[2], values);
         let body = graph.body;

@@ -1,12 +1,14 @@
 //! Elementwise functions in registers, for every element type; and the way between registers and memory.
 //!
-//! Registers hold f16 and bf16 as f32, bool as one bit, and 4-bit integers as eight bits; the rest as they are.
+//! Registers hold f16 and bf16 as f32, bool as one bit, and what has less than eight bits as eight, 8-bit and
+//! 4-bit floats as their code; the rest as they are.
 //! Chains of f16 or bf16 operations round when stored or cast, not in between.
 
 use ired_graph::{BinaryFn, CompareFn, DType, UnaryFn};
 use ired_mlir::{Builder, Compare, FloatCompare, Type, Value};
 
 use super::math::Math;
+use super::narrow;
 
 /// Type of one element in a register.
 pub(super) fn register_type<'m>(b: &Builder<'m>, dtype: DType) -> Type<'m> {
@@ -18,7 +20,8 @@ pub(super) fn register_type<'m>(b: &Builder<'m>, dtype: DType) -> Type<'m> {
     }
 }
 
-/// Type of one element in memory; of a packed pair for 4-bit integers. f16 and bf16 are their bits.
+/// Type of one element in memory; of a byte of several for types of less than eight bits. f16 and bf16 are
+/// their bits.
 pub(super) fn storage_type<'m>(b: &Builder<'m>, dtype: DType) -> Type<'m> {
     match dtype {
         DType::F32 => b.f32_type(),
@@ -27,7 +30,7 @@ pub(super) fn storage_type<'m>(b: &Builder<'m>, dtype: DType) -> Type<'m> {
     }
 }
 
-/// From memory to a register. 4-bit integers come already taken out of their pair.
+/// From memory to a register. Elements of less than eight bits come already taken out of their byte.
 pub(super) fn from_storage<'m>(b: &Builder<'m>, dtype: DType, x: Value<'m>) -> Value<'m> {
     match dtype {
         DType::Bool => b.cmpi(Compare::Ne, x, b.integer(x.ty(), 0)),
@@ -304,20 +307,52 @@ pub(super) fn compare<'m>(
 }
 
 pub(super) fn cast<'m>(b: &Builder<'m>, from: DType, to: DType, x: Value<'m>) -> Value<'m> {
+    if from == to {
+        return x;
+    }
+    if from.is_narrow_float() {
+        return cast(b, DType::F32, to, narrow::decode(b, from, x));
+    }
+    if to.is_narrow_float() {
+        return narrow::encode(b, to, before_rounding(b, from, x));
+    }
     let target = register_type(b, to);
     match (from.is_float(), to) {
         (true, DType::Bool) => b.cmpf(FloatCompare::Ne, x, b.float(x.ty(), 0.0)),
         (false, DType::Bool) => b.cmpi(Compare::Ne, x, b.integer(x.ty(), 0)),
-        (true, _) if to.is_float() => {
-            let resized = resize_float(b, x, target);
-            round_through(b, to, resized)
-        }
+        (_, DType::F16 | DType::BF16) => round_through(b, to, before_rounding(b, from, x)),
+        (true, _) if to.is_float() => resize_float(b, x, target),
         (true, _) => float_to_integer(b, to, x),
         (false, _) if to.is_float() => {
-            let y = if from.is_signed_integer() { b.sitofp(x, target) } else { b.uitofp(x, target) };
-            round_through(b, to, y)
+            if from.is_signed_integer() {
+                b.sitofp(x, target)
+            } else {
+                b.uitofp(x, target)
+            }
         }
         (false, _) => narrow_to(b, to, resize_integer(b, from, x, target)),
+    }
+}
+
+/// A number as f32 that rounds to a narrower float as the number itself does.
+fn before_rounding<'m>(b: &Builder<'m>, from: DType, x: Value<'m>) -> Value<'m> {
+    let signed = from.is_signed_integer();
+    match from {
+        DType::F64 => narrow::to_odd_f32(b, x),
+        _ if from.is_float() => x,
+        _ if from.bits() >= 32 => narrow::integer_to_odd_f32(b, signed, x),
+        _ if signed => b.sitofp(x, b.f32_type()),
+        _ => b.uitofp(x, b.f32_type()),
+    }
+}
+
+/// What is in memory as `from`, as it is there as `to`, a type of as many bits.
+pub(super) fn bit_cast<'m>(b: &Builder<'m>, from: DType, to: DType, storage: Value<'m>) -> Value<'m> {
+    let (before, after) = (storage_type(b, from), storage_type(b, to));
+    let same = if before == after { storage } else { b.bitcast(storage, after) };
+    match to {
+        DType::Bool => b.extui(from_storage(b, to, same), after),
+        _ => narrow_to(b, to, same),
     }
 }
 
@@ -346,14 +381,14 @@ fn resize_integer<'m>(b: &Builder<'m>, from: DType, x: Value<'m>, target: Type<'
     }
 }
 
-/// Wraps an eight-bit register to four bits.
+/// Wraps an eight-bit register to the bits that the type has.
 fn narrow_to<'m>(b: &Builder<'m>, dtype: DType, x: Value<'m>) -> Value<'m> {
-    let four = b.integer(x.ty(), 4);
-    match dtype {
-        DType::I4 => b.shrsi(b.shli(x, four), four),
-        DType::U4 => b.shrui(b.shli(x, four), four),
-        _ => x,
+    if dtype.bits() >= 8 {
+        return x;
     }
+    let unused = b.integer(x.ty(), 8 - dtype.bits() as i64);
+    let high = b.shli(x, unused);
+    if dtype.is_signed_integer() { b.shrsi(high, unused) } else { b.shrui(high, unused) }
 }
 
 /// Truncates and saturates; NaN gives 0.

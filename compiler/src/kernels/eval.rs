@@ -15,7 +15,7 @@ use ired_graph::{BinaryFn, DType, Node, Op, ValueId};
 use ired_mlir::{Builder, Type, Value};
 
 use super::KernelError;
-use super::arithmetic::{binary, cast, compare, register_type, unary};
+use super::arithmetic::{binary, bit_cast, cast, compare, from_storage, register_type, to_storage, unary};
 use super::function::Function;
 
 /// An index along one axis: `base + lane * step`.
@@ -139,6 +139,28 @@ impl<'m> Function<'_, 'm> {
         spread(b, register, point.lanes)
     }
 
+    /// [`Function::eval`], as the value is in memory: bits that are only moved or reinterpreted stay as they are.
+    pub(super) fn eval_storage(
+        &self,
+        b: &Builder<'m>,
+        value: ValueId,
+        point: &Point<'m>,
+        known: &mut Known<'m>,
+    ) -> Value<'m> {
+        let dtype = self.dtype(value);
+        match (self.producer(value), self.memory(value)) {
+            (Some(node), _) if matches!(node.op, Op::BitCast(_)) && !known.bound.contains_key(&value) => {
+                let of = node.operands[0];
+                let storage = self.eval_storage(b, of, point, known);
+                bit_cast(b, self.dtype(of), dtype, storage)
+            }
+            (None, Some(memref)) if !known.bound.contains_key(&value) => {
+                self.read_storage(b, value, memref, point)
+            }
+            _ => to_storage(b, dtype, self.eval(b, value, point, known)),
+        }
+    }
+
     pub(super) fn zero(&self, b: &Builder<'m>, value: ValueId) -> Value<'m> {
         zero_of(b, register_type(b, self.dtype(value)))
     }
@@ -181,6 +203,10 @@ impl<'m> Function<'_, 'm> {
                 let x = self.eval(b, node.operands[0], point, known);
                 cast(b, self.dtype(node.operands[0]), dtype, x)
             }
+            Op::BitCast(_) => {
+                let storage = self.eval_storage(b, value, point, known);
+                from_storage(b, dtype, storage)
+            }
             Op::Constant(_) | Op::Dims { .. } | Op::Iota { .. } => self.eval_source(b, node, value, point),
             Op::Broadcast { .. }
             | Op::Reshape { .. }
@@ -214,7 +240,7 @@ impl<'m> Function<'_, 'm> {
         x: Value<'m>,
         y: Value<'m>,
     ) -> Value<'m> {
-        if matches!(dtype, DType::I4 | DType::U4) {
+        if dtype.bits() < 8 {
             self.unsupported(node, dtype, "arithmetic needs a cast to eight bits first");
         }
         binary(b, function, dtype, x, y).unwrap_or_else(|| {

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use ired_graph::{BinaryFn, Dim, Graph, Node, Op, UnaryFn, ValueId};
 use ired_mlir::{Builder, Compare, Value};
 
-use super::eval::{Axis, Known, Point};
+use super::eval::{Axis, Known, Point, spread};
 use super::function::{Function, Site, product, symbols};
 use super::{Family, KernelError};
 use crate::dispatch::{Binding, Dispatch, KernelInterface};
@@ -59,6 +59,8 @@ struct Plan {
     linear: bool,
     lanes: usize,
     rows_per_group: i64,
+    /// Elements of one byte, which are written together: no two rows share a byte.
+    per_byte: i64,
 }
 
 impl Plan {
@@ -68,13 +70,16 @@ impl Plan {
         let linear = is_linear(graph, dispatch);
         let lanes = lanes::choose(graph, dispatch, target, linear);
         let cost = cost(graph, dispatch);
-        if linear {
+        let per_byte = (8 / graph.ty(output).dtype.bits() as i64).max(1);
+        if linear || per_byte > 1 {
             // Rows of a fixed length, the last one shorter.
             let row = (WORKGROUP_WORK * lanes as i64 / cost).clamp(lanes as i64, 1 << 20);
-            let row = row / lanes as i64 * lanes as i64;
+            let step = per_byte.max(lanes as i64);
+            let row = (row / step * step).max(step);
             let all = product(shape);
             let rows = all.ceil_div(&Dim::constant(row));
-            return Ok(Self { rows, row_length: Dim::constant(row), linear, lanes, rows_per_group: 1 });
+            let row_length = Dim::constant(row);
+            return Ok(Self { rows, row_length, linear, lanes, rows_per_group: 1, per_byte });
         }
         let (last, outer) = match shape.split_last() {
             Some((last, outer)) => (last.clone(), product(outer)),
@@ -87,7 +92,7 @@ impl Plan {
             Some(rows) => rows_per_group.min(rows.max(1)),
             None => rows_per_group,
         };
-        Ok(Self { rows: outer, row_length: last, linear, lanes, rows_per_group })
+        Ok(Self { rows: outer, row_length: last, linear, lanes, rows_per_group, per_byte })
     }
 
     fn emit<'m>(&self, f: &Function<'_, 'm>, b: &Builder<'m>) {
@@ -95,7 +100,13 @@ impl Plan {
         let first = b.muli(f.group[0], per_group);
         let end = b.minsi(b.addi(first, per_group), f.dim(&self.rows));
         b.for_each(first, end, |b, row| {
-            if self.linear { self.emit_linear_row(f, b, row) } else { self.emit_row(f, b, row) }
+            if self.per_byte > 1 {
+                self.emit_packed_row(f, b, row)
+            } else if self.linear {
+                self.emit_linear_row(f, b, row)
+            } else {
+                self.emit_row(f, b, row)
+            }
         });
     }
 
@@ -122,11 +133,39 @@ impl Plan {
         });
     }
 
+    /// A row of whole bytes, but for the last of all.
+    fn emit_packed_row<'m>(&self, f: &Function<'_, 'm>, b: &Builder<'m>, row: Value<'m>) {
+        let (length, output, shape) = (f.dim(&self.row_length), f.output(), f.shape(f.output()));
+        let (per_byte, count) = (b.index(self.per_byte), f.dim(&product(shape)));
+        let start = b.muli(row, length);
+        let end = b.minsi(b.addi(start, length), count);
+        let last = b.subi(count, b.index(1));
+        let first_byte = b.divui(start, per_byte);
+        let end_byte = b.divui(b.addi(end, b.index(self.per_byte - 1)), per_byte);
+        b.for_each(first_byte, end_byte, |b, byte| {
+            let first = b.muli(byte, per_byte);
+            let elements: Vec<_> = (0..self.per_byte)
+                .map(|i| {
+                    let number = b.addi(first, b.index(i));
+                    let inside = b.cmpi(Compare::SignedLt, number, count);
+                    let index = b.minsi(number, last);
+                    let point = match self.linear {
+                        true => Point::linear(Axis::at(index), 1, None),
+                        false => Point::axes(f.split_index(b, index, shape), 1, None),
+                    };
+                    let storage = f.eval_storage(b, output, &point, &mut Known::default());
+                    b.select(inside, storage, b.integer(storage.ty(), 0))
+                })
+                .collect();
+            f.write_packed(b, output, byte, &elements);
+        });
+    }
+
     fn store<'m>(&self, f: &Function<'_, 'm>, b: &Builder<'m>, point: &Point<'m>, number: Value<'m>) {
         let mut known = Known::default();
         for output in &f.dispatch.outputs {
-            let register = f.eval_lanes(b, *output, point, &mut known);
-            f.write(b, *output, number, register, point.mask);
+            let storage = f.eval_storage(b, *output, point, &mut known);
+            f.write_storage(b, *output, number, spread(b, storage, point.lanes), point.mask);
         }
     }
 }
@@ -147,9 +186,8 @@ fn is_linear(graph: &Graph, dispatch: &Dispatch) -> bool {
             return false;
         }
         match &node.op {
-            Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) | Op::Reshape { .. } => {
-                wanted.extend(&node.operands);
-            }
+            op if op.is_elementwise() => wanted.extend(&node.operands),
+            Op::Reshape { .. } => wanted.extend(&node.operands),
             Op::Constant(_) | Op::Dims { .. } => {}
             Op::Broadcast { .. } if one(node.operands[0]) => {}
             _ => return false,

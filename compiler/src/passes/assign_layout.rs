@@ -70,9 +70,7 @@ fn sink_transpose(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
     let Some(perm) = transpose_above(rw, &operands) else { return Ok(None) };
     // Operands before this one move with the transpose; those after it (a fill value) do not.
     let (op, moving, after) = match op {
-        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) => {
-            (op, operands.len(), perm.clone())
-        }
+        op if op.is_elementwise() => (op, operands.len(), perm.clone()),
         Op::Concat { axis } => (Op::Concat { axis: perm[axis] }, operands.len(), perm.clone()),
         Op::Softmax { axis, log } => (Op::Softmax { axis: perm[axis], log }, 1, perm.clone()),
         Op::Pad { low, high, mode } => {

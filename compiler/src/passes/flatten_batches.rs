@@ -63,7 +63,7 @@ fn sink_unflatten(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
     let rank = rw.ty(operands[0]).rank();
     let leading = rank.saturating_sub(flat.len() - 1);
     let op = match op {
-        Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) => op,
+        op if op.is_elementwise() => op,
         Op::LayerNorm { axis, epsilon } if axis >= leading => {
             Op::LayerNorm { axis: axis + 1 - leading, epsilon }
         }

@@ -207,7 +207,3 @@ pub(super) fn is_root(op: &Op) -> bool {
             | Op::LayerNorm { .. }
     )
 }
-
-pub(super) fn is_elementwise(op: &Op) -> bool {
-    matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_))
-}

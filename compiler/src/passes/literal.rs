@@ -55,10 +55,11 @@ impl Number {
     }
 }
 
-/// The number that every element of `tensor` is, if they are all the same; `None` for empty and sub-byte tensors.
+/// The number that every element of `tensor` is, if they are all the same; `None` for empty tensors, and for
+/// types that are not computed with.
 pub(super) fn splat(tensor: &Tensor) -> Option<Number> {
     let width = match tensor.dtype().bits() {
-        bits if bits % 8 == 0 => bits / 8,
+        bits if bits % 8 == 0 && !tensor.dtype().is_narrow_float() => bits / 8,
         _ => return None,
     };
     let (first, rest) = tensor.data().split_at_checked(width)?;

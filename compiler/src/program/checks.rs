@@ -154,7 +154,7 @@ pub(super) fn check_node(graph: &Graph, node: &Node, dims: &mut Dims<'_, '_>) ->
                 check.one_or_equal(from, to)?;
             }
         }
-        (Op::Unary(_) | Op::Cast(_), _) => {}
+        (Op::Unary(_) | Op::Cast(_) | Op::BitCast(_), _) => {}
         (Op::Binary(_) | Op::Compare(_) | Op::Select, operands) => {
             for &other in &operands[1..] {
                 for (a, b) in shape(operands[0]).iter().zip(shape(other)) {

@@ -278,23 +278,13 @@ fn may_share(graph: &Graph, dispatch: &Dispatch, value: ValueId) -> bool {
         && from.dtype.bits() % 8 == 0
         && dispatch.nodes.iter().all(|id| {
             let node = graph.node(*id);
-            let elementwise =
-                matches!(node.op, Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_));
-            elementwise || !node.operands.contains(&value)
+            node.op.is_elementwise() || !node.operands.contains(&value)
         })
         && dispatch.nodes.iter().all(|id| {
-            matches!(
-                graph.node(*id).op,
-                Op::Unary(_)
-                    | Op::Binary(_)
-                    | Op::Compare(_)
-                    | Op::Select
-                    | Op::Cast(_)
-                    | Op::Broadcast { .. }
-                    | Op::Constant(_)
-                    | Op::Dims { .. }
-                    | Op::Iota { .. }
-            )
+            let op = &graph.node(*id).op;
+            let made_anywhere =
+                matches!(op, Op::Broadcast { .. } | Op::Constant(_) | Op::Dims { .. } | Op::Iota { .. });
+            op.is_elementwise() || made_anywhere
         })
 }
 

@@ -67,30 +67,12 @@ fn bind(tensor: &Tensor) -> BoundTensor {
 }
 
 fn read(tensor: &BoundTensor) -> Tensor {
-    let dtype = ALL.into_iter().find(|d| stored(*d) == tensor.dtype).expect("a type of the graph");
+    let dtype = DType::ALL.into_iter().find(|d| stored(*d) == tensor.dtype).expect("a type of the graph");
     let bytes = tensor.dtype.tensor_bytes(&tensor.dims).expect("a size");
     let mut data = vec![0; bytes as usize];
     tensor.buffer.buffer.read(tensor.buffer.offset_bytes, &mut data).expect("host memory");
     Tensor::new(dtype, tensor.dims.clone(), data.into()).expect("as many bytes as the type says")
 }
-
-const ALL: [DType; 15] = [
-    DType::Bool,
-    DType::I4,
-    DType::I8,
-    DType::I16,
-    DType::I32,
-    DType::I64,
-    DType::U4,
-    DType::U8,
-    DType::U16,
-    DType::U32,
-    DType::U64,
-    DType::F16,
-    DType::BF16,
-    DType::F32,
-    DType::F64,
-];
 
 fn stored(dtype: DType) -> ired_module::DType {
     let all = ired_module::DType::ALL.iter().copied();

@@ -36,7 +36,7 @@ impl Random {
     /// Elements in `low..high`; whole numbers for integers, coin flips for bool.
     pub(crate) fn tensor(&mut self, dtype: DType, shape: &[u64], low: f64, high: f64) -> Tensor {
         let count = shape.iter().product::<u64>();
-        if dtype.is_float() {
+        if !dtype.holds_integers() {
             let values: Vec<_> = (0..count).map(|_| self.float(low, high)).collect();
             return Tensor::from_f64s(dtype, shape, &values);
         }
@@ -140,7 +140,7 @@ impl Case {
         let expected = interpret(&self.graph, &self.inputs).unwrap().remove(0);
         let found = self.run(target, output);
         assert_eq!((found.dtype(), found.shape()), (expected.dtype(), expected.shape()));
-        if expected.dtype().is_float() {
+        if !expected.dtype().holds_integers() {
             let (found, wanted) = (found.to_f64s(), expected.to_f64s());
             let scale = wanted.iter().filter(|x| x.is_finite()).fold(0f64, |m, x| m.max(x.abs()));
             for (i, (f, w)) in found.iter().zip(&wanted).enumerate() {
@@ -150,6 +150,15 @@ impl Case {
             }
         } else {
             assert_eq!(found.to_integers(), expected.to_integers());
+        }
+    }
+
+    /// As [`Case::check`], where no bit may differ.
+    pub(crate) fn check_bits(&mut self, output: ValueId) {
+        for target in targets() {
+            self.graph.set_outputs(self.graph.body, vec![output]);
+            let expected = interpret(&self.graph, &self.inputs).unwrap().remove(0);
+            assert_eq!(self.run(&target, output), expected);
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod contraction;
 mod convolution;
+mod element_types;
 mod elementwise;
 mod harness;
 mod movement;

@@ -155,7 +155,12 @@ pub fn write(tensor: &str, dtype: DType, data: &[u8], out: &mut Vec<u8>) -> Resu
         DType::BF16 => list(out, data, |b| finite_f32(bf16::from_le_bytes(b).to_f32())),
         DType::F32 => list(out, data, |b| finite_f32(f32::from_le_bytes(b))),
         DType::F64 => list(out, data, |b| finite(f64::from_le_bytes(b))),
-        _ => None,
+        _ => {
+            let name = super::datatype(dtype);
+            return Err(Error::invalid(format!(
+                "output `{tensor}`: {name} has no JSON form; ask for binary data"
+            )));
+        }
     }
     .ok_or_else(|| {
         Error::invalid(format!(
@@ -219,7 +224,8 @@ mod tests {
 
     #[test]
     fn every_type_survives_the_round_trip() {
-        for &dtype in DType::ALL.iter().filter(|dtype| dtype.bits() >= 8) {
+        let sent = |dtype: &&DType| dtype.bits() >= 8 && !super::super::datatype(**dtype).starts_with("FP8");
+        for &dtype in DType::ALL.iter().filter(sent) {
             let text = if dtype == DType::Bool { "[true,false]" } else { "[0,1]" };
             let bytes = parse("x", dtype, 2, text).unwrap();
             let mut out = Vec::new();

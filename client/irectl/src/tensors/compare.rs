@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use ired_module::DType;
 
-use super::NamedTensor;
+use super::{NamedTensor, narrow};
 
 /// How close floats must be: `|found - expected| <= absolute + relative * |expected|`, as NumPy's `allclose`.
 #[derive(Clone, Copy, Debug)]
@@ -46,10 +46,16 @@ fn exact_difference(found: &NamedTensor, expected: &NamedTensor) -> Option<Strin
     if found.data == expected.data {
         return None;
     }
+    // Those of several elements a byte take one each here; the bits after the last element mean nothing.
+    let elements = |tensor: &NamedTensor| match tensor.dtype.bits() {
+        2 | 4 => narrow::codes(tensor).collect(),
+        _ => tensor.data.to_vec(),
+    };
+    let (found_data, expected_data) = (elements(found), elements(expected));
     let width = (found.dtype.bits() as usize).div_ceil(8);
-    let pairs = || found.data.chunks(width).zip(expected.data.chunks(width));
+    let pairs = || found_data.chunks(width).zip(expected_data.chunks(width));
     let wrong = pairs().filter(|(f, e)| f != e).count();
-    let first = pairs().position(|(f, e)| f != e).unwrap_or(0);
+    let first = pairs().position(|(f, e)| f != e)?;
     Some(format!("{wrong} of {} elements differ, the first at {first}", found.element_count()))
 }
 
@@ -85,7 +91,7 @@ fn floats(tensor: &NamedTensor) -> Option<Vec<f64>> {
         DType::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
         DType::F16 => data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).into()).collect(),
         DType::BF16 => data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).into()).collect(),
-        _ => return None,
+        _ => return narrow::floats(tensor),
     })
 }
 
@@ -115,6 +121,23 @@ mod tests {
     fn a_nan_for_a_number_fails() {
         let wrong = difference(&tensor(&[f32::NAN]), &tensor(&[1.0]), WITHIN);
         assert!(matches!(wrong, Some(Difference::Value(_))), "{wrong:?}");
+    }
+
+    #[test]
+    fn narrow_elements_are_compared_one_by_one() {
+        let packed = |dtype, dims: u64, data: &'static [u8]| NamedTensor {
+            name: "y".into(),
+            dtype,
+            dims: vec![dims],
+            data: data.into(),
+        };
+        let i2 = |data| packed(DType::I2, 3, data);
+        assert_eq!(difference(&i2(&[0b00_01_10_11]), &i2(&[0b11_01_10_11]), WITHIN), None);
+        let wrong = difference(&i2(&[0b01_10_11]), &i2(&[0b01_11_11]), WITHIN);
+        assert_eq!(wrong, Some(Difference::Value("`y`: 1 of 3 elements differ, the first at 1".to_owned())));
+        let f8 = |data| packed(DType::F8E4M3FN, 2, data);
+        assert_eq!(difference(&f8(&[0x7f, 0x38]), &f8(&[0xff, 0x38]), WITHIN), None);
+        assert!(difference(&f8(&[0x7f, 0x38]), &f8(&[0x7f, 0x39]), WITHIN).is_some());
     }
 
     #[test]

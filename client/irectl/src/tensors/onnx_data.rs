@@ -144,13 +144,22 @@ fn element_type(number: i32) -> Result<DType> {
         12 => DType::U32,
         13 => DType::U64,
         16 => DType::BF16,
+        17 => DType::F8E4M3FN,
+        18 => DType::F8E4M3FNUZ,
+        19 => DType::F8E5M2,
+        20 => DType::F8E5M2FNUZ,
         21 => DType::U4,
         22 => DType::I4,
+        23 => DType::F4E2M1,
+        24 => DType::F8E8M0,
+        25 => DType::U2,
+        26 => DType::I2,
         other => bail!("ONNX element type {other} is not supported"),
     })
 }
 
-/// Elements from the typed fields; narrow types stand in `int32_data`, one an entry.
+/// Elements from the typed fields; narrow types stand in `int32_data`, one an entry, or as
+/// many of less than eight bits as a byte holds.
 fn typed_data(proto: &TensorProto, dtype: DType) -> Result<Bytes> {
     let narrow = |width: usize| -> Vec<u8> {
         proto.int32_data.iter().flat_map(|v| v.to_le_bytes()[..width].to_vec()).collect()
@@ -163,8 +172,8 @@ fn typed_data(proto: &TensorProto, dtype: DType) -> Result<Bytes> {
         DType::U32 => proto.uint64_data.iter().flat_map(|v| (*v as u32).to_le_bytes()).collect(),
         DType::I32 => narrow(4),
         DType::I16 | DType::U16 | DType::F16 | DType::BF16 => narrow(2),
-        DType::I8 | DType::U8 | DType::Bool => narrow(1),
-        DType::I4 | DType::U4 => narrow(1),
+        // Of one byte, or several in one byte.
+        _ if dtype.bits() <= 8 => narrow(1),
         other => bail!("{other} data outside of `raw_data` is not supported"),
     }))
 }

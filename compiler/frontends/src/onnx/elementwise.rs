@@ -134,26 +134,6 @@ fn bound(b: &mut Builder<'_>, x: ValueId, value: Option<f64>) -> Outcome<Option<
     Ok(value.map(|v| b.scalar_like(x, v)).transpose()?)
 }
 
-pub(super) fn cast(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    // These two concern 8-bit floats only, which are not element types here.
-    call.attributes.ignore(&["saturate", "round_mode"]);
-    let Some(to) = call.dtype_attribute("to")? else { return invalid("attribute `to` is missing") };
-    cast_to(b, call.input(0)?, to)
-}
-
-/// Floats become 4-bit integers by way of wider ones: ONNX wraps what does not fit, where the graph saturates.
-fn cast_to(b: &mut Builder<'_>, x: ValueId, to: DType) -> Outcome {
-    let narrow = to.is_integer() && to.bits() < 8 && b.ty(x).dtype.is_float();
-    let x = if narrow { b.cast(x, DType::I32)? } else { x };
-    Ok(b.cast(x, to)?)
-}
-
-pub(super) fn cast_like(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    call.attributes.ignore(&["saturate", "round_mode"]);
-    let to = b.ty(call.input(1)?).dtype;
-    cast_to(b, call.input(0)?, to)
-}
-
 pub(super) fn identity(_: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     call.input(0)
 }

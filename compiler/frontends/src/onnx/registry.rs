@@ -7,9 +7,9 @@ use ired_graph::{ArgReduceFn, BinaryFn, Builder, CompareFn, CumulativeFn, Reduce
 use super::call::{Call, Outcome};
 use super::import::{Binding, Frame, Importer, Scope};
 use super::{
-    activation, attention, causal_convolution, constant, control, convolution, einsum, elementwise, indexing,
-    linear, loss, movement, normalization, pooling, quantization, ranking, reduction, resize, rotary,
-    scatter, selection, shape, slicing, softmax, suppression, transposed,
+    activation, attention, cast, causal_convolution, constant, control, convolution, einsum, elementwise,
+    indexing, linear, loss, movement, normalization, pooling, quantization, ranking, reduction, resize,
+    rotary, scatter, selection, shape, slicing, softmax, suppression, transposed,
 };
 
 /// How an operator is imported.
@@ -84,8 +84,8 @@ const OPERATORS: &[Entry] = &[
     ("", "Where", 9, One(elementwise::select)),
     ("", "Clip", 1, One(elementwise::clip)),
     // Conversion and passing on.
-    ("", "Cast", 6, One(elementwise::cast)),
-    ("", "CastLike", 15, One(elementwise::cast_like)),
+    ("", "Cast", 6, One(cast::cast)),
+    ("", "CastLike", 15, One(cast::cast_like)),
     ("", "Identity", 1, One(elementwise::identity)),
     ("", "Dropout", 1, Many(elementwise::dropout)),
     // Activation.

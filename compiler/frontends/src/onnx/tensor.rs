@@ -59,8 +59,16 @@ pub(crate) fn dtype(code: i32) -> Result<DType, TensorError> {
         12 => DType::U32,
         13 => DType::U64,
         16 => DType::BF16,
+        17 => DType::F8E4M3FN,
+        18 => DType::F8E4M3FNUZ,
+        19 => DType::F8E5M2,
+        20 => DType::F8E5M2FNUZ,
         21 => DType::U4,
         22 => DType::I4,
+        23 => DType::F4E2M1,
+        24 => DType::F8E8M0,
+        25 => DType::U2,
+        26 => DType::I2,
         _ => return Err(TensorError::DType { code }),
     })
 }
@@ -211,8 +219,8 @@ fn external(tensor: &TensorProto, expected: u64, files: &ExternalFiles<'_>) -> R
 /// Data in the fields that ONNX keeps for each group of types.
 fn typed(tensor: &TensorProto, dtype: DType, dims: &[u64], count: u64) -> Result<Bytes, TensorError> {
     let t = tensor;
-    let sub_byte = dtype.bits() < 8;
-    let expected = if sub_byte { count.div_ceil(2) } else { count };
+    // An entry has as many elements of less than eight bits as a byte.
+    let expected = if dtype.bits() < 8 { count.div_ceil(8 / dtype.bits() as u64) } else { count };
     let check = |found: usize| match found as u64 == expected {
         true => Ok(()),
         false => Err(TensorError::DataCount { dtype, dims: dims.to_vec(), expected, found: found as u64 }),

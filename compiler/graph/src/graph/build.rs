@@ -149,6 +149,11 @@ impl<'g> Builder<'g> {
         if self.ty(x).dtype == dtype { Ok(x) } else { self.push(Op::Cast(dtype), &[x]) }
     }
 
+    /// `x` itself where it already has `dtype`.
+    pub fn bit_cast(&mut self, x: ValueId, dtype: DType) -> Built {
+        if self.ty(x).dtype == dtype { Ok(x) } else { self.push(Op::BitCast(dtype), &[x]) }
+    }
+
     /// `x` itself where `perm` moves nothing.
     pub fn transpose(&mut self, x: ValueId, perm: Vec<usize>) -> Built {
         let moves = perm.iter().enumerate().any(|(i, &axis)| i != axis);

@@ -48,7 +48,8 @@ pub(super) fn infer_binary(operands: &Operands<'_>, function: BinaryFn) -> Resul
 pub(super) fn infer_compare(operands: &Operands<'_>, function: CompareFn) -> Result<TensorType, ShapeError> {
     let [lhs, _] = operands.exactly()?;
     let ordered = !matches!(function, CompareFn::Eq | CompareFn::Ne);
-    operands.dtype(0, !ordered || lhs.dtype != DType::Bool, "a number type")?;
+    let comparable = !lhs.dtype.is_narrow_float() && (!ordered || lhs.dtype != DType::Bool);
+    operands.dtype(0, comparable, "a number type that can be computed with")?;
     operands.same_dtype(1, 0)?;
     operands.same_shape(1, 0)?;
     Ok(TensorType::new(DType::Bool, lhs.shape.clone()))
@@ -65,6 +66,12 @@ pub(super) fn infer_select(operands: &Operands<'_>) -> Result<TensorType, ShapeE
 
 pub(super) fn infer_cast(operands: &Operands<'_>, to: DType) -> Result<TensorType, ShapeError> {
     let [x] = operands.exactly()?;
+    Ok(TensorType::new(to, x.shape.clone()))
+}
+
+pub(super) fn infer_bit_cast(operands: &Operands<'_>, to: DType) -> Result<TensorType, ShapeError> {
+    let [x] = operands.exactly()?;
+    operands.dtype(0, x.dtype.bits() == to.bits(), "a type of as many bits as the result's")?;
     Ok(TensorType::new(to, x.shape.clone()))
 }
 
@@ -240,9 +247,20 @@ pub(super) fn compute_select(call: &Call<'_>) -> Tensor {
 }
 
 pub(super) fn compute_cast(call: &Call<'_>) -> Tensor {
-    match call.x().dtype().is_float() {
-        true => call.floats(&call.x().to_f64s()),
-        false => call.integers(&call.x().to_integers()),
+    if call.x().dtype() == call.ty.dtype {
+        return call.x().clone();
+    }
+    match call.x().dtype().holds_integers() {
+        true => call.integers(&call.x().to_integers()),
+        false => call.floats(&call.x().to_f64s()),
+    }
+}
+
+pub(super) fn compute_bit_cast(call: &Call<'_>) -> Tensor {
+    let bits = call.x().to_bits();
+    match call.ty.dtype {
+        DType::Bool => Tensor::from_bools(call.shape, &bits.iter().map(|&b| b != 0).collect::<Vec<_>>()),
+        _ => call.bits(&bits),
     }
 }
 

@@ -143,6 +143,7 @@ fn dispatch(op: &Op, call: &Call<'_>, environment: &Environment<'_>) -> Result<T
         Op::Compare(function) => elementwise::compute_compare(call, *function),
         Op::Select => elementwise::compute_select(call),
         Op::Cast(_) => elementwise::compute_cast(call),
+        Op::BitCast(_) => elementwise::compute_bit_cast(call),
         Op::Broadcast { .. } | Op::Transpose { .. } | Op::Slice { .. } => call
             .bits(&movement::positions(op, call.x().shape(), call.shape).collect(&call.x().to_bits(), None)),
         Op::Reshape { .. } => call.x().with_shape(call.shape.to_vec())?,

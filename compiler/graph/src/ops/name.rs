@@ -18,6 +18,7 @@ impl Op {
             Self::Compare(function) => function.name(),
             Self::Select => "select",
             Self::Cast(_) => "cast",
+            Self::BitCast(_) => "bit_cast",
             Self::Broadcast { .. } => "broadcast",
             Self::Reshape { .. } => "reshape",
             Self::Transpose { .. } => "transpose",

@@ -122,6 +122,7 @@ impl Parser<'_> {
             "iota" => Op::Iota { dtype: ty.dtype, shape: ty.shape.clone(), axis: a.number(place, "axis")? },
             "select" => Op::Select,
             "cast" => Op::Cast(ty.dtype),
+            "bit_cast" => Op::BitCast(ty.dtype),
             "broadcast" => Op::Broadcast { shape: ty.shape.clone() },
             "reshape" => Op::Reshape { shape: ty.shape.clone() },
             "transpose" => Op::Transpose { perm: a.numbers(place, "perm")? },
@@ -335,7 +336,7 @@ impl Attributes {
 fn element_bits(text: &str, dtype: DType) -> Option<u64> {
     let one = match dtype {
         DType::Bool => Tensor::from_bools(&[1], &[text.parse().ok()?]),
-        _ if dtype.is_float() => match text.strip_prefix("0x") {
+        _ if !dtype.holds_integers() => match text.strip_prefix("0x") {
             Some(digits) => return u64::from_str_radix(digits, 16).ok(),
             // Narrow floats are written as the f32 they equal.
             None if dtype == DType::F64 => Tensor::from_f64s(dtype, &[1], &[text.parse().ok()?]),

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use half::{bf16, f16};
 
-use super::round::{integer_to_bf16, integer_to_f16, round_to_bf16, round_to_f16};
+use super::narrow;
+use super::round::{integer_to_bf16, integer_to_f16, integer_to_odd_f64, round_to_bf16, round_to_f16};
 use super::{Tensor, element_count};
 use crate::DType;
 
@@ -32,6 +33,9 @@ impl Tensor {
             DType::BF16 => read!(data, bf16, bf16::to_f64),
             DType::F32 => read!(data, f32, f64::from),
             DType::F64 => read!(data, f64, |v| v),
+            dtype if dtype.is_narrow_float() => {
+                self.codes().map(|code| narrow::decode(dtype, code)).collect()
+            }
             _ => self.to_integers().into_iter().map(|v| v as f64).collect(),
         }
     }
@@ -41,8 +45,9 @@ impl Tensor {
         let data = &self.data;
         match self.dtype {
             DType::Bool => data.iter().map(|&b| i128::from(b != 0)).collect(),
-            DType::I4 => self.nibbles().map(|n| i128::from(((n << 4) as i8) >> 4)).collect(),
-            DType::U4 => self.nibbles().map(i128::from).collect(),
+            DType::I2 => self.codes().map(|n| i128::from(((n << 6) as i8) >> 6)).collect(),
+            DType::I4 => self.codes().map(|n| i128::from(((n << 4) as i8) >> 4)).collect(),
+            DType::U2 | DType::U4 => self.codes().map(i128::from).collect(),
             DType::I8 => data.iter().map(|&b| i128::from(b as i8)).collect(),
             DType::U8 => data.iter().map(|&b| i128::from(b)).collect(),
             DType::I16 => read!(data, i16, i128::from),
@@ -54,6 +59,12 @@ impl Tensor {
             DType::F16 | DType::BF16 | DType::F32 | DType::F64 => {
                 self.to_f64s().into_iter().map(|v| v as i128).collect()
             }
+            DType::F4E2M1
+            | DType::F8E4M3FN
+            | DType::F8E4M3FNUZ
+            | DType::F8E5M2
+            | DType::F8E5M2FNUZ
+            | DType::F8E8M0 => self.to_f64s().into_iter().map(|v| v as i128).collect(),
         }
     }
 
@@ -66,16 +77,16 @@ impl Tensor {
     pub fn to_f32s(&self) -> Vec<f32> {
         match self.dtype {
             DType::F32 => read!(self.data, f32, |v| v),
-            dtype if dtype.is_float() => self.to_f64s().into_iter().map(|v| v as f32).collect(),
-            _ => self.to_integers().into_iter().map(|v| v as f32).collect(),
+            dtype if dtype.holds_integers() => self.to_integers().into_iter().map(|v| v as f32).collect(),
+            _ => self.to_f64s().into_iter().map(|v| v as f32).collect(),
         }
     }
 
     /// Every element as a bool: whether it is not zero.
     pub fn to_bools(&self) -> Vec<bool> {
-        match self.dtype.is_float() {
-            true => self.to_f64s().into_iter().map(|v| v != 0.0).collect(),
-            false => self.to_integers().into_iter().map(|v| v != 0).collect(),
+        match self.dtype.holds_integers() {
+            true => self.to_integers().into_iter().map(|v| v != 0).collect(),
+            false => self.to_f64s().into_iter().map(|v| v != 0.0).collect(),
         }
     }
 
@@ -83,8 +94,7 @@ impl Tensor {
     pub(crate) fn to_bits(&self) -> Vec<u64> {
         let data = &self.data;
         match self.dtype.bits() {
-            4 => self.nibbles().map(u64::from).collect(),
-            8 => data.iter().map(|&b| u64::from(b)).collect(),
+            2 | 4 | 8 => self.codes().map(u64::from).collect(),
             16 => read!(data, u16, u64::from),
             32 => read!(data, u32, u64::from),
             _ => read!(data, u64, |v| v),
@@ -94,11 +104,7 @@ impl Tensor {
     /// The inverse of [`Tensor::to_bits`].
     pub(crate) fn from_bits(dtype: DType, shape: &[u64], bits: &[u64]) -> Self {
         let data: Vec<u8> = match dtype.bits() {
-            4 => bits
-                .chunks(2)
-                .map(|pair| pair[0] as u8 | (pair.get(1).map_or(0, |&n| n as u8) << 4))
-                .collect(),
-            8 => bits.iter().map(|&b| b as u8).collect(),
+            width @ (2 | 4 | 8) => pack(width, bits.iter().map(|&b| b as u8)),
             16 => bits.iter().flat_map(|&b| (b as u16).to_le_bytes()).collect(),
             32 => bits.iter().flat_map(|&b| (b as u32).to_le_bytes()).collect(),
             _ => bits.iter().flat_map(|&b| b.to_le_bytes()).collect(),
@@ -106,12 +112,15 @@ impl Tensor {
         Self::checked(dtype, shape, data)
     }
 
-    fn nibbles(&self) -> impl Iterator<Item = u8> + '_ {
-        self.data.iter().flat_map(|&b| [b & 0xf, b >> 4]).take(self.len())
+    /// The bits of each element of at most eight bits.
+    fn codes(&self) -> impl Iterator<Item = u8> + '_ {
+        let bits = self.dtype.bits();
+        let in_byte = move |byte: u8| (0..8 / bits).map(move |i| (byte >> (i * bits)) & (0xff >> (8 - bits)));
+        self.data.iter().flat_map(move |&b| in_byte(b)).take(self.len())
     }
 
-    /// A tensor of `dtype` from real numbers: floats rounded once, integers truncated and saturated (NaN gives 0),
-    /// bools true where not 0.
+    /// A tensor of `dtype` from real numbers: floats rounded once, those of at most eight bits saturated, integers
+    /// truncated and saturated (NaN gives 0), bools true where not 0.
     ///
     /// # Panics
     /// When there are not as many values as `shape` says.
@@ -122,6 +131,9 @@ impl Tensor {
             DType::F32 => values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
             DType::F64 => values.iter().flat_map(|&v| v.to_le_bytes()).collect(),
             DType::Bool => values.iter().map(|&v| u8::from(v != 0.0)).collect(),
+            _ if dtype.is_narrow_float() => {
+                pack(dtype.bits(), values.iter().map(|&v| narrow::encode(dtype, v)))
+            }
             _ => {
                 let (min, max) = integer_limits(dtype);
                 let saturated: Vec<i128> = values.iter().map(|&v| (v as i128).clamp(min, max)).collect();
@@ -138,11 +150,9 @@ impl Tensor {
     pub fn from_integers(dtype: DType, shape: &[u64], values: &[i128]) -> Self {
         let data: Vec<u8> = match dtype {
             DType::Bool => values.iter().map(|&v| u8::from(v != 0)).collect(),
-            DType::I4 | DType::U4 => values
-                .chunks(2)
-                .map(|pair| (pair[0] as u8 & 0xf) | (pair.get(1).map_or(0, |v| *v as u8 & 0xf) << 4))
-                .collect(),
-            DType::I8 | DType::U8 => values.iter().map(|&v| v as u8).collect(),
+            DType::I2 | DType::U2 | DType::I4 | DType::U4 | DType::I8 | DType::U8 => {
+                pack(dtype.bits(), values.iter().map(|&v| v as u8))
+            }
             DType::I16 | DType::U16 => values.iter().flat_map(|&v| (v as u16).to_le_bytes()).collect(),
             DType::I32 | DType::U32 => values.iter().flat_map(|&v| (v as u32).to_le_bytes()).collect(),
             DType::I64 | DType::U64 => values.iter().flat_map(|&v| (v as u64).to_le_bytes()).collect(),
@@ -150,6 +160,15 @@ impl Tensor {
             DType::BF16 => values.iter().flat_map(|&v| integer_to_bf16(v).to_le_bytes()).collect(),
             DType::F32 => values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
             DType::F64 => values.iter().flat_map(|&v| (v as f64).to_le_bytes()).collect(),
+            DType::F4E2M1
+            | DType::F8E4M3FN
+            | DType::F8E4M3FNUZ
+            | DType::F8E5M2
+            | DType::F8E5M2FNUZ
+            | DType::F8E8M0 => {
+                let code = |&v: &i128| narrow::encode(dtype, integer_to_odd_f64(v));
+                pack(dtype.bits(), values.iter().map(code))
+            }
         };
         Self::checked(dtype, shape, data)
     }
@@ -199,6 +218,22 @@ impl Tensor {
     }
 }
 
+/// Bytes of codes of `bits` bits each, at most eight, the first in the lowest bits. Higher bits of a code are dropped.
+fn pack(bits: usize, codes: impl Iterator<Item = u8>) -> Vec<u8> {
+    let per_byte = 8 / bits;
+    let mut bytes = Vec::with_capacity(codes.size_hint().0.div_ceil(per_byte));
+    for (i, code) in codes.enumerate() {
+        let shift = i % per_byte * bits;
+        if shift == 0 {
+            bytes.push(0);
+        }
+        if let Some(last) = bytes.last_mut() {
+            *last |= (code & (0xff >> (8 - bits))) << shift;
+        }
+    }
+    bytes
+}
+
 /// The least and the greatest value of an integer dtype (of bool: 0 and 1).
 pub(crate) const fn integer_limits(dtype: DType) -> (i128, i128) {
     let bits = dtype.bits() as u32;
@@ -216,7 +251,13 @@ mod tests {
     #[test]
     fn small_integers_survive_every_type() {
         for dtype in DType::ALL {
-            let values: &[i128] = if dtype == DType::Bool { &[0, 1, 1] } else { &[0, 7, 3] };
+            let values: &[i128] = match dtype {
+                DType::Bool | DType::I2 => &[0, 1, 1],
+                DType::U2 => &[0, 3, 2],
+                DType::F4E2M1 => &[0, 6, 3],
+                DType::F8E8M0 => &[1, 4, 2],
+                _ => &[0, 7, 3],
+            };
             let tensor = Tensor::from_integers(dtype, &[3], values);
             assert_eq!(tensor.to_integers(), values, "{dtype}");
             let floats: Vec<f64> = values.iter().map(|&v| v as f64).collect();
@@ -233,5 +274,10 @@ mod tests {
         assert_eq!(Tensor::scalar(DType::I64, 1e30).to_integers(), [i128::from(i64::MAX)]);
         assert_eq!(Tensor::from_integers(DType::I8, &[1], &[130]).to_integers(), [-126]);
         assert_eq!(Tensor::from_integers(DType::I4, &[3], &[-1, 7, -8]).to_integers(), [-1, 7, -8]);
+        let two_bits = Tensor::from_integers(DType::I2, &[5], &[-1, 1, -2, 2, 0]);
+        assert_eq!(
+            (two_bits.to_integers(), &two_bits.data()[..]),
+            (vec![-1, 1, -2, -2, 0], &[0b1010_0111, 0][..])
+        );
     }
 }

@@ -14,7 +14,7 @@ fn to_odd_f32(x: f64) -> f32 {
 }
 
 /// `x` in f64, rounded to odd.
-fn integer_to_odd_f64(x: i128) -> f64 {
+pub(super) fn integer_to_odd_f64(x: i128) -> f64 {
     let nearest = x as f64;
     let back = nearest as i128;
     if back == x {

@@ -5,7 +5,7 @@ use ired_mlir::{Builder, Value};
 
 use super::{Place, Point, zero_of};
 use crate::kernels::KernelError;
-use crate::kernels::arithmetic::{from_storage, register_type, storage_type, to_storage};
+use crate::kernels::arithmetic::{from_storage, storage_type, to_storage};
 use crate::kernels::function::{Function, product};
 
 impl<'m> Function<'_, 'm> {
@@ -17,18 +17,24 @@ impl<'m> Function<'_, 'm> {
         memref: Value<'m>,
         point: &Point<'m>,
     ) -> Value<'m> {
+        let storage = self.read_storage(b, value, memref, point);
+        from_storage(b, self.dtype(value), storage)
+    }
+
+    /// [`Function::read`], as it is in memory; elements of less than eight bits come taken out of their byte.
+    pub(in crate::kernels) fn read_storage(
+        &self,
+        b: &Builder<'m>,
+        value: ValueId,
+        memref: Value<'m>,
+        point: &Point<'m>,
+    ) -> Value<'m> {
         let dtype = self.dtype(value);
         let (offset, step) = self.offset(b, value, point);
         match step {
             Step::None => self.read_one(b, dtype, memref, offset),
-            Step::Static(1) if dtype.bits() >= 8 => {
-                let raw = load_lanes(b, memref, offset, point);
-                from_storage(b, dtype, raw)
-            }
-            step if dtype.bits() >= 8 => {
-                let raw = gather_lanes(b, memref, offset, step, point);
-                from_storage(b, dtype, raw)
-            }
+            Step::Static(1) if dtype.bits() >= 8 => load_lanes(b, memref, offset, point),
+            step if dtype.bits() >= 8 => gather_lanes(b, memref, offset, step, point),
             step => {
                 let count = point.mask.map(|_| self.dim(&product(self.shape(value))));
                 let lanes: Vec<_> = (0..point.lanes as i64)
@@ -43,21 +49,22 @@ impl<'m> Function<'_, 'm> {
                         self.read_one(b, dtype, memref, at)
                     })
                     .collect();
-                b.from_elements(&lanes, register_type(b, dtype))
+                b.from_elements(&lanes, storage_type(b, dtype))
             }
         }
     }
 
     fn read_one(&self, b: &Builder<'m>, dtype: DType, memref: Value<'m>, offset: Value<'m>) -> Value<'m> {
         if dtype.bits() >= 8 {
-            return from_storage(b, dtype, b.load(memref, offset));
+            return b.load(memref, offset);
         }
-        let (two, byte) = (b.index(2), b.int_type(8));
-        let pair = b.load(memref, b.divui(offset, two));
-        let shift = b.index_cast(b.muli(b.remui(offset, two), b.index(4)), byte);
-        let four = b.integer(byte, 4);
-        let high = b.shli(b.shrui(pair, shift), four);
-        if dtype == DType::I4 { b.shrsi(high, four) } else { b.shrui(high, four) }
+        let (bits, byte) = (dtype.bits() as i64, b.int_type(8));
+        let per_byte = b.index(8 / bits);
+        let packed = b.load(memref, b.divui(offset, per_byte));
+        let shift = b.index_cast(b.muli(b.remui(offset, per_byte), b.index(bits)), byte);
+        let unused = b.integer(byte, 8 - bits);
+        let high = b.shli(b.shrui(packed, shift), unused);
+        if dtype.is_signed_integer() { b.shrsi(high, unused) } else { b.shrui(high, unused) }
     }
 
     /// The row-major element number of a point, and how it grows from lane to lane.
@@ -101,17 +108,47 @@ impl<'m> Function<'_, 'm> {
         register: Value<'m>,
         mask: Option<Value<'m>>,
     ) {
+        let storage = to_storage(b, self.dtype(value), register);
+        self.write_storage(b, value, offset, storage, mask);
+    }
+
+    /// [`Function::write`], of what is in memory form already.
+    pub(in crate::kernels) fn write_storage(
+        &self,
+        b: &Builder<'m>,
+        value: ValueId,
+        offset: Value<'m>,
+        storage: Value<'m>,
+        mask: Option<Value<'m>>,
+    ) {
         let dtype = self.dtype(value);
         let Some(memref) = self.memory(value) else {
             return self.fail(KernelError::UnboundValue { value: value.0 });
         };
-        if dtype.bits() < 8 {
-            let Some(node) = self.producer(value) else { return };
-            return self.unsupported(node, dtype, "results of four bits cannot be written yet");
-        }
+        debug_assert!(dtype.bits() >= 8, "bytes of several elements are written whole");
         debug_assert!(memref.ty().element() == storage_type(b, dtype));
-        let storage = to_storage(b, dtype, register);
         store_lanes(b, storage, memref, offset, mask);
+    }
+
+    /// Writes the byte that holds several elements, the first in the lowest bits.
+    pub(in crate::kernels) fn write_packed(
+        &self,
+        b: &Builder<'m>,
+        value: ValueId,
+        byte: Value<'m>,
+        elements: &[Value<'m>],
+    ) {
+        let Some(memref) = self.memory(value) else {
+            return self.fail(KernelError::UnboundValue { value: value.0 });
+        };
+        let bits = self.dtype(value).bits() as i64;
+        let c = |value: i64| b.integer(b.int_type(8), value);
+        let mut packed = c(0);
+        for (i, element) in elements.iter().enumerate() {
+            let low = b.andi(*element, c((1 << bits) - 1));
+            packed = b.ori(packed, b.shli(low, c(i as i64 * bits)));
+        }
+        b.store(packed, memref, byte);
     }
 }
 

@@ -76,8 +76,14 @@ fn splat<'m>(b: &Builder<'m>, tensor: &ired_graph::Tensor) -> Option<Value<'m>> 
         if tensor.data().len() > 1 || tensor.shape().iter().any(|d| *d != 1) {
             return None;
         }
-        let low = i64::from(first & 0xf);
-        return Some(b.integer(ty, if dtype == DType::I4 && low > 7 { low - 16 } else { low }));
+        let unused = 8 - dtype.bits();
+        let high = first << unused;
+        let low = if dtype.is_signed_integer() {
+            high.cast_signed() >> unused
+        } else {
+            (high >> unused).cast_signed()
+        };
+        return Some(b.integer(ty, i64::from(low)));
     }
     let bytes = dtype.bits() / 8;
     let mut elements = tensor.data().chunks_exact(bytes);

@@ -94,7 +94,7 @@ impl Walk<'_> {
         let operand = node.operands.first().copied();
         let on_operand = |lanes: Lanes| operand.is_some_and(|v| self.is_smooth(v, lanes));
         match (&node.op, lanes) {
-            (Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_), _) => all(lanes),
+            (op, _) if op.is_elementwise() => all(lanes),
             (Op::Constant(_), _) => self.is_consecutive(value, lanes),
             (Op::Iota { .. } | Op::Dims { .. }, _) => true,
             (Op::Broadcast { .. }, _) if operand.is_some_and(|v| self.is_one(v)) => true,

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use ired_graph::{Graph, NodeId, Op, ValueId};
 
-use super::{Facts, is_elementwise, is_root};
+use super::{Facts, is_root};
 
 /// How far after its root an epilogue is looked for, and how long it may get. Bounds the search, not real models.
 const WINDOW: usize = 256;
@@ -72,7 +72,9 @@ fn grow(facts: &Facts<'_>, taken: &Epilogues, root: NodeId, window: &[NodeId]) -
             continue;
         }
         let joins = nodes.len() < MAX_NODES
-            && is_elementwise(&node.op)
+            && node.op.is_elementwise()
+            // Several elements of one byte are written together, which roots' kernels do not do.
+            && graph.ty(node.results[0]).dtype.bits() >= 8
             && !taken.contains(id)
             && same_shape(graph, node.results[0], result)
             && !operands.any(|v| waiting.contains(v));

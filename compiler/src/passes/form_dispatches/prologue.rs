@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use ired_graph::{Dim, NodeId, Op, ValueId};
 
 use super::epilogue::{Epilogues, Group};
-use super::{Facts, is_elementwise, is_root};
+use super::{Facts, is_root};
 use crate::dispatch::Dispatch;
 
 /// Bounds on one kernel: what it computes and what it reads.
@@ -147,7 +147,7 @@ impl Pull<'_, '_> {
                 matches!(place, Place::Epilogue | Place::Element | Place::Stretched)
             }
             Op::Broadcast { .. } => !matches!(place, Place::Window | Place::Memory),
-            Op::Transpose { .. } | Op::Slice { .. } | Op::Cast(_) => {
+            Op::Transpose { .. } | Op::Slice { .. } | Op::Cast(_) | Op::BitCast(_) => {
                 matches!(place, Place::Element | Place::Stretched)
             }
             Op::Reshape { .. } => {
@@ -158,7 +158,7 @@ impl Pull<'_, '_> {
             Op::Pad { .. } | Op::Gather { .. } | Op::GatherElements { .. } | Op::GatherNd { .. } => {
                 place == Place::Element && self.is_ours(value)
             }
-            op if is_elementwise(op) => {
+            op if op.is_elementwise() => {
                 (place == Place::Element && self.is_ours(value))
                     || (matches!(place, Place::Element | Place::Stretched)
                         && is_one_element(self.facts, value))
@@ -220,6 +220,7 @@ fn op_name(op: &Op) -> String {
         Op::Binary(f) => format!("{f:?}"),
         Op::Compare(f) => format!("{f:?}"),
         Op::Cast(dtype) => format!("to_{dtype}"),
+        Op::BitCast(dtype) => format!("as_{dtype}"),
         Op::Reduce { function, .. } => format!("reduce_{function:?}"),
         Op::Pool { function, .. } => format!("pool_{function:?}"),
         other => {

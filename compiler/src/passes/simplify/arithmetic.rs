@@ -87,7 +87,7 @@ pub(super) fn select(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
 /// constants meet.
 pub(super) fn hoist_broadcast(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
     let node = rw.node(id);
-    if !matches!(node.op, Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_)) {
+    if !node.op.is_elementwise() {
         return Ok(None);
     }
     let (op, operands, result) = (node.op.clone(), node.operands.clone(), node.results[0]);

@@ -13,6 +13,10 @@ pub(super) fn cast(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
     if rw.ty(x).dtype == to {
         return Ok(Some(vec![x]));
     }
+    // An infinity that is cast to this type saturates, even one that was of this type before.
+    if to == DType::F8E5M2 {
+        return Ok(None);
+    }
     if let Some((Op::Cast(middle), &[source])) = rw.op(x)
         && keeps_all_values(rw.ty(source).dtype, *middle)
     {
@@ -35,8 +39,11 @@ fn keeps_all_values(from: DType, to: DType) -> bool {
     };
     match (from, to) {
         _ if from == to => true,
-        (DType::Bool, _) => true,
+        (DType::Bool, _) => to != DType::F8E8M0,
         (_, DType::Bool) => false,
+        _ if to.is_narrow_float() => false,
+        (DType::F8E8M0, DType::F16) => false,
+        _ if from.is_narrow_float() => to.is_float(),
         (DType::F16, DType::F32 | DType::F64) | (DType::BF16, DType::F32 | DType::F64) => true,
         (DType::F32, DType::F64) => true,
         _ if from.is_float() => false,
