@@ -19,10 +19,12 @@ pub enum DType {
     BF16,
     F32,
     F64,
+    /// A handle into the string table; see [`ired_host::StringTable`].
+    String,
 }
 
 impl DType {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Bool,
         Self::I4,
         Self::I8,
@@ -38,6 +40,7 @@ impl DType {
         Self::BF16,
         Self::F32,
         Self::F64,
+        Self::String,
     ];
 
     /// Bits that one element takes in memory; a bool takes eight.
@@ -47,7 +50,7 @@ impl DType {
             Self::Bool | Self::I8 | Self::U8 => 8,
             Self::I16 | Self::U16 | Self::F16 | Self::BF16 => 16,
             Self::I32 | Self::U32 | Self::F32 => 32,
-            Self::I64 | Self::U64 | Self::F64 => 64,
+            Self::I64 | Self::U64 | Self::F64 | Self::String => 64,
         }
     }
 
@@ -93,6 +96,7 @@ impl DType {
             Self::BF16 => "bf16",
             Self::F32 => "f32",
             Self::F64 => "f64",
+            Self::String => "string",
         }
     }
 }

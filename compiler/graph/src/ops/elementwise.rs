@@ -48,7 +48,7 @@ pub(super) fn infer_binary(operands: &Operands<'_>, function: BinaryFn) -> Resul
 pub(super) fn infer_compare(operands: &Operands<'_>, function: CompareFn) -> Result<TensorType, ShapeError> {
     let [lhs, _] = operands.exactly()?;
     let ordered = !matches!(function, CompareFn::Eq | CompareFn::Ne);
-    operands.dtype(0, !ordered || lhs.dtype != DType::Bool, "a number type")?;
+    operands.dtype(0, !ordered || !matches!(lhs.dtype, DType::Bool | DType::String), "a number type")?;
     operands.same_dtype(1, 0)?;
     operands.same_shape(1, 0)?;
     Ok(TensorType::new(DType::Bool, lhs.shape.clone()))
@@ -65,6 +65,10 @@ pub(super) fn infer_select(operands: &Operands<'_>) -> Result<TensorType, ShapeE
 
 pub(super) fn infer_cast(operands: &Operands<'_>, to: DType) -> Result<TensorType, ShapeError> {
     let [x] = operands.exactly()?;
+    operands.dtype(0, x.dtype != DType::String || to == x.dtype, "a type that casts by value")?;
+    if to == DType::String && x.dtype != to {
+        return Err(operands.attribute("dtype", "is string, which numbers become by a host function"));
+    }
     Ok(TensorType::new(to, x.shape.clone()))
 }
 
