@@ -12,7 +12,9 @@ mod convolution;
 mod einsum;
 mod elementwise;
 mod import;
+mod image;
 mod indexing;
+mod labels;
 mod linear;
 mod loss;
 mod movement;
@@ -29,6 +31,7 @@ mod shape;
 mod slicing;
 mod softmax;
 mod tensor;
+mod text;
 mod transposed;
 mod windows;
 mod wire;
@@ -44,6 +47,7 @@ pub use wire::WireError;
 
 use bytes::Bytes;
 use ired_graph::{Graph, Tensor};
+use ired_host::StringTable;
 use prost::Message;
 
 use crate::{Frontend, ImportError, MemorySource, ModelSource};
@@ -70,11 +74,11 @@ impl Frontend for Onnx {
     }
 }
 
-/// A tensor as ONNX's test cases store it: one serialized `TensorProto` a file.
+/// A tensor as ONNX's test cases store it: one serialized `TensorProto` a file. Strings are added to `strings`.
 ///
 /// # Errors
 /// When the bytes are no tensor, or one of an element type that is not supported.
-pub fn read_test_tensor(bytes: Bytes) -> Result<Tensor, ImportError> {
+pub fn read_test_tensor(bytes: Bytes, strings: &mut StringTable) -> Result<Tensor, ImportError> {
     let nothing = MemorySource::default();
-    tensor::read(&proto::TensorProto::decode(bytes)?, &tensor::ExternalFiles::new(&nothing))
+    tensor::read(&proto::TensorProto::decode(bytes)?, &tensor::ExternalFiles::new(&nothing), strings)
 }

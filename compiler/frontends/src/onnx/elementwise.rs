@@ -4,6 +4,7 @@ use ired_graph::{BinaryFn, Builder, CompareFn, DType, Tensor, UnaryFn, ValueId};
 
 use super::bounds::learn_from_broadcast;
 use super::call::{Call, Outcome, invalid, unsupported};
+use super::text;
 
 pub(super) fn unary(b: &mut Builder<'_>, call: &Call<'_>, function: UnaryFn) -> Outcome {
     Ok(b.unary(function, call.input(0)?)?)
@@ -143,6 +144,9 @@ pub(super) fn cast(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
 
 /// Floats become 4-bit integers by way of wider ones: ONNX wraps what does not fit, where the graph saturates.
 fn cast_to(b: &mut Builder<'_>, x: ValueId, to: DType) -> Outcome {
+    if (to == DType::String) != (b.ty(x).dtype == DType::String) {
+        return text::cast(b, x, to);
+    }
     let narrow = to.is_integer() && to.bits() < 8 && b.ty(x).dtype.is_float();
     let x = if narrow { b.cast(x, DType::I32)? } else { x };
     Ok(b.cast(x, to)?)

@@ -11,4 +11,5 @@ mod mutation;
 mod one_node;
 mod operators;
 mod structure;
+mod text;
 mod unsupported;
