@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use ired_frontends::onnx::read_test_tensor;
 use ired_frontends::{DirectorySource, ImportError, ImportErrorKind, import};
-use ired_graph::{Graph, Tensor, interpret};
+use ired_graph::{DType, Graph, Limits, Tensor, interpret_strings};
+use ired_host::StringTable;
 
 const RELATIVE: f64 = 1e-3;
 const ABSOLUTE: f64 = 1e-4;
@@ -66,35 +67,43 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn run_set(graph: &Graph, set: &Path) -> Result<(), Verdict> {
-    let (inputs, expected) = (tensors(set, "input")?, tensors(set, "output")?);
-    let found = interpret(graph, &inputs).map_err(|error| Verdict("interpret-error", chain(&error)))?;
+    let mut strings = graph.call_strings();
+    let (inputs, expected) = (tensors(set, "input", &mut strings)?, tensors(set, "output", &mut strings)?);
+    let found = interpret_strings(graph, &inputs, Limits::default(), &mut strings).map_err(|error| Verdict("interpret-error", chain(&error)))?;
     if found.len() != expected.len() {
         return Err(Verdict("wrong-count", format!("{} outputs; expected {}", found.len(), expected.len())));
     }
     for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
-        compare(found, expected)
+        compare(found, expected, &strings)
             .map_err(|Verdict(outcome, detail)| Verdict(outcome, format!("output {i}: {detail}")))?;
     }
     Ok(())
 }
 
-fn tensors(set: &Path, prefix: &str) -> Result<Vec<Tensor>, Verdict> {
+fn tensors(set: &Path, prefix: &str, strings: &mut StringTable) -> Result<Vec<Tensor>, Verdict> {
     (0..)
         .map(|i| set.join(format!("{prefix}_{i}.pb")))
         .take_while(|path| path.exists())
         .map(|path| {
             let bytes = std::fs::read(&path).map_err(|error| Verdict("no-case", error.to_string()))?;
-            read_test_tensor(Bytes::from(bytes)).map_err(|error| Verdict("no-case", chain(&error)))
+            read_test_tensor(Bytes::from(bytes), strings).map_err(|error| Verdict("no-case", chain(&error)))
         })
         .collect()
 }
 
-fn compare(found: &Tensor, expected: &Tensor) -> Result<(), Verdict> {
+fn compare(found: &Tensor, expected: &Tensor, strings: &StringTable) -> Result<(), Verdict> {
     if found.dtype() != expected.dtype() {
         return Err(Verdict("wrong-dtype", format!("{}; expected {}", found.dtype(), expected.dtype())));
     }
     if found.shape() != expected.shape() {
         return Err(Verdict("wrong-shape", format!("{:?}; expected {:?}", found.shape(), expected.shape())));
+    }
+    if found.dtype() == DType::String && found != expected {
+        let texts = |tensor: &Tensor| {
+            let text = |handle| String::from_utf8_lossy(strings.get(handle).unwrap_or_default()).into_owned();
+            tensor.to_handles().into_iter().map(text).collect::<Vec<_>>()
+        };
+        return Err(Verdict("wrong-value", format!("{:?}; expected {:?}", texts(found), texts(expected))));
     }
     let (f, e) = (found.to_f64s(), expected.to_f64s());
     let right = |f: f64, e: f64| match found.dtype().holds_integers() {

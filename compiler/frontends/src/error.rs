@@ -86,7 +86,7 @@ impl ImportError {
             | Self::ExternalFile { cause: SourceError::Read { .. } | SourceError::Absent { .. }, .. } => {
                 ImportErrorKind::MissingFile
             }
-            Self::Limit { .. } | Self::Malformed(WireError::TooLarge { .. }) => ImportErrorKind::Limit,
+            Self::Tensor { cause: TensorError::Strings(_), .. } | Self::Limit { .. } | Self::Malformed(WireError::TooLarge { .. }) => ImportErrorKind::Limit,
             _ => ImportErrorKind::Invalid,
         }
     }

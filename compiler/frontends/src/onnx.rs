@@ -14,7 +14,9 @@ mod convolution;
 mod einsum;
 mod elementwise;
 mod import;
+mod image;
 mod indexing;
+mod labels;
 mod linear;
 mod loss;
 mod movement;
@@ -35,6 +37,7 @@ mod slicing;
 mod softmax;
 mod suppression;
 mod tensor;
+mod text;
 mod transposed;
 mod windows;
 mod wire;
@@ -50,6 +53,7 @@ pub use wire::WireError;
 
 use bytes::Bytes;
 use ired_graph::{Graph, Tensor};
+use ired_host::StringTable;
 use prost::Message;
 
 use crate::{Frontend, ImportError, MemorySource, ModelSource};
@@ -76,11 +80,11 @@ impl Frontend for Onnx {
     }
 }
 
-/// A tensor as ONNX's test cases store it: one serialized `TensorProto` a file.
+/// A tensor as ONNX's test cases store it: one serialized `TensorProto` a file. Strings are added to `strings`.
 ///
 /// # Errors
 /// When the bytes are no tensor, or one of an element type that is not supported.
-pub fn read_test_tensor(bytes: Bytes) -> Result<Tensor, ImportError> {
+pub fn read_test_tensor(bytes: Bytes, strings: &mut StringTable) -> Result<Tensor, ImportError> {
     let nothing = MemorySource::default();
-    tensor::read(&proto::TensorProto::decode(bytes)?, &tensor::ExternalFiles::new(&nothing))
+    tensor::read(&proto::TensorProto::decode(bytes)?, &tensor::ExternalFiles::new(&nothing), strings)
 }

@@ -35,10 +35,12 @@ pub enum DType {
     BF16,
     F32,
     F64,
+    /// A handle into the string table; see [`ired_host::StringTable`].
+    String,
 }
 
 impl DType {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Bool,
         Self::I2,
         Self::I4,
@@ -62,6 +64,7 @@ impl DType {
         Self::BF16,
         Self::F32,
         Self::F64,
+        Self::String,
     ];
 
     /// Bits that one element takes in memory; a bool takes eight.
@@ -73,7 +76,7 @@ impl DType {
             Self::F8E4M3FN | Self::F8E4M3FNUZ | Self::F8E5M2 | Self::F8E5M2FNUZ | Self::F8E8M0 => 8,
             Self::I16 | Self::U16 | Self::F16 | Self::BF16 => 16,
             Self::I32 | Self::U32 | Self::F32 => 32,
-            Self::I64 | Self::U64 | Self::F64 => 64,
+            Self::I64 | Self::U64 | Self::F64 | Self::String => 64,
         }
     }
 
@@ -141,6 +144,7 @@ impl DType {
             Self::BF16 => "bf16",
             Self::F32 => "f32",
             Self::F64 => "f64",
+            Self::String => "string",
         }
     }
 }

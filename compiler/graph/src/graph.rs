@@ -7,7 +7,10 @@ mod insert;
 pub use build::Builder;
 pub use edit::Use;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use ired_host::{StringLimits, StringTable, TableFull};
 
 use crate::dim::Symbols;
 use crate::op::Op;
@@ -42,6 +45,8 @@ id!(/// A weight.
 pub struct Graph {
     pub name: String,
     pub symbols: Symbols,
+    /// What the elements of string constants and weights are handles of.
+    pub strings: Arc<StringTable>,
     /// By [`ParamId`]; names are unique.
     pub params: Vec<Param>,
     /// By [`ValueId`].
@@ -76,7 +81,7 @@ pub struct Node {
     pub op: Op,
     /// As the operation's documentation orders them.
     pub operands: Vec<ValueId>,
-    /// One, except of control flow.
+    /// One, except of control flow and host functions.
     pub results: Vec<ValueId>,
     /// Of control flow only.
     pub regions: Vec<RegionId>,
@@ -107,6 +112,21 @@ pub struct Param {
     pub dtype: DType,
     pub shape: Vec<u64>,
     pub data: Bytes,
+}
+
+impl Graph {
+    /// The handle of a string constant.
+    ///
+    /// # Errors
+    /// When the graph's table is full.
+    pub fn intern(&mut self, text: &[u8]) -> Result<u64, TableFull> {
+        Arc::make_mut(&mut self.strings).intern(text)
+    }
+
+    /// A table for the strings of one run, over those of the graph.
+    pub fn call_strings(&self) -> StringTable {
+        StringTable::over(self.strings.clone(), StringLimits::default())
+    }
 }
 
 impl Param {

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use ired_host::StringTable;
+
 use crate::ops::control::{introduced_symbols, iteration_symbols};
-use crate::ops::{ComputeError, Environment, compute};
+use crate::ops::{self, ComputeError, Environment, compute};
 use crate::{Dim, Graph, NodeId, Op, RegionId, SymbolId, Tensor, TensorType, ValueId};
 
 /// What a run may use.
@@ -66,11 +68,26 @@ pub fn interpret_within(
     inputs: &[Tensor],
     limits: Limits,
 ) -> Result<Vec<Tensor>, InterpretError> {
+    interpret_strings(graph, inputs, limits, &mut graph.call_strings())
+}
+
+/// As [`interpret_within`] with strings: the elements of string inputs are handles into `strings`, a table over the
+/// graph's own ([`Graph::call_strings`]), and those of outputs are afterwards.
+///
+/// # Errors
+/// As [`interpret`].
+pub fn interpret_strings(
+    graph: &Graph,
+    inputs: &[Tensor],
+    limits: Limits,
+    strings: &mut StringTable,
+) -> Result<Vec<Tensor>, InterpretError> {
     let mut run = Run {
         graph,
         environment: Environment::new(&graph.symbols, &graph.params, limits.live_bytes),
         values: HashMap::new(),
         last_uses: last_uses(graph),
+        strings,
         live_bytes: 0,
         limits,
         iterations: 0,
@@ -134,6 +151,7 @@ struct Run<'g> {
     environment: Environment<'g>,
     values: HashMap<ValueId, Tensor>,
     last_uses: HashMap<NodeId, Vec<ValueId>>,
+    strings: &'g mut StringTable,
     live_bytes: u64,
     limits: Limits,
     iterations: u64,
@@ -226,6 +244,11 @@ impl Run<'_> {
             Op::If => self.branch(&operands, &node.regions)?,
             Op::While => self.repeat_while(id, operands)?,
             Op::Repeat { ref count, index } => self.repeat(id, count, index, operands)?,
+            Op::Host { .. } => {
+                let computed =
+                    ops::host::compute(&node.op, &operands, self.strings, self.limits.live_bytes);
+                computed.map_err(|cause| InterpretError::Node { node: self.node_text(id), cause })?
+            }
             _ => {
                 let operands: Vec<&Tensor> = operands.iter().collect();
                 let result = compute(&node.op, &operands, &self.environment);

@@ -21,7 +21,7 @@ pub use dtype::DType;
 pub use graph::{
     Builder, Definition, Graph, Node, NodeId, Origin, Param, ParamId, Region, RegionId, Value, ValueId,
 };
-pub use interpret::{InterpretError, Limits, interpret, interpret_within};
+pub use interpret::{InterpretError, Limits, interpret, interpret_strings, interpret_within};
 pub use op::{
     ArgReduceFn, BinaryFn, CompareFn, CumulativeFn, Op, PadMode, PoolFn, ReduceFn, ScatterFn, UnaryFn, Window,
 };

@@ -4,7 +4,9 @@
 //! compiled program pays nothing for it (it becomes an index map). Axes are never negative. Dimensions in
 //! attributes are symbolic.
 
-use crate::{DType, Dim, ParamId, Shape, SymbolId, Tensor};
+use ired_host::HostCall;
+
+use crate::{DType, Dim, ParamId, Shape, SymbolId, Tensor, TensorType};
 
 /// One operation. Operand order and result types are given per variant; `x` is operand 0.
 #[derive(Clone, Debug, PartialEq)]
@@ -169,6 +171,16 @@ pub enum Op {
         channels_last: bool,
     },
 
+    // What no device has.
+    /// A function that the host runs, as [`ired_host::FUNCTIONS`] lists them. Operands and results are of the types that
+    /// it takes and gives. `symbols` are dimensions of results, alone each, that take their values from the function;
+    /// all others are proven or checked when it has run.
+    Host {
+        function: HostCall,
+        results: Vec<TensorType>,
+        symbols: Vec<SymbolId>,
+    },
+
     // Control flow. Regions capture values of the enclosing regions freely.
     /// Operand: condition (bool scalar). Regions: then, else; no inputs, outputs are the node's results. Where the
     /// branches' dimensions differ, the result's is a symbol of its own.
@@ -229,6 +241,7 @@ impl Op {
                 shape.iter_mut().collect()
             }
             Self::Slice { start, size, .. } => start.iter_mut().chain(size).collect(),
+            Self::Host { results, .. } => results.iter_mut().flat_map(|ty| &mut ty.shape).collect(),
             Self::Pad { low, high, .. } => low.iter_mut().chain(high).collect(),
             Self::Repeat { count, .. } => vec![count],
             _ => Vec::new(),

@@ -7,6 +7,7 @@ mod cumulative;
 mod elementwise;
 mod fold;
 mod gather;
+pub(crate) mod host;
 mod interpret;
 mod movement;
 mod name;
@@ -37,7 +38,8 @@ pub struct Context<'a> {
 
 /// The type of the one result of `op`.
 ///
-/// Control flow ([`Op::is_control`]) has results by its regions; see [`crate::Graph::push_with_regions`].
+/// Control flow ([`Op::is_control`]) has results by its regions, and [`Op::Host`] says what it gives; see
+/// [`crate::Graph::push_with_regions`].
 ///
 /// # Errors
 /// When the operands or the attributes provably do not fit. What only run-time sizes can decide is accepted here
@@ -78,6 +80,7 @@ pub fn infer(op: &Op, operands: &[&TensorType], context: Context<'_>) -> Result<
         }
         Op::Pool { window, channels_last, .. } => window::infer_pool(&operands, window, *channels_last),
         Op::ReadDims { symbols } => source::infer_read_dims(&operands, symbols),
+        Op::Host { .. } => Err(operands.attribute("results", "are of types of their own")),
         Op::If | Op::While | Op::Repeat { .. } => {
             Err(operands.attribute("regions", "has results by its regions"))
         }

@@ -11,10 +11,10 @@ use bytes::Bytes;
 pub use lexer::Place;
 use lexer::{Lexer, Token};
 
-use crate::ops::control;
+use crate::ops::{control, host};
 use crate::verify::{MAX_REGION_DEPTH, same_type};
 use crate::{
-    DType, Definition, Dim, Graph, Node, NodeId, Origin, Param, RegionId, Symbols, TensorType, Value, ValueId,
+    DType, Definition, Dim, Graph, Node, NodeId, Op, Origin, Param, RegionId, Symbols, TensorType, Value, ValueId,
 };
 
 /// What is wrong with the text, and where.
@@ -100,6 +100,7 @@ impl<'a> Parser<'a> {
         loop {
             match &self.token {
                 Token::Word(word) if word == "symbol" => self.symbol()?,
+                Token::Word(word) if word == "string" => self.string()?,
                 Token::Word(word) if word == "param" => self.param(data_of)?,
                 _ => break,
             }
@@ -141,6 +142,22 @@ impl<'a> Parser<'a> {
             return Err(ParseError::new(place, format!("symbol `{name}` has no possible value")));
         }
         Ok(())
+    }
+
+    /// `string "text"` or `string hex"ff"`; the order is that of handles.
+    fn string(&mut self) -> Parsed<()> {
+        self.keyword("string")?;
+        let place = self.place;
+        let text = match self.token {
+            Token::Text(_) => self.text()?.into_bytes().into(),
+            _ => self.hex()?,
+        };
+        let next = self.graph.strings.len();
+        match self.graph.intern(&text) {
+            Ok(handle) if handle == next => Ok(()),
+            Ok(_) => Err(ParseError::new(place, "this string is declared twice")),
+            Err(full) => Err(ParseError::new(place, full.to_string())),
+        }
     }
 
     fn param(&mut self, data_of: &mut dyn FnMut(&str) -> Option<Bytes>) -> Parsed<()> {
@@ -222,7 +239,7 @@ impl<'a> Parser<'a> {
         while self.accept(',')? {
             types.push(self.ty()?);
         }
-        let op = self.op(&mnemonic, mnemonic_place, attributes, &types[0])?;
+        let op = self.op(&mnemonic, mnemonic_place, attributes, &types)?;
         let origin = self.origin()?;
         let mut regions = Vec::new();
         while self.token == Token::Punctuation('(') {
@@ -253,6 +270,12 @@ impl<'a> Parser<'a> {
         if node.op.is_control() {
             return control::check_results(graph, &node.op, &node.operands, &node.regions, &node.results)
                 .map_err(|e| e.to_string());
+        }
+        if let Op::Host { results, .. } = &node.op {
+            if results.len() != node.results.len() || !node.regions.is_empty() {
+                return Err("`host` has as many results as types, and no regions".to_owned());
+            }
+            return host::check(graph, &node.op, &node.operands).map_err(|e| e.to_string());
         }
         let expected = graph.infer(&node.op, &node.operands).map_err(|e| e.to_string())?;
         let found = graph.ty(node.results[0]);

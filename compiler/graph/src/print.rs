@@ -38,6 +38,13 @@ impl Printer<'_> {
             }
             writeln!(f)?;
         }
+        // The first is the empty string, which every graph has.
+        for text in graph.strings.texts().skip(1) {
+            match std::str::from_utf8(text) {
+                Ok(text) => writeln!(f, "  string {}", Quoted(text))?,
+                Err(_) => writeln!(f, "  string {}", Hex(text))?,
+            }
+        }
         for param in &graph.params {
             write!(f, "  param @{} : {}{:?}", Name(&param.name), param.dtype, param.shape)?;
             match param.data.len() <= MAX_INLINE_PARAM_BYTES {
@@ -117,7 +124,10 @@ impl Printer<'_> {
     fn attributes(&self, op: &Op, f: &mut dyn Write) -> fmt::Result {
         let dims = |dims: &[Dim]| crate::types::shape_text(dims, &self.graph.symbols);
         match op {
-            Op::Constant(tensor) => write!(f, " {}", Elements(tensor)),
+            Op::Constant(tensor) => match self.texts(tensor) {
+                Some(texts) => write!(f, " [{}]", texts.join(", ")),
+                None => write!(f, " {}", Elements(tensor)),
+            },
             Op::Param(id) => write!(f, " @{}", Name(&self.graph.param(*id).name)),
             Op::Dims { values, .. } => write!(f, " {}", dims(values)),
             Op::Iota { axis, .. } => write!(f, " axis={axis}"),
@@ -158,6 +168,11 @@ impl Printer<'_> {
             Op::Pool { window, include_pad, channels_last, .. } => {
                 write!(f, " {} include_pad={include_pad} channels_last={channels_last}", WindowText(window))
             }
+            Op::Host { function, symbols, .. } => {
+                let symbols: Vec<Dim> = symbols.iter().copied().map(Dim::symbol).collect();
+                let (name, attributes) = (Quoted(&function.function), Hex(&function.attributes));
+                write!(f, " function={name} attributes={attributes} symbols={}", dims(&symbols))
+            }
             // The result's type says the rest.
             Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select => Ok(()),
             Op::Cast(_) | Op::BitCast(_) | Op::MatMul => Ok(()),
@@ -168,6 +183,15 @@ impl Printer<'_> {
             | Op::If
             | Op::While => Ok(()),
         }
+    }
+
+    /// The elements of a small string constant, quoted; others are written as bytes of handles.
+    fn texts(&self, tensor: &Tensor) -> Option<Vec<String>> {
+        if tensor.dtype() != DType::String || tensor.len() > MAX_LISTED {
+            return None;
+        }
+        let text = |handle| std::str::from_utf8(self.graph.strings.get(handle)?).ok();
+        tensor.to_bits().into_iter().map(|handle| Some(Quoted(text(handle)?).to_string())).collect()
     }
 }
 
@@ -199,13 +223,16 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
+/// Constants of at most this many elements are printed as lists.
+const MAX_LISTED: usize = 64;
+
 /// Up to 64 numbers as a flat list, others as bytes. Numbers that are not finite keep their bits: `0x7fc00000`.
 struct Elements<'a>(&'a Tensor);
 
 impl fmt::Display for Elements<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tensor = self.0;
-        if tensor.len() > 64 {
+        if tensor.len() > MAX_LISTED || tensor.dtype() == DType::String {
             return Hex(tensor.data()).fmt(f);
         }
         let texts: Vec<String> = match tensor.dtype() {

@@ -131,7 +131,7 @@ impl Verifier<'_> {
         node.regions.iter().for_each(|r| self.region_id(&place, *r));
         self.symbols_exist(&place, &node.op.to_dims());
         match &node.op {
-            Op::ReadDims { symbols } => self.symbol_ids(&place, symbols.iter().copied()),
+            Op::ReadDims { symbols } | Op::Host { symbols, .. } => self.symbol_ids(&place, symbols.iter().copied()),
             Op::Repeat { index, .. } => self.symbol_ids(&place, std::iter::once(*index)),
             _ => {}
         }
@@ -239,6 +239,9 @@ impl Verifier<'_> {
             self.errors.extend(checked.err().map(shape_error));
             return node.results.iter().for_each(|v| self.value_type(*v));
         }
+        if let Op::Host { results, .. } = &node.op {
+            return self.host_types(id, place, results);
+        }
         let &[result] = node.results.as_slice() else {
             let (place, found) = (place.to_owned(), node.results.len());
             return self.errors.push(VerifyError::ResultCount { place, expected: 1, found });
@@ -263,6 +266,28 @@ impl Verifier<'_> {
                 });
             }
             Ok(_) => self.value_type(result),
+        }
+    }
+
+    fn host_types(&mut self, id: NodeId, place: &str, expected: &[TensorType]) {
+        let graph = self.graph;
+        let node = graph.node(id);
+        let checked = ops::host::check(graph, &node.op, &node.operands);
+        self.errors.extend(checked.err().map(|cause| VerifyError::Shape { place: place.to_owned(), cause }));
+        if node.results.len() != expected.len() {
+            let (expected, found) = (expected.len(), node.results.len());
+            return self.errors.push(VerifyError::ResultCount { place: place.to_owned(), expected, found });
+        }
+        for (&result, expected) in node.results.iter().zip(expected) {
+            if !same_type(graph, expected, graph.ty(result)) {
+                self.errors.push(VerifyError::ResultType {
+                    place: place.to_owned(),
+                    value: self.value_text(result),
+                    expected: expected.display(&graph.symbols).to_string(),
+                    found: graph.ty(result).display(&graph.symbols).to_string(),
+                });
+            }
+            self.value_type(result);
         }
     }
 

@@ -3,6 +3,8 @@
 
 use std::cell::Cell;
 
+use bytes::Bytes;
+
 use super::proto::{AttributeProto, GraphProto, TensorProto};
 use crate::Problem;
 
@@ -15,6 +17,7 @@ mod kind {
     pub(super) const GRAPH: i32 = 5;
     pub(super) const FLOATS: i32 = 6;
     pub(super) const INTS: i32 = 7;
+    pub(super) const STRINGS: i32 = 8;
 }
 
 pub(crate) struct Attributes<'a> {
@@ -55,6 +58,17 @@ impl<'a> Attributes<'a> {
 
     pub(crate) fn floats(&self, name: &str) -> Result<Option<&'a [f32]>, Problem> {
         Ok(self.find(name, kind::FLOATS, "a list of floats")?.map(|a| a.floats.as_slice()))
+    }
+
+    /// The bytes of a string, which need not be UTF-8.
+    pub(crate) fn bytes(&self, name: &str) -> Result<Option<&'a [u8]>, Problem> {
+        let attribute = self.find(name, kind::STRING, "a string")?;
+        Ok(attribute.map(|attribute| attribute.s.as_deref().unwrap_or_default()))
+    }
+
+    /// The bytes of each string of a list.
+    pub(crate) fn bytes_list(&self, name: &str) -> Result<Option<&'a [Bytes]>, Problem> {
+        Ok(self.find(name, kind::STRINGS, "a list of strings")?.map(|a| a.strings.as_slice()))
     }
 
     pub(crate) fn text(&self, name: &str) -> Result<Option<&'a str>, Problem> {

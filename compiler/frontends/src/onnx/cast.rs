@@ -4,6 +4,7 @@ use bytes::Bytes;
 use ired_graph::{Builder, CompareFn, DType, Tensor, UnaryFn, ValueId};
 
 use super::call::{Call, Outcome, invalid, unsupported};
+use super::text;
 
 pub(super) fn cast(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let Some(to) = call.dtype_attribute("to")? else { return invalid("attribute `to` is missing") };
@@ -31,6 +32,9 @@ fn cast_as_asked(b: &mut Builder<'_>, call: &Call<'_>, to: DType) -> Outcome {
 /// where there is none.
 pub(super) fn cast_to(b: &mut Builder<'_>, x: ValueId, to: DType, saturate: bool) -> Outcome {
     let from = b.ty(x).dtype;
+    if (to == DType::String) != (from == DType::String) {
+        return text::cast(b, x, to);
+    }
     // ONNX wraps what does not fit into few bits, where the graph saturates.
     let wraps = to.is_integer() && to.bits() < 8 && !from.holds_integers();
     let x = if wraps { b.cast(x, DType::I32)? } else { x };

@@ -4,7 +4,7 @@ use ired_graph::dim::UNBOUNDED;
 use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, Op, Tensor, UnaryFn, ValueId};
 
 use super::call::{Call, Outcome, invalid, sizes_of, unsupported};
-use super::tensor;
+use super::{tensor, text};
 
 pub(super) fn constant(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let attributes = &call.attributes;
@@ -24,6 +24,13 @@ pub(super) fn constant(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     if let Some(values) = attributes.ints("value_ints")? {
         let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         return dense(b, call, DType::I64, vec![values.len() as u64], data);
+    }
+    if let Some(value) = attributes.bytes("value_string")? {
+        return Ok(text::constant(b, call, Vec::new(), &[value])?);
+    }
+    if let Some(values) = attributes.bytes_list("value_strings")? {
+        let values: Vec<&[u8]> = values.iter().map(|v| &**v).collect();
+        return text::constant(b, call, vec![values.len() as u64], &values);
     }
     match attributes.unread().first() {
         Some(form) => {

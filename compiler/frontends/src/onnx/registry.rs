@@ -7,9 +7,7 @@ use ired_graph::{ArgReduceFn, BinaryFn, Builder, CompareFn, CumulativeFn, Reduce
 use super::call::{Call, Outcome};
 use super::import::{Binding, Frame, Importer, Scope};
 use super::{
-    activation, attention, cast, causal_convolution, constant, control, convolution, einsum, elementwise,
-    indexing, linear, loss, movement, normalization, pooling, quantization, ranking, reduction, resize,
-    rotary, scatter, selection, shape, slicing, softmax, suppression, transposed,
+    activation, attention, cast, causal_convolution, constant, control, convolution, einsum, elementwise, image, indexing, labels, linear, loss, movement, normalization, pooling, quantization, ranking, reduction, resize, rotary, scatter, selection, shape, slicing, softmax, suppression, text, transposed,
 };
 
 /// How an operator is imported.
@@ -199,6 +197,16 @@ const OPERATORS: &[Entry] = &[
     ("", "ReduceLogSumExp", 1, One(reduction::log_sum_exp)),
     ("", "ArgMax", 1, One(|b, c| reduction::arg_reduce(b, c, ArgReduceFn::Max))),
     ("", "ArgMin", 1, One(|b, c| reduction::arg_reduce(b, c, ArgReduceFn::Min))),
+    // Text, labels and images.
+    ("", "StringConcat", 20, One(text::concat)),
+    ("", "StringNormalizer", 10, One(text::normalize)),
+    ("", "StringSplit", 20, Many(text::split)),
+    ("", "RegexFullMatch", 20, One(text::full_match)),
+    ("", "TfIdfVectorizer", 9, One(text::tf_idf)),
+    ("", "ImageDecoder", 20, One(image::decode)),
+    ("ai.onnx.ml", "LabelEncoder", 1, One(labels::label_encoder)),
+    ("ai.onnx.ml", "CategoryMapper", 1, One(labels::category_mapper)),
+    ("ai.onnx.ml", "OneHotEncoder", 1, One(labels::one_hot_encoder)),
     // Control flow.
     ("", "If", 1, WithGraphs(control::if_else)),
 ];

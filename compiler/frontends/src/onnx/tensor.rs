@@ -3,9 +3,11 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ired_graph::{Builder, DType, Param, Tensor, ValueId, tensor};
+use ired_host::{StringTable, TableFull};
 
 use super::call::Outcome;
 use super::proto::{StringStringEntryProto, TensorProto};
@@ -33,6 +35,10 @@ pub enum TensorError {
     ExternalUnnamed,
     #[error("external data is bytes {offset}..+{length} of `{file}`, which has {file_bytes}")]
     ExternalRange { file: String, offset: u64, length: u64, file_bytes: u64 },
+    #[error("strings are stored in another field than `string_data`")]
+    StringsElsewhere,
+    #[error("strings")]
+    Strings(#[source] TableFull),
     #[error("is stored sparsely, which is not supported")]
     Sparse,
 }
@@ -53,6 +59,7 @@ pub(crate) fn dtype(code: i32) -> Result<DType, TensorError> {
         5 => DType::I16,
         6 => DType::I32,
         7 => DType::I64,
+        8 => DType::String,
         9 => DType::Bool,
         10 => DType::F16,
         11 => DType::F64,
@@ -159,7 +166,8 @@ pub(crate) fn emit(
     tensor: &TensorProto,
     files: &ExternalFiles<'_>,
 ) -> Outcome<ValueId> {
-    emit_tensor(b, name, read(tensor, files)?)
+    let tensor = read(tensor, files, Arc::make_mut(&mut b.graph.strings))?;
+    emit_tensor(b, name, tensor)
 }
 
 /// As [`emit`] for a tensor already read.
@@ -172,11 +180,15 @@ pub(crate) fn emit_tensor(b: &mut Builder<'_>, name: &str, tensor: Tensor) -> Ou
     Ok(b.param(param)?)
 }
 
-/// The tensor with its data.
+/// The tensor with its data; strings are added to `strings`.
 ///
 /// # Errors
 /// [`ImportError::Tensor`] and those of external files.
-pub(crate) fn read(tensor: &TensorProto, files: &ExternalFiles<'_>) -> Result<Tensor, ImportError> {
+pub(crate) fn read(
+    tensor: &TensorProto,
+    files: &ExternalFiles<'_>,
+    strings: &mut StringTable,
+) -> Result<Tensor, ImportError> {
     let fail = |cause| ImportError::Tensor { tensor: tensor.name().to_owned(), cause };
     let dtype = dtype(tensor.data_type()).map_err(fail)?;
     let dims = dims(&tensor.dims).map_err(fail)?;
@@ -185,6 +197,7 @@ pub(crate) fn read(tensor: &TensorProto, files: &ExternalFiles<'_>) -> Result<Te
         return Err(fail(TensorError::TooLarge { dtype, dims }));
     };
     let data = match (tensor.data_location(), &tensor.raw_data) {
+        _ if dtype == DType::String => handles(tensor, &dims, count, strings).map_err(fail)?,
         (1, _) => external(tensor, expected, files)?,
         (_, Some(raw)) => raw.clone(),
         _ => typed(tensor, dtype, &dims, count).map_err(fail)?,
@@ -214,6 +227,27 @@ fn external(tensor: &TensorProto, expected: u64, files: &ExternalFiles<'_>) -> R
         return Err(fail(range()));
     };
     Ok(file.slice(start..end))
+}
+
+/// The handles of a tensor of strings, which ONNX keeps in one field only.
+fn handles(
+    tensor: &TensorProto,
+    dims: &[u64],
+    expected: u64,
+    strings: &mut StringTable,
+) -> Result<Bytes, TensorError> {
+    let found = tensor.string_data.len() as u64;
+    if found == 0 && (tensor.raw_data.as_ref().is_some_and(|raw| !raw.is_empty()) || tensor.data_location() == 1) {
+        return Err(TensorError::StringsElsewhere);
+    }
+    if found != expected {
+        return Err(TensorError::DataCount { dtype: DType::String, dims: dims.to_vec(), expected, found });
+    }
+    let mut data = Vec::with_capacity(tensor.string_data.len() * 8);
+    for text in &tensor.string_data {
+        data.extend_from_slice(&strings.intern(text).map_err(TensorError::Strings)?.to_le_bytes());
+    }
+    Ok(data.into())
 }
 
 /// Data in the fields that ONNX keeps for each group of types.

@@ -77,6 +77,15 @@ pub trait NodeExt: Into<NodeProto> {
         self.with(AttributeProto { s: Some(s.into()), ..attribute(name, 3) })
     }
 
+    fn texts(self, name: &str, strings: &[&'static str]) -> NodeProto {
+        let strings = strings.iter().map(|s| (*s).into()).collect();
+        self.with(AttributeProto { strings, ..attribute(name, 8) })
+    }
+
+    fn floats(self, name: &str, floats: &[f32]) -> NodeProto {
+        self.with(AttributeProto { floats: floats.to_vec(), ..attribute(name, 6) })
+    }
+
     fn tensor(self, name: &str, t: TensorProto) -> NodeProto {
         self.with(AttributeProto { t: Some(t), ..attribute(name, 4) })
     }
@@ -135,6 +144,7 @@ pub fn code(dtype: DType) -> i32 {
         DType::I8 => 3,
         DType::I32 => 6,
         DType::I64 => 7,
+        DType::String => 8,
         DType::Bool => 9,
         DType::F16 => 10,
         DType::F64 => 11,

@@ -13,4 +13,5 @@ mod one_node;
 mod operators;
 mod ranking;
 mod structure;
+mod text;
 mod unsupported;

@@ -7,7 +7,7 @@ mod shapes;
 use super::{Graph, Origin, ParamId, RegionId, ValueId};
 use crate::ops::{self, ShapeError};
 use crate::{
-    CompareFn, DType, Dim, Op, PadMode, PoolFn, ReduceFn, Shape, Tensor, TensorType, UnaryFn, Window,
+    CompareFn, DType, Dim, Op, PadMode, PoolFn, ReduceFn, Shape, SymbolId, Tensor, TensorType, UnaryFn, Window,
 };
 
 /// Adds nodes to one place of a graph.
@@ -76,6 +76,21 @@ impl<'g> Builder<'g> {
         let results = self.graph.insert(self.region, index, op, operands, regions, self.origin.clone())?;
         self.position = self.position.map(|p| p + 1);
         Ok(results)
+    }
+
+    /// Adds a host function with results of these types; see [`Op::Host`].
+    ///
+    /// # Errors
+    /// When there is no such function, or `symbols` are not dimensions of results.
+    pub fn host(
+        &mut self,
+        attributes: &impl ired_host::Attributes,
+        operands: &[ValueId],
+        results: Vec<TensorType>,
+        symbols: Vec<SymbolId>,
+    ) -> Result<Vec<ValueId>, ShapeError> {
+        let function = ired_host::HostCall::new(attributes);
+        self.push_with_regions(Op::Host { function, results, symbols }, operands, Vec::new())
     }
 
     pub fn constant(&mut self, tensor: Tensor) -> Built {

@@ -187,6 +187,7 @@ impl<'a> Compaction<'a> {
     fn new(old: &'a Graph) -> Self {
         let mut new = Graph::new(old.name.clone());
         new.symbols = old.symbols.clone();
+        new.strings = old.strings.clone();
         Self { old, new, values: HashMap::new(), params: HashMap::new() }
     }
 

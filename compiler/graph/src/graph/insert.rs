@@ -10,6 +10,7 @@ impl Graph {
         Self {
             name: name.into(),
             symbols: Symbols::default(),
+            strings: Default::default(),
             params: Vec::new(),
             values: Vec::new(),
             nodes: Vec::new(),
@@ -89,6 +90,10 @@ impl Graph {
     ) -> Result<Vec<ValueId>, ShapeError> {
         let types = match op {
             _ if op.is_control() => ops::control::infer(self, &op, operands, &regions)?,
+            Op::Host { ref results, .. } => {
+                ops::host::check(self, &op, operands)?;
+                results.clone()
+            }
             _ => vec![self.infer(&op, operands)?],
         };
         let node = NodeId(self.nodes.len() as u32);

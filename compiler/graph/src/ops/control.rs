@@ -87,7 +87,7 @@ pub(crate) fn check_results(
 pub(crate) fn introduced_symbols(graph: &Graph, node: &Node) -> Vec<SymbolId> {
     let outputs = |i: usize| node.regions.get(i).map_or(&[][..], |r| &graph.region(*r).outputs);
     match &node.op {
-        Op::ReadDims { symbols } => symbols.clone(),
+        Op::ReadDims { symbols } | Op::Host { symbols, .. } => symbols.clone(),
         Op::If => unsaid(graph, &node.results, [outputs(0), outputs(1)]),
         Op::While => unsaid(graph, &node.results, [&node.operands, outputs(1)]),
         // The sizes of its stacks are known outside.

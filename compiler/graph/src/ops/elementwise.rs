@@ -48,7 +48,8 @@ pub(super) fn infer_binary(operands: &Operands<'_>, function: BinaryFn) -> Resul
 pub(super) fn infer_compare(operands: &Operands<'_>, function: CompareFn) -> Result<TensorType, ShapeError> {
     let [lhs, _] = operands.exactly()?;
     let ordered = !matches!(function, CompareFn::Eq | CompareFn::Ne);
-    let comparable = !lhs.dtype.is_narrow_float() && (!ordered || lhs.dtype != DType::Bool);
+    let comparable = !lhs.dtype.is_narrow_float()
+        && (!ordered || !matches!(lhs.dtype, DType::Bool | DType::String));
     operands.dtype(0, comparable, "a number type that can be computed with")?;
     operands.same_dtype(1, 0)?;
     operands.same_shape(1, 0)?;
@@ -66,6 +67,10 @@ pub(super) fn infer_select(operands: &Operands<'_>) -> Result<TensorType, ShapeE
 
 pub(super) fn infer_cast(operands: &Operands<'_>, to: DType) -> Result<TensorType, ShapeError> {
     let [x] = operands.exactly()?;
+    operands.dtype(0, x.dtype != DType::String || to == x.dtype, "a type that casts by value")?;
+    if to == DType::String && x.dtype != to {
+        return Err(operands.attribute("dtype", "is string, which numbers become by a host function"));
+    }
     Ok(TensorType::new(to, x.shape.clone()))
 }
 

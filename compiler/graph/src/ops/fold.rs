@@ -46,7 +46,8 @@ pub fn fold(graph: &Graph, node: NodeId) -> Option<Folded> {
 /// As [`fold`], for a node not made yet.
 pub fn fold_op(graph: &Graph, op: &Op, operands: &[ValueId]) -> Option<Folded> {
     match op {
-        Op::Constant(_) | Op::Param(_) | Op::If | Op::While | Op::Repeat { .. } => return None,
+        Op::Constant(_) | Op::Param(_) | Op::Host { .. } => return None,
+        Op::If | Op::While | Op::Repeat { .. } => return None,
         // What it reads may be known; its symbols have their values from it all the same.
         Op::ReadDims { .. } => return None,
         // Not shape arithmetic, and their work is not bounded by their size.

@@ -19,6 +19,8 @@ pub enum ComputeError {
     Index { op: &'static str, index: i64, extent: u64 },
     #[error("`{op}` gives {found_bytes} bytes; the limit is {limit_bytes}")]
     Memory { op: &'static str, found_bytes: u64, limit_bytes: u64 },
+    #[error(transparent)]
+    Host(#[from] ired_host::HostError),
     /// A weight whose data is not as long as its type says.
     #[error(transparent)]
     Data(#[from] crate::tensor::TensorSizeError),
@@ -174,7 +176,7 @@ fn dispatch(op: &Op, call: &Call<'_>, environment: &Environment<'_>) -> Result<T
         // Giving the symbols their values is the interpreter's.
         Op::ReadDims { .. } => call.x().clone(),
         // `infer` refuses these before.
-        Op::If | Op::While | Op::Repeat { .. } => {
+        Op::Host { .. } | Op::If | Op::While | Op::Repeat { .. } => {
             return Err(ComputeError::UnknownSize { op: call.op, size: "of a branch".to_owned() });
         }
     })

@@ -40,6 +40,7 @@ impl Op {
             Self::MatMul => "matmul",
             Self::Conv { .. } => "conv",
             Self::Pool { function, .. } => function.name(),
+            Self::Host { .. } => "host",
             Self::If => "if",
             Self::While => "while",
             Self::Repeat { .. } => "repeat",

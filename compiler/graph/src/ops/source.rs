@@ -46,8 +46,8 @@ pub(super) fn infer_iota(
     operands.exactly::<0>()?;
     operands.sizes("shape", shape)?;
     operands.axis(axis, shape.len())?;
-    if dtype == DType::Bool {
-        return Err(operands.attribute("dtype", "is bool; expected a number type"));
+    if !dtype.is_float() && !dtype.is_integer() {
+        return Err(operands.attribute("dtype", format!("is {dtype}; expected a number type")));
     }
     Ok(TensorType::new(dtype, shape.clone()))
 }

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use ired_host::{HostCall, StringTable};
+
 use super::lexer::{Place, Token};
 use super::{ParseError, Parsed, Parser};
 use crate::{
@@ -21,6 +23,8 @@ enum Attribute {
     List(Vec<Dim>),
     Word(String),
     Number(String),
+    Text(String),
+    Bytes(bytes::Bytes),
 }
 
 enum Literal {
@@ -71,9 +75,11 @@ impl Parser<'_> {
     fn attribute(&mut self) -> Parsed<Attribute> {
         match self.token.clone() {
             Token::Punctuation('[') => Ok(Attribute::List(self.dim_list()?)),
+            Token::Word(word) if word == "hex" => Ok(Attribute::Bytes(self.hex()?)),
             Token::Word(word) => self.advance().map(|()| Attribute::Word(word)),
+            Token::Text(text) => self.advance().map(|()| Attribute::Text(text)),
             Token::Number(number) => self.advance().map(|()| Attribute::Number(number)),
-            _ => Err(self.expected("a list, a word or a number")),
+            _ => Err(self.expected("a list, a word, a number or text")),
         }
     }
 
@@ -92,13 +98,20 @@ impl Parser<'_> {
 
     fn element(&mut self) -> Parsed<Element> {
         let negative = self.accept('-')?;
-        let text = match self.token.clone() {
+        let token = self.token.clone();
+        let text = match token.clone() {
             // What can only be an element, of a constant.
             Token::Number(text) if text.parse::<i64>().is_err() => text,
             Token::Word(text) if text == "true" || text == "false" => text,
+            // A string, where it is no symbol.
+            Token::Text(text) if self.graph.symbols.find(&text).is_none() => text,
             _ => {
                 let dim = self.dim_after_sign(negative)?;
-                let text = dim.as_static().map_or(String::new(), |value| value.to_string());
+                let text = match (dim.as_static(), token) {
+                    (Some(value), _) => value.to_string(),
+                    (None, Token::Text(text)) => text,
+                    _ => String::new(),
+                };
                 return Ok(Element { text, dim: Some(dim) });
             }
         };
@@ -106,17 +119,18 @@ impl Parser<'_> {
         Ok(Element { text: if negative { format!("-{text}") } else { text }, dim: None })
     }
 
-    /// The operation called `mnemonic`, whose first result is `ty`.
+    /// The operation called `mnemonic`, whose results are of `types`, at least one.
     pub(super) fn op(
         &self,
         mnemonic: &str,
         place: Place,
         mut attributes: Attributes,
-        ty: &TensorType,
+        types: &[TensorType],
     ) -> Parsed<Op> {
         let a = &mut attributes;
+        let ty = &types[0];
         let op = match mnemonic {
-            "constant" => Op::Constant(a.constant(place, ty)?),
+            "constant" => Op::Constant(a.constant(place, ty, &self.graph.strings)?),
             "param" => Op::Param(a.param(place)?),
             "dims" => Op::Dims { values: a.dim_elements(place)?, shape: static_shape(place, ty)? },
             "iota" => Op::Iota { dtype: ty.dtype, shape: ty.shape.clone(), axis: a.number(place, "axis")? },
@@ -152,6 +166,11 @@ impl Parser<'_> {
                 channels_last: a.flag(place, "channels_last")?,
             },
             "read_dims" => Op::ReadDims { symbols: a.symbols(place, "symbols")? },
+            "host" => Op::Host {
+                function: a.host_call(place)?,
+                results: types.to_vec(),
+                symbols: a.symbols(place, "symbols")?,
+            },
             "if" => Op::If,
             "while" => Op::While,
             "repeat" => Op::Repeat { count: a.one(place, "count")?, index: a.symbol(place, "index")? },
@@ -251,6 +270,17 @@ impl Attributes {
         symbols.ok_or_else(|| ParseError::new(place, format!("`{name}` is a list of symbols")))
     }
 
+    fn host_call(&mut self, place: Place) -> Parsed<HostCall> {
+        let function = match self.take(place, "function")? {
+            (_, Attribute::Text(name)) => name,
+            (place, _) => return Err(ParseError::new(place, "`function` is text")),
+        };
+        match self.take(place, "attributes")? {
+            (_, Attribute::Bytes(attributes)) => Ok(HostCall { function, attributes: attributes.to_vec() }),
+            (place, _) => Err(ParseError::new(place, "`attributes` are bytes")),
+        }
+    }
+
     fn numbers<T: TryFrom<i64>>(&mut self, place: Place, name: &str) -> Parsed<Vec<T>> {
         let number = |d: Dim| d.as_static().and_then(|v| T::try_from(v).ok());
         let numbers: Option<Vec<T>> = self.dims(place, name)?.into_iter().map(number).collect();
@@ -311,14 +341,20 @@ impl Attributes {
         dims.ok_or_else(|| ParseError::new(place, "expected a list of sizes"))
     }
 
-    fn constant(&mut self, place: Place, ty: &TensorType) -> Parsed<Tensor> {
+    fn constant(&mut self, place: Place, ty: &TensorType, strings: &StringTable) -> Parsed<Tensor> {
         let shape = static_shape(place, ty)?;
         let (place, literal) = self.literal(place)?;
         let bits = match literal {
             Literal::Bytes(data) => {
                 return Tensor::new(ty.dtype, shape, data).map_err(|e| ParseError::new(place, e.to_string()));
             }
-            Literal::Elements(elements) => elements.iter().map(|e| element_bits(&e.text, ty.dtype)).collect(),
+            Literal::Elements(elements) => {
+                let bits = |e: &Element| match ty.dtype {
+                    DType::String => strings.find(e.text.as_bytes()),
+                    dtype => element_bits(&e.text, dtype),
+                };
+                elements.iter().map(bits).collect()
+            },
             Literal::Param(_) => None,
         };
         let Some(bits) = bits else {

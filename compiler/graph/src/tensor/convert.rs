@@ -40,7 +40,7 @@ impl Tensor {
         }
     }
 
-    /// Every element as an integer: floats truncated (NaN gives 0), bools as 0 and 1.
+    /// Every element as an integer: floats truncated (NaN gives 0), bools as 0 and 1, strings as their handles.
     pub fn to_integers(&self) -> Vec<i128> {
         let data = &self.data;
         match self.dtype {
@@ -55,7 +55,7 @@ impl Tensor {
             DType::I64 => read!(data, i64, i128::from),
             DType::U16 => read!(data, u16, i128::from),
             DType::U32 => read!(data, u32, i128::from),
-            DType::U64 => read!(data, u64, i128::from),
+            DType::U64 | DType::String => read!(data, u64, i128::from),
             DType::F16 | DType::BF16 | DType::F32 | DType::F64 => {
                 self.to_f64s().into_iter().map(|v| v as i128).collect()
             }
@@ -155,7 +155,7 @@ impl Tensor {
             }
             DType::I16 | DType::U16 => values.iter().flat_map(|&v| (v as u16).to_le_bytes()).collect(),
             DType::I32 | DType::U32 => values.iter().flat_map(|&v| (v as u32).to_le_bytes()).collect(),
-            DType::I64 | DType::U64 => values.iter().flat_map(|&v| (v as u64).to_le_bytes()).collect(),
+            DType::I64 | DType::U64 | DType::String => values.iter().flat_map(|&v| (v as u64).to_le_bytes()).collect(),
             DType::F16 => values.iter().flat_map(|&v| integer_to_f16(v).to_le_bytes()).collect(),
             DType::BF16 => values.iter().flat_map(|&v| integer_to_bf16(v).to_le_bytes()).collect(),
             DType::F32 => values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
@@ -183,6 +183,17 @@ impl Tensor {
     /// When there are not as many values as `shape` says.
     pub fn from_i64s(shape: &[u64], values: &[i64]) -> Self {
         Self::checked(DType::I64, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
+    /// # Panics
+    /// When there are not as many handles as `shape` says.
+    pub fn from_handles(shape: &[u64], handles: &[u64]) -> Self {
+        Self::from_bits(DType::String, shape, handles)
+    }
+
+    /// The elements of a string tensor: handles of a [`ired_host::StringTable`]. Of other types, their bits.
+    pub fn to_handles(&self) -> Vec<u64> {
+        self.to_bits()
     }
 
     /// # Panics
