@@ -67,6 +67,8 @@ pub(crate) struct Call<'c> {
     pub(crate) inputs: &'c [Option<ValueId>],
     /// Names of the outputs; empty for those the model does not want.
     pub(crate) outputs: &'c [String],
+    /// The ranks that the model states for its outputs.
+    pub(crate) ranks: &'c [Option<usize>],
     pub(crate) files: &'c ExternalFiles<'c>,
 }
 
@@ -93,6 +95,11 @@ impl Call<'_> {
         self.outputs.get(index).is_some_and(|name| !name.is_empty())
     }
 
+    /// The rank that the model states for output `index`: what is left where nothing in the node tells it.
+    pub(crate) fn stated_rank(&self, index: usize) -> Option<usize> {
+        self.ranks.get(index).copied().flatten()
+    }
+
     /// Refuses a node that wants any output after the first.
     pub(crate) fn only_first_output(&self) -> Outcome<()> {
         match (1..self.outputs.len()).find(|i| self.wants(*i)) {
@@ -112,6 +119,18 @@ impl Call<'_> {
                 "compute it from the sizes of the model's inputs, or make it a constant",
             ),
         }
+    }
+
+    /// The `count` elements of an input that decides shapes, read while the model runs where nothing else is known.
+    pub(crate) fn counted_sizes(&self, b: &mut Builder<'_>, index: usize, count: usize) -> Outcome<Vec<Dim>> {
+        let value = self.input(index)?;
+        let (found, expected) = (b.ty(value).elements(), Dim::constant(count as i64));
+        if b.ty(value).rank() != 1 || b.graph.symbols.is_known_ne(&found, &expected) {
+            let found = found.display(&b.graph.symbols);
+            return invalid(format!("input {index} has {found} elements; expected a list of {count}"));
+        }
+        let list = b.reshape(value, vec![expected])?;
+        Ok(b.read_dims(list, self.name)?)
     }
 
     /// As [`Self::sizes_input`] for an input that may be left out.
@@ -182,11 +201,12 @@ pub(crate) fn sizes_of(b: &Builder<'_>, value: ValueId) -> Option<Vec<Dim>> {
     dims_of_value(b.graph, value).map(|(_, elements)| elements)
 }
 
-/// A scalar that decides shapes: constant or computed from sizes.
-pub(crate) fn read_size(b: &Builder<'_>, value: ValueId) -> Outcome<Dim> {
-    match sizes_of(b, value).as_deref() {
-        Some([size]) => Ok(size.clone()),
-        _ => unsupported("a size that depends on data", "compute it from the sizes of the model's inputs"),
+/// The one element of an integer tensor as a size, read while the model runs where nothing else is known of it.
+pub(crate) fn read_size(b: &mut Builder<'_>, value: ValueId, name: &str) -> Outcome<Dim> {
+    let one = b.reshape(value, vec![1.into()])?;
+    match b.read_dims(one, name)?.pop() {
+        Some(size) => Ok(size),
+        None => invalid("a size is missing"),
     }
 }
 

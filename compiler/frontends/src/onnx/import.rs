@@ -33,7 +33,8 @@ pub(crate) struct Importer<'m> {
     pub(crate) graph: Graph,
     files: &'m ExternalFiles<'m>,
     functions: HashMap<FunctionKey<'m>, &'m FunctionProto>,
-    /// Types the file states for values, which stand in for those of refused nodes.
+    /// Types the file states for values, which stand in for those of refused nodes, and whose ranks decide those of
+    /// results that nothing else tells.
     stated: HashMap<&'m str, &'m TypeProto>,
     nodes_left: u64,
     unsupported: Vec<UnsupportedNode>,
@@ -55,7 +56,12 @@ pub(super) fn import_model(model: &ModelProto, source: &dyn ModelSource) -> Resu
             return Err(ImportError::DuplicateName { name: function.name().to_owned() });
         }
     }
-    let stated = body.value_info.iter().filter_map(|v| Some((v.name(), v.r#type.as_ref()?))).collect();
+    let stated = body
+        .value_info
+        .iter()
+        .chain(&body.output)
+        .filter_map(|v| Some((v.name(), v.r#type.as_ref()?)))
+        .collect();
     let mut importer = Importer {
         graph: Graph::new(body.name()),
         files: &files,
@@ -211,6 +217,11 @@ impl<'m> Importer<'m> {
         }
     }
 
+    fn stated_rank(&self, name: &str, frame: &Frame<'_>) -> Option<usize> {
+        let stated = if frame.caller.is_none() { self.stated.get(name) } else { None };
+        types::stated_rank(stated?)
+    }
+
     fn import_node(
         &mut self,
         node: &NodeProto,
@@ -290,12 +301,15 @@ impl<'m> Importer<'m> {
             return Ok(Vec::new());
         }
         let inputs: Vec<Option<ValueId>> = bindings.into_iter().map(Binding::value).collect();
+        let ranks: Vec<Option<usize>> =
+            node.output.iter().map(|output| self.stated_rank(output, frame)).collect();
         let call = Call {
             name,
             attributes: Attributes::new(&attributes),
             version,
             inputs: &inputs,
             outputs: &node.output,
+            ranks: &ranks,
             files: self.files,
         };
         let outputs = match import {

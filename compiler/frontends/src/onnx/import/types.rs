@@ -48,6 +48,14 @@ pub(super) fn stated_type(symbols: &mut Symbols, ty: &TypeProto) -> Option<Tenso
     Some(TensorType { dtype, shape })
 }
 
+/// The rank stated for a value.
+pub(super) fn stated_rank(ty: &TypeProto) -> Option<usize> {
+    match &ty.value {
+        Some(type_proto::Value::TensorType(tensor)) => Some(tensor.shape.as_ref()?.dim.len()),
+        _ => None,
+    }
+}
+
 /// Compares the type that a model states for an output with the one its nodes give: the element type, the rank, and
 /// each dimension that is a number on both sides. What the model leaves open is not compared.
 pub(super) fn check_declared(declared: &TypeProto, ty: &TensorType, symbols: &Symbols) -> Result<(), String> {
