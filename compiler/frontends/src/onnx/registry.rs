@@ -7,7 +7,9 @@ use ired_graph::{ArgReduceFn, BinaryFn, Builder, CompareFn, ReduceFn, UnaryFn, V
 use super::call::{Call, Outcome};
 use super::import::{Binding, Frame, Importer, Scope};
 use super::{
-    activation, attention, causal_convolution, col2im, constant, control, convolution, cropping, einsum, elementwise, filters, indexing, linear, loss, movement, normalization, pooling, quantization, reduction, resize, roi, rotary, sampling, shape, signal, slicing, softmax, transposed,
+    activation, attention, causal_convolution, col2im, constant, control, convolution, cropping, einsum,
+    elementwise, filters, indexing, linear, loss, movement, normalization, pooling, quantization, reduction,
+    resize, roi, rotary, sampling, shape, signal, slicing, softmax, transposed,
 };
 
 /// How an operator is imported.
