@@ -34,7 +34,7 @@ pub(in super::super) fn deform_conv(b: &mut Builder<'_>, call: &Call<'_>) -> Out
     let mut taps = Vec::new();
     for axis in 0..rank {
         let offset = b.slice_axis(offsets, 2, (axis as i64).into(), 1.into())?;
-        let apart = [&[batch.clone()], windows.extent.as_slice(), counts.as_slice()].concat();
+        let apart = [std::slice::from_ref(&batch), windows.extent.as_slice(), counts.as_slice()].concat();
         let offset = b.reshape(offset, apart)?;
         let base = windows.positions(b, axis)?;
         let base = b.cast(base, working)?;
