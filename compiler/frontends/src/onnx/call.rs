@@ -123,6 +123,18 @@ impl Call<'_> {
         Ok(b.read_dims(self.input(index)?, "read")?)
     }
 
+    /// The `count` elements of an input that decides shapes, read while the model runs where nothing else is known.
+    pub(crate) fn counted_sizes(&self, b: &mut Builder<'_>, index: usize, count: usize) -> Outcome<Vec<Dim>> {
+        let value = self.input(index)?;
+        let (found, expected) = (b.ty(value).elements(), Dim::constant(count as i64));
+        if b.ty(value).rank() != 1 || b.graph.symbols.is_known_ne(&found, &expected) {
+            let found = found.display(&b.graph.symbols);
+            return invalid(format!("input {index} has {found} elements; expected a list of {count}"));
+        }
+        let list = b.reshape(value, vec![expected])?;
+        Ok(b.read_dims(list, self.name)?)
+    }
+
     /// As [`Self::sizes_input`] for an input that may be left out.
     pub(crate) fn optional_sizes(&self, b: &mut Builder<'_>, index: usize) -> Outcome<Option<Vec<Dim>>> {
         self.optional(index).map(|_| self.sizes_input(b, index)).transpose()
@@ -204,11 +216,12 @@ pub(crate) fn sizes_of(b: &Builder<'_>, value: ValueId) -> Option<Vec<Dim>> {
     dims_of_value(b.graph, value).map(|(_, elements)| elements)
 }
 
-/// A value of one element that decides shapes, known as far as it is, and read when the model runs otherwise.
-pub(crate) fn read_size(b: &mut Builder<'_>, value: ValueId) -> Outcome<Dim> {
-    match b.read_dims(value, "read")?.as_slice() {
-        [size] => Ok(size.clone()),
-        other => invalid(format!("{} sizes where one belongs", other.len())),
+/// The one element of an integer tensor as a size, read while the model runs where nothing else is known of it.
+pub(crate) fn read_size(b: &mut Builder<'_>, value: ValueId, name: &str) -> Outcome<Dim> {
+    let one = b.reshape(value, vec![1.into()])?;
+    match b.read_dims(one, name)?.pop() {
+        Some(size) => Ok(size),
+        None => invalid("a size is missing"),
     }
 }
 

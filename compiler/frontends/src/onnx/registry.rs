@@ -7,7 +7,7 @@ use ired_graph::{ArgReduceFn, BinaryFn, Builder, CompareFn, CumulativeFn, Reduce
 use super::call::{Call, Outcome};
 use super::import::{Binding, Frame, Importer, Scope};
 use super::{
-    activation, attention, cast, causal_convolution, constant, control, convolution, einsum, elementwise, image, indexing, labels, linear, loss, movement, normalization, pooling, quantization, ranking, reduction, resize, rotary, scatter, selection, shape, slicing, softmax, suppression, text, transposed,
+    activation, attention, cast, causal_convolution, col2im, constant, control, convolution, cropping, einsum, elementwise, filters, image, indexing, labels, linear, loss, movement, normalization, pooling, quantization, ranking, reduction, resize, roi, rotary, sampling, scatter, selection, shape, signal, slicing, softmax, suppression, text, transposed,
 };
 
 /// How an operator is imported.
@@ -129,6 +129,8 @@ const OPERATORS: &[Entry] = &[
     ("", "Trilu", 14, One(movement::triangle)),
     ("", "Resize", 10, One(resize::resize)),
     ("", "Upsample", 1, One(resize::upsample)),
+    ("", "CenterCropPad", 18, One(cropping::center_crop_pad)),
+    ("", "Col2Im", 18, One(col2im::col2im)),
     ("", "Slice", 1, One(slicing::slice)),
     ("", "Split", 1, Many(slicing::split)),
     ("", "Gather", 1, One(indexing::gather)),
@@ -163,6 +165,19 @@ const OPERATORS: &[Entry] = &[
     ("", "GlobalLpPool", 1, One(pooling::global_lp_pool)),
     ("", "GlobalAveragePool", 1, One(|b, c| pooling::global_pool(b, c, ReduceFn::Mean))),
     ("", "GlobalMaxPool", 1, One(|b, c| pooling::global_pool(b, c, ReduceFn::Max))),
+    // Sampling and regions.
+    ("", "GridSample", 16, One(sampling::grid_sample)),
+    ("", "AffineGrid", 20, One(sampling::affine_grid)),
+    ("", "DeformConv", 19, One(sampling::deform_conv)),
+    ("", "RoiAlign", 10, One(roi::roi_align)),
+    ("", "MaxRoiPool", 1, One(roi::max_roi_pool)),
+    // Signals.
+    ("", "DFT", 17, One(signal::dft)),
+    ("", "STFT", 17, One(signal::stft)),
+    ("", "HannWindow", 17, One(|b, c| filters::cosine_window(b, c, &[0.5, -0.5]))),
+    ("", "HammingWindow", 17, One(|b, c| filters::cosine_window(b, c, &[25.0 / 46.0, -21.0 / 46.0]))),
+    ("", "BlackmanWindow", 17, One(|b, c| filters::cosine_window(b, c, &[0.42, -0.5, 0.08]))),
+    ("", "MelWeightMatrix", 17, One(filters::mel_weights)),
     // Normalisation.
     ("", "BatchNormalization", 1, One(normalization::batch)),
     ("", "InstanceNormalization", 1, One(normalization::instance)),

@@ -57,7 +57,7 @@ pub(super) fn upsample(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
             let scales: Vec<f64> = scales;
             let scales =
                 b.constant(ired_graph::Tensor::from_f64s(DType::F32, &[scales.len() as u64], &scales))?;
-            by_scales(b, x, &axes, scales, None)?
+            by_scales(b, call, &axes, scales, None)?
         }
         None => changes(b, call, 1, 2, false)?,
     };

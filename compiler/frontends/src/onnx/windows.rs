@@ -177,15 +177,26 @@ impl Windows {
     pub(super) fn patches(&self, b: &mut Builder<'_>, padded: ValueId) -> Outcome {
         let mut patches = padded;
         for axis in 0..self.spatial.len() {
-            let table = vec![self.extent[axis].clone(), self.count(axis)];
-            let tap = b.iota(DType::I64, table.clone(), 0)?;
-            let tap = b.binary_scalar(BinaryFn::Mul, tap, self.dilation[axis] as f64)?;
-            let start = b.iota(DType::I64, table, 1)?;
-            let start = b.binary_scalar(BinaryFn::Mul, start, self.stride[axis] as f64)?;
-            let index = b.binary_broadcast(BinaryFn::Add, start, tap)?;
+            let index = self.padded_positions(b, axis)?;
             patches = b.gather(patches, index, 2 + 2 * axis)?;
         }
         Ok(patches)
+    }
+
+    /// Where along `axis` every element of every window lies, `[extent, count]` in i64; may be outside of it.
+    pub(super) fn positions(&self, b: &mut Builder<'_>, axis: usize) -> Outcome {
+        let index = self.padded_positions(b, axis)?;
+        let low = b.dim(self.low[axis].clone())?;
+        Ok(b.binary_broadcast(BinaryFn::Sub, index, low)?)
+    }
+
+    fn padded_positions(&self, b: &mut Builder<'_>, axis: usize) -> Outcome {
+        let table = vec![self.extent[axis].clone(), self.count(axis)];
+        let tap = b.iota(DType::I64, table.clone(), 0)?;
+        let tap = b.binary_scalar(BinaryFn::Mul, tap, self.dilation[axis] as f64)?;
+        let start = b.iota(DType::I64, table, 1)?;
+        let start = b.binary_scalar(BinaryFn::Mul, start, self.stride[axis] as f64)?;
+        Ok(b.binary_broadcast(BinaryFn::Add, start, tap)?)
     }
 
     /// Where along `axis` element `tap` of window `index` lies, kept within the axis; all i64.

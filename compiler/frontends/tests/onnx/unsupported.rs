@@ -115,7 +115,7 @@ fn branches(condition: &str, output: &str) -> NodeProto {
 #[test]
 fn both_branches_are_reported() {
     let inputs = || vec![input_f32("x", &[4]), input("c", DType::Bool, [])];
-    let nodes = vec![branches("c", "a"), node("STFT", &["x", "a"], &["y"]).named("later")];
+    let nodes = vec![branches("c", "a"), node("Tides", &["x", "a"], &["y"]).named("later")];
     assert_eq!(names(&refused(&model(graph(inputs(), nodes, &["y"])))), ["then", "else", "later"]);
 
     // Nor does the condition have to be known; and what the branches hold is then looked at in full.
@@ -145,7 +145,7 @@ fn bodies_of_nodes_that_are_not_imported_are_reported() {
     let body = graph(vec![], vec![custom, node("Relu", &["f"], &["r"]), branches("r", "i"), scan], &["i"]);
     let nodes = vec![
         node("Loop", &["", "", "x"], &["a"]).graph("body", body).named("loop"),
-        node("STFT", &["a"], &["y"]).named("later"),
+        node("Tides", &["a"], &["y"]).named("later"),
     ];
     let mut m = model_of(8, graph(vec![input_f32("x", &[4])], nodes, &["y"]));
     m.opset_import.push(opset_of("com.example", 3));
@@ -180,7 +180,7 @@ fn functions_called_inside_bodies_are_reported() {
     given.ref_attr_name = Some("step".to_owned());
     let outer = vec![node("Loop", &["", "", "x"], &["l"]).with(given).named("loop"), call("Again", "l", "y")];
     let again = vec![node("Bar", &["x"], &["b"]).named("bar"), call("Again", "b", "y")];
-    let body = graph(vec![], vec![call("Outer", "x", "o").graph("step", holding("STFT", "step"))], &["o"]);
+    let body = graph(vec![], vec![call("Outer", "x", "o").graph("step", holding("Tides", "step"))], &["o"]);
     let nodes = vec![node("Scan", &["x"], &["y"]).graph("body", body).named("scan")];
     let mut m = model(graph(vec![input_f32("x", &[4])], nodes, &["y"]));
     m.opset_import.push(opset_of("local", 1));

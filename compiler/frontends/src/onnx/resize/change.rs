@@ -2,7 +2,7 @@
 
 use ired_graph::{BinaryFn, Builder, DType, Dim, UnaryFn, ValueId};
 
-use super::super::call::{Call, Outcome, axes, axis, invalid};
+use super::super::call::{Call, Outcome, axes, axis, invalid, read_size};
 
 /// How one axis changes. Scalars are f64.
 pub(super) struct Change {
@@ -39,7 +39,7 @@ pub(super) fn changes(
     let policy = call.attributes.text("keep_aspect_ratio_policy")?.unwrap_or("stretch");
     let roi = if crops { Some(region(b, call, axes.len())?) } else { None };
     match call.optional(scales).filter(|v| b.ty(*v).elements() != Dim::constant(0)) {
-        Some(scales) => by_scales(b, x, &axes, scales, roi),
+        Some(scales) => by_scales(b, call, &axes, scales, roi),
         None => by_sizes(b, call, &axes, sizes, policy, roi),
     }
 }
@@ -83,11 +83,12 @@ fn size(b: &mut Builder<'_>, size: &Dim) -> Outcome {
 /// By a float vector of one scale for each of `axes`.
 pub(super) fn by_scales(
     b: &mut Builder<'_>,
-    x: ValueId,
+    call: &Call<'_>,
     axes: &[usize],
     scales: ValueId,
     roi: Option<ValueId>,
 ) -> Outcome<Vec<Change>> {
+    let x = call.input(0)?;
     let count = Dim::constant(axes.len() as i64);
     if b.ty(scales).rank() != 1 || b.graph.symbols.is_known_ne(&b.ty(scales).elements(), &count) {
         return invalid(format!(
@@ -116,7 +117,7 @@ pub(super) fn by_scales(
                 let size = b.cast(size, DType::F32)?;
                 let narrow = b.cast(narrow, DType::F32)?;
                 let product = b.binary_broadcast(BinaryFn::Mul, size, narrow)?;
-                whole(b, product)?
+                whole(b, product, call.name)?
             }
         };
         let scale = b.cast(narrow, DType::F64)?;
@@ -145,10 +146,10 @@ fn scaled(from: &Dim, scale: f64) -> Option<Dim> {
 }
 
 /// A non-negative float scalar rounded down, as a size.
-fn whole(b: &mut Builder<'_>, value: ValueId) -> Outcome<Dim> {
+fn whole(b: &mut Builder<'_>, value: ValueId, name: &str) -> Outcome<Dim> {
     let value = b.unary(UnaryFn::Floor, value)?;
     let value = b.cast(value, DType::I64)?;
-    super::super::call::read_size(b, value)
+    read_size(b, value, name)
 }
 
 fn by_sizes(
@@ -159,10 +160,7 @@ fn by_sizes(
     policy: &str,
     roi: Option<ValueId>,
 ) -> Outcome<Vec<Change>> {
-    let wanted = call.sizes_input(b, sizes)?;
-    if wanted.len() != axes.len() {
-        return invalid(format!("{} sizes for {} axes", wanted.len(), axes.len()));
-    }
+    let wanted = call.counted_sizes(b, sizes, axes.len())?;
     let shape = call.input_type(b, 0)?.shape;
     let mut changes = Vec::new();
     for (at, (axis, to)) in axes.iter().zip(wanted).enumerate() {
@@ -187,7 +185,7 @@ fn by_sizes(
             change.scale = common;
             change.exact = b.binary_broadcast(BinaryFn::Mul, common, size)?;
             let rounded = b.binary_scalar(BinaryFn::Add, change.exact, 0.5)?;
-            change.to = whole(b, rounded)?;
+            change.to = whole(b, rounded, call.name)?;
         }
     }
     changes.retain(|c| c.region.is_some() || c.from != c.to);

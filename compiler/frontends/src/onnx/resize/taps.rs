@@ -4,6 +4,7 @@
 use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, ReduceFn, UnaryFn, ValueId};
 
 use super::super::call::{Outcome, invalid, read_size};
+use super::super::cubic;
 use super::change::Change;
 
 /// Where an index of the result lies on the input's axis.
@@ -180,8 +181,8 @@ impl Filter {
             let weight = b.binary_broadcast(BinaryFn::Sub, one, d)?;
             return Ok(b.binary_scalar(BinaryFn::Max, weight, 0.0)?);
         };
-        let near = polynomial(b, d, &[a + 2.0, -(a + 3.0), 0.0, 1.0])?;
-        let far = polynomial(b, d, &[a, -5.0 * a, 8.0 * a, -4.0 * a])?;
+        let near = cubic::near(b, d, a)?;
+        let far = cubic::far(b, d, a)?;
         let (one, two) = (b.scalar(DType::F64, 1.0)?, b.scalar(DType::F64, 2.0)?);
         let zero = b.scalar(DType::F64, 0.0)?;
         let is_near = b.compare_broadcast(CompareFn::Le, d, one)?;
@@ -189,16 +190,6 @@ impl Filter {
         let far = b.select_broadcast(is_far, far, zero)?;
         Ok(b.select_broadcast(is_near, near, far)?)
     }
-}
-
-/// `Σ coefficients · x^n`, the highest power first.
-fn polynomial(b: &mut Builder<'_>, x: ValueId, coefficients: &[f64]) -> Outcome {
-    let mut sum = b.scalar_like(x, coefficients[0])?;
-    for coefficient in &coefficients[1..] {
-        sum = b.binary_broadcast(BinaryFn::Mul, sum, x)?;
-        sum = b.binary_scalar(BinaryFn::Add, sum, *coefficient)?;
-    }
-    Ok(sum)
 }
 
 /// The elements that count for each element of the result: `[to, count]`.
@@ -239,7 +230,7 @@ impl Taps {
         let reach = b.binary_broadcast(BinaryFn::Div, reach, narrowing)?;
         let reach = b.unary(UnaryFn::Ceil, reach)?;
         let reach = b.cast(reach, DType::I64)?;
-        let reach = read_size(b, reach)?;
+        let reach = read_size(b, reach, "reach")?;
         let mut taps = Self::around(b, filter, position, change, &reach, Some(narrowing))?;
         taps.normalise(b)?;
         Ok(taps)
