@@ -21,6 +21,7 @@ mod opset;
 mod order;
 mod pooling;
 mod quantization;
+mod quantized;
 mod reduction;
 mod registry;
 mod resize;
