@@ -5,6 +5,7 @@ mod flatten_batches;
 mod fold_batch_norm;
 mod fold_constants;
 pub(crate) mod form_dispatches;
+mod fuse_quantized;
 mod literal;
 mod merge_duplicates;
 mod outline_constants;
@@ -25,6 +26,7 @@ pub struct Pass {
 
 /// Every graph pass, in the order they run.
 pub const PASSES: &[Pass] = &[
+    Pass { name: "fuse_quantized", run: fuse_quantized::fuse_quantized },
     Pass { name: "simplify", run: simplify::simplify },
     Pass { name: "fold_constants", run: fold_constants::fold_constants },
     Pass { name: "merge_duplicates", run: merge_duplicates::merge_duplicates },

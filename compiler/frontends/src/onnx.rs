@@ -29,6 +29,7 @@ mod opset;
 mod order;
 mod pooling;
 mod quantization;
+mod quantized;
 mod ranking;
 mod reduction;
 mod registry;

@@ -4,7 +4,7 @@ mod build;
 mod edit;
 mod insert;
 
-pub use build::Builder;
+pub use build::{Builder, Offset};
 pub use edit::Use;
 
 use std::sync::Arc;

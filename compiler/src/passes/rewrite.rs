@@ -5,8 +5,8 @@
 use std::collections::HashSet;
 
 use ired_graph::{
-    Definition, Dim, Graph, Node, NodeId, Op, Origin, Param, ParamId, RegionId, Tensor, TensorType, Value,
-    ValueId,
+    Builder, Definition, Dim, Graph, Node, NodeId, Op, Origin, Param, ParamId, RegionId, ShapeError, Tensor,
+    TensorType, Value, ValueId,
 };
 
 use super::PassError;
@@ -20,6 +20,8 @@ pub(super) struct Rewriter<'g> {
     replaced: Vec<Option<ValueId>>,
     uses: Vec<u32>,
     block: Vec<NodeId>,
+    /// The region of `block`, which has no nodes meanwhile.
+    region: RegionId,
     origin: Option<Origin>,
     /// Filled when the first parameter is added.
     param_names: HashSet<String>,
@@ -36,6 +38,7 @@ pub(super) fn rewrite(
         replaced: vec![None; graph.values.len()],
         uses: count_uses(graph),
         block: Vec::new(),
+        region: body,
         origin: None,
         param_names: HashSet::new(),
         changed: false,
@@ -55,6 +58,7 @@ impl Rewriter<'_> {
     ) -> Result<(), PassError> {
         let old = std::mem::take(&mut self.graph.regions[region.index()].nodes);
         let outer = std::mem::replace(&mut self.block, Vec::with_capacity(old.len()));
+        let outer_region = std::mem::replace(&mut self.region, region);
         for id in old {
             for i in 0..self.graph.nodes[id.index()].operands.len() {
                 let operand = self.graph.nodes[id.index()].operands[i];
@@ -77,6 +81,7 @@ impl Rewriter<'_> {
             self.block.push(id);
         }
         self.graph.regions[region.index()].nodes = std::mem::replace(&mut self.block, outer);
+        self.region = outer_region;
         for i in 0..self.graph.regions[region.index()].outputs.len() {
             let output = self.graph.regions[region.index()].outputs[i];
             self.graph.regions[region.index()].outputs[i] = self.current(output);
@@ -150,6 +155,29 @@ impl Rewriter<'_> {
         self.uses.push(0);
         self.block.push(id);
         Ok(value)
+    }
+
+    /// Adds what `build` makes before the current node.
+    pub(super) fn build<T>(
+        &mut self,
+        build: impl FnOnce(&mut Builder<'_>) -> Result<T, ShapeError>,
+    ) -> Result<T, PassError> {
+        let params = self.graph.params.len();
+        let mut builder = Builder::in_region(self.graph, self.region);
+        builder.origin = self.origin.clone();
+        let made = build(&mut builder);
+        self.replaced.resize(self.graph.values.len(), None);
+        self.uses.resize(self.graph.values.len(), 0);
+        for id in std::mem::take(&mut self.graph.regions[self.region.index()].nodes) {
+            for operand in &self.graph.nodes[id.index()].operands {
+                self.uses[operand.index()] += 1;
+            }
+            self.block.push(id);
+        }
+        if self.graph.params.len() != params {
+            self.param_names.clear();
+        }
+        Ok(made?)
     }
 
     pub(super) fn add_constant(&mut self, tensor: Tensor) -> Result<ValueId, PassError> {

@@ -1,6 +1,6 @@
 //! Matrix products.
 
-use ired_graph::{BinaryFn, Builder, DType, Dim, Op, ValueId};
+use ired_graph::{BinaryFn, Builder, Op, ValueId};
 
 use super::call::{Call, Outcome, invalid};
 
@@ -37,30 +37,4 @@ pub(super) fn gemm(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
 
 fn scale(b: &mut Builder<'_>, x: ValueId, factor: f64) -> Outcome {
     if factor == 1.0 { Ok(x) } else { Ok(b.binary_scalar(BinaryFn::Mul, x, factor)?) }
-}
-
-/// A product of 8-bit integers in i32, each side less its zero point.
-pub(super) fn matmul_integer(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    let (lhs, rhs) = (call.input(0)?, call.input(1)?);
-    if call.optional(2).is_none() && call.optional(3).is_none() {
-        return Ok(b.matmul_broadcast(lhs, rhs)?);
-    }
-    let lhs = less_zero_point(b, lhs, call.optional(2), true)?;
-    let rhs = less_zero_point(b, rhs, call.optional(3), false)?;
-    // Differences of 8-bit integers take nine bits; products of them are exact in f64, and so are their sums.
-    let lhs = b.cast(lhs, DType::F64)?;
-    let rhs = b.cast(rhs, DType::F64)?;
-    let product = b.matmul_broadcast(lhs, rhs)?;
-    Ok(b.cast(product, DType::I32)?)
-}
-
-/// `x - zero_point` in i32. A zero point of rank 1 holds one for each row, or each column.
-fn less_zero_point(b: &mut Builder<'_>, x: ValueId, zero_point: Option<ValueId>, rows: bool) -> Outcome {
-    let wide = b.cast(x, DType::I32)?;
-    let Some(zero_point) = zero_point else { return Ok(wide) };
-    let mut zero = b.cast(zero_point, DType::I32)?;
-    if rows && b.ty(zero).rank() == 1 && b.ty(zero).shape[0] != Dim::constant(1) {
-        zero = b.unsqueeze(zero, &[1])?;
-    }
-    Ok(b.binary_broadcast(BinaryFn::Sub, wide, zero)?)
 }

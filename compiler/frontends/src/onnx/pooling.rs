@@ -78,8 +78,11 @@ fn product(dims: &[Dim]) -> Dim {
 
 pub(super) fn average_pool(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let include_pad = call.attributes.flag("count_include_pad", false)?;
-    let x = call.input(0)?;
     let windows = windows(b, call)?;
+    average(b, call.input(0)?, &windows, include_pad)
+}
+
+pub(super) fn average(b: &mut Builder<'_>, x: ValueId, windows: &Windows, include_pad: bool) -> Outcome {
     if let Some(window) = windows.as_window() {
         return Ok(b.pool(PoolFn::Average, x, window, include_pad)?);
     }
@@ -87,7 +90,7 @@ pub(super) fn average_pool(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let zero = b.scalar_like(x, 0.0)?;
     let one = b.scalar_like(x, 1.0)?;
     let padded = windows.pad(b, x, zero)?;
-    let sums = pool_padded(b, PoolFn::Average, padded, &windows)?;
+    let sums = pool_padded(b, PoolFn::Average, padded, windows)?;
     let mut image = b.ty(x).shape.clone();
     image[..2].fill(Dim::constant(1));
     let ones = b.broadcast_to(one, image)?;
@@ -98,7 +101,7 @@ pub(super) fn average_pool(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
         }
         false => windows.pad(b, ones, zero)?,
     };
-    let counts = pool_padded(b, PoolFn::Average, ones, &windows)?;
+    let counts = pool_padded(b, PoolFn::Average, ones, windows)?;
     Ok(b.binary_broadcast(BinaryFn::Div, sums, counts)?)
 }
 

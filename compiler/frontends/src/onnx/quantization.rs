@@ -45,6 +45,11 @@ fn to_integers(b: &mut Builder<'_>, x: ValueId, scale: ValueId, zero: Option<Val
 /// To u8, with the scale and zero point that fit the data and 0; all three are given.
 pub(super) fn dynamic_quantize(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueId>> {
     let x = call.input(0)?;
+    Ok(quantize_to_range(b, x)?.to_vec())
+}
+
+/// `x` in u8, its scale, its zero point.
+pub(super) fn quantize_to_range(b: &mut Builder<'_>, x: ValueId) -> Outcome<[ValueId; 3]> {
     let all: Vec<usize> = (0..b.ty(x).rank()).collect();
     let (low, high) = (b.reduce(ReduceFn::Min, x, &all, false)?, b.reduce(ReduceFn::Max, x, &all, false)?);
     let low = b.binary_scalar(BinaryFn::Min, low, 0.0)?;
@@ -57,7 +62,7 @@ pub(super) fn dynamic_quantize(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<
     let zero_point = b.cast(rounded, DType::U8)?;
     let wide = b.cast(zero_point, DType::F32)?;
     let y = to_integers(b, x, scale, Some(wide), DType::U8)?;
-    Ok(vec![y, scale, zero_point])
+    Ok([y, scale, zero_point])
 }
 
 /// Which numbers of the input share a scale.

@@ -7,7 +7,7 @@ use ired_graph::{ArgReduceFn, BinaryFn, Builder, CompareFn, CumulativeFn, Reduce
 use super::call::{Call, Outcome};
 use super::import::{Binding, Frame, Importer, Scope};
 use super::{
-    activation, attention, cast, causal_convolution, col2im, constant, control, convolution, cropping, einsum, elementwise, filters, image, indexing, labels, linear, loss, movement, normalization, pooling, quantization, ranking, reduction, resize, roi, rotary, sampling, scatter, selection, shape, signal, slicing, softmax, suppression, text, transposed,
+    activation, attention, cast, causal_convolution, col2im, constant, control, convolution, cropping, einsum, elementwise, filters, image, indexing, labels, linear, loss, movement, normalization, pooling, quantization, quantized, ranking, reduction, resize, roi, rotary, sampling, scatter, selection, shape, signal, slicing, softmax, suppression, text, transposed,
 };
 
 /// How an operator is imported.
@@ -154,7 +154,6 @@ const OPERATORS: &[Entry] = &[
     ("", "NonMaxSuppression", 10, One(suppression::non_max_suppression)),
     // Linear algebra and windows.
     ("", "MatMul", 1, One(linear::matmul)),
-    ("", "MatMulInteger", 10, One(linear::matmul_integer)),
     ("", "Gemm", 1, One(linear::gemm)),
     ("", "Einsum", 12, One(einsum::einsum)),
     ("", "Conv", 1, One(convolution::conv)),
@@ -199,6 +198,28 @@ const OPERATORS: &[Entry] = &[
     ("", "QuantizeLinear", 10, One(quantization::quantize)),
     ("", "DequantizeLinear", 10, One(quantization::dequantize)),
     ("", "DynamicQuantizeLinear", 11, Many(quantization::dynamic_quantize)),
+    ("com.microsoft", "QuantizeLinear", 1, One(quantization::quantize)),
+    ("com.microsoft", "DequantizeLinear", 1, One(quantization::dequantize)),
+    // Computing on quantised tensors.
+    ("", "MatMulInteger", 10, One(quantized::matmul_integer)),
+    ("", "ConvInteger", 10, One(quantized::conv_integer)),
+    ("", "QLinearMatMul", 10, One(quantized::qlinear_matmul)),
+    ("", "QLinearConv", 10, One(quantized::qlinear_conv)),
+    ("com.microsoft", "QLinearConv", 1, One(quantized::qlinear_conv)),
+    ("com.microsoft", "QGemm", 1, One(quantized::qgemm)),
+    ("com.microsoft", "MatMulIntegerToFloat", 1, One(quantized::matmul_integer_to_float)),
+    ("com.microsoft", "DynamicQuantizeMatMul", 1, One(quantized::dynamic_quantize_matmul)),
+    ("com.microsoft", "QLinearAdd", 1, One(quantized::qlinear_add)),
+    ("com.microsoft", "QLinearMul", 1, One(quantized::qlinear_mul)),
+    ("com.microsoft", "QLinearSigmoid", 1, One(quantized::qlinear_sigmoid)),
+    ("com.microsoft", "QLinearLeakyRelu", 1, One(quantized::qlinear_leaky_relu)),
+    ("com.microsoft", "QLinearSoftmax", 1, One(quantized::qlinear_softmax)),
+    ("com.microsoft", "QLinearConcat", 1, One(quantized::qlinear_concat)),
+    ("com.microsoft", "QLinearWhere", 1, One(quantized::qlinear_where)),
+    ("com.microsoft", "QLinearAveragePool", 1, One(quantized::qlinear_average_pool)),
+    ("com.microsoft", "QLinearGlobalAveragePool", 1, One(quantized::qlinear_global_average_pool)),
+    ("com.microsoft", "QLinearReduceMean", 1, One(quantized::qlinear_reduce_mean)),
+    ("com.microsoft", "QEmbedLayerNormalization", 1, Many(quantized::embed_layer_norm)),
     // Reduction.
     ("", "ReduceSum", 1, One(|b, c| reduction::reduce(b, c, ReduceFn::Sum))),
     ("", "ReduceMean", 1, One(|b, c| reduction::reduce(b, c, ReduceFn::Mean))),

@@ -1,8 +1,11 @@
 //! The builder: composes operations the way frameworks mean them, with numpy's broadcasting made explicit.
 
 mod broadcast;
+mod integer;
 mod order;
 mod shapes;
+
+pub use integer::Offset;
 
 use super::{Graph, Origin, ParamId, RegionId, ValueId};
 use crate::ops::{self, ShapeError};
