@@ -32,7 +32,11 @@ pub const FUNCTIONS: &[HostFunction] = &[
 
 /// What a function does with its attributes.
 pub(crate) trait Function: Attributes {
-    fn run(&self, operands: &[TensorView<'_>], context: &mut Context<'_>) -> Result<Vec<HostTensor>, HostError>;
+    fn run(
+        &self,
+        operands: &[TensorView<'_>],
+        context: &mut Context<'_>,
+    ) -> Result<Vec<HostTensor>, HostError>;
 }
 
 const fn function<F: Function>() -> HostFunction {

@@ -39,7 +39,11 @@ impl DecodeImage {
 const MAX_SIDE: u32 = DecodeImage::MAX_SIDE;
 
 impl Function for DecodeImage {
-    fn run(&self, operands: &[TensorView<'_>], context: &mut Context<'_>) -> Result<Vec<HostTensor>, HostError> {
+    fn run(
+        &self,
+        operands: &[TensorView<'_>],
+        context: &mut Context<'_>,
+    ) -> Result<Vec<HostTensor>, HostError> {
         let [x] = context.exactly(operands)?;
         context.dtype(&x, DType::U8)?;
         if x.dims.len() != 1 {
@@ -123,7 +127,9 @@ fn decode_jpeg2000(data: &[u8], context: &Context<'_>) -> Result<Decoded, HostEr
             let gray: Vec<u8> = samples.chunks_exact(channels).map(|pixel| pixel[0]).collect();
             (gray.iter().flat_map(|&g| [g; 3]).collect(), Some(gray))
         }
-        3 => (samples.chunks_exact(channels).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(), None),
+        3 => {
+            (samples.chunks_exact(channels).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(), None)
+        }
         other => return Err(fault(format!("{other} channels of colour; 1 and 3 are supported"))),
     };
     Ok((height, width, rgb, gray))

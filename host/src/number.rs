@@ -18,7 +18,11 @@ impl Attributes for Format {
 }
 
 impl Function for Format {
-    fn run(&self, operands: &[TensorView<'_>], context: &mut Context<'_>) -> Result<Vec<HostTensor>, HostError> {
+    fn run(
+        &self,
+        operands: &[TensorView<'_>],
+        context: &mut Context<'_>,
+    ) -> Result<Vec<HostTensor>, HostError> {
         let [x] = context.exactly(operands)?;
         context.reserve(Some((x.len() as u64).saturating_mul(8)))?;
         let mut handles = Vec::with_capacity(x.len());
@@ -112,7 +116,11 @@ impl Attributes for Parse {
 }
 
 impl Function for Parse {
-    fn run(&self, operands: &[TensorView<'_>], context: &mut Context<'_>) -> Result<Vec<HostTensor>, HostError> {
+    fn run(
+        &self,
+        operands: &[TensorView<'_>],
+        context: &mut Context<'_>,
+    ) -> Result<Vec<HostTensor>, HostError> {
         let [x] = context.exactly(operands)?;
         context.dtype(&x, DType::String)?;
         let width = self.to.bytes();

@@ -19,7 +19,11 @@ impl Attributes for StringRank {
 }
 
 impl Function for StringRank {
-    fn run(&self, operands: &[TensorView<'_>], context: &mut Context<'_>) -> Result<Vec<HostTensor>, HostError> {
+    fn run(
+        &self,
+        operands: &[TensorView<'_>],
+        context: &mut Context<'_>,
+    ) -> Result<Vec<HostTensor>, HostError> {
         let [x] = context.exactly(operands)?;
         context.dtype(&x, DType::String)?;
         let mut handles: Vec<u64> = x.words().collect();

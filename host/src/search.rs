@@ -22,7 +22,11 @@ impl Attributes for IndexOf {
 }
 
 impl Function for IndexOf {
-    fn run(&self, operands: &[TensorView<'_>], context: &mut Context<'_>) -> Result<Vec<HostTensor>, HostError> {
+    fn run(
+        &self,
+        operands: &[TensorView<'_>],
+        context: &mut Context<'_>,
+    ) -> Result<Vec<HostTensor>, HostError> {
         let [x, keys] = context.exactly(operands)?;
         context.dtype(&keys, x.dtype)?;
         let mut positions = HashMap::with_capacity(keys.len());
@@ -35,7 +39,9 @@ impl Function for IndexOf {
         if self.required
             && let Some(missing) = found.iter().position(|&position| position == u64::MAX)
         {
-            return Err(context.value(format!("element {missing} is not among the {} known ones", keys.len())));
+            return Err(
+                context.value(format!("element {missing} is not among the {} known ones", keys.len()))
+            );
         }
         Ok(vec![HostTensor::of_words(DType::I64, x.dims.to_vec(), found)])
     }

@@ -22,7 +22,11 @@ impl Attributes for StringSplit {
 }
 
 impl Function for StringSplit {
-    fn run(&self, operands: &[TensorView<'_>], context: &mut Context<'_>) -> Result<Vec<HostTensor>, HostError> {
+    fn run(
+        &self,
+        operands: &[TensorView<'_>],
+        context: &mut Context<'_>,
+    ) -> Result<Vec<HostTensor>, HostError> {
         let [x] = context.exactly(operands)?;
         context.dtype(&x, DType::String)?;
         let limit = usize::try_from(self.max_splits.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);

@@ -18,12 +18,18 @@ impl Attributes for StringConcat {
 }
 
 impl Function for StringConcat {
-    fn run(&self, operands: &[TensorView<'_>], context: &mut Context<'_>) -> Result<Vec<HostTensor>, HostError> {
+    fn run(
+        &self,
+        operands: &[TensorView<'_>],
+        context: &mut Context<'_>,
+    ) -> Result<Vec<HostTensor>, HostError> {
         let [lhs, rhs] = context.exactly(operands)?;
         context.dtype(&lhs, DType::String)?;
         context.dtype(&rhs, DType::String)?;
         if lhs.dims != rhs.dims {
-            return Err(context.operands(format!("operands of shape {:?}", lhs.dims), format!("{:?}", rhs.dims)));
+            return Err(
+                context.operands(format!("operands of shape {:?}", lhs.dims), format!("{:?}", rhs.dims))
+            );
         }
         let mut joined = Vec::new();
         let mut handles = Vec::with_capacity(lhs.len());
@@ -70,7 +76,11 @@ impl Attributes for StringNormalize {
 }
 
 impl Function for StringNormalize {
-    fn run(&self, operands: &[TensorView<'_>], context: &mut Context<'_>) -> Result<Vec<HostTensor>, HostError> {
+    fn run(
+        &self,
+        operands: &[TensorView<'_>],
+        context: &mut Context<'_>,
+    ) -> Result<Vec<HostTensor>, HostError> {
         let [x] = context.exactly(operands)?;
         context.dtype(&x, DType::String)?;
         if !matches!(x.dims, [_] | [1, _]) {
@@ -130,7 +140,11 @@ impl Attributes for RegexFullMatch {
 }
 
 impl Function for RegexFullMatch {
-    fn run(&self, operands: &[TensorView<'_>], context: &mut Context<'_>) -> Result<Vec<HostTensor>, HostError> {
+    fn run(
+        &self,
+        operands: &[TensorView<'_>],
+        context: &mut Context<'_>,
+    ) -> Result<Vec<HostTensor>, HostError> {
         let [x] = context.exactly(operands)?;
         context.dtype(&x, DType::String)?;
         let pattern = self.compile().map_err(|problem| context.value(problem))?;

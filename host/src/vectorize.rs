@@ -35,7 +35,11 @@ impl Attributes for CountNgrams {
 type Grams = HashMap<Vec<u64>, usize>;
 
 impl Function for CountNgrams {
-    fn run(&self, operands: &[TensorView<'_>], context: &mut Context<'_>) -> Result<Vec<HostTensor>, HostError> {
+    fn run(
+        &self,
+        operands: &[TensorView<'_>],
+        context: &mut Context<'_>,
+    ) -> Result<Vec<HostTensor>, HostError> {
         let [x, pool] = context.exactly(operands)?;
         let pool_type = if x.dtype == DType::String { DType::String } else { DType::I64 };
         context.dtype(&pool, pool_type)?;
@@ -98,7 +102,8 @@ impl CountNgrams {
             let n = i + 1;
             let part = usize::try_from(start).ok().zip(usize::try_from(end).ok());
             let part = part.and_then(|(start, end)| pool.get(start..end));
-            let part = part.ok_or_else(|| format!("n-grams of length {n} are {start}..{end} of {}", pool.len()))?;
+            let part =
+                part.ok_or_else(|| format!("n-grams of length {n} are {start}..{end} of {}", pool.len()))?;
             let mut grams = Grams::new();
             for gram in part.chunks_exact(n) {
                 let column = columns.next().ok_or("there are more n-grams than columns")?;

@@ -18,7 +18,11 @@ impl Fixture {
         HostTensor { dtype: DType::String, dims: dims.to_vec(), data }
     }
 
-    fn run(&mut self, attributes: &impl Attributes, operands: &[HostTensor]) -> Result<Vec<HostTensor>, HostError> {
+    fn run(
+        &mut self,
+        attributes: &impl Attributes,
+        operands: &[HostTensor],
+    ) -> Result<Vec<HostTensor>, HostError> {
         let views: Vec<TensorView<'_>> = operands.iter().map(HostTensor::view).collect();
         run(&HostCall::new(attributes), &views, &mut self.strings, Limits::default())
     }
@@ -26,7 +30,10 @@ impl Fixture {
     fn texts(&self, tensor: &HostTensor) -> Vec<&str> {
         assert_eq!(tensor.dtype, DType::String);
         let (words, _) = tensor.data.as_chunks();
-        words.iter().map(|w| std::str::from_utf8(self.strings.get(u64::from_le_bytes(*w)).unwrap()).unwrap()).collect()
+        words
+            .iter()
+            .map(|w| std::str::from_utf8(self.strings.get(u64::from_le_bytes(*w)).unwrap()).unwrap())
+            .collect()
     }
 }
 
@@ -50,7 +57,10 @@ fn pieces_are_those_of_python() {
         let x = f.strings(&[1], &[text]);
         let split = StringSplit { delimiter: delimiter.map(str::to_owned), max_splits: max };
         let out = f.run(&split, &[x]).unwrap();
-        assert_eq!((f.texts(&out[0]), out[0].dims.clone()), (expected.to_vec(), vec![1, expected.len() as u64]));
+        assert_eq!(
+            (f.texts(&out[0]), out[0].dims.clone()),
+            (expected.to_vec(), vec![1, expected.len() as u64])
+        );
         assert_eq!(i64s(&out[1]), [expected.len() as i64]);
     };
     check(None, None, "  a b\t c ", &["a", "b", "c"]);
@@ -98,7 +108,8 @@ fn patterns_match_whole_strings() {
     let mut f = Fixture::new();
     let x = f.strings(&[4], &["www.google.com", "www.google.comx", "a\n", ""]);
     let matches = |f: &mut Fixture, pattern: &str| {
-        f.run(&RegexFullMatch { pattern: pattern.to_owned() }, std::slice::from_ref(&x)).map(|out| out[0].data.clone())
+        f.run(&RegexFullMatch { pattern: pattern.to_owned() }, std::slice::from_ref(&x))
+            .map(|out| out[0].data.clone())
     };
     assert_eq!(matches(&mut f, r"www\.[\w.-]+\.com|").unwrap(), [1, 0, 0, 1]);
     assert_eq!(matches(&mut f, "a|a\n").unwrap(), [0, 0, 1, 0]);
@@ -115,7 +126,12 @@ fn elements_are_found_by_value() {
         dims: vec![values.len() as u64],
         data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
     };
-    let out = f.run(&IndexOf { required: false }, &[f32s(&[2.0, -0.0, -f32::NAN, 9.0]), f32s(&[0.0, f32::NAN, 2.0, 2.0])]).unwrap();
+    let out = f
+        .run(
+            &IndexOf { required: false },
+            &[f32s(&[2.0, -0.0, -f32::NAN, 9.0]), f32s(&[0.0, f32::NAN, 2.0, 2.0])],
+        )
+        .unwrap();
     assert_eq!(i64s(&out[0]), [2, 0, 1, -1]);
     let (x, keys) = (f.strings(&[2], &["b", "z"]), f.strings(&[2], &["a", "b"]));
     let out = f.run(&IndexOf { required: false }, &[x.clone(), keys.clone()]).unwrap();
@@ -212,7 +228,9 @@ fn images_become_pixels() {
 #[test]
 fn an_image_that_says_it_is_huge_is_refused() {
     let mut f = Fixture::new();
-    for data in [&b"P6 65000 65000 255\n"[..], b"P6 4000000000 1 255\n", b"what", b"", b"\xff\x4f\xff\x51\0\x29"] {
+    for data in
+        [&b"P6 65000 65000 255\n"[..], b"P6 4000000000 1 255\n", b"what", b"", b"\xff\x4f\xff\x51\0\x29"]
+    {
         let x = HostTensor { dtype: DType::U8, dims: vec![data.len() as u64], data: data.to_vec() };
         assert!(f.run(&DecodeImage { pixels: PixelFormat::Rgb }, &[x]).is_err());
     }

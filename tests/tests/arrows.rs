@@ -19,7 +19,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ired-runtime", &["ired-hal", "ired-host", "ired-module"]),
     ("ired-worker", &["ired-module"]),
     ("ired-compiler-worker", &["ired-worker", "ired-compiler", "ired-module"]),
-    ("ired-runtime-worker", &["ired-worker", "ired-runtime", "ired-hal", "ired-host", "ired-driver-cpu", "ired-module"]),
+    (
+        "ired-runtime-worker",
+        &["ired-worker", "ired-runtime", "ired-hal", "ired-host", "ired-driver-cpu", "ired-module"],
+    ),
     ("ired", &["ired-proto", "ired-worker", "ired-module"]),
     ("ired-client", &["ired-proto"]),
     ("irectl", &["ired-client", "ired-worker", "ired-module"]),

@@ -69,7 +69,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn run_set(graph: &Graph, set: &Path) -> Result<(), Verdict> {
     let mut strings = graph.call_strings();
     let (inputs, expected) = (tensors(set, "input", &mut strings)?, tensors(set, "output", &mut strings)?);
-    let found = interpret_strings(graph, &inputs, Limits::default(), &mut strings).map_err(|error| Verdict("interpret-error", chain(&error)))?;
+    let found = interpret_strings(graph, &inputs, Limits::default(), &mut strings)
+        .map_err(|error| Verdict("interpret-error", chain(&error)))?;
     if found.len() != expected.len() {
         return Err(Verdict("wrong-count", format!("{} outputs; expected {}", found.len(), expected.len())));
     }

@@ -86,7 +86,9 @@ impl ImportError {
             | Self::ExternalFile { cause: SourceError::Read { .. } | SourceError::Absent { .. }, .. } => {
                 ImportErrorKind::MissingFile
             }
-            Self::Tensor { cause: TensorError::Strings(_), .. } | Self::Limit { .. } | Self::Malformed(WireError::TooLarge { .. }) => ImportErrorKind::Limit,
+            Self::Tensor { cause: TensorError::Strings(_), .. }
+            | Self::Limit { .. }
+            | Self::Malformed(WireError::TooLarge { .. }) => ImportErrorKind::Limit,
             _ => ImportErrorKind::Invalid,
         }
     }

@@ -245,8 +245,7 @@ impl Run<'_> {
             Op::While => self.repeat_while(id, operands)?,
             Op::Repeat { ref count, index } => self.repeat(id, count, index, operands)?,
             Op::Host { .. } => {
-                let computed =
-                    ops::host::compute(&node.op, &operands, self.strings, self.limits.live_bytes);
+                let computed = ops::host::compute(&node.op, &operands, self.strings, self.limits.live_bytes);
                 computed.map_err(|cause| InterpretError::Node { node: self.node_text(id), cause })?
             }
             _ => {

@@ -19,7 +19,8 @@ pub mod verify;
 pub use dim::{Dim, SymbolId, Symbols};
 pub use dtype::DType;
 pub use graph::{
-    Builder, Definition, Graph, Node, NodeId, Offset, Origin, Param, ParamId, Region, RegionId, Value, ValueId,
+    Builder, Definition, Graph, Node, NodeId, Offset, Origin, Param, ParamId, Region, RegionId, Value,
+    ValueId,
 };
 pub use interpret::{InterpretError, Limits, interpret, interpret_strings, interpret_within};
 pub use op::{

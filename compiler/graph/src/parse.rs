@@ -14,7 +14,8 @@ use lexer::{Lexer, Token};
 use crate::ops::{control, host};
 use crate::verify::{MAX_REGION_DEPTH, same_type};
 use crate::{
-    DType, Definition, Dim, Graph, Node, NodeId, Op, Origin, Param, RegionId, Symbols, TensorType, Value, ValueId,
+    DType, Definition, Dim, Graph, Node, NodeId, Op, Origin, Param, RegionId, Symbols, TensorType, Value,
+    ValueId,
 };
 
 /// What is wrong with the text, and where.

@@ -118,10 +118,10 @@ fn functions_whose_results_nobody_uses_are_dead_and_others_never_fold() {
     let text = b.constant(Tensor::from_handles(&[1], &[text])).unwrap();
     let n = b.graph.symbols.named("n");
     let shape = vec![Dim::constant(1), Dim::symbol(n)];
-    let results =
-        vec![TensorType::new(DType::String, shape), TensorType::of_sizes(DType::I64, &[1])];
+    let results = vec![TensorType::new(DType::String, shape), TensorType::of_sizes(DType::I64, &[1])];
     b.host(&StringSplit { delimiter: None, max_splits: None }, &[text], results, vec![n]).unwrap();
-    let joined = b.host(&StringConcat, &[text, text], vec![TensorType::of_sizes(DType::String, &[1])], vec![]);
+    let joined =
+        b.host(&StringConcat, &[text, text], vec![TensorType::of_sizes(DType::String, &[1])], vec![]);
     let pattern = RegexFullMatch { pattern: "a+".to_owned() };
     let results = vec![TensorType::of_sizes(DType::Bool, &[1])];
     let matches = b.host(&pattern, &joined.unwrap(), results, vec![]).unwrap();

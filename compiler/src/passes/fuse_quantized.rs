@@ -101,13 +101,7 @@ fn offset(b: &mut ired_graph::Builder<'_>, x: &Dequantized) -> Result<Offset, ir
 }
 
 /// A sum of products in the scale of both operands, which varies along `axis`.
-fn scaled(
-    rw: &mut Rewriter<'_>,
-    sum: ValueId,
-    x: &Dequantized,
-    weights: &Dequantized,
-    axis: usize,
-) -> Found {
+fn scaled(rw: &mut Rewriter<'_>, sum: ValueId, x: &Dequantized, weights: &Dequantized, axis: usize) -> Found {
     let Some(factor) = x.scale.as_one() else { return Ok(None) };
     let mut scale = weights.scale.map(|v| factor * v);
     scale.axis = scale.axis.map(|_| axis);
@@ -202,7 +196,9 @@ fn concat(rw: &mut Rewriter<'_>, id: NodeId) -> Found {
 /// A mean is an exact sum, scaled.
 fn mean(rw: &mut Rewriter<'_>, id: NodeId) -> Found {
     let node = rw.node(id);
-    let (Op::Reduce { axes, .. }, &[x]) = (node.op.clone(), node.operands.as_slice()) else { return Ok(None) };
+    let (Op::Reduce { axes, .. }, &[x]) = (node.op.clone(), node.operands.as_slice()) else {
+        return Ok(None);
+    };
     let Some(x) = Dequantized::of(rw, x).filter(|x| x.is_plain_byte(rw)) else { return Ok(None) };
     let count = axes.iter().try_fold(1i64, |n, axis| n.checked_mul(rw.shape(x.values)[*axis].as_static()?));
     // Sums of more than this may leave i32.

@@ -7,7 +7,10 @@ use ired_graph::{ArgReduceFn, BinaryFn, Builder, CompareFn, CumulativeFn, Reduce
 use super::call::{Call, Outcome};
 use super::import::{Binding, Frame, Importer, Scope};
 use super::{
-    activation, attention, cast, causal_convolution, col2im, constant, control, convolution, cropping, einsum, elementwise, filters, image, indexing, labels, linear, loss, movement, normalization, pooling, quantization, quantized, ranking, reduction, resize, roi, rotary, sampling, scatter, selection, shape, signal, slicing, softmax, suppression, text, transposed,
+    activation, attention, cast, causal_convolution, col2im, constant, control, convolution, cropping,
+    einsum, elementwise, filters, image, indexing, labels, linear, loss, movement, normalization, pooling,
+    quantization, quantized, ranking, reduction, resize, roi, rotary, sampling, scatter, selection, shape,
+    signal, slicing, softmax, suppression, text, transposed,
 };
 
 /// How an operator is imported.

@@ -237,7 +237,9 @@ fn handles(
     strings: &mut StringTable,
 ) -> Result<Bytes, TensorError> {
     let found = tensor.string_data.len() as u64;
-    if found == 0 && (tensor.raw_data.as_ref().is_some_and(|raw| !raw.is_empty()) || tensor.data_location() == 1) {
+    if found == 0
+        && (tensor.raw_data.as_ref().is_some_and(|raw| !raw.is_empty()) || tensor.data_location() == 1)
+    {
         return Err(TensorError::StringsElsewhere);
     }
     if found != expected {

@@ -54,7 +54,9 @@ fn strings_input(b: &Builder<'_>, call: &Call<'_>, index: usize) -> Outcome {
     let x = call.input(index)?;
     match b.ty(x).dtype {
         DType::String => Ok(x),
-        found => Err(Refusal::Invalid(crate::Problem::InputType { index, expected: "strings".to_owned(), found })),
+        found => {
+            Err(Refusal::Invalid(crate::Problem::InputType { index, expected: "strings".to_owned(), found }))
+        }
     }
 }
 
@@ -163,7 +165,9 @@ pub(super) fn tf_idf(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     };
     let pool = tensor::emit_tensor(b, &format!("{}.pool", call.name), pool)?;
     let mut shape = b.ty(x).shape.clone();
-    let Ok(columns) = i64::try_from(size) else { return invalid("attribute `ngram_indexes` is out of range") };
+    let Ok(columns) = i64::try_from(size) else {
+        return invalid("attribute `ngram_indexes` is out of range");
+    };
     if !matches!(shape.len(), 1 | 2) {
         return invalid(format!("input of rank {}; expected 1 or 2", shape.len()));
     }
@@ -179,7 +183,12 @@ pub(super) fn tf_idf(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
                 let weights = tensor::emit_tensor(b, &format!("{}.weights", call.name), weights)?;
                 Some(b.broadcast_to(weights, shape.clone())?)
             }
-            None => return invalid(format!("attribute `weights` has {} entries for {size} columns", weights.len())),
+            None => {
+                return invalid(format!(
+                    "attribute `weights` has {} entries for {size} columns",
+                    weights.len()
+                ));
+            }
         },
     };
     match (mode, weights) {

@@ -33,7 +33,13 @@ fn stored(name: &str, shape: &[i64], texts: &[&'static str]) -> TensorProto {
 }
 
 /// What one node gives; sizes of its inputs are symbolic.
-fn outputs_of(domain: &str, version: i64, mut node: NodeProto, inputs: &[Value], outputs: usize) -> Vec<Value> {
+fn outputs_of(
+    domain: &str,
+    version: i64,
+    mut node: NodeProto,
+    inputs: &[Value],
+    outputs: usize,
+) -> Vec<Value> {
     let symbols = [["a", "b", "c"], ["d", "e", "f"], ["g", "h", "i"]];
     let mut infos = Vec::new();
     for (i, value) in inputs.iter().enumerate() {
@@ -95,13 +101,21 @@ fn op(op_type: &str) -> NodeProto {
 fn strings_are_constants_and_move() {
     check(op("Constant").text("value_string", "a"), &[], &[texts(&[], &["a"])]);
     check(op("Constant").texts("value_strings", &["a", ""]), &[], &[texts(&[2], &["a", ""])]);
-    check(op("Constant").tensor("value", stored("t", &[1, 2], &["x", "x"])), &[], &[texts(&[1, 2], &["x", "x"])]);
+    check(
+        op("Constant").tensor("value", stored("t", &[1, 2], &["x", "x"])),
+        &[],
+        &[texts(&[1, 2], &["x", "x"])],
+    );
     let x = texts(&[2, 2], &["a", "b", "c", "d"]);
     check(op("Transpose"), &[x.clone()], &[texts(&[2, 2], &["a", "c", "b", "d"])]);
     let last = numbers(Tensor::from_i64s(&[1], &[-1]));
     check(op("Gather"), &[x.clone(), last], &[texts(&[1, 2], &["c", "d"])]);
     let y = texts(&[1], &["b"]);
-    check(op("Equal"), &[x.clone(), y.clone()], &[numbers(Tensor::from_bools(&[2, 2], &[false, true, false, false]))]);
+    check(
+        op("Equal"),
+        &[x.clone(), y.clone()],
+        &[numbers(Tensor::from_bools(&[2, 2], &[false, true, false, false]))],
+    );
     let condition = numbers(Tensor::from_bools(&[2, 2], &[true, false, false, true]));
     check(op("Where"), &[condition, x, y], &[texts(&[2, 2], &["a", "b", "b", "d"])]);
 }
@@ -109,9 +123,17 @@ fn strings_are_constants_and_move() {
 #[test]
 fn strings_are_joined_split_matched_and_cleaned() {
     let x = texts(&[2, 1], &["a,b", "c"]);
-    check(op("StringConcat"), &[x.clone(), texts(&[2], &["!", "?"])], &[texts(&[2, 2], &["a,b!", "a,b?", "c!", "c?"])]);
+    check(
+        op("StringConcat"),
+        &[x.clone(), texts(&[2], &["!", "?"])],
+        &[texts(&[2, 2], &["a,b!", "a,b?", "c!", "c?"])],
+    );
     let counts = numbers(Tensor::from_i64s(&[2, 1], &[2, 1]));
-    check(op("StringSplit").text("delimiter", ","), &[x.clone()], &[texts(&[2, 1, 2], &["a", "b", "c", ""]), counts]);
+    check(
+        op("StringSplit").text("delimiter", ","),
+        &[x.clone()],
+        &[texts(&[2, 1, 2], &["a", "b", "c", ""]), counts],
+    );
     let matches = numbers(Tensor::from_bools(&[2, 1], &[false, true]));
     check(op("RegexFullMatch").text("pattern", "[a-z]"), &[x], &[matches]);
     let words = texts(&[3], &["Monday", "tuesday", "MONDAY"]);
@@ -204,7 +226,11 @@ fn what_is_wrong_with_text_is_named() {
     };
     let on_x = |op_type| node(op_type, &["x"], &["y"]);
     refused(on_x("RegexFullMatch").text("pattern", "(?=a)"), "", "look-around");
-    refused(on_x("StringNormalizer").text("case_change_action", "TITLE"), "", "`case_change_action` is `TITLE`");
+    refused(
+        on_x("StringNormalizer").text("case_change_action", "TITLE"),
+        "",
+        "`case_change_action` is `TITLE`",
+    );
     let unequal = on_x("LabelEncoder").texts("keys_strings", &["a"]).ints("values_int64s", &[1, 2]);
     refused(unequal, "ai.onnx.ml", "1 keys and 2 values");
     let short = node("Constant", &[], &["y"]).tensor("value", stored("t", &[3], &["x"]));

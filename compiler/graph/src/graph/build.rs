@@ -10,7 +10,8 @@ pub use integer::Offset;
 use super::{Graph, Origin, ParamId, RegionId, ValueId};
 use crate::ops::{self, ShapeError};
 use crate::{
-    CompareFn, DType, Dim, Op, PadMode, PoolFn, ReduceFn, Shape, SymbolId, Tensor, TensorType, UnaryFn, Window,
+    CompareFn, DType, Dim, Op, PadMode, PoolFn, ReduceFn, Shape, SymbolId, Tensor, TensorType, UnaryFn,
+    Window,
 };
 
 /// Adds nodes to one place of a graph.

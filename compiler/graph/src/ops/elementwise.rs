@@ -48,8 +48,8 @@ pub(super) fn infer_binary(operands: &Operands<'_>, function: BinaryFn) -> Resul
 pub(super) fn infer_compare(operands: &Operands<'_>, function: CompareFn) -> Result<TensorType, ShapeError> {
     let [lhs, _] = operands.exactly()?;
     let ordered = !matches!(function, CompareFn::Eq | CompareFn::Ne);
-    let comparable = !lhs.dtype.is_narrow_float()
-        && (!ordered || !matches!(lhs.dtype, DType::Bool | DType::String));
+    let comparable =
+        !lhs.dtype.is_narrow_float() && (!ordered || !matches!(lhs.dtype, DType::Bool | DType::String));
     operands.dtype(0, comparable, "a number type that can be computed with")?;
     operands.same_dtype(1, 0)?;
     operands.same_shape(1, 0)?;

@@ -27,7 +27,8 @@ pub(crate) fn check(graph: &Graph, op: &Op, operands: &[ValueId]) -> Result<(), 
         checked.sizes("results", &ty.shape)?;
         checked.bounded(ty.clone())?;
     }
-    let is_result_dim = |symbol| results.iter().flat_map(|ty| &ty.shape).any(|d| d.as_symbol() == Some(symbol));
+    let is_result_dim =
+        |symbol| results.iter().flat_map(|ty| &ty.shape).any(|d| d.as_symbol() == Some(symbol));
     match symbols.iter().find(|symbol| !is_result_dim(**symbol)) {
         None => Ok(()),
         Some(&symbol) => {

@@ -354,7 +354,7 @@ impl Attributes {
                     dtype => element_bits(&e.text, dtype),
                 };
                 elements.iter().map(bits).collect()
-            },
+            }
             Literal::Param(_) => None,
         };
         let Some(bits) = bits else {

@@ -155,7 +155,9 @@ impl Tensor {
             }
             DType::I16 | DType::U16 => values.iter().flat_map(|&v| (v as u16).to_le_bytes()).collect(),
             DType::I32 | DType::U32 => values.iter().flat_map(|&v| (v as u32).to_le_bytes()).collect(),
-            DType::I64 | DType::U64 | DType::String => values.iter().flat_map(|&v| (v as u64).to_le_bytes()).collect(),
+            DType::I64 | DType::U64 | DType::String => {
+                values.iter().flat_map(|&v| (v as u64).to_le_bytes()).collect()
+            }
             DType::F16 => values.iter().flat_map(|&v| integer_to_f16(v).to_le_bytes()).collect(),
             DType::BF16 => values.iter().flat_map(|&v| integer_to_bf16(v).to_le_bytes()).collect(),
             DType::F32 => values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),

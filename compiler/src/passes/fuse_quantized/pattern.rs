@@ -110,10 +110,7 @@ impl Dequantized {
             _ => (centred, None),
         };
         let (Op::Cast(DType::F32), &[integers]) = rw.op(wide)? else { return None };
-        if !matches!(
-            rw.ty(integers).dtype,
-            DType::I8 | DType::U8 | DType::I16 | DType::U16 | DType::I32
-        ) {
+        if !matches!(rw.ty(integers).dtype, DType::I8 | DType::U8 | DType::I16 | DType::U16 | DType::I32) {
             return None;
         }
         let scale = Spread::of(rw, scale)?;
@@ -224,9 +221,7 @@ pub(super) fn axis_after_reshape(from: &[Dim], to: &[Dim], axis: usize) -> Optio
         return Some(to.len() - 1);
     }
     let one = Dim::constant(1);
-    let kept = |shape: &[Dim]| -> Vec<usize> {
-        (0..shape.len()).filter(|i| shape[*i] != one).collect()
-    };
+    let kept = |shape: &[Dim]| -> Vec<usize> { (0..shape.len()).filter(|i| shape[*i] != one).collect() };
     let (before, after) = (kept(from), kept(to));
     let same = before.len() == after.len() && before.iter().zip(&after).all(|(i, j)| from[*i] == to[*j]);
     let position = before.iter().position(|i| *i == axis)?;

@@ -34,7 +34,13 @@ pub(crate) fn embed_layer_norm(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<
     Ok(vec![normal, words])
 }
 
-fn table(b: &mut Builder<'_>, call: &Call<'_>, values: usize, scale: usize, zero: usize) -> Outcome<Quantized> {
+fn table(
+    b: &mut Builder<'_>,
+    call: &Call<'_>,
+    values: usize,
+    scale: usize,
+    zero: usize,
+) -> Outcome<Quantized> {
     let scale = call.input(scale)?;
     Ok(Quantized {
         values: call.input(values)?,

@@ -64,11 +64,7 @@ pub(crate) fn qgemm(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
 pub(crate) fn matmul_integer_to_float(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let (lhs, rhs) = (call.input(0)?, call.input(1)?);
     let (lhs_scale, rhs_scale) = (call.input(2)?, call.input(3)?);
-    let lhs = Quantized {
-        values: lhs,
-        scale: scale_of(b, lhs_scale)?,
-        zero: zero_of(b, call.optional(4))?,
-    };
+    let lhs = Quantized { values: lhs, scale: scale_of(b, lhs_scale)?, zero: zero_of(b, call.optional(4))? };
     let to = b.ty(rhs_scale).dtype;
     let result = scaled_product(b, lhs, rhs, rhs_scale, call.optional(5), call.optional(6))?;
     Ok(b.cast(result, to)?)
