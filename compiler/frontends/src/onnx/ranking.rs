@@ -43,8 +43,8 @@ pub(super) fn cumulative(b: &mut Builder<'_>, call: &Call<'_>, function: Cumulat
     let along =
         |b: &mut Builder<'_>, axis| b.push(Op::Cumulative { function, axis, exclusive, reverse }, &[x]);
     let chosen = call.input(1)?;
-    if b.dims_of(chosen).is_some() {
-        return Ok(along(b, axis(call.int_input(b, 1)?, rank)?)?);
+    if let Some(number) = b.dims_of(chosen).as_deref().and_then(|dims| dims.first()?.as_static()) {
+        return Ok(along(b, axis(number, rank)?)?);
     }
     let chosen = b.cast(chosen, DType::I64)?;
     let chosen = b.reshape(chosen, Vec::new())?;
