@@ -30,7 +30,7 @@ impl Display for Describe<'_> {
         let module = &self.module;
         write_origin(module, f)?;
         for entry in module.entry_points() {
-            write_entry_point(&entry, f)?;
+            write_entry_point(module, &entry, f)?;
         }
         for kind in SectionKind::ALL {
             let bytes = module.section(kind).len();
@@ -74,7 +74,7 @@ fn write_origin(module: &Module<'_>, f: &mut Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-fn write_entry_point(entry: &EntryPointRef<'_>, f: &mut Formatter<'_>) -> fmt::Result {
+fn write_entry_point(module: &Module<'_>, entry: &EntryPointRef<'_>, f: &mut Formatter<'_>) -> fmt::Result {
     writeln!(f, "entry {:?} = function {}", entry.name, entry.function)?;
     for tensor in entry.inputs {
         writeln!(f, "  in  {tensor}")?;
@@ -83,9 +83,13 @@ fn write_entry_point(entry: &EntryPointRef<'_>, f: &mut Formatter<'_>) -> fmt::R
         writeln!(f, "  out {tensor}")?;
     }
     match entry.peak {
-        PeakRef::Static(bytes) => writeln!(f, "  peak {bytes} bytes"),
-        PeakRef::Function(function) => writeln!(f, "  peak by function {function}"),
+        PeakRef::Static(bytes) => write!(f, "  peak {bytes} bytes")?,
+        PeakRef::Function(function) => write!(f, "  peak by function {function}")?,
     }
+    // Compiled code lets go of what it takes when a call is under way, and of nothing else.
+    let code = module.function(entry.function);
+    let more = code.is_some_and(|c| c.instructions().any(|(_, inst)| matches!(inst, Inst::Release { .. })));
+    writeln!(f, "{}", if more { ", and what data decides" } else { "" })
 }
 
 /// `"x": f32[batch in 1..=64, 3]`.

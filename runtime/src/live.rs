@@ -220,7 +220,7 @@ impl Live {
     }
 
     fn lease(&mut self, bytes: u64) -> Result<Lease, InvokeError> {
-        let device = self.instance.module.device();
+        let (device, bytes) = (self.instance.module.device(), round_up(bytes));
         let total = self.memory_bytes.saturating_add(bytes);
         if total > device.info().memory_bytes {
             return Err(InvokeError::Allocate(AllocateError::OutOfMemory { bytes: total }));
@@ -341,6 +341,16 @@ impl Drop for Live {
             self.state.fail(InvokeError::Failed(Failure::Abandoned));
         }
     }
+}
+
+/// A size a little larger, which what grows little by little asks for again: memory kept from the round before fits.
+fn round_up(bytes: u64) -> u64 {
+    const SMALL: u64 = 64 << 10;
+    const STEPS_PER_DOUBLING: u64 = 8;
+    if bytes <= SMALL {
+        return bytes;
+    }
+    bytes.checked_next_multiple_of((1 << bytes.ilog2()) / STEPS_PER_DOUBLING).unwrap_or(bytes)
 }
 
 struct Recorded {

@@ -39,15 +39,24 @@ impl<'m> Pending<'m> {
     }
 }
 
-/// Numbers the operations of a block by waves: work of one wave may overlap, work of a later wave waits for it.
-/// Whatever has regions is a wave of its own.
-pub(super) fn number_waves<'m>(block: Block<'m>) -> HashMap<Op<'m>, usize> {
+/// The first and the last wave that each operation takes, nested ones included. Work of one wave may overlap, work of a
+/// later wave waits for it. Whatever has regions takes a range of waves: those of its regions, one after the other.
+pub(super) fn number_waves<'m>(block: Block<'m>) -> HashMap<Op<'m>, (usize, usize)> {
     let mut waves = HashMap::new();
-    let (mut wave, mut pending) = (0, Pending::default());
+    number_block(block, 0, &mut waves);
+    waves
+}
+
+/// Numbers a block from wave `first` on; gives its last.
+fn number_block<'m>(block: Block<'m>, first: usize, waves: &mut HashMap<Op<'m>, (usize, usize)>) -> usize {
+    let (mut wave, mut pending) = (first, Pending::default());
     for op in block.ops() {
         if op.is("ired.await") || op.region_count() > 0 {
-            waves.insert(op, wave + 1);
-            wave += 2;
+            let start = wave + 1;
+            let blocks = op.regions().flat_map(|region| region.blocks());
+            let end = blocks.fold(start, |last, block| number_block(block, last + 1, waves));
+            waves.insert(op, (start, end));
+            wave = end + 1;
             pending.clear();
             continue;
         }
@@ -56,10 +65,10 @@ pub(super) fn number_waves<'m>(block: Block<'m>) -> HashMap<Op<'m>, usize> {
             wave += 1;
             pending.clear();
         }
-        waves.insert(op, wave);
+        waves.insert(op, (wave, wave));
         pending.add(touched);
     }
-    waves
+    wave
 }
 
 /// Whether two buffers may have a byte in common.

@@ -60,11 +60,23 @@ fn transient_buffers<'m>(block: Block<'m>, work: Op<'m>) -> Vec<Buffer<'m>> {
         if users.iter().any(|user| user.is("ired.output")) {
             continue;
         }
-        let at = || users.iter().filter_map(|user| waves.get(&ancestor_in(*user, block)?).copied());
-        let (Some(first), Some(last)) = (at().min(), at().max()) else { continue };
+        // What only one iteration uses lives within one.
+        let Some(home) = common_block(&users) else { continue };
+        let at = || users.iter().filter_map(|user| waves.get(&ancestor_in(*user, home)?));
+        let (first, last) = (at().map(|at| at.0).min(), at().map(|at| at.1).max());
+        let (Some(first), Some(last)) = (first, last) else { continue };
         buffers.push(Buffer { allocation: op, bytes: op.operand(0), first, last });
     }
     buffers
+}
+
+/// The innermost block that all of `ops` are in.
+fn common_block<'m>(ops: &[Op<'m>]) -> Option<Block<'m>> {
+    let mut block = ops.first()?.block()?;
+    while !ops.iter().all(|op| ancestor_in(*op, block).is_some()) {
+        block = block.parent()?.block()?;
+    }
+    Some(block)
 }
 
 fn align(bytes: i64) -> i64 {

@@ -9,7 +9,7 @@ use ired_graph::{DType, Graph, SymbolId, Tensor, interpret};
 use ired_hal::validate::Validated;
 use ired_hal::{BufferRange, Device, HostMemory};
 use ired_module::ModuleDraft;
-use ired_runtime::{BoundTensor, Instance, InstanceOptions, InvokeError, LoadedModule};
+use ired_runtime::{BoundTensor, Instance, InstanceOptions, InvokeError, LoadedModule, MemoryBudget};
 
 /// The CPU, behind the layer that checks every rule of the device interface, missing barriers among them.
 fn device() -> Arc<dyn Device> {
@@ -48,6 +48,13 @@ impl Compiled {
         let bytes = draft.to_bytes().expect("a sound draft");
         let module = LoadedModule::load(device(), bytes).expect("a sound module");
         Self { instance: module.instantiate(InstanceOptions::default()) }
+    }
+
+    /// The same, its calls bounded to `bytes` of memory together.
+    pub(crate) fn within(&self, bytes: u64) -> Self {
+        let budget = Some(MemoryBudget::new(bytes));
+        let options = InstanceOptions { budget, ..InstanceOptions::default() };
+        Self { instance: self.instance.module().instantiate(options) }
     }
 
     pub(crate) fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InvokeError> {

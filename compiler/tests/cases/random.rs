@@ -108,6 +108,9 @@ fn add_step(
         13 => Some(weight(graph, &[last?])),
         _ => None,
     };
+    if kind % 5 == 4 {
+        return add_control(graph, values[0], x, [kind, b, c]);
+    }
     let mut builder = Builder::new(graph);
     match kind % 16 {
         0 | 1 => builder.unary(unaries[usize::from(c) % unaries.len()], x),
@@ -156,4 +159,81 @@ fn add_step(
         }
     }
     .ok()
+}
+
+/// Sizes that data decides, branches and loops; what they look at is an input, whose bits no pass changes.
+fn add_control(graph: &mut Graph, input: ValueId, x: ValueId, [kind, b, c]: [u8; 3]) -> Option<ValueId> {
+    let shape = graph.ty(x).shape.clone();
+    let axis = usize::from(c).checked_rem(shape.len())?;
+    match (kind / 5) % 4 {
+        0 => {
+            let mut builder = Builder::new(graph);
+            let zero = builder.binary_scalar(BinaryFn::Mul, input, 0.0).ok()?;
+            let mask = builder.push(Op::Compare(CompareFn::Lt), &[zero, input]).ok()?;
+            let ones = builder.cast(mask, DType::I64).ok()?;
+            let axes: Vec<usize> = (0..builder.ty(ones).rank()).collect();
+            let count = builder.reduce(ReduceFn::Sum, ones, &axes, false).ok()?;
+            let count = builder.reshape(count, vec![Dim::constant(1)]).ok()?;
+            let size = builder.read_dims(count, "read").ok()?.remove(0).minimum(&shape[axis]);
+            builder.slice_axis(x, axis, Dim::constant(0), size).ok()
+        }
+        1 => {
+            let mut builder = Builder::new(graph);
+            let zero = builder.binary_scalar(BinaryFn::Mul, input, 0.0).ok()?;
+            let mask = builder.push(Op::Compare(CompareFn::Lt), &[input, zero]).ok()?;
+            let axes: Vec<usize> = (0..builder.ty(mask).rank()).collect();
+            let function = if b % 2 == 0 { ReduceFn::Any } else { ReduceFn::All };
+            let condition = builder.reduce(function, mask, &axes, false).ok()?;
+            let (then, other) = (graph.add_region(), graph.add_region());
+            let mut inside = Builder::in_region(graph, then);
+            let y = inside.unary(UnaryFn::Sigmoid, x).ok()?;
+            let y = if c % 2 == 0 { inside.concat(&[y, x], axis).ok()? } else { y };
+            graph.set_outputs(then, vec![y]);
+            let given = if b % 3 == 0 { x } else { Builder::in_region(graph, other).unary(UnaryFn::Neg, x).ok()? };
+            graph.set_outputs(other, vec![given]);
+            Builder::new(graph).push_with_regions(Op::If, &[condition], vec![then, other]).ok()?.first().copied()
+        }
+        2 => {
+            let count = if b % 2 == 0 { Dim::constant(3) } else { shape[axis].clone() };
+            let index = graph.symbols.fresh("i");
+            let grows = c % 2 == 0;
+            let body = graph.add_region();
+            let mut state = shape.clone();
+            if grows {
+                state[axis] = Dim::symbol(graph.symbols.fresh("s"));
+            }
+            let now = graph.add_region_input(body, TensorType::new(DType::F32, state));
+            let mut inside = Builder::in_region(graph, body);
+            let next = inside.unary(UnaryFn::Tanh, now).ok()?;
+            let turn = inside.dim(Dim::symbol(index)).ok()?;
+            let turn = inside.cast(turn, DType::F32).ok()?;
+            let slice = inside.binary_broadcast(BinaryFn::Add, x, turn).ok()?;
+            let next = if grows { inside.concat(&[next, x], axis).ok()? } else { next };
+            graph.set_outputs(body, vec![next, slice]);
+            let op = Op::Repeat { count, index };
+            let results = Builder::new(graph).push_with_regions(op, &[x], vec![body]).ok()?;
+            results.get(usize::from(b / 2) % 2).copied()
+        }
+        _ => {
+            let start = Builder::new(graph).scalar(DType::I64, 0.0).ok()?;
+            let (condition, body) = (graph.add_region(), graph.add_region());
+            let mut state = shape.clone();
+            state[axis] = Dim::symbol(graph.symbols.fresh("s"));
+            let types = [TensorType::scalar(DType::I64), TensorType::new(DType::F32, state)];
+            let add_inputs = |graph: &mut Graph, region| types.clone().map(|ty| graph.add_region_input(region, ty));
+            let tested = add_inputs(graph, condition);
+            let mut inside = Builder::in_region(graph, condition);
+            let limit = inside.scalar(DType::I64, f64::from(b % 3)).ok()?;
+            let holds = inside.push(Op::Compare(CompareFn::Lt), &[tested[0], limit]).ok()?;
+            graph.set_outputs(condition, vec![holds]);
+            let now = add_inputs(graph, body);
+            let mut inside = Builder::in_region(graph, body);
+            let next = inside.binary_scalar(BinaryFn::Add, now[0], 1.0).ok()?;
+            let half = inside.binary_scalar(BinaryFn::Mul, now[1], 0.5).ok()?;
+            let grown = inside.concat(&[half, x], axis).ok()?;
+            graph.set_outputs(body, vec![next, grown]);
+            let results = Builder::new(graph).push_with_regions(Op::While, &[start, x], vec![condition, body]).ok()?;
+            results.get(1).copied()
+        }
+    }
 }
