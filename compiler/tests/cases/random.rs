@@ -189,9 +189,14 @@ fn add_control(graph: &mut Graph, input: ValueId, x: ValueId, [kind, b, c]: [u8;
             let y = inside.unary(UnaryFn::Sigmoid, x).ok()?;
             let y = if c % 2 == 0 { inside.concat(&[y, x], axis).ok()? } else { y };
             graph.set_outputs(then, vec![y]);
-            let given = if b % 3 == 0 { x } else { Builder::in_region(graph, other).unary(UnaryFn::Neg, x).ok()? };
+            let given =
+                if b % 3 == 0 { x } else { Builder::in_region(graph, other).unary(UnaryFn::Neg, x).ok()? };
             graph.set_outputs(other, vec![given]);
-            Builder::new(graph).push_with_regions(Op::If, &[condition], vec![then, other]).ok()?.first().copied()
+            Builder::new(graph)
+                .push_with_regions(Op::If, &[condition], vec![then, other])
+                .ok()?
+                .first()
+                .copied()
         }
         2 => {
             let count = if b % 2 == 0 { Dim::constant(3) } else { shape[axis].clone() };
@@ -220,7 +225,8 @@ fn add_control(graph: &mut Graph, input: ValueId, x: ValueId, [kind, b, c]: [u8;
             let mut state = shape.clone();
             state[axis] = Dim::symbol(graph.symbols.fresh("s"));
             let types = [TensorType::scalar(DType::I64), TensorType::new(DType::F32, state)];
-            let add_inputs = |graph: &mut Graph, region| types.clone().map(|ty| graph.add_region_input(region, ty));
+            let add_inputs =
+                |graph: &mut Graph, region| types.clone().map(|ty| graph.add_region_input(region, ty));
             let tested = add_inputs(graph, condition);
             let mut inside = Builder::in_region(graph, condition);
             let limit = inside.scalar(DType::I64, f64::from(b % 3)).ok()?;
@@ -232,7 +238,8 @@ fn add_control(graph: &mut Graph, input: ValueId, x: ValueId, [kind, b, c]: [u8;
             let half = inside.binary_scalar(BinaryFn::Mul, now[1], 0.5).ok()?;
             let grown = inside.concat(&[half, x], axis).ok()?;
             graph.set_outputs(body, vec![next, grown]);
-            let results = Builder::new(graph).push_with_regions(Op::While, &[start, x], vec![condition, body]).ok()?;
+            let results =
+                Builder::new(graph).push_with_regions(Op::While, &[start, x], vec![condition, body]).ok()?;
             results.get(1).copied()
         }
     }
