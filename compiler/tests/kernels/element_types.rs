@@ -2,10 +2,15 @@
 
 use ired_graph::{DType, Op, PadMode, Tensor};
 
-use crate::harness::{Case, Random, dims};
+use crate::harness::{Case, Random, dims, targets};
 
 const NARROW: [DType; 6] =
     [DType::F4E2M1, DType::F8E4M3FN, DType::F8E4M3FNUZ, DType::F8E5M2, DType::F8E5M2FNUZ, DType::F8E8M0];
+
+/// Every type but strings.
+fn numbers() -> impl Iterator<Item = DType> {
+    DType::ALL.into_iter().filter(|dtype| *dtype != DType::String)
+}
 
 /// Every code of a type of at most eight bits.
 fn all_codes(dtype: DType) -> Tensor {
@@ -41,9 +46,14 @@ fn cast(x: Tensor, to: DType) {
 #[test]
 fn casts_between_all_types() {
     let mut random = Random::new(5);
-    for from in DType::ALL {
-        for to in DType::ALL {
-            cast(some(&mut random, from, 37), to);
+    let targets = targets();
+    // A pair on one of the targets only: there are hundreds.
+    for (i, from) in numbers().enumerate() {
+        for (j, to) in numbers().enumerate() {
+            let mut case = Case::new();
+            let x = case.input(some(&mut random, from, 37));
+            let y = case.op(Op::Cast(to), &[x]);
+            case.check_on(&targets[(i + j) % targets.len()], y, 0.0);
         }
     }
 }
@@ -93,7 +103,7 @@ fn integers_round_once() {
 #[test]
 fn out_of_range_floats_saturate_as_integers() {
     let values = [1e20, -1e20, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 3.99, -3.99, 255.5, 2147483648.0];
-    for to in DType::ALL.into_iter().filter(|dtype| dtype.is_integer()) {
+    for to in numbers().filter(|dtype| dtype.is_integer()) {
         cast(Tensor::from_f64s(DType::F64, &[9], &values), to);
     }
 }
@@ -101,8 +111,8 @@ fn out_of_range_floats_saturate_as_integers() {
 #[test]
 fn bits_are_those_of_another_type() {
     let mut random = Random::new(11);
-    for from in DType::ALL {
-        for to in DType::ALL.into_iter().filter(|to| to.bits() == from.bits()) {
+    for from in numbers() {
+        for to in numbers().filter(|to| to.bits() == from.bits()) {
             let bytes = from.bytes(37).unwrap();
             let byte = |random: &mut Random| match from {
                 DType::Bool => random.integer(0, 1) as u8,

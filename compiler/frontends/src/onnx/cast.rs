@@ -1,9 +1,9 @@
 //! From one element type to another.
 
 use bytes::Bytes;
-use ired_graph::{Builder, CompareFn, DType, Tensor, UnaryFn, ValueId};
+use ired_graph::{BinaryFn, Builder, CompareFn, DType, Tensor, UnaryFn, ValueId};
 
-use super::call::{Call, Outcome, invalid, unsupported};
+use super::call::{Call, Outcome, invalid};
 use super::text;
 
 pub(super) fn cast(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
@@ -16,16 +16,26 @@ pub(super) fn cast_like(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     cast_as_asked(b, call, to)
 }
 
+/// The same bits as another type of the same width.
+pub(super) fn bit_cast(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let Some(to) = call.dtype_attribute("to")? else { return invalid("attribute `to` is missing") };
+    let x = call.input(0)?;
+    let from = b.ty(x).dtype;
+    if from.bits() != to.bits() {
+        return invalid(format!("{from} has {} bits; {to} has {}", from.bits(), to.bits()));
+    }
+    Ok(b.bit_cast(x, to)?)
+}
+
 fn cast_as_asked(b: &mut Builder<'_>, call: &Call<'_>, to: DType) -> Outcome {
     let saturate = call.attributes.flag("saturate", true)?;
     let rounding = call.attributes.text("round_mode")?.unwrap_or("up");
-    if to == DType::F8E8M0 && !(saturate && rounding == "up") {
-        return unsupported(
-            format!("rounding `{rounding}`, saturating: {saturate}"),
-            "round up and saturate",
-        );
+    let x = call.input(0)?;
+    let from = b.ty(x).dtype;
+    if to == DType::F8E8M0 && from != to && from != DType::String {
+        return to_power_of_two(b, x, rounding, saturate);
     }
-    cast_to(b, call.input(0)?, to, saturate)
+    cast_to(b, x, to, saturate)
 }
 
 /// A cast; where `saturate` is false, what is out of the range of a float of eight bits becomes an infinity, or NaN
@@ -43,6 +53,49 @@ pub(super) fn cast_to(b: &mut Builder<'_>, x: ValueId, to: DType, saturate: bool
         Some(overflow) if !saturate && from != to => overflow.replace(b, x, result, to),
         _ => Ok(result),
     }
+}
+
+/// A cast to [`DType::F8E8M0`]: the exponent of an f32, rounded as the rest of its bits says.
+///
+/// What is out of range becomes the first or last power, or NaN where `saturate` is false. What ONNX leaves open, a
+/// negative number, is as its magnitude.
+fn to_power_of_two(b: &mut Builder<'_>, x: ValueId, rounding: &str, saturate: bool) -> Outcome {
+    let to = DType::F8E8M0;
+    let carry = match rounding {
+        "up" if saturate => return Ok(b.cast(x, to)?),
+        "up" => (1 << 23) - 1,
+        "nearest" => 1 << 22,
+        "down" => 0,
+        other => {
+            return invalid(format!("attribute `round_mode` is `{other}`; expected up, down or nearest"));
+        }
+    };
+    let wide = b.cast(x, DType::F32)?;
+    let magnitude = b.unary(UnaryFn::Abs, wide)?;
+    // Subnormal numbers move up by 2^23, to where every power of two has an exponent of its own.
+    let smallest_normal = b.scalar(DType::F32, f64::from(f32::MIN_POSITIVE))?;
+    let small = b.compare_broadcast(CompareFn::Lt, magnitude, smallest_normal)?;
+    let moved = b.binary_scalar(BinaryFn::Mul, magnitude, f64::powi(2.0, 23))?;
+    let normal = b.select_broadcast(small, moved, magnitude)?;
+    let bits = b.bit_cast(normal, DType::I32)?;
+    let rounded = b.binary_scalar(BinaryFn::Add, bits, f64::from(carry))?;
+    let exponent = b.binary_scalar(BinaryFn::ShiftRight, rounded, 23.0)?;
+    let back = b.binary_scalar(BinaryFn::Sub, exponent, 23.0)?;
+    let exponent = b.select_broadcast(small, back, exponent)?;
+    let low = b.binary_scalar(BinaryFn::Max, exponent, 0.0)?;
+    let clamped = b.binary_scalar(BinaryFn::Min, low, 254.0)?;
+    let nan = b.unary(UnaryFn::IsNan, wide)?;
+    let undefined = match saturate {
+        true => nan,
+        false => {
+            let outside = b.compare_broadcast(CompareFn::Ne, clamped, exponent)?;
+            b.binary_broadcast(BinaryFn::Or, nan, outside)?
+        }
+    };
+    let not_a_number = b.scalar(DType::I32, 255.0)?;
+    let code = b.select_broadcast(undefined, not_a_number, clamped)?;
+    let code = b.cast(code, DType::U8)?;
+    Ok(b.bit_cast(code, to)?)
 }
 
 /// What a cast that does not saturate makes of numbers that are too large.

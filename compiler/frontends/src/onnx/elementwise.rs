@@ -63,9 +63,15 @@ pub(super) fn pow(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let (base_type, exponent_type) = (b.ty(base).dtype, b.ty(exponent).dtype);
     if base_type.is_integer() && exponent_type.is_float() {
         let wide = b.cast(base, DType::F64)?;
-        let exponent = b.cast(exponent, DType::F64)?;
-        let power = b.binary_broadcast(BinaryFn::Pow, wide, exponent)?;
-        return Ok(b.cast(power, base_type)?);
+        let wide_exponent = b.cast(exponent, DType::F64)?;
+        let power = b.binary_broadcast(BinaryFn::Pow, wide, wide_exponent)?;
+        let power = b.cast(power, base_type)?;
+        // A whole exponent gives a whole number exactly, which the logarithm of the base may miss by a hair.
+        let whole = b.cast(exponent, base_type)?;
+        let back = b.cast(whole, exponent_type)?;
+        let is_whole = b.compare_broadcast(CompareFn::Eq, back, exponent)?;
+        let exact = b.binary_broadcast(BinaryFn::Pow, base, whole)?;
+        return Ok(b.select_broadcast(is_whole, exact, power)?);
     }
     let exponent = b.cast(exponent, base_type)?;
     Ok(b.binary_broadcast(BinaryFn::Pow, base, exponent)?)
@@ -84,10 +90,20 @@ pub(super) fn bit_shift(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     }
 }
 
+/// As f32 if it is of a type of at most eight bits, which f32 holds.
+fn widened(b: &mut Builder<'_>, x: ValueId) -> Outcome {
+    Ok(if b.ty(x).dtype.is_narrow_float() { b.cast(x, DType::F32)? } else { x })
+}
+
+pub(super) fn is_nan(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let x = widened(b, call.input(0)?)?;
+    Ok(b.unary(UnaryFn::IsNan, x)?)
+}
+
 pub(super) fn is_inf(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let negative = call.attributes.flag("detect_negative", true)?;
     let positive = call.attributes.flag("detect_positive", true)?;
-    let x = call.input(0)?;
+    let x = widened(b, call.input(0)?)?;
     let infinite = b.unary(UnaryFn::IsInf, x)?;
     let zero = b.scalar_like(x, 0.0)?;
     let wanted = match (negative, positive) {

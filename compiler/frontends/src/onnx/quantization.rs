@@ -1,13 +1,18 @@
 //! Between floats and small integers, each number with its scale and zero point.
 
-use ired_graph::{BinaryFn, Builder, DType, Dim, ReduceFn, UnaryFn, ValueId};
+use ired_graph::{BinaryFn, Builder, DType, Dim, Op, ReduceFn, UnaryFn, ValueId};
 
 use super::call::{Call, Outcome, axis, invalid, unsupported};
+use super::cast;
 
 /// `(x - zero_point) * scale`, computed in f32, which holds 16-bit integers exactly.
 pub(super) fn dequantize(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let (x, scale) = (call.input(0)?, call.input(1)?);
-    let to = call.dtype_attribute_nonzero("output_dtype")?.unwrap_or(b.ty(scale).dtype);
+    let to = match call.dtype_attribute_nonzero("output_dtype")? {
+        Some(to) => to,
+        None if b.ty(scale).dtype.is_float() => b.ty(scale).dtype,
+        None => return invalid("a scale of powers of two needs attribute `output_dtype`"),
+    };
     let layout = Layout::of(b, call)?;
     let mut wide = b.cast(x, DType::F32)?;
     if let Some(zero_point) = call.optional(2) {
@@ -19,22 +24,48 @@ pub(super) fn dequantize(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     Ok(b.cast(result, to)?)
 }
 
-/// `round(x / scale) + zero_point`, saturating; of the zero point's type, u8 without one.
+/// `round(x / scale) + zero_point`, saturating; of the zero point's type, u8 without one. Floats round to what their
+/// type has instead of to whole numbers.
 pub(super) fn quantize(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    // For 8-bit floats only, which are not element types here; and a hint at which type to divide in.
-    call.attributes.ignore(&["saturate", "precision"]);
+    let saturate = call.attributes.flag("saturate", true)?;
     let (x, scale) = (call.input(0)?, call.input(1)?);
     let stated = call.dtype_attribute_nonzero("output_dtype")?;
-    let to = call.optional(2).map(|zero_point| b.ty(zero_point).dtype).or(stated).unwrap_or(DType::U8);
+    let zero_type = call.optional(2).map(|zero_point| b.ty(zero_point).dtype);
+    let to = zero_type.or(stated).unwrap_or(DType::U8);
+    if stated.is_some_and(|stated| stated != to) {
+        return invalid(format!("`output_dtype` is not the zero point's type, {to}"));
+    }
+    let precision = match (call.dtype_attribute_nonzero("precision")?, b.ty(scale).dtype) {
+        (Some(precision), _) => precision,
+        (None, DType::F8E8M0 | DType::I32) => DType::F32,
+        (None, dtype) => dtype,
+    };
+    if !precision.is_float() {
+        return unsupported(format!("division in {precision}"), "divide in a float type");
+    }
     let layout = Layout::of(b, call)?;
     let zero_point = call.optional(2).map(|zero_point| layout.spread(b, zero_point)).transpose()?;
     let scale = layout.spread(b, scale)?;
-    to_integers(b, x, scale, zero_point, to)
+    let quotient = quotient(b, x, scale, precision)?;
+    if to.is_integer() {
+        return to_integers(b, quotient, zero_point, to);
+    }
+    let moved = match zero_point {
+        Some(zero_point) => b.binary_broadcast(BinaryFn::Add, quotient, zero_point)?,
+        None => quotient,
+    };
+    cast::cast_to(b, moved, to, saturate)
 }
 
-fn to_integers(b: &mut Builder<'_>, x: ValueId, scale: ValueId, zero: Option<ValueId>, to: DType) -> Outcome {
-    let wide = b.cast(x, DType::F32)?;
-    let quotient = b.binary_broadcast(BinaryFn::Div, wide, scale)?;
+/// `x / scale` in f32 as it is in another precision; rounding to a narrower type afterwards gives the same.
+fn quotient(b: &mut Builder<'_>, x: ValueId, scale: ValueId, precision: DType) -> Outcome {
+    let [x, scale] = [x, scale].map(|v| b.cast(v, precision).and_then(|v| b.cast(v, DType::F32)));
+    let quotient = b.binary_broadcast(BinaryFn::Div, x?, scale?)?;
+    let rounded = b.cast(quotient, precision)?;
+    Ok(b.cast(rounded, DType::F32)?)
+}
+
+fn to_integers(b: &mut Builder<'_>, quotient: ValueId, zero: Option<ValueId>, to: DType) -> Outcome {
     let mut rounded = b.unary(UnaryFn::Round, quotient)?;
     if let Some(zero) = zero {
         rounded = b.binary_broadcast(BinaryFn::Add, rounded, zero)?;
@@ -61,7 +92,8 @@ pub(super) fn quantize_to_range(b: &mut Builder<'_>, x: ValueId) -> Outcome<[Val
     let rounded = b.unary(UnaryFn::Round, below)?;
     let zero_point = b.cast(rounded, DType::U8)?;
     let wide = b.cast(zero_point, DType::F32)?;
-    let y = to_integers(b, x, scale, Some(wide), DType::U8)?;
+    let quotient = quotient(b, x, scale, DType::F32)?;
+    let y = to_integers(b, quotient, Some(wide), DType::U8)?;
     Ok([y, scale, zero_point])
 }
 
@@ -86,10 +118,11 @@ impl Layout {
         let (x, scale) = (call.input_type(b, 0)?, call.input_type(b, 1)?);
         let stated = call.attributes.int_or("axis", 1)?;
         let size = call.attributes.int_or("block_size", 0)?;
-        if scale.elements() == Dim::constant(1) && size == 0 {
+        if size == 0 && (scale.elements() == Dim::constant(1) || scale.rank() == 0) {
             return Ok(Self::All);
         }
-        let along = axis(stated, x.rank())?;
+        // Of one axis, whatever the attribute says.
+        let along = if x.rank() == 1 { 0 } else { axis(stated, x.rank())? };
         match (scale.rank(), size) {
             (1, 0) => Ok(Self::Along { axis: along, rank: x.rank() }),
             (rank, 1..) if rank == x.rank() => Ok(Self::Blocks { axis: along, size, shape: x.shape }),
@@ -126,7 +159,11 @@ impl Layout {
                 match b.graph.symbols.is_known_ge(&b.ty(joined).shape[*axis], &x[*axis]) {
                     true => Ok(b.slice_axis(joined, *axis, 0.into(), x[*axis].clone())?),
                     false => {
-                        unsupported("blocks over an axis only known at run time", "make that size constant")
+                        // What is only known to be so at run time is looked up instead: index `i` is of block `i / size`.
+                        let extent = vec![x[*axis].clone()];
+                        let index = b.push(Op::Iota { dtype: DType::I64, shape: extent, axis: 0 }, &[])?;
+                        let block = b.binary_scalar(BinaryFn::Div, index, *size as f64)?;
+                        Ok(b.push(Op::Gather { axis: *axis }, &[parameter, block])?)
                     }
                 }
             }

@@ -6,6 +6,7 @@ mod attention;
 mod build;
 mod computed;
 mod contraction;
+mod element_types;
 mod hostile;
 mod images;
 mod losses;
