@@ -2,7 +2,7 @@
 
 use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, Op, ValueId};
 
-use super::call::{Call, Outcome, axis, invalid, sizes_of, unsupported};
+use super::call::{Call, Outcome, axis, invalid, read_size, sizes_of, unsupported};
 use crate::Problem;
 
 /// Input 1, the indices: i32 or i64.
@@ -113,7 +113,7 @@ pub(super) fn one_hot(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let at = b.cast(call.input(0)?, DType::I64)?;
     // The depth may be of any number type.
     let depth = b.cast(call.input(1)?, DType::I64)?;
-    let depth = super::ranking::size_of(b, depth, &format!("{}.depth", call.name))?;
+    let depth = read_size(b, depth, &format!("{}.depth", call.name))?;
     let values = call.input(2)?;
     let mut shape = b.ty(at).shape.clone();
     let new = axis(call.attributes.int_or("axis", -1)?, shape.len() + 1)?;
