@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use harness::{Case, Random, dims};
 use ired_compiler::targets::{CpuTarget, compile_executable};
-use ired_graph::{BinaryFn, DType, Op, PoolFn, Tensor, UnaryFn, ValueId, Window};
+use ired_graph::{BinaryFn, CumulativeFn, DType, Op, PoolFn, ScatterFn, Tensor, UnaryFn, ValueId, Window};
 use ired_mlir::{Context, Module};
 
 fn main() {
@@ -98,7 +98,43 @@ const CASES: &[Entry] = &[
         let window = window(3, 2);
         c.root(Op::Pool { function: PoolFn::Max, window, include_pad: false, channels_last: true }, &[x])
     }),
+    ("sort 1x50257 (elements)", 50257.0, |c| sort(c, 1, 50257)),
+    ("sort 1000x1000 (elements)", 1e6, |c| sort(c, 1000, 1000)),
+    ("sort 10000x8 (elements)", 80000.0, |c| sort(c, 10000, 8)),
+    ("cumulative sum of 1e6 (elements)", 1e6, |c| {
+        let x = c.input(Random::new(1).tensor(DType::I64, &[1_000_000], 0.0, 1.0));
+        c.root(
+            Op::Cumulative { function: CumulativeFn::Sum, axis: 0, exclusive: false, reverse: false },
+            &[x],
+        )
+    }),
+    ("scatter 1e6 (elements)", 1e6, |c| scatter(c, &[1_000_000], 1_000_000)),
+    ("scatter 12 rows of 12288x64 (bytes)", 12288.0 * 64.0 * 8.0, |c| scatter(c, &[12288, 64], 12)),
+    ("suppress 80x5000 (boxes)", 400_000.0, |c| {
+        let (x, n) = (Random::new(1).tensor(DType::F32, &[1, 5000, 2], 0.0, 600.0), 5000);
+        let corners =
+            x.to_f32s().chunks(2).flat_map(|c| [c[0], c[1], c[0] + 60.0, c[1] + 40.0]).collect::<Vec<_>>();
+        let boxes = c.input(Tensor::from_f32s(&[1, n, 4], &corners));
+        let order = c.input(Random::new(2).tensor(DType::I64, &[1, 80, n], 0.0, n as f64 - 1.0));
+        let count = c.input(Tensor::from_i64s(&[1, 80], &[n as i64; 80]));
+        let limit = c.input(Tensor::from_i64s(&[], &[n as i64]));
+        let threshold = c.input(Tensor::from_f32s(&[], &[0.5]));
+        c.root(Op::SuppressOverlaps, &[boxes, order, count, limit, threshold])
+    }),
 ];
+
+fn sort(case: &mut Case, rows: u64, length: u64) -> ValueId {
+    let x = case.input(Random::new(1).tensor(DType::F32, &[rows, length], -9.0, 9.0));
+    case.root(Op::Sort { axis: 1, descending: true }, &[x])
+}
+
+fn scatter(case: &mut Case, shape: &[u64], tuples: u64) -> ValueId {
+    let data = case.input(Random::new(1).tensor(DType::F32, shape, -1.0, 1.0));
+    let at = case.input(Random::new(2).tensor(DType::I64, &[tuples, 1], 0.0, shape[0] as f64 - 1.0));
+    let updates = [&[tuples], &shape[1..]].concat();
+    let updates = case.input(Random::new(3).tensor(DType::F32, &updates, -1.0, 1.0));
+    case.root(Op::ScatterNd { function: ScatterFn::Add }, &[data, at, updates])
+}
 
 fn matmul(case: &mut Case, m: u64, k: u64, n: u64) -> ValueId {
     let rows = case.symbol("m", m);

@@ -1,8 +1,8 @@
 //! Elements chosen by indices.
 
-use ired_graph::{BinaryFn, Builder, CompareFn, DType, Op, ValueId};
+use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, Op, ValueId};
 
-use super::call::{Call, Outcome, axis, invalid, sizes_of, unsupported};
+use super::call::{Call, Outcome, axis, invalid, read_size, sizes_of, unsupported};
 use crate::Problem;
 
 /// Input 1, the indices: i32 or i64.
@@ -79,15 +79,25 @@ pub(super) fn gather_elements(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
 
 pub(super) fn gather_nd(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let (data, at) = (call.input(0)?, indices(b, call)?);
-    if b.ty(at).shape.last().is_some_and(|d| d.as_static().is_none()) {
-        return unsupported(
-            "index tuples of a length only known at run time",
-            "make the last size of the indices constant",
-        );
-    }
     let batch_dims = call.attributes.int_or("batch_dims", 0)?;
     let Ok(batch_dims) = usize::try_from(batch_dims) else {
         return invalid(format!("batch_dims {batch_dims}"));
+    };
+    let at = match b.ty(at).shape.split_last() {
+        Some((last, outer)) if last.as_static().is_none() => {
+            // The result's rank says how long a tuple is, where the model states it.
+            let indexed = b.ty(data).rank() + outer.len();
+            let stated = call.stated_rank(0).and_then(|rank| rank.checked_add(batch_dims));
+            let Some(tuple) = stated.and_then(|rank| indexed.checked_sub(rank)) else {
+                return unsupported(
+                    "index tuples of a length only known at run time",
+                    "make the last size of the indices constant, or state the result's shape",
+                );
+            };
+            let shape = [outer, &[Dim::constant(tuple as i64)]].concat();
+            b.reshape(at, shape)?
+        }
+        _ => at,
     };
     let tuple = b.ty(at).shape.last().and_then(|d| d.as_static()).and_then(|k| usize::try_from(k).ok());
     let end = tuple.and_then(|k| batch_dims.checked_add(k)).filter(|end| *end <= b.ty(data).rank());
@@ -103,7 +113,7 @@ pub(super) fn one_hot(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let at = b.cast(call.input(0)?, DType::I64)?;
     // The depth may be of any number type.
     let depth = b.cast(call.input(1)?, DType::I64)?;
-    let depth = super::ranking::size_of(b, depth, &format!("{}.depth", call.name))?;
+    let depth = read_size(b, depth, &format!("{}.depth", call.name))?;
     let values = call.input(2)?;
     let mut shape = b.ty(at).shape.clone();
     let new = axis(call.attributes.int_or("axis", -1)?, shape.len() + 1)?;

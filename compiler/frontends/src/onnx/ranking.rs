@@ -1,17 +1,8 @@
 //! The greatest elements, and running sums.
 
-use ired_graph::{BinaryFn, Builder, CompareFn, CumulativeFn, DType, Dim, Op, ValueId};
+use ired_graph::{BinaryFn, Builder, CompareFn, CumulativeFn, DType, Op, ValueId};
 
-use super::call::{Call, Outcome, axis, invalid};
-
-/// The one number in `value`, from data if need be.
-pub(super) fn size_of(b: &mut Builder<'_>, value: ValueId, name: &str) -> Outcome<Dim> {
-    let scalar = b.reshape(value, Vec::new())?;
-    match b.read_dims(scalar, name)?.as_slice() {
-        [size] => Ok(size.clone()),
-        more => invalid(format!("{} sizes; expected one", more.len())),
-    }
-}
+use super::call::{Call, Outcome, axis, constant_ints, invalid, read_size};
 
 /// The `k` greatest or least elements along an axis, best first, and where they stand. How many is an attribute before
 /// version 10.
@@ -22,7 +13,7 @@ pub(super) fn top_k(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueId
     // Without it any order will do, so this one too.
     call.attributes.ignore(&["sorted"]);
     let k = match call.version >= 10 {
-        true => size_of(b, call.input(1)?, &format!("{}.k", call.name))?,
+        true => read_size(b, call.input(1)?, &format!("{}.k", call.name))?,
         false => match call.attributes.int("k")? {
             Some(k) => k.into(),
             None => return invalid("`k` is missing"),
@@ -43,8 +34,8 @@ pub(super) fn cumulative(b: &mut Builder<'_>, call: &Call<'_>, function: Cumulat
     let along =
         |b: &mut Builder<'_>, axis| b.push(Op::Cumulative { function, axis, exclusive, reverse }, &[x]);
     let chosen = call.input(1)?;
-    if let Some(number) = b.dims_of(chosen).as_deref().and_then(|dims| dims.first()?.as_static()) {
-        return Ok(along(b, axis(number, rank)?)?);
+    if let Some([known]) = constant_ints(b, chosen).as_deref() {
+        return Ok(along(b, axis(*known, rank)?)?);
     }
     let chosen = b.cast(chosen, DType::I64)?;
     let chosen = b.reshape(chosen, Vec::new())?;

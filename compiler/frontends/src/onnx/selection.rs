@@ -4,7 +4,7 @@ use ired_graph::{
     BinaryFn, Builder, CompareFn, CumulativeFn, DType, Dim, Op, ReduceFn, ScatterFn, UnaryFn, ValueId,
 };
 
-use super::call::{Call, Outcome, axis};
+use super::call::{Call, Outcome, axis, read_size};
 
 /// The positions at which a vector of bools is true, ascending.
 pub(super) fn positions_of(b: &mut Builder<'_>, flags: ValueId, name: &str) -> Outcome {
@@ -12,7 +12,7 @@ pub(super) fn positions_of(b: &mut Builder<'_>, flags: ValueId, name: &str) -> O
     let ones = b.cast(flags, DType::I64)?;
     let running = b.cumulative(CumulativeFn::Sum, ones, 0)?;
     let count = b.reduce(ReduceFn::Sum, ones, &[0], true)?;
-    let count = count_of(b, count, name)?;
+    let count = read_size(b, count, name)?;
     // One behind the last place for those that are not chosen, where nothing is.
     let place = b.binary_scalar(BinaryFn::Sub, running, 1.0)?;
     let past = b.dim(length.clone())?;
@@ -21,11 +21,6 @@ pub(super) fn positions_of(b: &mut Builder<'_>, flags: ValueId, name: &str) -> O
     let own = b.iota(DType::I64, vec![length], 0)?;
     let zeros = b.full(DType::I64, vec![count], 0.0)?;
     Ok(b.scatter_nd(ScatterFn::Set, zeros, place, own)?)
-}
-
-/// The number in a vector of one element, which only the run knows.
-fn count_of(b: &mut Builder<'_>, count: ValueId, name: &str) -> Outcome<Dim> {
-    super::ranking::size_of(b, count, name)
 }
 
 /// `[rank, n]`: the indices of what is not zero, one column each.
