@@ -98,23 +98,27 @@ pub(super) fn selu(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     scale(b, bent, gamma)
 }
 
-/// `x / 2 * (1 + erf(x / sqrt 2))`, or the approximation by tanh.
 pub(super) fn gelu(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    let x = call.input(0)?;
-    let bell = match call.attributes.text("approximate")? {
-        None | Some("none") => {
-            let scaled = scale(b, x, std::f64::consts::FRAC_1_SQRT_2)?;
-            b.unary(UnaryFn::Erf, scaled)?
-        }
-        Some("tanh") => {
-            let square = b.binary_broadcast(BinaryFn::Mul, x, x)?;
-            let cube = b.binary_broadcast(BinaryFn::Mul, square, x)?;
-            let cube = scale(b, cube, 0.044715)?;
-            let sum = b.binary_broadcast(BinaryFn::Add, x, cube)?;
-            let scaled = scale(b, sum, (2.0 / std::f64::consts::PI).sqrt())?;
-            b.unary(UnaryFn::Tanh, scaled)?
-        }
+    let fast = match call.attributes.text("approximate")? {
+        None | Some("none") => false,
+        Some("tanh") => true,
         Some(other) => return invalid(format!("approximate is `{other}`; expected `none` or `tanh`")),
+    };
+    gelu_of(b, call.input(0)?, fast)
+}
+
+/// `x / 2 * (1 + erf(x / sqrt 2))`, or the approximation by tanh.
+pub(super) fn gelu_of(b: &mut Builder<'_>, x: ValueId, fast: bool) -> Outcome {
+    let bell = if fast {
+        let square = b.binary_broadcast(BinaryFn::Mul, x, x)?;
+        let cube = b.binary_broadcast(BinaryFn::Mul, square, x)?;
+        let cube = scale(b, cube, 0.044715)?;
+        let sum = b.binary_broadcast(BinaryFn::Add, x, cube)?;
+        let scaled = scale(b, sum, (2.0 / std::f64::consts::PI).sqrt())?;
+        b.unary(UnaryFn::Tanh, scaled)?
+    } else {
+        let scaled = scale(b, x, std::f64::consts::FRAC_1_SQRT_2)?;
+        b.unary(UnaryFn::Erf, scaled)?
     };
     let weight = b.binary_scalar(BinaryFn::Add, bell, 1.0)?;
     let half = scale(b, x, 0.5)?;
@@ -141,10 +145,13 @@ pub(super) fn hard_swish(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     Ok(b.binary_broadcast(BinaryFn::Mul, x, gate)?)
 }
 
-/// `x * sigmoid(alpha * x)`.
 pub(super) fn swish(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let alpha = call.attributes.float_or("alpha", 1.0)?;
-    let x = call.input(0)?;
+    swish_of(b, call.input(0)?, alpha)
+}
+
+/// `x * sigmoid(alpha * x)`.
+pub(super) fn swish_of(b: &mut Builder<'_>, x: ValueId, alpha: f64) -> Outcome {
     let scaled = scale(b, x, alpha)?;
     let gate = b.unary(UnaryFn::Sigmoid, scaled)?;
     Ok(b.binary_broadcast(BinaryFn::Mul, x, gate)?)

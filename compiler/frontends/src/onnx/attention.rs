@@ -10,7 +10,7 @@ use super::import::{Binding, Frame, Importer, Scope};
 use super::proto::GraphProto;
 use crate::Problem;
 
-pub(super) use mask::{Mask, Positions};
+pub(super) use mask::{Mask, Positions, pad_keys};
 pub(super) use product::{Attended, Heads, Scoring, attend, join_heads, split_heads};
 
 /// Outputs: the result, present keys, present values, and scores at the stage that `qk_matmul_output_mode` says.
@@ -22,6 +22,7 @@ pub(super) fn attention(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<Val
         scale: call.attributes.float("scale")?,
         softcap: call.attributes.float_or("softcap", 0.0)?,
         precision: precision.unwrap_or(b.ty(heads.queries).dtype),
+        sink: None,
     };
     if !scoring.precision.is_float() {
         return invalid(format!("softmax_precision is {}; expected a float type", scoring.precision));
@@ -106,7 +107,7 @@ fn mask_of(b: &mut Builder<'_>, call: &Call<'_>, heads: Heads, past: Dim) -> Out
     }
     if let Some(given) = call.optional(3) {
         // From version 24 on a mask may be for the first keys only.
-        let given = if call.version >= 24 { mask::pad_keys(b, given, &keys)? } else { given };
+        let given = if call.version >= 24 { pad_keys(b, given, &keys)? } else { given };
         match b.ty(given).dtype {
             DType::Bool => mask.allow_only(b, given)?,
             _ => {

@@ -79,6 +79,12 @@ impl<'a> Attributes<'a> {
         }
     }
 
+    pub(crate) fn texts(&self, name: &str) -> Result<Option<Vec<&'a str>>, Problem> {
+        let Some(attribute) = self.find(name, kind::STRINGS, "a list of strings")? else { return Ok(None) };
+        let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Self::fault(name, "is not UTF-8"));
+        attribute.strings.iter().map(|bytes| text(bytes)).collect::<Result<_, _>>().map(Some)
+    }
+
     pub(crate) fn tensor(&self, name: &str) -> Result<Option<&'a TensorProto>, Problem> {
         match self.find(name, kind::TENSOR, "a tensor")? {
             Some(AttributeProto { t: Some(tensor), .. }) => Ok(Some(tensor)),

@@ -7,7 +7,12 @@ use super::windows::Windows;
 
 /// Input `[n, c, spatial..]`, weights `[k, c / groups, window..]`, bias `[k]`.
 pub(super) fn conv(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    let (x, weights) = (call.input(0)?, call.input(1)?);
+    conv_of(b, call, call.input(0)?)
+}
+
+/// As [`conv`] of `x` in place of input 0.
+pub(super) fn conv_of(b: &mut Builder<'_>, call: &Call<'_>, x: ValueId) -> Outcome {
+    let weights = call.input(1)?;
     let extent = extent_of(b, call, x, weights)?;
     let windows = Windows::of(call, &b.ty(x).shape[2..], extent)?;
     let result = convolve(b, x, weights, &windows, groups(call)?)?;

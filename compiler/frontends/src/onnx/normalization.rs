@@ -5,34 +5,84 @@ use ired_graph::{BinaryFn, Builder, DType, Dim, Op, PoolFn, ReduceFn, UnaryFn, V
 use super::call::{Call, Outcome, axes, axis, invalid, unsupported};
 use super::convolution::along_channels;
 
-/// With stored statistics: `(x - mean) / sqrt(variance + epsilon) * scale + bias`, each along axis 1.
-pub(super) fn batch(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    call.attributes.ignore(&["momentum", "is_test", "consumed_inputs"]);
-    if call.attributes.flag("training_mode", false)? {
-        return unsupported("training mode", "export the model for inference");
-    }
+/// `(x - mean) / sqrt(variance + epsilon) * scale + bias`, each along axis 1: by stored statistics, or in training mode
+/// by the input's own, which the stored ones, the other outputs, follow.
+pub(super) fn batch(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueId>> {
+    call.attributes.ignore(&["is_test", "consumed_inputs"]);
+    let momentum = call.attributes.float_or("momentum", 0.9)?;
+    let training = call.attributes.flag("training_mode", false)?;
     if !call.attributes.flag("spatial", true)? {
         return unsupported(
             "statistics of each element (`spatial` 0)",
             "export with operator set 9 or later",
         );
     }
-    call.only_first_output()?;
     let epsilon = call.attributes.float_or("epsilon", 1e-5)?;
     let x = call.input(0)?;
     let ty = b.ty(x).clone();
+    if training {
+        return batch_in_training(b, call, momentum, epsilon);
+    }
+    call.only_first_output()?;
     let mut parameters = [x; 4];
     for (index, parameter) in parameters.iter_mut().enumerate() {
         let vector = along_channels(b, call.input(index + 1)?, ty.rank())?;
         *parameter = b.cast(vector, ty.dtype)?;
     }
-    let [scale, bias, mean, variance] = parameters;
+    Ok(vec![by_statistics(b, x, parameters, epsilon)?])
+}
+
+fn by_statistics(
+    b: &mut Builder<'_>,
+    x: ValueId,
+    [scale, bias, mean, variance]: [ValueId; 4],
+    epsilon: f64,
+) -> Outcome {
     let shifted = b.binary_scalar(BinaryFn::Add, variance, epsilon)?;
     let deviation = b.unary(UnaryFn::Sqrt, shifted)?;
     let factor = b.binary_broadcast(BinaryFn::Div, scale, deviation)?;
     let centred = b.binary_broadcast(BinaryFn::Sub, x, mean)?;
     let scaled = b.binary_broadcast(BinaryFn::Mul, centred, factor)?;
     Ok(b.binary_broadcast(BinaryFn::Add, scaled, bias)?)
+}
+
+/// Nothing is learned, but the numbers are those of a step of training.
+fn batch_in_training(
+    b: &mut Builder<'_>,
+    call: &Call<'_>,
+    momentum: f64,
+    epsilon: f64,
+) -> Outcome<Vec<ValueId>> {
+    let x = call.input(0)?;
+    let ty = b.ty(x).clone();
+    if ty.rank() < 2 {
+        return invalid(format!("input of rank {}; expected at least 2", ty.rank()));
+    }
+    let wide = if ty.dtype.bits() < 32 { DType::F32 } else { ty.dtype };
+    let x = b.cast(x, wide)?;
+    let over: Vec<usize> = (0..ty.rank()).filter(|axis| *axis != 1).collect();
+    let mean = b.reduce(ReduceFn::Mean, x, &over, true)?;
+    let centred = b.binary_broadcast(BinaryFn::Sub, x, mean)?;
+    let square = b.binary_broadcast(BinaryFn::Mul, centred, centred)?;
+    let variance = b.reduce(ReduceFn::Mean, square, &over, true)?;
+    let mut parameters = [x; 2];
+    for (index, parameter) in parameters.iter_mut().enumerate() {
+        let vector = along_channels(b, call.input(index + 1)?, ty.rank())?;
+        *parameter = b.cast(vector, wide)?;
+    }
+    let result = by_statistics(b, x, [parameters[0], parameters[1], mean, variance], epsilon)?;
+    let mut outputs = vec![b.cast(result, ty.dtype)?];
+    for (index, current) in [(3, mean), (4, variance)] {
+        let stored = call.input(index)?;
+        let (dtype, shape) = (b.ty(stored).dtype, b.ty(stored).shape.clone());
+        let old = b.cast(stored, wide)?;
+        let old = b.binary_scalar(BinaryFn::Mul, old, momentum)?;
+        let new = b.binary_scalar(BinaryFn::Mul, current, 1.0 - momentum)?;
+        let new = b.reshape(new, shape)?;
+        let moved = b.binary_broadcast(BinaryFn::Add, old, new)?;
+        outputs.push(b.cast(moved, dtype)?);
+    }
+    Ok(outputs)
 }
 
 /// Each channel of each item by its own statistics, over the spatial axes.
@@ -81,41 +131,64 @@ fn scale_channels(b: &mut Builder<'_>, call: &Call<'_>, x: ValueId) -> Outcome {
     Ok(b.binary_broadcast(BinaryFn::Add, scaled, bias)?)
 }
 
-/// Over all axes from `axis` on. The mean and inverse deviation are also given where they are wanted.
+/// Over all axes from `axis` on. The mean and inverse deviation are also given.
 pub(super) fn layer(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueId>> {
     let stash = call.dtype_attribute("stash_type")?.unwrap_or(DType::F32);
     let epsilon = call.attributes.float_or("epsilon", 1e-5)?;
     let x = call.input(0)?;
-    let ty = b.ty(x).clone();
-    let at = axis(call.attributes.int_or("axis", -1)?, ty.rank())?;
-    let tail = ty.shape[at..].to_vec();
-    let scale = b.broadcast_to(call.input(1)?, tail.clone())?;
-    let bias = match call.optional(2) {
-        Some(bias) => b.broadcast_to(bias, tail)?,
-        None => b.full(ty.dtype, tail, 0.0)?,
-    };
-    let mut outputs = vec![b.push(Op::LayerNorm { axis: at, epsilon }, &[x, scale, bias])?];
-    if call.wants(1) || call.wants(2) {
-        let wide = b.cast(x, stash)?;
-        let over: Vec<usize> = (at..ty.rank()).collect();
-        let mean = b.reduce(ReduceFn::Mean, wide, &over, true)?;
-        let centred = b.binary_broadcast(BinaryFn::Sub, wide, mean)?;
-        let square = b.binary_broadcast(BinaryFn::Mul, centred, centred)?;
-        let variance = b.reduce(ReduceFn::Mean, square, &over, true)?;
-        let shifted = b.binary_scalar(BinaryFn::Add, variance, epsilon)?;
-        let inverse = b.unary(UnaryFn::Rsqrt, shifted)?;
-        outputs.extend([mean, inverse]);
-    }
-    Ok(outputs)
+    let at = axis(call.attributes.int_or("axis", -1)?, b.ty(x).rank())?;
+    layer_of(b, x, at, epsilon, [Some(call.input(1)?), call.optional(2)], stash)
 }
 
-/// `x / sqrt(mean(x²) + epsilon) * scale` over all axes from `axis` on, computed in the stash type.
-pub(super) fn root_mean_square(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+/// Layer normalisation with a scale and a bias, then the mean and inverse deviation in `stash`.
+pub(super) fn layer_of(
+    b: &mut Builder<'_>,
+    x: ValueId,
+    at: usize,
+    epsilon: f64,
+    parameters: [Option<ValueId>; 2],
+    stash: DType,
+) -> Outcome<Vec<ValueId>> {
+    let ty = b.ty(x).clone();
+    let mut operands = vec![x];
+    for (parameter, missing) in parameters.into_iter().zip([1.0, 0.0]) {
+        let tail = ty.shape[at..].to_vec();
+        operands.push(match parameter {
+            Some(parameter) => b.broadcast_to(parameter, tail)?,
+            None => b.full(ty.dtype, tail, missing)?,
+        });
+    }
+    let normal = b.push(Op::LayerNorm { axis: at, epsilon }, &operands)?;
+    let wide = b.cast(x, stash)?;
+    let over: Vec<usize> = (at..ty.rank()).collect();
+    let mean = b.reduce(ReduceFn::Mean, wide, &over, true)?;
+    let centred = b.binary_broadcast(BinaryFn::Sub, wide, mean)?;
+    let square = b.binary_broadcast(BinaryFn::Mul, centred, centred)?;
+    let variance = b.reduce(ReduceFn::Mean, square, &over, true)?;
+    let shifted = b.binary_scalar(BinaryFn::Add, variance, epsilon)?;
+    let inverse = b.unary(UnaryFn::Rsqrt, shifted)?;
+    Ok(vec![normal, mean, inverse])
+}
+
+/// By the root of the mean square over all axes from `axis` on; the inverse root is also given.
+pub(super) fn root_mean_square(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueId>> {
     let stash = call.dtype_attribute("stash_type")?.unwrap_or(DType::F32);
     let epsilon = call.attributes.float_or("epsilon", 1e-5)?;
-    let (x, scale) = (call.input(0)?, call.input(1)?);
+    let x = call.input(0)?;
+    let at = axis(call.attributes.int_or("axis", -1)?, b.ty(x).rank())?;
+    Ok(root_mean_square_of(b, x, call.input(1)?, at, epsilon, stash)?.to_vec())
+}
+
+/// `x / sqrt(mean(x²) + epsilon) * scale` computed in `stash`, and the inverse root.
+pub(super) fn root_mean_square_of(
+    b: &mut Builder<'_>,
+    x: ValueId,
+    scale: ValueId,
+    at: usize,
+    epsilon: f64,
+    stash: DType,
+) -> Outcome<[ValueId; 2]> {
     let ty = b.ty(x).clone();
-    let at = axis(call.attributes.int_or("axis", -1)?, ty.rank())?;
     let wide = b.cast(x, stash)?;
     let square = b.binary_broadcast(BinaryFn::Mul, wide, wide)?;
     let over: Vec<usize> = (at..ty.rank()).collect();
@@ -123,9 +196,9 @@ pub(super) fn root_mean_square(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome 
     let shifted = b.binary_scalar(BinaryFn::Add, mean, epsilon)?;
     let inverse = b.unary(UnaryFn::Rsqrt, shifted)?;
     let normal = b.binary_broadcast(BinaryFn::Mul, wide, inverse)?;
-    let normal = b.cast(normal, ty.dtype)?;
+    let normal = b.cast(normal, b.ty(scale).dtype)?;
     let result = b.binary_broadcast(BinaryFn::Mul, normal, scale)?;
-    Ok(b.cast(result, ty.dtype)?)
+    Ok([result, inverse])
 }
 
 /// `(x - mean) / (deviation + 1e-9)` over `axes`.

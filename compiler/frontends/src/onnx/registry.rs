@@ -8,9 +8,9 @@ use super::call::{Call, Outcome};
 use super::import::{Binding, Frame, Importer, Scope};
 use super::{
     activation, attention, cast, causal_convolution, col2im, constant, control, convolution, cropping,
-    einsum, elementwise, filters, image, indexing, labels, linear, loss, movement, normalization, pooling,
-    quantization, quantized, ranking, reduction, resize, roi, rotary, sampling, scatter, selection, shape,
-    signal, slicing, softmax, suppression, text, transposed,
+    einsum, elementwise, filters, image, indexing, labels, linear, linear_attention, loss, microsoft,
+    movement, normalization, pooling, quantization, quantized, ranking, recurrent, reduction, resize, roi,
+    rotary, sampling, scatter, selection, shape, signal, slicing, softmax, suppression, text, transposed,
 };
 
 /// How an operator is imported.
@@ -25,6 +25,9 @@ pub(crate) enum Import {
 }
 
 use Import::{Many, One, WithGraphs};
+
+/// The domain of onnxruntime's own operators.
+const MICROSOFT: &str = "com.microsoft";
 
 type Entry = (&'static str, &'static str, i64, Import);
 
@@ -182,11 +185,12 @@ const OPERATORS: &[Entry] = &[
     ("", "BlackmanWindow", 17, One(|b, c| filters::cosine_window(b, c, &[0.42, -0.5, 0.08]))),
     ("", "MelWeightMatrix", 17, One(filters::mel_weights)),
     // Normalisation.
-    ("", "BatchNormalization", 1, One(normalization::batch)),
+    ("", "BatchNormalization", 1, Many(normalization::batch)),
     ("", "InstanceNormalization", 1, One(normalization::instance)),
     ("", "GroupNormalization", 18, One(normalization::group)),
     ("", "LayerNormalization", 17, Many(normalization::layer)),
-    ("", "RMSNormalization", 23, One(normalization::root_mean_square)),
+    ("", "RMSNormalization", 23, Many(normalization::root_mean_square)),
+    ("", "SimplifiedLayerNormalization", 1, Many(normalization::root_mean_square)),
     ("", "MeanVarianceNormalization", 9, One(normalization::mean_variance)),
     ("", "LRN", 1, One(normalization::local_response)),
     ("", "LpNormalization", 1, One(normalization::lp)),
@@ -194,6 +198,10 @@ const OPERATORS: &[Entry] = &[
     ("", "Attention", 23, Many(attention::attention)),
     ("ai.onnx.preview", "FlexAttention", 1, WithGraphs(attention::flex)),
     ("", "RotaryEmbedding", 23, One(rotary::rotary_embedding)),
+    ("", "RNN", 1, Many(recurrent::rnn)),
+    ("", "LSTM", 1, Many(recurrent::lstm)),
+    ("", "GRU", 1, Many(recurrent::gru)),
+    ("", "LinearAttention", 27, Many(linear_attention::linear_attention)),
     ("", "CausalConvWithState", 27, Many(causal_convolution::with_state)),
     // Losses.
     ("", "NegativeLogLikelihoodLoss", 12, One(loss::negative_log_likelihood)),
@@ -247,6 +255,38 @@ const OPERATORS: &[Entry] = &[
     ("ai.onnx.ml", "LabelEncoder", 1, One(labels::label_encoder)),
     ("ai.onnx.ml", "CategoryMapper", 1, One(labels::category_mapper)),
     ("ai.onnx.ml", "OneHotEncoder", 1, One(labels::one_hot_encoder)),
+    // com.microsoft.
+    (MICROSOFT, "Attention", 1, Many(microsoft::attention::attention)),
+    (MICROSOFT, "MultiHeadAttention", 1, Many(microsoft::attention::multi_head)),
+    (MICROSOFT, "GroupQueryAttention", 1, Many(microsoft::grouped_query::attention)),
+    (MICROSOFT, "RotaryEmbedding", 1, One(microsoft::grouped_query::rotary_embedding)),
+    (MICROSOFT, "RelativePositionBias", 1, One(microsoft::activation::relative_position_bias)),
+    (MICROSOFT, "SkipLayerNormalization", 1, Many(microsoft::normalization::skip_layer)),
+    (MICROSOFT, "SkipSimplifiedLayerNormalization", 1, Many(microsoft::normalization::skip_root_mean_square)),
+    (MICROSOFT, "EmbedLayerNormalization", 1, Many(microsoft::normalization::embedding)),
+    (MICROSOFT, "GroupNorm", 1, Many(|b, c| microsoft::normalization::group(b, c, false))),
+    (MICROSOFT, "SkipGroupNorm", 1, Many(|b, c| microsoft::normalization::group(b, c, true))),
+    (MICROSOFT, "Gelu", 1, One(|b, c| microsoft::activation::gelu(b, c, false))),
+    (MICROSOFT, "BiasGelu", 1, One(|b, c| microsoft::activation::gelu(b, c, false))),
+    (MICROSOFT, "FastGelu", 1, One(|b, c| microsoft::activation::gelu(b, c, true))),
+    (MICROSOFT, "QuickGelu", 1, One(microsoft::activation::quick_gelu)),
+    (MICROSOFT, "BiasSplitGelu", 1, One(microsoft::activation::bias_split_gelu)),
+    (MICROSOFT, "BiasAdd", 1, One(microsoft::activation::bias_add)),
+    (MICROSOFT, "BiasSoftmax", 1, One(microsoft::activation::bias_softmax)),
+    (MICROSOFT, "FusedMatMul", 1, One(microsoft::product::matmul)),
+    (MICROSOFT, "TransposeMatMul", 1, One(microsoft::product::matmul)),
+    (MICROSOFT, "FusedMatMulActivation", 1, One(microsoft::product::matmul_activation)),
+    (MICROSOFT, "FusedGemm", 1, One(microsoft::product::gemm)),
+    (MICROSOFT, "FusedConv", 1, One(|b, c| microsoft::product::conv(b, c, false))),
+    (MICROSOFT, "NhwcConv", 1, One(|b, c| microsoft::product::conv(b, c, true))),
+    (MICROSOFT, "NhwcFusedConv", 1, One(|b, c| microsoft::product::conv(b, c, true))),
+    (MICROSOFT, "CDist", 1, One(microsoft::product::distances)),
+    (MICROSOFT, "ComplexMul", 1, One(|b, c| microsoft::product::complex(b, c, false))),
+    (MICROSOFT, "ComplexMulConj", 1, One(|b, c| microsoft::product::complex(b, c, true))),
+    (MICROSOFT, "IsAllFinite", 1, One(microsoft::product::all_finite)),
+    (MICROSOFT, "MatMulNBits", 1, One(microsoft::weights::matmul_bits)),
+    (MICROSOFT, "GatherBlockQuantized", 1, One(microsoft::weights::gather_blocks)),
+    (MICROSOFT, "Trilu", 1, One(movement::triangle)),
     // Control flow.
     ("", "If", 1, WithGraphs(control::if_else)),
 ];

@@ -327,6 +327,14 @@ fn normalisations() {
     let given =
         [x(), channels(&[2.0, 1.0]), channels(&[0.0, 5.0]), channels(&[1.0, 10.0]), channels(&[4.0, 100.0])];
     check(15, op("BatchNormalization").float("epsilon", 0.0), &given, &[1, 2, 2], &[0.0, 2.0, 5.0, 7.0]);
+    // In training the input's own statistics normalise, and the stored ones follow them.
+    let node = op("BatchNormalization").int("training_mode", 1).float("momentum", 0.5).float("epsilon", 0.0);
+    let batch = Data(f32s(&[2, 1, 2], &[1.0, 3.0, 1.0, 3.0]));
+    let one = |v: f32| Weight(f32s(&[1], &[v]));
+    let outputs = outputs_of(15, node, &[batch, one(2.0), one(1.0), one(4.0), one(5.0)], 3);
+    assert_near(&outputs[0], &[2, 1, 2], &[-1.0, 3.0, -1.0, 3.0]);
+    assert_near(&outputs[1], &[1], &[3.0]);
+    assert_near(&outputs[2], &[1], &[3.0]);
     let instance = [x(), channels(&[2.0, 1.0]), channels(&[0.0, 5.0])];
     check(
         6,

@@ -14,34 +14,44 @@ pub(in super::super) struct Mask {
     allowed: Option<ValueId>,
     /// Added to scores.
     bias: Option<ValueId>,
-    /// Whether it is known that every query may look at some key.
-    never_empty: bool,
+    /// Whether some query may have no key to look at.
+    may_be_empty: bool,
 }
 
 impl Mask {
     /// Forbids keys after a query's own position, which leaves every query the first key.
     pub(in super::super) fn causal(b: &mut Builder<'_>, positions: &Positions) -> Outcome<Self> {
         let allowed = b.compare_broadcast(CompareFn::Le, positions.keys, positions.queries)?;
-        Ok(Self { allowed: Some(allowed), bias: None, never_empty: positions.never_negative })
+        Ok(Self { allowed: Some(allowed), bias: None, may_be_empty: !positions.never_negative })
     }
 
     /// Also forbids what `allowed` is false for.
     pub(in super::super) fn allow_only(&mut self, b: &mut Builder<'_>, allowed: ValueId) -> Outcome<()> {
+        self.may_be_empty = true;
+        self.allow_some(b, allowed)
+    }
+
+    /// As [`Self::allow_only`] where every query is left some key.
+    pub(in super::super) fn allow_some(&mut self, b: &mut Builder<'_>, allowed: ValueId) -> Outcome<()> {
         self.allowed = Some(match self.allowed {
             Some(before) => b.binary_broadcast(BinaryFn::And, before, allowed)?,
             None => allowed,
         });
-        self.never_empty = false;
         Ok(())
     }
 
-    /// Also adds `bias` to scores.
+    /// Also adds `bias` to scores, which may be minus infinity for all keys of a query.
     pub(in super::super) fn add(&mut self, b: &mut Builder<'_>, bias: ValueId) -> Outcome<()> {
+        self.may_be_empty = true;
+        self.add_finite(b, bias)
+    }
+
+    /// Also adds `bias` to scores, which leaves every query some key.
+    pub(in super::super) fn add_finite(&mut self, b: &mut Builder<'_>, bias: ValueId) -> Outcome<()> {
         self.bias = Some(match self.bias {
             Some(before) => b.binary_broadcast(BinaryFn::Add, before, bias)?,
             None => bias,
         });
-        self.never_empty = false;
         Ok(())
     }
 
@@ -86,7 +96,7 @@ impl Mask {
     /// `probabilities` with zeros for queries that may look at no key, of which softmax makes NaN.
     pub(super) fn clear_empty_rows(&self, b: &mut Builder<'_>, probabilities: ValueId) -> Outcome {
         let is_empty = match (self.allowed, self.bias) {
-            _ if self.never_empty => return Ok(probabilities),
+            _ if !self.may_be_empty => return Ok(probabilities),
             (None, None) => return Ok(probabilities),
             (Some(allowed), None) => {
                 let last = b.ty(allowed).rank() - 1;
@@ -137,10 +147,15 @@ impl Positions {
         let keys = b.iota(DType::I64, vec![1.into(), keys], 1)?;
         Ok(Self { queries, keys, never_negative: false })
     }
+
+    /// The same positions, of which the caller knows that none stands before the first key.
+    pub(in super::super) fn not_negative(self) -> Self {
+        Self { never_negative: true, ..self }
+    }
 }
 
 /// `mask` with what forbids appended to its last axis, up to `keys`.
-pub(super) fn pad_keys(b: &mut Builder<'_>, mask: ValueId, keys: &Dim) -> Outcome {
+pub(in super::super) fn pad_keys(b: &mut Builder<'_>, mask: ValueId, keys: &Dim) -> Outcome {
     let shape = b.ty(mask).shape.clone();
     let Some(last) = shape.last().filter(|last| *last != keys) else { return Ok(mask) };
     let missing = keys.clone() - last.clone();

@@ -23,6 +23,8 @@ pub(in super::super) struct Scoring {
     pub(in super::super) softcap: f64,
     /// The element type of the softmax.
     pub(in super::super) precision: DType,
+    /// One more score for every query, of a key whose value is nothing; broadcasts to `[batch, heads, queries, 1]`.
+    pub(in super::super) sink: Option<ValueId>,
 }
 
 /// What [`attend`] computes on the way, each `[batch, query heads, queries, keys]` but for the result.
@@ -47,7 +49,10 @@ pub(in super::super) fn attend(
     let scores = scaled_scores(b, heads, scoring.scale)?;
     let capped = soft_cap(b, scores, scoring.softcap)?;
     let masked = mask.apply(b, capped)?;
-    let probabilities = softmax_in(b, masked, scoring.precision)?;
+    let probabilities = match scoring.sink {
+        Some(sink) => softmax_with_sink(b, masked, sink, scoring.precision)?,
+        None => softmax_in(b, masked, scoring.precision)?,
+    };
     let probabilities = b.cast(probabilities, dtype)?;
     let probabilities = mask.clear_empty_rows(b, probabilities)?;
     let result = weigh_values(b, probabilities, heads.values, dtype)?;
@@ -108,6 +113,17 @@ fn soft_cap(b: &mut Builder<'_>, scores: ValueId, cap: f64) -> Outcome {
 pub(super) fn softmax_in(b: &mut Builder<'_>, scores: ValueId, precision: DType) -> Outcome {
     let scores = b.cast(scores, precision)?;
     Ok(b.softmax(scores, 3, false)?)
+}
+
+fn softmax_with_sink(b: &mut Builder<'_>, scores: ValueId, sink: ValueId, precision: DType) -> Outcome {
+    let keys = b.ty(scores).shape[3].clone();
+    let mut column = b.ty(scores).shape.clone();
+    column[3] = 1.into();
+    let sink = b.cast(sink, b.ty(scores).dtype)?;
+    let sink = b.broadcast_to(sink, column)?;
+    let both = b.concat(&[scores, sink], 3)?;
+    let all = softmax_in(b, both, precision)?;
+    Ok(b.slice_axis(all, 3, 0.into(), keys)?)
 }
 
 /// `probabilities * values` in `dtype`.

@@ -1,0 +1,197 @@
+//! Operators of onnxruntime's own domain.
+
+use ired_frontends::onnx::proto::NodeProto;
+use ired_graph::{DType, Tensor};
+
+use crate::build::*;
+use crate::one_node::{Given::*, *};
+
+fn own(op_type: &str) -> NodeProto {
+    op_of("com.microsoft", op_type)
+}
+
+fn gelu(x: f64) -> f64 {
+    0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh())
+}
+
+#[test]
+fn activations_with_biases() {
+    let (x, bias) = (|| vector(&[1.0, -2.0]), || vector(&[0.5, 1.0]));
+    check(17, own("FastGelu"), &[x(), bias()], &[2], &[gelu(1.5), gelu(-1.0)]);
+    check(17, own("BiasGelu"), &[x(), bias()], &[2], &[1.399789, -0.158655]);
+    let quick = |x: f64| x / (1.0 + (-1.5 * x).exp());
+    check(17, own("QuickGelu").float("alpha", 1.5), &[x()], &[2], &[1.0, -2.0].map(quick));
+    check(17, own("BiasSplitGelu"), &[x(), bias()], &[1], &[1.5 * -0.158655]);
+    check(17, own("BiasAdd"), &[x(), bias(), x()], &[2], &[2.5, -3.0]);
+    let scores = Data(f32s(&[1, 2], &[0.0, 1.0]));
+    check(17, own("BiasSoftmax"), &[scores, vector(&[1.0, 0.0])], &[1, 2], &[0.5, 0.5]);
+}
+
+#[test]
+fn normalisation_of_sums() {
+    let x = || Data(f32s(&[1, 1, 2], &[1.0, 2.0]));
+    let skip = || Data(f32s(&[1, 2], &[1.0, 4.0]));
+    let weight = |a, b| Weight(f32s(&[2], &[a, b]));
+    let given = [x(), skip(), weight(2.0, 3.0), weight(0.5, 0.0), weight(1.0, -1.0)];
+    let outputs = outputs_of(17, own("SkipLayerNormalization"), &given, 4);
+    // The sum is 3, 5: mean 4, deviation 1.
+    assert_near(&outputs[0], &[1, 1, 2], &[-1.5, 3.0]);
+    assert_near(&outputs[1], &[1, 1, 1], &[4.0]);
+    assert_near(&outputs[2], &[1, 1, 1], &[1.0]);
+    assert_near(&outputs[3], &[1, 1, 2], &[3.0, 5.0]);
+    let given = [x(), skip(), weight(1.0, 2.0)];
+    let outputs = outputs_of(17, own("SkipSimplifiedLayerNormalization"), &given, 4);
+    let root = 20f64.sqrt();
+    assert_near(&outputs[0], &[1, 1, 2], &[2.0 / root, 12.0 / root]);
+    assert_near(&outputs[3], &[1, 1, 2], &[2.0, 6.0]);
+    let given = [x(), weight(1.0, 1.0)];
+    let root = 2.5f64.sqrt();
+    check(
+        17,
+        op("SimplifiedLayerNormalization").float("epsilon", 0.0),
+        &given,
+        &[1, 1, 2],
+        &[1.0 / root, 2.0 / root],
+    );
+}
+
+#[test]
+fn embeddings_of_three_kinds() {
+    let ids = Data(Tensor::from_i32s(&[1, 2], &[1, 0]));
+    let segments = Data(Tensor::from_i32s(&[1, 2], &[0, 1]));
+    let table = |values: &[f32]| Weight(f32s(&[2, 2], values));
+    let weight = |v| Weight(f32s(&[2], &[v, v]));
+    let mask = Data(Tensor::from_i32s(&[1, 2], &[1, 0]));
+    let (words, places) = (table(&[1.0, 2.0, 3.0, 5.0]), table(&[0.0, 0.0, 0.0, 1.0]));
+    let given = [ids, segments, words, places, table(&[1.0, 1.0, 2.0, 2.0]), weight(1.0), weight(0.0), mask];
+    let outputs = outputs_of(17, own("EmbedLayerNormalization"), &given, 3);
+    assert_near(&outputs[0], &[1, 2, 2], &[-1.0, 1.0, -1.0, 1.0]);
+    assert_eq!(outputs[1].to_integers(), [1]);
+    assert_near(&outputs[2], &[1, 2, 2], &[4.0, 6.0, 3.0, 5.0]);
+}
+
+#[test]
+fn group_norm_with_channels_last() {
+    let x = Data(f32s(&[1, 1, 1, 4], &[1.0, 3.0, 2.0, 6.0]));
+    let weight = |v: f32| Weight(f32s(&[4], &[v; 4]));
+    let node = own("GroupNorm").int("groups", 2).float("epsilon", 0.0);
+    let given = [x, weight(1.0), weight(2.0)];
+    check(17, node, &given, &[1, 1, 1, 4], &[1.0, 3.0, 1.0, 3.0]);
+}
+
+#[test]
+fn products_with_transposes() {
+    let (x, y) = (|| Data(counting(&[2, 3])), || Data(counting(&[2, 3])));
+    let node = own("FusedMatMul").int("transB", 1).float("alpha", 0.5);
+    check(17, node, &[x(), y()], &[2, 2], &[2.5, 7.0, 7.0, 25.0]);
+    // The batch stands in the middle: rows 0 and 2 are of one matrix, 1 and 3 of the other.
+    let left = Data(counting(&[2, 2, 1]));
+    let right = Data(f32s(&[2, 1, 1], &[1.0, 10.0]));
+    let node = own("FusedMatMul").int("transBatchA", 1);
+    check(17, node, &[left, right], &[2, 2, 1], &[0.0, 2.0, 10.0, 30.0]);
+    let node =
+        own("FusedGemm").text("activation", "LeakyRelu").float("activation_alpha", 0.5).int("transB", 1);
+    let negative = Data(f32s(&[1, 3], &[-1.0, 0.0, 1.0]));
+    check(17, node, &[negative, y(), Missing], &[1, 2], &[2.0, 2.0]);
+    check(
+        17,
+        own("CDist").text("metric", "euclidean"),
+        &[x(), y()],
+        &[2, 2],
+        &[0.0, 27f64.sqrt(), 27f64.sqrt(), 0.0],
+    );
+    let (one, other) = (vector(&[1.0, 2.0]), vector(&[3.0, 4.0]));
+    check(17, own("ComplexMul"), &[one, other], &[2], &[-5.0, 10.0]);
+}
+
+#[test]
+fn weights_of_four_bits() {
+    // Sixteen columns in one block, of which two are used: 3 and 10, less 8, times 0.5.
+    let mut bytes = vec![0x88u8; 8];
+    bytes[0] = 0xa3;
+    let bytes = Tensor::new(DType::U8, vec![1, 1, 8], bytes.into()).unwrap();
+    let x = Data(f32s(&[1, 2], &[1.0, 10.0]));
+    let scale = || Weight(f32s(&[1, 1], &[0.5]));
+    let node = || own("MatMulNBits").int("K", 2).int("N", 1).int("block_size", 16).int("bits", 4);
+    let given = [x, Weight(bytes), scale()];
+    check(17, node(), &given, &[1, 1], &[7.5]);
+    let [x, bytes, scale] = given;
+    let zero = Tensor::new(DType::U8, vec![1, 1], vec![0xf2u8].into()).unwrap();
+    check(17, node(), &[x, bytes, scale, Weight(zero)], &[1, 1], &[0.5 + 40.0]);
+}
+
+#[test]
+fn rows_of_few_bits() {
+    let bytes: Vec<u8> = [vec![0x21u8; 8], vec![0xf0; 8]].concat();
+    let data = Tensor::new(DType::U8, vec![2, 8], bytes.into()).unwrap();
+    let scales = f32s(&[2, 1], &[1.0, 2.0]);
+    let node = own("GatherBlockQuantized").int("block_size", 16).int("bits", 4);
+    let at = Data(ints(&[-1, 7]));
+    let given = [Weight(data), at, Weight(scales)];
+    let output = outputs_of(17, node, &given, 1).remove(0);
+    let pairs = [-16.0, 14.0].repeat(8);
+    assert_near(&output, &[2, 16], &[pairs, vec![0.0; 16]].concat());
+}
+
+/// With one head of size 1 and equal scores, attention is the mean of what is seen.
+#[test]
+fn attention_of_merged_projections() {
+    let x = || Data(f32s(&[1, 3, 1], &[1.0, 2.0, 6.0]));
+    let weights = || Weight(f32s(&[1, 3], &[0.0, 0.0, 1.0]));
+    let bias = || Weight(f32s(&[3], &[0.0, 0.0, 1.0]));
+    let node = || own("Attention").int("num_heads", 1);
+    check(17, node(), &[x(), weights(), bias()], &[1, 3, 1], &[4.0, 4.0, 4.0]);
+    let causal = node().int("unidirectional", 1);
+    check(17, causal, &[x(), weights(), bias()], &[1, 3, 1], &[2.0, 2.5, 4.0]);
+    let mask = Data(Tensor::from_i32s(&[1, 3], &[0, 1, 1]));
+    check(17, node(), &[x(), weights(), bias(), mask], &[1, 3, 1], &[5.0, 5.0, 5.0]);
+    let past = Data(f32s(&[2, 1, 1, 1, 1], &[0.0, 8.0]));
+    let outputs = outputs_of(17, node(), &[x(), weights(), bias(), Missing, past], 2);
+    assert_near(&outputs[0], &[1, 3, 1], &[5.0, 5.0, 5.0]);
+    assert_near(&outputs[1], &[2, 1, 1, 4, 1], &[0.0, 0.0, 0.0, 0.0, 8.0, 2.0, 3.0, 7.0]);
+}
+
+#[test]
+fn attention_of_many_heads() {
+    let zero = |shape: &[u64]| Data(f32s(shape, &vec![0.0; shape.iter().product::<u64>() as usize]));
+    let values = || Data(f32s(&[1, 2, 2], &[1.0, 10.0, 3.0, 30.0]));
+    let node = || own("MultiHeadAttention").int("num_heads", 2);
+    check(17, node(), &[zero(&[1, 1, 2]), zero(&[1, 2, 2]), values()], &[1, 1, 2], &[2.0, 20.0]);
+    // Lengths of items, and all packed into one tensor.
+    let lengths = Data(Tensor::from_i32s(&[1], &[1]));
+    let given = [zero(&[1, 1, 2]), zero(&[1, 2, 2]), values(), Missing, lengths];
+    check(17, node(), &given, &[1, 1, 2], &[1.0, 10.0]);
+    let packed = f32s(&[1, 2, 2, 3, 1], &[0.0, 0.0, 1.0, 0.0, 0.0, 10.0, 0.0, 0.0, 3.0, 0.0, 0.0, 30.0]);
+    check(17, node(), &[Data(packed)], &[1, 2, 2], &[2.0, 20.0, 2.0, 20.0]);
+}
+
+/// A cache of four places of which the first item has two filled, the second one; one step is added.
+#[test]
+fn attention_over_a_shared_cache() {
+    let zero = |shape: &[u64]| Data(f32s(shape, &vec![0.0; shape.iter().product::<u64>() as usize]));
+    let cache = Data(f32s(&[2, 1, 4, 1], &[1.0, 2.0, 9.0, 9.0, 5.0, 9.0, 9.0, 9.0]));
+    let new = Data(f32s(&[2, 1, 1], &[6.0, 7.0]));
+    let last = Data(Tensor::from_i32s(&[2], &[2, 1]));
+    let total = Weight(Tensor::from_i32s(&[], &[3]));
+    let node = own("GroupQueryAttention").int("num_heads", 2).int("kv_num_heads", 1);
+    let given = [zero(&[2, 1, 2]), zero(&[2, 1, 1]), new, zero(&[2, 1, 4, 1]), cache, last, total];
+    let outputs = outputs_of(17, node, &given, 3);
+    assert_near(&outputs[0], &[2, 1, 2], &[3.0, 3.0, 6.0, 6.0]);
+    assert_near(&outputs[2], &[2, 1, 4, 1], &[1.0, 2.0, 6.0, 0.0, 5.0, 7.0, 0.0, 0.0]);
+}
+
+#[test]
+fn rotary_embedding_from_a_position_on() {
+    let x = Data(f32s(&[1, 2, 2], &[1.0, 2.0, 3.0, 4.0]));
+    let (cos, sin) = (Weight(f32s(&[3, 1], &[1.0, 1.0, 0.6])), Weight(f32s(&[3, 1], &[0.0, 0.0, 0.8])));
+    let given = [x, Data(ints(&[1])), cos, sin];
+    check(17, own("RotaryEmbedding"), &given, &[1, 2, 2], &[1.0, 2.0, -1.4, 4.8]);
+}
+
+#[test]
+fn buckets_of_distances() {
+    let table = Weight(f32s(&[4, 1], &[0.0, 1.0, 2.0, 3.0]));
+    let node = own("RelativePositionBias").int("max_distance", 4);
+    let given = [table, list(&[3]), list(&[3])];
+    check(17, node, &given, &[1, 1, 3, 3], &[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 2.0, 1.0, 0.0]);
+}
