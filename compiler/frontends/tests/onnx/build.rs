@@ -148,6 +148,7 @@ pub fn code(dtype: DType) -> i32 {
         DType::Bool => 9,
         DType::F16 => 10,
         DType::F64 => 11,
+        DType::U4 => 21,
         other => panic!("no test uses {other}"),
     }
 }
