@@ -83,7 +83,10 @@ fn element_types_and_versions_at_fault_are_said() {
     });
     let found = refused(&model(g));
     let reasons: Vec<&str> = found.iter().map(|n| n.reason.as_str()).collect();
-    assert_eq!(found.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["words", "integer root", "complex"]);
+    assert_eq!(
+        found.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(),
+        ["words", "integer root", "complex"]
+    );
     assert!(
         reasons[0].contains("complex64") && reasons[1].contains("i32") && reasons[2].contains("complex64"),
         "{reasons:?}"
