@@ -7,7 +7,7 @@ use ired_graph::{DType, Graph};
 use ired_module::signature::{DimSpec, EntryPoint, Provenance, Signature, Target, TensorSpec};
 use ired_module::{ExecutableDraft, KernelEntry, ModuleDraft};
 
-use crate::errors::Diagnostic;
+use crate::errors::{Diagnostic, DiagnosticKind};
 use crate::names::EntryNames;
 use crate::program::{ENTRY, Program};
 use crate::targets::CpuTarget;
@@ -74,8 +74,23 @@ pub(crate) fn draft(
         strings: code.messages,
         executable: ExecutableDraft { image, entries },
         params: params::materialize(graph, &program.params),
+        texts: texts(graph)?,
+        host_calls: program.host_calls.clone(),
         debug: Vec::new(),
     })
+}
+
+/// The graph's strings; their handles are their positions.
+fn texts(graph: &Graph) -> Result<Vec<u8>, Vec<Diagnostic>> {
+    let mut bytes = Vec::new();
+    // The empty string is in every table.
+    for text in graph.strings.texts().skip(1) {
+        if !ired_module::texts::push(&mut bytes, text) {
+            let message = format!("a string of {} bytes; the format takes 4 GiB", text.len());
+            return Err(vec![Diagnostic::new(DiagnosticKind::ResourceLimit, message)]);
+        }
+    }
+    Ok(bytes)
 }
 
 fn tensor_spec(graph: &Graph, value: ired_graph::ValueId, name: &str) -> TensorSpec {
@@ -96,11 +111,11 @@ fn tensor_spec(graph: &Graph, value: ired_graph::ValueId, name: &str) -> TensorS
             }
         })
         .collect();
-    TensorSpec { name: name.to_owned(), dtype: dtype(ty.dtype), dims }
+    TensorSpec { name: name.to_owned(), dtype: stored_dtype(ty.dtype), dims }
 }
 
 /// The two crates name the same types. The graph's list may grow, so a type added there needs its line here.
-fn dtype(dtype: DType) -> ired_module::DType {
+pub(crate) fn stored_dtype(dtype: DType) -> ired_module::DType {
     use ired_module::DType as Stored;
     match dtype {
         DType::Bool => Stored::Bool,
@@ -118,6 +133,7 @@ fn dtype(dtype: DType) -> ired_module::DType {
         DType::BF16 => Stored::BF16,
         DType::F32 => Stored::F32,
         DType::F64 => Stored::F64,
+        DType::String => Stored::String,
         DType::I2 => Stored::I2,
         DType::U2 => Stored::U2,
         DType::F4E2M1 => Stored::F4E2M1,

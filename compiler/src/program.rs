@@ -12,6 +12,7 @@ use std::collections::HashMap;
 
 use ired_graph::{Graph, ParamId};
 use ired_mlir::{Context, Module};
+use ired_module::HostCallDraft;
 
 use crate::dispatch::Packing;
 use crate::errors::Diagnostic;
@@ -31,6 +32,8 @@ pub(crate) struct Program<'c> {
     /// `ired.param` counts these.
     pub(crate) params: Vec<ProgramParam>,
     pub(crate) executables: Vec<Executable>,
+    /// `ired.host_call` counts these.
+    pub(crate) host_calls: Vec<HostCallDraft>,
     /// Ranks of the entry point's inputs.
     pub(crate) input_ranks: Vec<usize>,
     /// Dispatches in all regions.
@@ -75,12 +78,13 @@ pub(crate) fn build_program<'c>(
 ) -> Result<Program<'c>, Vec<Diagnostic>> {
     let module = Module::new(context);
     let kernels = executables::emit_kernels(graph, plan, target, &module)?;
-    let mut params = ParamTable::default();
-    host::build_main(graph, plan, names, &kernels, &mut params, &module)?;
+    let (mut params, mut host_calls) = (ParamTable::default(), Vec::new());
+    host::build_main(graph, plan, names, &kernels, (&mut params, &mut host_calls), &module)?;
     module.verify().map_err(|e| vec![Diagnostic::internal("the program does not verify", &e)])?;
     Ok(Program {
         module,
         params: params.params,
+        host_calls,
         input_ranks: graph.inputs().iter().map(|v| graph.ty(*v).rank()).collect(),
         dispatch_count: kernels.launches(),
         executables: kernels.into_executables(),

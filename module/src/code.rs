@@ -144,6 +144,17 @@ pub enum Inst<Buffers, Scalars> {
         dtype: crate::DType,
     },
 
+    /// Calls host function `call` of the module, on this thread. `operands` have `operand_dims`, one tensor's after the
+    /// other's; `results` become new allocations as large as the function decides, and `dims` their dimensions. Only
+    /// after an [`Inst::Await`] that covers what wrote the operands.
+    HostCall {
+        call: u32,
+        operands: Buffers,
+        operand_dims: Scalars,
+        results: Buffers,
+        dims: Scalars,
+    },
+
     /// Ends the function.
     Return,
     /// Ends a scalar function, such as one that computes peak bytes.

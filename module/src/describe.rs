@@ -45,6 +45,10 @@ impl Display for Describe<'_> {
             }
             writeln!(f, "; {} constants) from {:?}", kernel.constants, kernel.origin)?;
         }
+        for (index, call) in (0..module.host_calls()).filter_map(|index| Some((index, module.host_call(index)?))) {
+            let (function, bytes) = (call.function, call.attributes.len());
+            writeln!(f, "host call {index} {function:?} ({bytes} bytes of attributes) from {:?}", call.origin)?;
+        }
         for param in (0..module.params()).filter_map(|index| module.param_ref(index)) {
             writeln!(f, "param {:?}: {} bytes at {}", param.name, param.bytes, param.offset)?;
         }
@@ -202,6 +206,19 @@ fn write_inst(module: &Module<'_>, inst: &BorrowedInst<'_>, f: &mut Formatter<'_
         Inst::Await => f.write_str("await"),
         Inst::Load { dst, src, offset, dtype } => {
             write!(f, "{} = load {dtype} of {} at {}", s(dst), b(src), s(offset))
+        }
+        Inst::HostCall { call, operands, operand_dims, results, dims } => {
+            write_list(results, B, f)?;
+            f.write_str(" [")?;
+            write_list(dims, S, f)?;
+            match module.host_call(*call) {
+                Some(call) => write!(f, "] = host {:?} ", call.function)?,
+                None => write!(f, "] = host {call} ")?,
+            }
+            write_list(operands, B, f)?;
+            f.write_str(" [")?;
+            write_list(operand_dims, S, f)?;
+            f.write_str("]")
         }
         Inst::Return => f.write_str("return"),
         Inst::ReturnScalar { value } => write!(f, "return {}", s(value)),

@@ -102,6 +102,10 @@ pub enum CodeProblem {
     Bindings { found: u32, expected: u32 },
     #[error("{found} constants for a kernel of {expected}")]
     Constants { found: u32, expected: u32 },
+    #[error("host call {found} of {count}")]
+    HostCall { found: u32, count: u32 },
+    #[error("{found} {what} for a host call of {expected}")]
+    HostOperands { what: &'static str, found: u32, expected: u32 },
     #[error("buffer register {found} is written to and may hold an input or a parameter")]
     WritesReadOnly { found: u16 },
     #[error("buffer register {found} holds an allocation elsewhere and would take an input or a parameter")]

@@ -7,13 +7,14 @@
 //! ```
 //!
 //! All numbers are little-endian. Every byte of a file is under a hash or known to be zero, so no bit can change
-//! unnoticed. All sections but the executable, the parameters and the debug data are arrays of u32 words.
+//! unnoticed. All sections but the executable, the texts, the parameters and the debug data are arrays of u32
+//! words.
 
 /// The first bytes of a module: not text, and damaged by transfers that rewrite line ends.
 pub const MAGIC: [u8; 8] = *b"\x89IRM\r\n\x1a\n";
 
 /// The version of format, bytecode and kernel ABI that this crate writes and reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes of the header, of one row of the section table, and the alignment of ordinary sections.
 pub const HEADER_BYTES: usize = 64;
@@ -57,13 +58,17 @@ pub enum SectionKind {
     Executable = 8,
     ParamIndex = 9,
     Debug = 10,
+    /// String constants of the model; see [`crate::texts`].
+    Texts = 11,
+    /// What [`crate::code::Inst::HostCall`] calls.
+    HostCalls = 12,
     /// Last, so that a reader can fetch everything else with one read of the file's start.
-    Params = 11,
+    Params = 13,
 }
 
 impl SectionKind {
     /// Every kind, in file order. A module has each exactly once; many may be empty.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Strings,
         Self::Target,
         Self::Provenance,
@@ -74,6 +79,8 @@ impl SectionKind {
         Self::Executable,
         Self::ParamIndex,
         Self::Debug,
+        Self::Texts,
+        Self::HostCalls,
         Self::Params,
     ];
 
@@ -108,6 +115,8 @@ impl SectionKind {
             Self::Executable => "executable",
             Self::ParamIndex => "param_index",
             Self::Debug => "debug",
+            Self::Texts => "texts",
+            Self::HostCalls => "host_calls",
             Self::Params => "params",
         }
     }

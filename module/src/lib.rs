@@ -15,9 +15,11 @@ mod describe;
 pub mod dtype;
 mod error;
 pub mod format;
+mod host_calls;
 mod reader;
 #[cfg(feature = "std")]
 pub mod signature;
+pub mod texts;
 mod verify;
 mod words;
 #[cfg(feature = "std")]
@@ -28,6 +30,9 @@ pub use describe::Describe;
 pub use dtype::DType;
 pub use error::{CodeProblem, ParseError, Verify, VerifyError};
 pub use format::SectionKind;
+pub use host_calls::{HostCallRef, TensorKind, TensorKinds};
+#[cfg(feature = "std")]
+pub use host_calls::HostCallDraft;
 pub use reader::{
     DimRef, Dims, EntryPointRef, EntryPoints, Function, Instructions, KernelRef, Module, ParamRef, PeakRef,
     ProvenanceRef, Strings, TargetRef, TensorRef, Tensors,

@@ -12,6 +12,7 @@ use crate::reader::{
     ENTRY_WORDS, EntryPointRef, FUNCTION_WORDS, Function, Module, PARAM_WORDS, PeakRef, Tensors,
 };
 use crate::words::Cursor;
+use crate::{host_calls, texts};
 
 impl Module<'_> {
     /// Checks that the content is what was written, and that it is sound.
@@ -39,6 +40,8 @@ impl Module<'_> {
         verify_provenance(self, &mut names)?;
         verify_entries(self, &mut names)?;
         verify_params(self, &mut names)?;
+        verify_texts(self)?;
+        host_calls::verify(self, |name| names.check(SectionKind::HostCalls, name))?;
         verify_functions(self, &mut names)?;
         verify_signature(self, &mut names)
     }
@@ -187,6 +190,15 @@ fn verify_params(module: &Module<'_>, names: &mut Names<'_, '_>) -> Result<(), V
         }
     }
     Ok(())
+}
+
+fn verify_texts(module: &Module<'_>) -> Result<(), VerifyError> {
+    const SECTION: SectionKind = SectionKind::Texts;
+    let bytes = module.section(SECTION);
+    match texts::count(bytes) {
+        Some(_) => Ok(()),
+        None => Err(malformed(SECTION, bytes.len() as u64, "the last string is cut short")),
+    }
 }
 
 /// Functions stand one after the other and fill the code section, so that no word is checked twice.

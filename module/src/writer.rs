@@ -8,6 +8,7 @@ use std::vec::Vec;
 
 use crate::access::{self, Access};
 use crate::code;
+use crate::host_calls::{self, HostCallDraft};
 use crate::error::{CodeProblem, VerifyError};
 use crate::format::{
     HEADER_BYTES, MAGIC, MAX_STRING_BYTES, PARAM_ALIGNMENT, ROW_BYTES, SectionKind, VERSION,
@@ -25,6 +26,10 @@ pub struct ModuleDraft {
     pub strings: Vec<String>,
     pub executable: ExecutableDraft,
     pub params: Vec<ParamDraft>,
+    /// String constants, laid out as [`crate::texts`] says: handle 1 first.
+    pub texts: Vec<u8>,
+    /// What [`code::Inst::HostCall`] calls.
+    pub host_calls: Vec<HostCallDraft>,
     /// Of the compiler's own making; the runtime ignores it.
     pub debug: Vec<u8>,
 }
@@ -182,8 +187,15 @@ impl ModuleDraft {
         let (index, params_bytes) = self.param_words(&mut strings)?;
         put(SectionKind::ParamIndex, index);
         sections.params_bytes = params_bytes;
+        let calls = host_calls::words(
+            &self.host_calls,
+            |name| strings.intern("a host function's name or origin", name),
+            |value| number(value, "the table of host calls"),
+        )?;
+        put(SectionKind::HostCalls, calls);
         sections.bytes[SectionKind::Executable.index()].clone_from(&self.executable.image);
         sections.bytes[SectionKind::Debug.index()].clone_from(&self.debug);
+        sections.bytes[SectionKind::Texts.index()].clone_from(&self.texts);
         sections.bytes[SectionKind::Strings.index()] = strings.into_bytes()?;
         Ok(sections)
     }

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use ired_driver_cpu::{CpuConfig, CpuDevice};
 use ired_hal::{Device, HostMemory, Inline};
+use ired_module::DType;
 use ired_runtime::{
-    BoundTensor, Instance, InstanceOptions, InvokeError, InvokeOptions, LoadedModule as Module,
+    BoundTensor, CallStrings, Instance, InstanceOptions, InvokeError, InvokeOptions, LoadedModule as Module,
 };
 use ired_worker::child::{Tensors, usage};
 use ired_worker::messages::full_text;
@@ -15,6 +16,22 @@ use ired_worker::{LoadedModule, MappedFile, RuntimeFailure, RuntimeOptions};
 
 use crate::failure::describe;
 use crate::outputs::{Outputs, SharedOutputs};
+
+/// The inputs of one request, and the strings that handles in them are of.
+pub(crate) struct Inputs {
+    bound: Vec<BoundTensor>,
+    strings: CallStrings,
+}
+
+/// Handles of the strings in `view`, little-endian and aligned as kernels expect: a vector of words, seen as bytes.
+fn handles(input: &TensorRef, view: &[u8], strings: &CallStrings) -> Result<Vec<u8>, RuntimeFailure> {
+    let count = ired_module::texts::elements(&input.dims).unwrap_or(u64::MAX);
+    strings.intern(view, count).map_err(|error| RuntimeFailure::InvalidInput {
+        tensor: input.name.clone(),
+        found: full_text(&error),
+        expected: format!("strings of shape {:?}", input.dims),
+    })
+}
 
 /// A module that is ready to run.
 pub(crate) struct Engine {
@@ -69,19 +86,32 @@ impl Engine {
         entry: &str,
         inputs: &[TensorRef],
         tensors: &Tensors,
-    ) -> Result<Vec<BoundTensor>, RuntimeFailure> {
-        let named: Result<Vec<_>, RuntimeFailure> =
-            inputs.iter().map(|input| Ok((input.name.clone(), self.import(input, tensors)?))).collect();
-        self.instance.order_inputs(entry, named?).map_err(|error| self.failure(entry, inputs, error))
+    ) -> Result<Inputs, RuntimeFailure> {
+        let strings = self.instance.module().call_strings();
+        let named: Result<Vec<_>, RuntimeFailure> = inputs
+            .iter()
+            .map(|input| Ok((input.name.clone(), self.import(input, tensors, &strings)?)))
+            .collect();
+        let bound = self.instance.order_inputs(entry, named?);
+        Ok(Inputs { bound: bound.map_err(|error| self.failure(entry, inputs, error))?, strings })
     }
 
-    fn import(&self, input: &TensorRef, tensors: &Tensors) -> Result<BoundTensor, RuntimeFailure> {
+    fn import(
+        &self,
+        input: &TensorRef,
+        tensors: &Tensors,
+        strings: &CallStrings,
+    ) -> Result<BoundTensor, RuntimeFailure> {
         let view = tensors
             .view(input.place)
             .map_err(|error| RuntimeFailure::Protocol { message: error.to_string() })?;
+        let memory = match input.dtype {
+            DType::String => HostMemory::read_only(handles(input, &view, strings)?),
+            _ => HostMemory::read_only(view),
+        };
         let buffer = self
             .device
-            .import(HostMemory::read_only(view))
+            .import(memory)
             .map_err(|error| RuntimeFailure::Execution { message: full_text(&error) })?;
         Ok(BoundTensor::new(input.dtype, input.dims.clone(), ired_hal::BufferRange::whole(&buffer)))
     }
@@ -90,21 +120,31 @@ impl Engine {
     pub(crate) fn run(
         &self,
         entry: &str,
-        bound: &[BoundTensor],
+        inputs: &Inputs,
         deadline: Option<Instant>,
         tensors: &Arc<Tensors>,
     ) -> Result<Outputs, InvokeError> {
-        let memory = SharedOutputs::new(Arc::clone(&self.device), Arc::clone(tensors));
+        let spelled = self.string_outputs(entry);
+        let memory = SharedOutputs::new(Arc::clone(&self.device), Arc::clone(tensors), spelled);
         let options = InvokeOptions {
             inline: Inline::Allowed,
             deadline,
             outputs: Some(memory.clone()),
+            strings: Some(inputs.strings.clone()),
             ..InvokeOptions::default()
         };
-        let invocation = self.instance.invoke_with(entry, bound.to_vec(), &options)?;
+        let invocation = self.instance.invoke_with(entry, inputs.bound.clone(), &options)?;
         // To the end, also past the deadline: until then the device reads the inputs, which are the parent's again once
         // it has the answer.
-        Ok(memory.finish(invocation.take_outputs(None)?))
+        Ok(memory.finish(invocation.take_outputs(None)?, inputs.strings.clone()))
+    }
+
+    /// The positions of an entry's outputs that are strings.
+    fn string_outputs(&self, entry: &str) -> Vec<usize> {
+        let entries = &self.description.signature.entries;
+        let entry = entries.iter().find(|candidate| candidate.name == entry);
+        let outputs = entry.into_iter().flat_map(|entry| entry.outputs.iter().enumerate());
+        outputs.filter(|(_, output)| output.dtype == DType::String).map(|(index, _)| index).collect()
     }
 
     /// What the parent is told about a call that did not work.

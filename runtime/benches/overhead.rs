@@ -69,6 +69,8 @@ fn draft() -> ModuleDraft {
         },
         params: vec![],
         debug: vec![],
+        texts: Vec::new(),
+        host_calls: Vec::new(),
     }
 }
 

@@ -19,6 +19,14 @@ pub enum LoadError {
         #[source]
         cause: PrepareError,
     },
+    #[error("the string constants of the module")]
+    Strings(#[source] StringsError),
+    #[error("host function for `{origin}`")]
+    HostFunction {
+        origin: String,
+        #[source]
+        cause: ired_host::HostError,
+    },
     #[error("cannot place {bytes} bytes of parameters on device `{device}`")]
     Params {
         device: String,
@@ -32,6 +40,24 @@ pub enum LoadError {
         #[source]
         cause: UploadError,
     },
+}
+
+/// Why strings are not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StringsError {
+    #[error(transparent)]
+    Full(#[from] ired_host::TableFull),
+    #[error("string {index} is there twice")]
+    Twice { index: u64 },
+    #[error("bytes hold {found:?} strings, expected {expected}")]
+    Count { found: Option<u64>, expected: u64 },
+    #[error("{found} bytes are no whole number of handles")]
+    HandleBytes { found: usize },
+    #[error("element {index} is no string")]
+    NoString { index: usize },
+    #[error("a string of {bytes} bytes; 4 GiB is the longest that can be passed on")]
+    TooLong { bytes: usize },
 }
 
 /// Why parameters did not reach the device.
@@ -101,6 +127,12 @@ pub enum InvokeError {
     Submit(#[source] Arc<SubmitError>),
     #[error("device failed")]
     Failed(#[source] Failure),
+    #[error("`{origin}`")]
+    Host {
+        origin: String,
+        #[source]
+        cause: ired_host::HostError,
+    },
     #[error("outputs were taken before")]
     OutputsTaken,
 }
@@ -135,6 +167,8 @@ pub enum Fault {
     LoadBeforeAwait,
     #[error("a loaded element does not fit a scalar register")]
     LoadTooLarge,
+    #[error("host function gives {found}, expected {expected}")]
+    HostResults { found: String, expected: String },
     #[error("cannot load from device memory")]
     Load(#[source] HostAccessError),
 }

@@ -14,6 +14,7 @@ use crate::live;
 use crate::load::LoadedModule;
 use crate::plan::Plan;
 use crate::pool::Pool;
+use crate::strings::CallStrings;
 use crate::tensor::BoundTensor;
 
 /// How an instance uses memory.
@@ -45,6 +46,8 @@ pub struct InvokeOptions {
     pub deadline: Option<Instant>,
     /// Steps that the schedule may take, so that one without an end ends.
     pub fuel: u64,
+    /// What the handles in inputs are of, and those in outputs will be; `None` where nobody looks at them.
+    pub strings: Option<CallStrings>,
     /// Where outputs go; `None`: into memory of the device that the host can read.
     pub outputs: Option<Arc<dyn OutputMemory>>,
 }
@@ -53,7 +56,7 @@ impl Default for InvokeOptions {
     fn default() -> Self {
         // Tens of nanoseconds a step, so a second or two; the longest schedules seen take 10^5 steps.
         let fuel = 1 << 26;
-        Self { inline: Inline::Forbidden, waits: Vec::new(), deadline: None, fuel, outputs: None }
+        Self { inline: Inline::Forbidden, waits: Vec::new(), deadline: None, fuel, strings: None, outputs: None }
     }
 }
 

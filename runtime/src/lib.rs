@@ -20,12 +20,14 @@ mod load;
 mod machine;
 mod plan;
 mod pool;
+mod strings;
 mod tape;
 mod tensor;
 
 pub use budget::{MemoryBudget, Reservation};
-pub use error::{Fault, InvokeError, LoadError, UploadError};
+pub use error::{Fault, InvokeError, LoadError, StringsError, UploadError};
 pub use instance::{Instance, InstanceOptions, InvokeOptions, OutputMemory, OutputRequest};
 pub use invocation::Invocation;
 pub use load::{LoadOptions, LoadedModule};
+pub use strings::CallStrings;
 pub use tensor::BoundTensor;

@@ -8,6 +8,7 @@ use ired_hal::{
     Access, AllocateError, Buffer, BufferRange, Device, Executable, ExecutableSource, HostMemory, Memory,
     Operation, Submission, Timepoint,
 };
+use ired_host::StringTable;
 use ired_module::code::{Function, Inst};
 use ired_module::signature::{PeakBytes, Provenance, Signature, Target};
 use ired_module::{Module, SectionKind, Verify};
@@ -15,6 +16,7 @@ use ired_module::{Module, SectionKind, Verify};
 use crate::error::{InvokeError, LoadError, UploadError};
 use crate::inputs::{Entry, name_list};
 use crate::instance::{Instance, InstanceOptions};
+use crate::strings::{self, CallStrings, HostFunction};
 use crate::machine::{Crash, InputShape, Machine, Params, Stop};
 use crate::tape::{Region, Space};
 
@@ -47,6 +49,9 @@ pub struct LoadedModule {
     executable: Option<Arc<dyn Executable>>,
     /// By kernel, what it does to each of its bindings.
     accesses: Vec<Vec<Access>>,
+    host_calls: Vec<HostFunction>,
+    /// String constants, which those of a call come on top of.
+    strings: Arc<StringTable>,
     params: Option<Arc<dyn Buffer>>,
     param_regions: Vec<Region>,
 }
@@ -83,6 +88,7 @@ impl LoadedModule {
         let functions = functions.collect::<Result<Vec<_>, _>>().map_err(|problem| {
             LoadError::Verify(ired_module::VerifyError::Code { function: 0, instruction: 0, problem })
         })?;
+        let (strings, host_calls) = (strings::constants(&module)?, strings::host_calls(&module)?);
         let executable = prepare(&*device, &module)?;
         let params = place_params(&*device, &module, &owner)?;
         let signature = module.signature();
@@ -97,6 +103,8 @@ impl LoadedModule {
             digest: module.digest(),
             signature,
             functions,
+            host_calls,
+            strings,
             executable,
             params,
             device,
@@ -161,7 +169,7 @@ impl LoadedModule {
             }),
             Stop::Check { message } => Err(self.check_failed(message)),
             // Verification admits nothing else in a scalar function.
-            Stop::Await | Stop::Load { .. } | Stop::Return => Ok(0),
+            Stop::Await | Stop::Load { .. } | Stop::HostCall { .. } | Stop::Return => Ok(0),
         }
     }
 
@@ -197,6 +205,15 @@ impl LoadedModule {
     /// What kernel `entry` does to its bindings; a verified dispatch binds as many.
     pub(crate) fn accesses(&self, entry: u32) -> &[Access] {
         &self.accesses[entry as usize]
+    }
+
+    /// Strings for one call, over those of the module.
+    pub fn call_strings(&self) -> CallStrings {
+        CallStrings::over(self.strings.clone())
+    }
+
+    pub(crate) fn host_call(&self, index: u32) -> &HostFunction {
+        &self.host_calls[index as usize]
     }
 
     pub(crate) fn params(&self) -> Option<&Arc<dyn Buffer>> {
@@ -240,7 +257,7 @@ fn access(stored: ired_module::Access) -> Access {
 }
 
 fn is_replayable(function: &Function) -> bool {
-    !function.body.iter().any(|inst| matches!(inst, Inst::Await | Inst::Load { .. }))
+    !function.body.iter().any(|inst| matches!(inst, Inst::Await | Inst::Load { .. } | Inst::HostCall { .. }))
 }
 
 fn find_messages(module: &Module<'_>, functions: &[Function]) -> HashMap<u32, String> {

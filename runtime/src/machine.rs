@@ -3,7 +3,7 @@
 //! It knows no device and never blocks. Where the schedule looks at results it stops, and its owner carries on.
 
 use ired_hal::Pattern;
-use ired_module::DType;
+use ired_module::{DType, TensorKind};
 use ired_module::code::{Buffer, Function, Inst, Scalar};
 
 use crate::error::Fault;
@@ -25,6 +25,10 @@ pub(crate) enum Stop {
         dst: Scalar,
         dtype: DType,
         at: Region,
+    },
+    /// [`Machine::host_operands`] are what it is called with, [`Machine::host_results`] takes what it gives.
+    HostCall {
+        call: u32,
     },
     Return,
     ReturnScalar(i64),
@@ -113,6 +117,58 @@ impl Machine {
         value
             .map(|value| self.scalars[usize::from(dst.0)] = value)
             .map_err(|fault| self.crash(self.next - 1, fault))
+    }
+
+    /// Where the operands of the host call that the machine stopped for are, and their dimensions; `kinds` are theirs.
+    pub(crate) fn host_operands(
+        &self,
+        function: &Function,
+        kinds: &[TensorKind],
+    ) -> Result<Vec<(Region, Vec<u64>)>, Crash> {
+        let at = self.next - 1;
+        let Inst::HostCall { operands, operand_dims, .. } = &function.body[at] else { return Ok(Vec::new()) };
+        let mut dims = operand_dims.iter();
+        let operand = |(&register, kind): (&Buffer, &TensorKind)| {
+            let region = self.region(register)?;
+            if self.tape.is_pending(region) {
+                return Err(Fault::LoadBeforeAwait);
+            }
+            let dims = dims.by_ref().take(kind.rank).map(|&dim| self.size(dim, "dimension of an operand"));
+            let dims = dims.collect::<Result<Vec<_>, _>>()?;
+            let bytes = kind.dtype.tensor_bytes(&dims).unwrap_or(u64::MAX);
+            if bytes > region.bytes {
+                let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+                return Err(Fault::OutOfBounds { offset: 0, bytes, buffer_bytes: region.bytes });
+            }
+            Ok((Region { bytes, ..region }, dims))
+        };
+        let found = operands.iter().zip(kinds).map(operand).collect::<Result<Vec<_>, Fault>>();
+        found.map_err(|fault| self.crash(at, fault))
+    }
+
+    /// Takes the results of the host call that the machine stopped for: bytes and dimensions of each. Gives the
+    /// allocations that they are now.
+    pub(crate) fn host_results(
+        &mut self,
+        function: &Function,
+        given: &[(u64, &[u64])],
+    ) -> Result<Vec<u32>, Crash> {
+        let at = self.next - 1;
+        let Inst::HostCall { results, dims, .. } = &function.body[at] else { return Ok(Vec::new()) };
+        if self.tape.held + results.len() > MAX_HELD || self.tape.is_full(results.len()) {
+            return Err(self.crash(at, Fault::TooManyAllocations { limit: MAX_HELD }));
+        }
+        let found = given.iter().flat_map(|(_, dims)| dims.iter());
+        for (&register, &dim) in dims.iter().zip(found) {
+            self.set(register, i64::try_from(dim).unwrap_or(i64::MAX));
+        }
+        let mut allocations = Vec::with_capacity(results.len());
+        for (&register, &(bytes, _)) in results.iter().zip(given) {
+            let index = self.tape.adopt(bytes);
+            self.define(register, Region { space: Space::Allocation(index), offset: 0, bytes });
+            allocations.push(index);
+        }
+        Ok(allocations)
     }
 
     /// `fault` at the instruction that the machine stopped at.
@@ -236,6 +292,7 @@ impl Machine {
                 }
                 return Ok(Some(Stop::Load { dst, dtype, at }));
             }
+            &Inst::HostCall { call, .. } => return Ok(Some(Stop::HostCall { call })),
             Inst::Return => return Ok(Some(Stop::Return)),
             &Inst::ReturnScalar { value } => return Ok(Some(Stop::ReturnScalar(self.scalar(value)))),
         }

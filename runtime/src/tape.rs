@@ -106,6 +106,15 @@ impl Tape {
         index
     }
 
+    /// A new allocation whose memory is there already; nothing of it is recorded.
+    pub(crate) fn adopt(&mut self, bytes: u64) -> u32 {
+        let index = self.allocate(bytes);
+        self.items.pop();
+        // No piece uses it yet, so that it may be looked at at once.
+        self.allocations[index as usize].piece = u32::MAX;
+        index
+    }
+
     pub(crate) fn bindings(&self, range: &Range<u32>) -> &[Region] {
         &self.regions[range.start as usize..range.end as usize]
     }

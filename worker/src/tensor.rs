@@ -8,7 +8,7 @@ use ired_module::DType;
 
 use crate::region::{SharedBuffer, View};
 
-/// A named tensor: packed row-major elements, little-endian.
+/// A named tensor: packed row-major elements, little-endian; strings as [`ired_module::texts`] lays them out.
 #[derive(Clone, Debug)]
 pub struct Tensor {
     pub name: String,

@@ -9,7 +9,7 @@ pub(crate) mod onnx_data;
 use bytes::Bytes;
 use ired_module::DType;
 
-/// A tensor with its name: dense, row-major, little-endian.
+/// A tensor with its name: dense, row-major, little-endian; strings as [`ired_module::texts`] lays them out.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NamedTensor {
     pub(crate) name: String,

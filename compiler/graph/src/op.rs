@@ -229,7 +229,7 @@ impl Op {
         op
     }
 
-    /// Every dimension in the attributes.
+    /// Every dimension in the attributes. Those of a host function's results are no attributes.
     pub fn to_dims(&self) -> Vec<Dim> {
         self.clone().dims_mut().into_iter().map(|dim| dim.clone()).collect()
     }
@@ -241,7 +241,6 @@ impl Op {
                 shape.iter_mut().collect()
             }
             Self::Slice { start, size, .. } => start.iter_mut().chain(size).collect(),
-            Self::Host { results, .. } => results.iter_mut().flat_map(|ty| &mut ty.shape).collect(),
             Self::Pad { low, high, .. } => low.iter_mut().chain(high).collect(),
             Self::Repeat { count, .. } => vec![count],
             _ => Vec::new(),

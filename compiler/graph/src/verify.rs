@@ -131,8 +131,10 @@ impl Verifier<'_> {
         node.regions.iter().for_each(|r| self.region_id(&place, *r));
         self.symbols_exist(&place, &node.op.to_dims());
         match &node.op {
-            Op::ReadDims { symbols } | Op::Host { symbols, .. } => {
-                self.symbol_ids(&place, symbols.iter().copied())
+            Op::ReadDims { symbols } => self.symbol_ids(&place, symbols.iter().copied()),
+            Op::Host { results, symbols, .. } => {
+                self.symbol_ids(&place, symbols.iter().copied());
+                results.iter().for_each(|ty| self.symbols_exist(&place, &ty.shape));
             }
             Op::Repeat { index, .. } => self.symbol_ids(&place, std::iter::once(*index)),
             _ => {}

@@ -111,6 +111,17 @@ def Ired_LoadOp : Ired_Op<"load"> {
   let assemblyFormat = "$source `[` $offset `]` attr-dict";
 }
 
+def Ired_HostCallOp : Ired_Op<"host_call", [AttrSizedOperandSegments, AttrSizedResultSegments]> {
+  let summary = "A function that the host runs, after an await: host call `call` of the program";
+  let description = [{
+    `sources` have `source_dims`, one tensor's after the other's; `targets` are new allocations as large as the
+    function decides, and `target_dims` their dimensions.
+  }];
+  let arguments = (ins Variadic<Ired_Buffer>:$sources, Variadic<Index>:$source_dims,
+                       ConfinedAttr<I64Attr, [IntNonNegative]>:$call);
+  let results = (outs Variadic<Ired_Buffer>:$targets, Variadic<Index>:$target_dims);
+}
+
 def Ired_CheckOp : Ired_Op<"check"> {
   let summary = "Ends the invocation with `message` unless the condition holds";
   let arguments = (ins I1:$condition, StrAttr:$message);

@@ -152,6 +152,7 @@ impl<'a, 'm> Writer<'a, 'm> {
                 let message = self.message(&string(op, "message")?);
                 self.code.push(Inst::Check { condition, message });
             }
+            "ired.host_call" => self.host_call(op)?,
             "ired.output" => {
                 let src = self.buffer(op.operand(0))?;
                 let dims = op.operands().skip(1).map(|v| self.scalar(v)).collect::<Result<_, _>>()?;
@@ -223,6 +224,19 @@ impl<'a, 'm> Writer<'a, 'm> {
         let grid = [self.scalar(op.operand(0))?, self.scalar(op.operand(1))?, self.scalar(op.operand(2))?];
         let bindings = bound.into_iter().map(|v| self.buffer(v)).collect::<Result<_, _>>()?;
         self.code.push(Inst::Dispatch { entry, grid, bindings, constants });
+        Ok(())
+    }
+
+    fn host_call(&mut self, op: Op<'m>) -> Result<(), Diagnostic> {
+        let call = integer(op, "call")? as u32;
+        let (sources, source_dims): (Vec<_>, Vec<_>) = op.operands().partition(|v| is_buffer(*v));
+        let operands = sources.into_iter().map(|v| self.buffer(v)).collect::<Result<_, _>>()?;
+        let operand_dims = source_dims.into_iter().map(|v| self.scalar(v)).collect::<Result<_, _>>()?;
+        let (targets, target_dims): (Vec<_>, Vec<_>) = op.results().partition(|v| is_buffer(*v));
+        targets.iter().chain(&target_dims).try_for_each(|result| self.define(*result))?;
+        let results = targets.into_iter().map(|v| self.buffer(v)).collect::<Result<_, _>>()?;
+        let dims = target_dims.into_iter().map(|v| self.scalar(v)).collect::<Result<_, _>>()?;
+        self.code.push(Inst::HostCall { call, operands, operand_dims, results, dims });
         Ok(())
     }
 

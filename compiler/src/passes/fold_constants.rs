@@ -55,6 +55,7 @@ fn fold_weights(rw: &mut Rewriter<'_>, id: NodeId, budget: &mut u64) -> Rewritte
             | Op::While
             | Op::Repeat { .. }
             | Op::ReadDims { .. }
+            | Op::Host { .. }
     );
     if stays || node.operands.is_empty() {
         return Ok(None);

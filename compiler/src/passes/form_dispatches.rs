@@ -34,6 +34,8 @@ pub(crate) enum Step {
     Control(NodeId),
     /// The host reads the sizes that a node's operand holds; its result is the bytes of that operand.
     Read(NodeId),
+    /// The host runs a function on what a node's operands hold.
+    Host(NodeId),
 }
 
 /// What of the graph formation looks at again and again.
@@ -74,7 +76,7 @@ impl Plan {
                         d.outputs.iter().map(name).collect::<Vec<_>>().join(", "),
                     ),
                     Step::Alias { value, of } => writeln!(text, "//   view: {} -> {}", name(of), name(value)),
-                    Step::Control(id) | Step::Read(id) => {
+                    Step::Control(id) | Step::Read(id) | Step::Host(id) => {
                         writeln!(text, "//   {}", graph.node(*id).op.name())
                     }
                 };
@@ -112,6 +114,9 @@ fn form_region(facts: &Facts<'_>, region: RegionId) -> Vec<Step> {
             needed.extend(&node.operands);
             needed.extend(facts.captured.get(&id).into_iter().flatten());
             steps.push(Step::Control(id));
+        } else if matches!(node.op, Op::Host { .. }) {
+            needed.extend(&node.operands);
+            steps.push(Step::Host(id));
         } else if matches!(node.op, Op::ReadDims { .. }) {
             needed.extend(&node.operands);
             steps.push(Step::Read(id));

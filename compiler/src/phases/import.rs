@@ -1,25 +1,12 @@
 //! The input phase: a frontend's errors as diagnostics, one a node.
 
 use ired_frontends::{ImportError, ImportErrorKind, ModelSource, SourceError};
-use ired_graph::{DType, Graph, Op};
+use ired_graph::Graph;
 
 use crate::errors::{CompileError, Diagnostic, DiagnosticKind, chain};
 
 pub(super) fn import(source: &dyn ModelSource) -> Result<Graph, CompileError> {
-    let graph =
-        ired_frontends::import(source).map_err(|error| CompileError { diagnostics: diagnostics(&error) })?;
-    refuse_host_functions(&graph)?;
-    Ok(graph)
-}
-
-/// What the interpreter runs and modules do not hold yet.
-fn refuse_host_functions(graph: &Graph) -> Result<(), CompileError> {
-    let strings = graph.values.iter().any(|value| value.ty.dtype == DType::String);
-    if strings || graph.nodes.iter().any(|node| matches!(node.op, Op::Host { .. })) {
-        let message = "strings and host functions are not compiled";
-        return Err(Diagnostic::new(DiagnosticKind::Unsupported, message).into());
-    }
-    Ok(())
+    ired_frontends::import(source).map_err(|error| CompileError { diagnostics: diagnostics(&error) })
 }
 
 pub(super) fn source_error(error: &SourceError) -> CompileError {

@@ -1,11 +1,13 @@
 //! The host function: buffers, launches and control flow in the order of the plan.
 
+mod functions;
 mod regions;
 
 use std::collections::{HashMap, HashSet};
 
 use ired_graph::{DType, Dim, Graph, Node, NodeId, Op, RegionId, TensorType, ValueId};
 use ired_mlir::{Builder, Module, Value};
+use ired_module::HostCallDraft;
 
 use super::dims::{Dims, Unbound};
 use super::executables::Kernels;
@@ -26,7 +28,7 @@ pub(super) fn build_main(
     plan: &Plan,
     names: &EntryNames,
     kernels: &Kernels,
-    params: &mut ParamTable,
+    (params, host_calls): (&mut ParamTable, &mut Vec<HostCallDraft>),
     module: &Module<'_>,
 ) -> Result<(), Vec<Diagnostic>> {
     let mut outcome = Ok(());
@@ -36,6 +38,7 @@ pub(super) fn build_main(
             plan,
             kernels,
             params,
+            host_calls,
             dims: Dims::new(&graph.symbols, b.clone()),
             buffers: graph.inputs().iter().copied().zip(inputs.iter().copied()).collect(),
             claims: HashMap::new(),
@@ -54,6 +57,7 @@ struct Host<'a, 'm> {
     plan: &'a Plan,
     kernels: &'a Kernels,
     params: &'a mut ParamTable,
+    host_calls: &'a mut Vec<HostCallDraft>,
     /// Sizes, and with them the place where memory is made.
     dims: Dims<'a, 'm>,
     buffers: HashMap<ValueId, Value<'m>>,
@@ -112,6 +116,7 @@ impl<'m> Host<'_, 'm> {
             }
             Step::Control(id) => self.control(*id, b),
             Step::Read(id) => self.read(*id, b),
+            Step::Host(id) => self.host_call(*id, b),
         }
     }
 
@@ -124,12 +129,7 @@ impl<'m> Host<'_, 'm> {
             return Err(Diagnostic::new(DiagnosticKind::Internal, message));
         };
         let buffer = self.buffer(operand)?;
-        let storage = self.storage(operand);
-        let is_there =
-            graph.inputs().contains(&storage) || matches!(graph.producer_op(storage), Some(Op::Param(_)));
-        if !is_there {
-            b.await_all();
-        }
+        self.await_values(&[operand], b);
         for (i, &symbol) in symbols.iter().enumerate() {
             let size = b.load_scalar(buffer, b.index(i as i64 * 8), DType::I64.name());
             self.dims.bind(symbol, size);
@@ -137,6 +137,18 @@ impl<'m> Host<'_, 'm> {
         }
         self.buffers.insert(node.results[0], buffer);
         Ok(())
+    }
+
+    /// Waits for values, unless they all were there before the call.
+    fn await_values(&self, values: &[ValueId], b: &Builder<'m>) {
+        let graph = self.graph;
+        let is_there = |value: &ValueId| {
+            let storage = self.storage(*value);
+            graph.inputs().contains(&storage) || matches!(graph.producer_op(storage), Some(Op::Param(_)))
+        };
+        if !values.iter().all(is_there) {
+            b.await_all();
+        }
     }
 
     fn dispatch(&mut self, dispatch: &Dispatch, b: &Builder<'m>) -> Built {
@@ -253,7 +265,7 @@ fn anchor(graph: &Graph, step: &Step) -> Option<NodeId> {
     match step {
         Step::Dispatch(dispatch) => dispatch.nodes.last().copied(),
         Step::Alias { value, .. } => graph.producer(*value),
-        Step::Control(id) | Step::Read(id) => Some(*id),
+        Step::Control(id) | Step::Read(id) | Step::Host(id) => Some(*id),
     }
 }
 

@@ -31,7 +31,7 @@ struct Buffer<'m> {
 pub(super) fn place_buffers(function: Op<'_>) {
     let Some(block) = entry_block(function) else { return };
     // Sizes that are known before anything runs stand ahead of the first work; other buffers are no part of this.
-    let looks = |op: &Op<'_>| op.is("ired.await") || op.is("ired.load");
+    let looks = |op: &Op<'_>| op.is("ired.await") || op.is("ired.load") || op.is("ired.host_call");
     let work = block.ops().find(|op| op.region_count() > 0 || !accesses(*op).is_empty() || looks(op));
     let Some(work) = work else { return };
     let buffers = transient_buffers(block, work);

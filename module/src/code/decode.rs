@@ -33,6 +33,7 @@ pub(crate) mod opcode {
     pub(crate) const RETURN_SCALAR: u8 = 21;
     pub(crate) const MOVE: u8 = 22;
     pub(crate) const MOVE_BUFFER: u8 = 23;
+    pub(crate) const HOST_CALL: u8 = 32;
 }
 
 /// A borrowed list of registers, packed two to a word.
@@ -196,6 +197,17 @@ pub(crate) fn decode(code: Words<'_>, at: usize) -> Result<(BorrowedInst<'_>, us
             let dtype = DType::from_number(small).ok_or(CodeProblem::DType { found: small })?;
             let (src, offset) = operands.pair()?;
             Inst::Load { dst: Scalar(register), src: Buffer(src), offset: Scalar(offset), dtype }
+        }
+        opcode::HOST_CALL => {
+            let (operand_dims, results) = operands.pair()?;
+            let dims = operands.single()?;
+            Inst::HostCall {
+                call: operands.word()?,
+                operands: operands.list(usize::from(register))?,
+                operand_dims: operands.list(usize::from(operand_dims))?,
+                results: operands.list(usize::from(results))?,
+                dims: operands.list(usize::from(dims))?,
+            }
         }
         opcode::RETURN => Inst::Return,
         opcode::RETURN_SCALAR => Inst::ReturnScalar { value: Scalar(register) },

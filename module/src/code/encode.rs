@@ -139,6 +139,14 @@ fn meet(known: &mut Option<Vec<u32>>, found: &[u32]) -> bool {
 
 /// Updates what is defined after `inst`. Registers that the function does not have are for the verifier to name.
 fn apply_definitions(inst: &OwnedInst, state: &mut [u32], buffers: usize) {
+    if let Inst::HostCall { results, .. } = inst {
+        for bit in results.iter().map(|result| usize::from(result.0)) {
+            if let Some(word) = state.get_mut(bit / 32) {
+                *word |= 1 << (bit % 32);
+            }
+        }
+        return;
+    }
     let (bit, defined) = match *inst {
         Inst::Input { dst, .. }
         | Inst::Param { dst, .. }
@@ -239,6 +247,19 @@ fn push_inst(words: &mut Vec<u32>, inst: &OwnedInst, targets: &[u32]) -> Result<
         Inst::Await => words.push(first(opcode::AWAIT, 0, 0)),
         &Inst::Load { dst, src, offset, dtype } => {
             words.extend([first(opcode::LOAD, dtype as u8, dst.0), pair(src.0, offset.0)]);
+        }
+        Inst::HostCall { call, operands, operand_dims, results, dims } => {
+            let length = |length: usize| u16::try_from(length).map_err(|_| CodeProblem::ListTooLong);
+            words.extend([
+                first(opcode::HOST_CALL, 0, length(operands.len())?),
+                pair(length(operand_dims.len())?, length(results.len())?),
+                u32::from(length(dims.len())?),
+                *call,
+            ]);
+            push_registers(words, operands.iter().map(|&Buffer(register)| register));
+            push_registers(words, operand_dims.iter().map(|&Scalar(register)| register));
+            push_registers(words, results.iter().map(|&Buffer(register)| register));
+            push_registers(words, dims.iter().map(|&Scalar(register)| register));
         }
         Inst::Return => words.push(first(opcode::RETURN, 0, 0)),
         &Inst::ReturnScalar { value } => words.push(first(opcode::RETURN_SCALAR, 0, value.0)),

@@ -162,6 +162,13 @@ impl BorrowedInst<'_> {
             Inst::Barrier => Inst::Barrier,
             Inst::Await => Inst::Await,
             Inst::Load { dst, src, offset, dtype } => Inst::Load { dst, src, offset, dtype },
+            Inst::HostCall { call, operands, operand_dims, results, dims } => Inst::HostCall {
+                call,
+                operands: buffers(&operands),
+                operand_dims: scalars(&operand_dims),
+                results: buffers(&results),
+                dims: scalars(&dims),
+            },
             Inst::Return => Inst::Return,
             Inst::ReturnScalar { value } => Inst::ReturnScalar { value },
         }

@@ -321,6 +321,12 @@ impl Check<'_, '_> {
                     return Err(CodeProblem::DType { found: *dtype as u8 });
                 }
             }
+            Inst::HostCall { call, operands, operand_dims, results, dims } => {
+                self.host_call(*call, [operands.len(), operand_dims.len(), results.len(), dims.len()])?;
+                operands.iter().try_for_each(|buffer| self.buffer(buffer))?;
+                operand_dims.iter().chain(dims.iter()).try_for_each(|scalar| self.scalar(scalar))?;
+                results.iter().try_for_each(|result| self.define(result, true))?;
+            }
             Inst::Return => {
                 self.all_outputs_set()?;
                 self.state.reached = false;
@@ -351,6 +357,21 @@ impl Check<'_, '_> {
         bindings.iter().zip(kernel.bindings.iter()).try_for_each(|(buffer, access)| {
             if access.writes() { self.target(buffer) } else { self.buffer(buffer) }
         })
+    }
+
+    /// Lists as long as host call `call` has operands, their dimensions, results and theirs.
+    fn host_call(&self, call: u32, found: [usize; 4]) -> Result<(), CodeProblem> {
+        let missing = CodeProblem::HostCall { found: call, count: self.module.host_calls() };
+        let call = self.module.host_call(call).ok_or(missing)?;
+        let expected = [call.operands.len(), call.operands.dims(), call.results.len(), call.results.dims()];
+        let names = ["operands", "dimensions of operands", "results", "dimensions of results"];
+        for ((found, expected), what) in found.into_iter().zip(expected).zip(names) {
+            if found != expected {
+                let (found, expected) = (found as u32, expected as u32);
+                return Err(CodeProblem::HostOperands { what, found, expected });
+            }
+        }
+        Ok(())
     }
 
     fn only_computes(&self, inst: &BorrowedInst<'_>) -> Result<(), CodeProblem> {

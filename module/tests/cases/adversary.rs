@@ -73,7 +73,7 @@ fn the_frame_errors_have_names() {
 }
 
 /// A file with sound hashes whose sections are damaged: what malice looks like.
-fn forge(change: impl FnOnce(&mut [Vec<u8>; 11])) -> Vec<u8> {
+fn forge(change: impl FnOnce(&mut [Vec<u8>; SectionKind::ALL.len()])) -> Vec<u8> {
     let bytes = draft().to_bytes().expect("the sample is sound");
     let module = Module::parse(&bytes).expect("the sample is sound");
     let mut sections = SectionKind::ALL.map(|kind| module.section(kind).to_vec());

@@ -2,7 +2,8 @@
 
 use ired_module::code::{ArithOp, Function, Inst, Label, OwnedInst};
 use ired_module::format::PARAM_ALIGNMENT;
-use ired_module::{DType, KernelEntry, Module, SectionKind, Verify};
+use ired_module::texts::Texts;
+use ired_module::{DType, HostCallDraft, KernelEntry, Module, SectionKind, Verify};
 use proptest::prelude::*;
 
 use crate::sample::{arith, b, draft, s};
@@ -29,6 +30,16 @@ fn everything_comes_back() {
         constants: kernel.constants,
     });
     assert!(kernels.eq(draft.executable.entries.iter().cloned()));
+    let calls = (0..module.host_calls()).filter_map(|index| module.host_call(index));
+    let calls = calls.map(|call| HostCallDraft {
+        function: call.function.into(),
+        origin: call.origin.into(),
+        attributes: call.attributes.to_vec(),
+        operands: call.operands.iter().collect(),
+        results: call.results.iter().collect(),
+    });
+    assert!(calls.eq(draft.host_calls.iter().cloned()));
+    assert_eq!(Texts::new(module.section(SectionKind::Texts)).collect::<Vec<_>>(), [&b"a"[..], b""]);
     assert_eq!(module.param_ref(1).unwrap().name, "b");
     assert_eq!(module.param(0), Some(&[1u8; 70][..]));
     assert_eq!(module.param(1), Some(&[2, 3, 4][..]));
@@ -74,6 +85,8 @@ fn the_listing_names_everything() {
         "s5 = load i32 of b3 at s4",
         "b1 = param 1 \"b\"",
         "output 0 = b3 as [s0, s3, s5]",
+        "host call 0 \"string_split.1\" (11 bytes of attributes) from \"/split (StringSplit)\"",
+        "b4, b5 [s0, s5] = host \"string_split.1\" b3 [s0]",
         "s4 = s5",
         "b2 = b3",
     ] {
@@ -102,6 +115,13 @@ fn any_inst(length: u32) -> impl Strategy<Value = OwnedInst> {
         }),
         (scalar(), scalar()).prop_map(|(dst, src)| Inst::Move { dst, src }),
         (buffer(), own()).prop_map(|(dst, src)| Inst::MoveBuffer { dst, src }),
+        (own(), scalar(), own(), own(), scalar(), scalar()).prop_map(|(x, dim, y, z, n, m)| Inst::HostCall {
+            call: 0,
+            operands: vec![x],
+            operand_dims: vec![dim],
+            results: vec![y, z],
+            dims: vec![n, m],
+        }),
         label().prop_map(|to| Inst::Jump { to }),
         (scalar(), label()).prop_map(|(condition, to)| Inst::JumpIf { condition, to }),
         (scalar(), 0u32..2).prop_map(|(condition, message)| Inst::Check { condition, message }),

@@ -2,7 +2,9 @@
 
 use ired_module::code::{ArithOp, Buffer, Function, Inst, Label, OwnedInst, Scalar};
 use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
-use ired_module::{Access, DType, ExecutableDraft, KernelEntry, ModuleDraft, ParamDraft};
+use ired_module::{
+    Access, DType, ExecutableDraft, HostCallDraft, KernelEntry, ModuleDraft, ParamDraft, TensorKind,
+};
 
 pub(crate) fn s(register: u16) -> Scalar {
     Scalar(register)
@@ -39,8 +41,15 @@ fn main_body() -> Vec<OwnedInst> {
         Inst::Fill { dst: b(3), pattern: s(1), width: 4 },
         Inst::Await,
         Inst::Load { dst: s(5), src: b(3), offset: s(4), dtype: DType::I32 },
+        Inst::HostCall {
+            call: 0,
+            operands: vec![b(3)],
+            operand_dims: vec![s(0)],
+            results: vec![b(4), b(5)],
+            dims: vec![s(0), s(5)],
+        },
         Inst::JumpIf { condition: s(5), to: Label(9) },
-        Inst::Jump { to: Label(18) },
+        Inst::Jump { to: Label(19) },
         Inst::Release { buffer: b(2) },
         Inst::Output { output: 0, src: b(3), dims: vec![s(0), s(3), s(5)] },
         Inst::Move { dst: s(4), src: s(5) },
@@ -54,7 +63,7 @@ pub(crate) fn draft() -> ModuleDraft {
     let main = Function {
         name: "main".into(),
         scalars: 6,
-        buffers: 4,
+        buffers: 6,
         input_ranks: vec![2],
         output_ranks: vec![3],
         body: main_body(),
@@ -107,5 +116,16 @@ pub(crate) fn draft() -> ModuleDraft {
             ParamDraft { name: "empty".into(), bytes: Box::new([]) },
         ],
         debug: b"debug".to_vec(),
+        texts: b"\x01\0\0\0a\0\0\0\0".to_vec(),
+        host_calls: vec![HostCallDraft {
+            function: "string_split.1".into(),
+            origin: "/split (StringSplit)".into(),
+            attributes: b"attributes!".to_vec(),
+            operands: vec![TensorKind { dtype: DType::String, rank: 1 }],
+            results: vec![
+                TensorKind { dtype: DType::String, rank: 2 },
+                TensorKind { dtype: DType::I64, rank: 0 },
+            ],
+        }],
     }
 }

@@ -21,6 +21,8 @@ pub(crate) fn copying() -> ModuleDraft {
         executable: ExecutableDraft::default(),
         params: Vec::new(),
         debug: Vec::new(),
+        texts: Vec::new(),
+        host_calls: Vec::new(),
     }
 }
 

@@ -125,6 +125,8 @@ pub(crate) fn draft(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>, body: Vec
         executable: ExecutableDraft { image: image(), entries: vec![add, add_constant, nothing] },
         params: vec![],
         debug: vec![],
+        texts: Vec::new(),
+        host_calls: Vec::new(),
     }
 }
 

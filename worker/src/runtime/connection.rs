@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::{BenchResult, InferenceResult};
+use ired_module::texts;
 use crate::channel::ChannelError;
 use crate::channel::asynchronous::Sender;
 use crate::messages::runtime::{
@@ -140,10 +141,10 @@ impl Connection {
 
     fn output(self: &Arc<Self>, regions: &Regions, output: TensorRef) -> Result<Tensor, String> {
         let TensorRef { name, dtype, dims, place } = output;
-        if dtype.tensor_bytes(&dims) != Some(place.len) {
+        let view = regions.view(place).map_err(|error: RegionError| error.to_string())?;
+        if !texts::is_tensor(dtype, &dims, &view) {
             return Err(format!("output `{name}` is {dtype}{dims:?} and {} bytes", place.len));
         }
-        let view = regions.view(place).map_err(|error: RegionError| error.to_string())?;
         let lease = Lease { connection: Arc::clone(self), place };
         Ok(Tensor { name, dtype, dims, data: TensorData::output(view, lease) })
     }

@@ -9,6 +9,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::connection::{Bound, Call, Connection, Reply};
 use super::supervise::Start;
+use ired_module::{DType, texts};
 use crate::messages::runtime::{LoadedModule, RuntimeFailure, TensorRef};
 use crate::messages::sandbox::SandboxReport;
 use crate::region::{Pool, SharedBuffer};
@@ -149,9 +150,12 @@ impl Shared {
 
     fn bind_one(&self, input: Tensor) -> Result<Bound, RuntimeFailure> {
         let Tensor { name, dtype, dims, data } = input;
-        let expected = dtype.tensor_bytes(&dims);
-        if expected != Some(data.len() as u64) {
-            let expected = expected.map_or("less than 2^64 bytes".to_owned(), |n| format!("{n} bytes"));
+        if !texts::is_tensor(dtype, &dims, &data) {
+            let expected = match (dtype, dtype.tensor_bytes(&dims)) {
+                (DType::String, _) => "a string with its length for each element".to_owned(),
+                (_, Some(bytes)) => format!("{bytes} bytes"),
+                (_, None) => "less than 2^64 bytes".to_owned(),
+            };
             let found = format!("{} bytes", data.len());
             let expected = format!("{expected} for {dtype}{dims:?}");
             return Err(RuntimeFailure::InvalidInput { tensor: name, found, expected });

@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 use ired_module::DType;
+use ired_module::texts::Texts;
 
 use super::{NamedTensor, narrow};
 
@@ -45,6 +46,14 @@ pub(crate) fn difference(
 fn exact_difference(found: &NamedTensor, expected: &NamedTensor) -> Option<String> {
     if found.data == expected.data {
         return None;
+    }
+    if found.dtype == DType::String {
+        let texts = |tensor: &NamedTensor| -> Vec<String> {
+            Texts::new(&tensor.data).map(|text| format!("{:?}", String::from_utf8_lossy(text))).collect()
+        };
+        let (found, expected) = (texts(found), texts(expected));
+        let first = found.iter().zip(&expected).position(|(f, e)| f != e)?;
+        return Some(format!("element {first} is {}; expected {}", found[first], expected[first]));
     }
     // Those of several elements a byte take one each here; the bits after the last element mean nothing.
     let elements = |tensor: &NamedTensor| match tensor.dtype.bits() {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use ired_module::DType;
+use ired_module::{DType, texts};
 use prost::Message;
 
 use super::NamedTensor;
@@ -22,6 +22,8 @@ struct TensorProto {
     float_data: Vec<f32>,
     #[prost(int32, repeated, tag = "5")]
     int32_data: Vec<i32>,
+    #[prost(bytes = "bytes", repeated, tag = "6")]
+    string_data: Vec<Bytes>,
     #[prost(int64, repeated, tag = "7")]
     int64_data: Vec<i64>,
     #[prost(string, tag = "8")]
@@ -108,7 +110,7 @@ fn collect_files(graph: &GraphFiles, files: &mut BTreeSet<String>) {
 /// Reads one tensor; its name may be empty.
 ///
 /// # Errors
-/// When the file is not a tensor, or holds what cannot be a tensor here (strings, sequences, optionals).
+/// When the file is not a tensor, or holds what cannot be a tensor here (sequences, optionals).
 pub(crate) fn read(path: &Path) -> Result<NamedTensor> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
     decode(Bytes::from(bytes)).with_context(|| format!("`{}`", path.display()))
@@ -123,6 +125,12 @@ fn decode(bytes: Bytes) -> Result<NamedTensor> {
         .map(|&d| u64::try_from(d))
         .collect::<Result<_, _>>()
         .context("a negative dimension")?;
+    if dtype == DType::String {
+        let data = string_data(&proto)?;
+        let (found, dims_text) = (proto.string_data.len(), format!("{dims:?}"));
+        ensure!(texts::is_tensor(dtype, &dims, &data), "{found} strings for a tensor of {dims_text}");
+        return Ok(NamedTensor { name: proto.name, dtype, dims, data });
+    }
     let expected = dtype.tensor_bytes(&dims).context("its size overflows")?;
     let data = if proto.raw_data.is_empty() { typed_data(&proto, dtype)? } else { proto.raw_data };
     ensure!(data.len() as u64 == expected, "{} bytes of data where {expected} belong", data.len());
@@ -138,6 +146,7 @@ fn element_type(number: i32) -> Result<DType> {
         5 => DType::I16,
         6 => DType::I32,
         7 => DType::I64,
+        8 => DType::String,
         9 => DType::Bool,
         10 => DType::F16,
         11 => DType::F64,
@@ -156,6 +165,14 @@ fn element_type(number: i32) -> Result<DType> {
         26 => DType::I2,
         other => bail!("ONNX element type {other} is not supported"),
     })
+}
+
+fn string_data(proto: &TensorProto) -> Result<Bytes> {
+    let mut data = Vec::new();
+    for text in &proto.string_data {
+        ensure!(texts::push(&mut data, text), "a string of {} bytes", text.len());
+    }
+    Ok(data.into())
 }
 
 /// Elements from the typed fields; narrow types stand in `int32_data`, one an entry, or as
@@ -194,6 +211,21 @@ mod tests {
         let decoded = decode(raw.encode_to_vec().into()).unwrap();
         assert_eq!(decoded, decode(typed.encode_to_vec().into()).unwrap());
         assert_eq!((decoded.dtype, decoded.dims), (DType::F16, vec![2]));
+    }
+
+    #[test]
+    fn strings_are_laid_out_with_their_lengths() {
+        let proto = TensorProto {
+            dims: vec![2],
+            data_type: 8,
+            string_data: vec![Bytes::from_static(b"ab"), Bytes::new()],
+            ..TensorProto::default()
+        };
+        let decoded = decode(proto.encode_to_vec().into()).unwrap();
+        assert_eq!(decoded.data[..], *b"\x02\0\0\0ab\0\0\0\0");
+        let short = TensorProto { dims: vec![3], ..proto };
+        let error = decode(short.encode_to_vec().into()).unwrap_err().to_string();
+        assert_eq!(error, "2 strings for a tensor of [3]");
     }
 
     #[test]

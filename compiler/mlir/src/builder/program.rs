@@ -84,6 +84,33 @@ impl<'m> Builder<'m> {
             .result(0)
     }
 
+    /// Host call `call` of the program: `targets` new buffers, then `target_dims` sizes.
+    pub fn host_call(
+        &self,
+        call: usize,
+        sources: &[Value<'m>],
+        source_dims: &[Value<'m>],
+        targets: usize,
+        target_dims: usize,
+    ) -> Op<'m> {
+        let mut results = vec![self.buffer_type(); targets];
+        results.resize(targets + target_dims, self.index_type());
+        self.op("ired.host_call")
+            .operands(sources)
+            .operands(source_dims)
+            .attribute("call", self.i64_attribute(call as i64))
+            .attribute(
+                "operandSegmentSizes",
+                self.dense_i32_attribute(&[sources.len() as i32, source_dims.len() as i32]),
+            )
+            .attribute(
+                "resultSegmentSizes",
+                self.dense_i32_attribute(&[targets as i32, target_dims as i32]),
+            )
+            .results(&results)
+            .build()
+    }
+
     pub fn check(&self, condition: Value<'m>, message: &str) -> Op<'m> {
         self.op("ired.check")
             .operands(&[condition])
