@@ -12,6 +12,7 @@ mod losses;
 mod mutation;
 mod one_node;
 mod operators;
+mod quantized;
 mod ranking;
 mod signals;
 mod structure;
