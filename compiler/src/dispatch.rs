@@ -61,15 +61,17 @@ impl Binding {
     }
 }
 
-/// How a parameter is rearranged at compile time. Sizes that do not divide are filled up with zeros.
+/// How a parameter is rearranged at compile time. Sizes that do not divide are filled up with zeros. `depth` neighbours
+/// along the axis that is summed over lie side by side in place of one element.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Packing {
-    /// `[k, n]` to `[n / width][k][width]`.
-    Panels { width: u64 },
-    /// `[n, k]` (a transposed right-hand side) to `[n / width][k][width]`.
-    TransposedPanels { width: u64 },
-    /// Convolution weights `[k, c / groups, window..]` to `[groups][k / groups / width][window..][c / groups][width]`.
-    ConvPanels { groups: u64, width: u64 },
+    /// `[k, n]` to `[n / width][k / depth][width][depth]`.
+    Panels { width: u64, depth: u64 },
+    /// `[n, k]` (a transposed right-hand side) to `[n / width][k / depth][width][depth]`.
+    TransposedPanels { width: u64, depth: u64 },
+    /// Convolution weights `[k, c / groups, window..]` to
+    /// `[groups][k / groups / width][window..][c / groups / depth][width][depth]`.
+    ConvPanels { groups: u64, width: u64, depth: u64 },
     /// Depthwise weights `[c, 1, window..]` to `[window..][c]`.
     Depthwise,
 }

@@ -5,6 +5,7 @@
 //! text but for their symbol.
 
 mod arithmetic;
+mod bytes;
 mod contraction;
 mod convolution;
 mod cumulative;

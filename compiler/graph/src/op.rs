@@ -154,10 +154,12 @@ pub enum Op {
 
     // Linear algebra.
     /// Operands: lhs `[batch.., m, k]`, rhs `[batch.., k, n]` with equal batch dimensions (possibly none).
-    /// Result `[batch.., m, n]`. f16 and bf16 sum in f32; i8 and u8 give i32.
+    /// Result `[batch.., m, n]`. f16 and bf16 sum in f32; i8 and u8, which may be mixed, give i32, exactly. Zero
+    /// points are taken off afterwards: see [`crate::Builder::matmul_integer`].
     MatMul,
     /// Operands: x `[n, c, spatial..]`, weights `[k, c / groups, window..]`. Result `[n, k, spatial'..]`.
-    /// With `channels_last`: x `[n, spatial.., c]`, result `[n, spatial'.., k]`, weights unchanged.
+    /// With `channels_last`: x `[n, spatial.., c]`, result `[n, spatial'.., k]`, weights unchanged. Element types are
+    /// those of [`Op::MatMul`]; padding is 0.
     Conv {
         window: Window,
         groups: u64,

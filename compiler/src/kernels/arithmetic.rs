@@ -405,6 +405,9 @@ fn float_to_integer<'m>(b: &Builder<'m>, to: DType, x: Value<'m>) -> Value<'m> {
     } else {
         (0, if bits == 64 { -1 } else { (1i64 << bits) - 1 })
     };
+    if bits <= 16 {
+        return float_to_small_integer(b, to, x, low, highest as f64);
+    }
     let ty = b.with_element(x.ty(), target);
     let under = b.cmpf(FloatCompare::Le, x, b.float(x.ty(), low));
     let over = b.cmpf(FloatCompare::Ge, x, b.float(x.ty(), high));
@@ -414,4 +417,16 @@ fn float_to_integer<'m>(b: &Builder<'m>, to: DType, x: Value<'m>) -> Value<'m> {
     let y = if to.is_signed_integer() { b.fptosi(safe, target) } else { b.fptoui(safe, target) };
     let y = b.select(over, b.integer(ty, highest), y);
     b.select(under, b.integer(ty, lowest), y)
+}
+
+/// Limits the float, by one instruction a side, since floats hold the limits of up to 16 bits.
+fn float_to_small_integer<'m>(b: &Builder<'m>, to: DType, x: Value<'m>, low: f64, high: f64) -> Value<'m> {
+    let (low, high) = (b.float(x.ty(), low), b.float(x.ty(), high));
+    // NaN compares as not greater, and so becomes the lower limit: 0, if there are no negative numbers.
+    let y = b.select(b.cmpf(FloatCompare::Gt, x, low), x, low);
+    let mut y = b.select(b.cmpf(FloatCompare::Lt, y, high), y, high);
+    if to.is_signed_integer() {
+        y = b.select(b.cmpf(FloatCompare::Unordered, x, x), b.float(x.ty(), 0.0), y);
+    }
+    b.trunci(b.fptosi(y, b.int_type(32)), register_type(b, to))
 }

@@ -9,6 +9,7 @@ mod tile;
 
 use ired_graph::{Dim, Graph, Node, Op, ValueId};
 
+use super::bytes::{DEPTH, Dot};
 use super::eval::nested::accumulator;
 use super::function::{Function, Site, product, symbols};
 use super::generic::producer;
@@ -56,6 +57,8 @@ struct Plan {
     k: Dim,
     /// The parameter that is the right-hand side, and its order in memory.
     packed: Option<(ValueId, Packing)>,
+    /// How bytes are multiplied, where both sides are such.
+    bytes: Option<Dot>,
     lanes: usize,
     /// Vectors and rows of a tile.
     n1: usize,
@@ -94,18 +97,28 @@ impl Plan {
             Some(_) => (Vec::new(), shape[..rank - 1].to_vec()),
             None => (shape[..rank - 2].to_vec(), vec![shape[rank - 2].clone()]),
         };
-        let (m, n, k) = (product(&row_shape), shape[rank - 1].clone(), lhs[rank - 1].clone());
+        let (m, n, mut k) = (product(&row_shape), shape[rank - 1].clone(), lhs[rank - 1].clone());
+        let bytes = packed.and_then(|(weights, transposed)| {
+            let dot = Dot::of(graph, dispatch, root.operands[0], weights, target)?;
+            // What is filled up is known when compiling.
+            k = Dim::constant(shape_of(weights)[usize::from(transposed)].as_static()?);
+            Some(dot)
+        });
         let lanes = target.lanes(accumulator(dtype).bits()).max(2);
         let (n1, m0) = tile_size(target, lanes, &n, &m);
         let width = (n1 * lanes) as i64;
         let packed = packed.map(|(value, transposed)| {
             let width = width as u64;
-            let packing =
-                if transposed { Packing::TransposedPanels { width } } else { Packing::Panels { width } };
+            let depth = if bytes.is_some() { DEPTH as u64 } else { 1 };
+            let packing = match transposed {
+                true => Packing::TransposedPanels { width, depth },
+                false => Packing::Panels { width, depth },
+            };
             (value, packing)
         });
-        let (rows, panels) = workgroup_size(&m, &n, &k, &product(&batch), m0 as i64, width);
-        Some(Self { batch, row_shape, m, n, k, packed, lanes, n1, m0, rows, panels })
+        let steps = if bytes.is_some() { k.ceil_div(&Dim::constant(DEPTH)) } else { k.clone() };
+        let (rows, panels) = workgroup_size(&m, &n, &steps, &product(&batch), m0 as i64, width);
+        Some(Self { batch, row_shape, m, n, k, packed, bytes, lanes, n1, m0, rows, panels })
     }
 
     fn width(&self) -> i64 {

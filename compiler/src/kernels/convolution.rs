@@ -11,6 +11,7 @@ mod pixels;
 
 use ired_graph::{Dim, Graph, Op, ValueId, Window};
 
+use super::bytes::{DEPTH, Dot};
 use super::contraction::packed_filters;
 use super::eval::nested::accumulator;
 use super::function::{Function, Site, product, symbols};
@@ -66,6 +67,8 @@ struct Plan {
     /// Input channels and filters of one group.
     channels: i64,
     filters: i64,
+    /// How bytes are multiplied, where both sides are such.
+    bytes: Option<Dot>,
     /// Batch and all spatial axes but the last.
     row_shape: Vec<Dim>,
     lanes: usize,
@@ -99,20 +102,25 @@ impl Plan {
         let out_width = shape[shape.len() - 2].as_static();
         let depthwise = channels == 1 && filters == 1;
         let registers = target.vector_registers;
+        let bytes = Dot::of(graph, dispatch, x, weights, target).filter(|_| !depthwise);
+        let depth = if bytes.is_some() { DEPTH } else { 1 };
         let (packing, n1, most) = if depthwise {
             (Packing::Depthwise, 1, if registers >= 32 { 8 } else { 4 })
         } else {
             let n1 = if filters <= lanes as i64 { 1 } else { 2 };
             let width = (n1 * lanes) as u64;
             let most = ((registers - 1 - n1) / n1).min(14);
-            (Packing::ConvPanels { groups: groups as u64, width }, n1, most)
+            (Packing::ConvPanels { groups: groups as u64, width, depth: depth as u64 }, n1, most)
         };
         let pixels = out_width.map_or(most, |width| even_split(width.max(1) as usize, most));
         let width = (n1 * lanes) as i64;
         let columns = if depthwise { 1 } else { groups * ((filters + width - 1) / width) };
         let taps = window.extent.iter().product::<u64>() as i64;
-        let channel_work =
-            if depthwise { (groups + width - 1) / width * lanes as i64 } else { width * channels };
+        let channel_work = if depthwise {
+            (groups + width - 1) / width * lanes as i64
+        } else {
+            width * (channels + depth - 1) / depth
+        };
         let row_work = out_width.unwrap_or(32).max(1) * taps * channel_work;
         let row_shape = shape[..shape.len() - 2].to_vec();
         let rows = (WORKGROUP_WORK / row_work.max(1)).clamp(1, 64);
@@ -125,6 +133,7 @@ impl Plan {
             groups,
             channels,
             filters,
+            bytes,
             row_shape,
             lanes,
             n1,

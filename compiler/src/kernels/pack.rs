@@ -40,46 +40,51 @@ struct Order {
     panels: usize,
     panel_elements: usize,
     width: usize,
+    /// Rows that lie side by side, a lane's each time.
+    depth: usize,
     /// Lanes that exist, over all panels of one group; the rest of the last panel is zeros.
     lanes: usize,
     panels_per_group: usize,
     group_stride: usize,
     lane_stride: usize,
-    /// Sizes and strides of a panel's rows, outermost first.
+    /// Sizes and strides of a panel's rows, outermost first; the innermost size is filled up to whole depths.
     rows: Vec<(usize, usize)>,
 }
 
 impl Order {
     fn new(packing: &Packing, shape: &[u64]) -> Self {
         let shape: Vec<usize> = shape.iter().map(|d| *d as usize).collect();
-        let (groups, lanes, width, group_stride, lane_stride, rows) = match packing {
-            Packing::Panels { width } => {
+        let (groups, lanes, width, depth, group_stride, lane_stride, rows) = match packing {
+            Packing::Panels { width, depth } => {
                 let (k, n) = (shape[0], shape[1]);
-                (1, n, *width as usize, 0, 1, vec![(k, n)])
+                (1, n, *width as usize, *depth, 0, 1, vec![(k, n)])
             }
-            Packing::TransposedPanels { width } => {
+            Packing::TransposedPanels { width, depth } => {
                 let (n, k) = (shape[0], shape[1]);
-                (1, n, *width as usize, 0, k, vec![(k, 1)])
+                (1, n, *width as usize, *depth, 0, k, vec![(k, 1)])
             }
-            Packing::ConvPanels { groups, width } => {
+            Packing::ConvPanels { groups, width, depth } => {
                 let groups = (*groups).max(1) as usize;
                 let (lanes, channels) = (shape[0] / groups, shape[1]);
                 let window: usize = shape[2..].iter().product();
                 let filter = channels * window;
                 let rows = vec![(window, 1), (channels, window)];
-                (groups, lanes, *width as usize, lanes * filter, filter, rows)
+                (groups, lanes, *width as usize, *depth, lanes * filter, filter, rows)
             }
             Packing::Depthwise => {
                 let window: usize = shape[1..].iter().product();
-                (1, shape[0], shape[0].max(1), 0, window, vec![(window, 1)])
+                (1, shape[0], shape[0].max(1), 1, 0, window, vec![(window, 1)])
             }
         };
         let panels_per_group = lanes.div_ceil(width);
-        let panel_rows: usize = rows.iter().map(|(size, _)| size).product();
+        let depth = depth.max(1) as usize;
+        let filled = rows.last().map_or(0, |(size, _)| size.next_multiple_of(depth));
+        let panel_rows: usize = rows.iter().rev().skip(1).map(|(size, _)| size).product::<usize>() * filled;
         Self {
             panels: groups * panels_per_group,
             panel_elements: panel_rows * width,
             width,
+            depth,
             lanes,
             panels_per_group,
             group_stride,
@@ -98,24 +103,31 @@ impl Order {
             let (group, column) = ((first + i) / self.panels_per_group, (first + i) % self.panels_per_group);
             let start = group * self.group_stride + column * self.width * self.lane_stride;
             let lanes = self.width.min(self.lanes - column * self.width);
-            for (row, target) in panel.chunks_mut(self.width * element_bytes).enumerate() {
-                let source = start + self.row_offset(row);
-                for (lane, element) in target.chunks_mut(element_bytes).take(lanes).enumerate() {
-                    let at = (source + lane * self.lane_stride) * element_bytes;
-                    element.copy_from_slice(&data[at..at + element_bytes]);
+            for row in 0..self.panel_elements / self.width {
+                let Some(offset) = self.row_offset(row) else { continue };
+                let first = row / self.depth * self.width * self.depth + row % self.depth;
+                for lane in 0..lanes {
+                    let to = (first + lane * self.depth) * element_bytes;
+                    let at = (start + offset + lane * self.lane_stride) * element_bytes;
+                    panel[to..to + element_bytes].copy_from_slice(&data[at..at + element_bytes]);
                 }
             }
         }
     }
 
-    fn row_offset(&self, row: usize) -> usize {
-        let mut rest = row;
-        let mut offset = 0;
-        for (size, stride) in self.rows.iter().rev() {
+    /// Where row `row` of a panel begins in the source; `None` for a row that only fills up.
+    fn row_offset(&self, row: usize) -> Option<usize> {
+        let ((innermost, stride), outer) = self.rows.split_last()?;
+        let filled = innermost.next_multiple_of(self.depth);
+        if row % filled >= *innermost {
+            return None;
+        }
+        let (mut offset, mut rest) = (row % filled * stride, row / filled);
+        for (size, stride) in outer.iter().rev() {
             offset += rest % size * stride;
             rest /= size;
         }
-        offset
+        Some(offset)
     }
 }
 
@@ -126,10 +138,10 @@ mod tests {
     #[test]
     fn panels_and_their_transposes_agree_and_are_filled_up() {
         // [k = 2, n = 3] in panels of two.
-        let panels = pack(&Packing::Panels { width: 2 }, DType::U8, &[2, 3], &[1, 2, 3, 4, 5, 6]);
+        let panels = pack(&Packing::Panels { width: 2, depth: 1 }, DType::U8, &[2, 3], &[1, 2, 3, 4, 5, 6]);
         assert_eq!(panels, [1, 2, 4, 5, 3, 0, 6, 0]);
         let transposed =
-            pack(&Packing::TransposedPanels { width: 2 }, DType::U8, &[3, 2], &[1, 4, 2, 5, 3, 6]);
+            pack(&Packing::TransposedPanels { width: 2, depth: 1 }, DType::U8, &[3, 2], &[1, 4, 2, 5, 3, 6]);
         assert_eq!(transposed, panels);
     }
 
@@ -137,10 +149,22 @@ mod tests {
     fn convolution_weights_go_group_panel_window_channel_lane() {
         // Two groups, three filters each of two channels, window of two.
         let data: Vec<u8> = (0..24).collect();
-        let packed = pack(&Packing::ConvPanels { groups: 2, width: 2 }, DType::U8, &[6, 2, 2], &data);
+        let packed =
+            pack(&Packing::ConvPanels { groups: 2, width: 2, depth: 1 }, DType::U8, &[6, 2, 2], &data);
         assert_eq!(packed[..8], [0, 4, 2, 6, 1, 5, 3, 7]);
         assert_eq!(packed[8..16], [8, 0, 10, 0, 9, 0, 11, 0]);
         assert_eq!(packed[16..20], [12, 16, 14, 18]);
         assert_eq!(pack(&Packing::Depthwise, DType::U8, &[2, 1, 3], &[1, 2, 3, 4, 5, 6]), [1, 4, 2, 5, 3, 6]);
+    }
+
+    #[test]
+    fn neighbours_along_k_lie_side_by_side_and_are_filled_up() {
+        // [k = 3, n = 2] in panels of two lanes, two deep.
+        let panels = pack(&Packing::Panels { width: 2, depth: 2 }, DType::U8, &[3, 2], &[1, 2, 3, 4, 5, 6]);
+        assert_eq!(panels, [1, 3, 2, 4, 5, 0, 6, 0]);
+        // One filter of three channels and a window of two: each tap is filled up by itself.
+        let packing = Packing::ConvPanels { groups: 1, width: 1, depth: 4 };
+        let packed = pack(&packing, DType::U8, &[1, 3, 2], &[1, 2, 3, 4, 5, 6]);
+        assert_eq!(packed, [1, 3, 5, 0, 2, 4, 6, 0]);
     }
 }

@@ -14,7 +14,7 @@ use ired_graph::{BinaryFn, DType, Graph, NodeId, Offset, Op, PoolFn, ReduceFn, U
 
 use super::PassError;
 use super::rewrite::{Rewriter, Rewritten, rewrite};
-use pattern::{Dequantized, Quantization, Spread, axis_after_reshape, is_byte, reads_shifted, shifted};
+use pattern::{Dequantized, Quantization, Spread, axis_after_reshape, is_byte, reads_shifted};
 
 pub(super) fn fuse_quantized(graph: &mut Graph) -> Result<(), PassError> {
     rewrite(graph, &mut |rw, id| fuse(rw, id))?;
@@ -242,7 +242,7 @@ fn quantize(rw: &mut Rewriter<'_>, id: NodeId) -> Found {
     };
     let result = rw.build(|b| {
         let bytes = b.cast(shifted_sum, DType::U8)?;
-        if signed { shifted(b, bytes) } else { Ok(bytes) }
+        if signed { b.signed(bytes) } else { Ok(bytes) }
     })?;
     Ok(Some(result))
 }
@@ -261,7 +261,7 @@ fn requantized(rw: &mut Rewriter<'_>, target: &Quantization, zero: f32) -> Found
     if rw.ty(x.values).dtype == target.dtype {
         return Ok(Some(x.values));
     }
-    rw.build(|b| shifted(b, x.values)).map(Some)
+    rw.build(|b| b.signed(x.values)).map(Some)
 }
 
 /// `round(sum * (scale / target))`, the sum rectified if it is in the model.

@@ -120,6 +120,9 @@ pub(crate) fn ramp(dtype: DType, shape: &[u64], salt: usize) -> Tensor {
         DType::I32 => {
             Tensor::from_i32s(shape, &values.iter().map(|v| v.abs() as i32 % 2).collect::<Vec<_>>())
         }
+        DType::I8 | DType::U8 => {
+            Tensor::from_f64s(dtype, shape, &values.iter().map(|v| v * 30.0).collect::<Vec<_>>())
+        }
         other => panic!("no test data of {other}"),
     }
 }

@@ -14,7 +14,11 @@ pub(super) fn dequantize(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
         None => return invalid("a scale of powers of two needs attribute `output_dtype`"),
     };
     let layout = Layout::of(b, call)?;
-    let mut wide = b.cast(x, DType::F32)?;
+    // Not folded: quantised weights, however few, are to be found as such.
+    let mut wide = match b.constant_of(x).is_some_and(|x| x.dtype().is_integer() && !x.shape().is_empty()) {
+        true => b.push_with_regions(Op::Cast(DType::F32), &[x], Vec::new())?[0],
+        false => b.cast(x, DType::F32)?,
+    };
     if let Some(zero_point) = call.optional(2) {
         let zero_point = layout.spread(b, zero_point)?;
         wide = b.binary_broadcast(BinaryFn::Sub, wide, zero_point)?;

@@ -14,6 +14,7 @@ mod microsoft;
 mod mutation;
 mod one_node;
 mod operators;
+mod quantized;
 mod ranking;
 mod recurrent;
 mod signals;

@@ -96,4 +96,16 @@ impl<'m> Builder<'m> {
     pub fn vector_fma(&self, lhs: Value<'m>, rhs: Value<'m>, addend: Value<'m>) -> Value<'m> {
         self.simple("vector.fma", &[lhs, rhs, addend], lhs.ty())
     }
+
+    /// An instruction by LLVM's name for it, such as `llvm.x86.avx2.pmadd.wd`; the target must have it.
+    pub fn intrinsic(&self, name: &str, operands: &[Value<'m>], result: Type<'m>) -> Value<'m> {
+        self.op("llvm.call_intrinsic")
+            .operands(operands)
+            .attribute("intrin", self.string_attribute(name))
+            .attribute("operandSegmentSizes", self.dense_i32_attribute(&[operands.len() as i32, 0]))
+            .attribute("op_bundle_sizes", self.dense_i32_attribute(&[]))
+            .results(&[result])
+            .build()
+            .result(0)
+    }
 }

@@ -5,6 +5,7 @@ use ired_mlir::{Builder, Compare, Type, Value};
 
 use super::{Plan, divisor};
 use crate::kernels::arithmetic::{cast, from_storage, register_type};
+use crate::kernels::bytes::{DEPTH, Dot, word};
 use crate::kernels::eval::nested::{accumulator, multiply_add};
 use crate::kernels::eval::{Axis, Known, Place, Point, spread, zero_of};
 use crate::kernels::function::Function;
@@ -154,9 +155,12 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             4
         };
         let zero = zero_of(b, self.vector);
+        // Bytes go by in whole groups, and then what is left of one.
+        let bytes = plan.bytes.zip(plan.k.as_static());
+        let steps = bytes.map_or(self.k, |(_, k)| b.index(k / DEPTH));
         let step = b.index(unroll as i64);
-        let rest = b.remui(self.k, step);
-        let full = b.subi(self.k, rest);
+        let rest = b.remui(steps, step);
+        let full = b.subi(steps, rest);
         let sums = b.for_loop(b.index(0), full, step, &vec![zero; tile * unroll], |b, k, sums| {
             let mut next = sums.to_vec();
             for u in 0..unroll {
@@ -172,11 +176,14 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             })
             .collect();
         if b.known(rest) != Some(0) && unroll > 1 {
-            sums = b.for_loop(full, self.k, b.index(1), &sums, |b, k, sums| {
+            sums = b.for_loop(full, steps, b.index(1), &sums, |b, k, sums| {
                 let mut next = sums.to_vec();
                 self.emit_step(b, panel, column, k, &rows, masks, &mut next);
                 next
             });
+        }
+        if let Some((dot, k)) = bytes.filter(|(_, k)| k % DEPTH != 0) {
+            self.emit_byte_step(b, dot, panel, b.index(k / DEPTH), k % DEPTH, &rows, &mut sums);
         }
         for (i, row) in rows.iter().enumerate() {
             for (j, mask) in masks.iter().enumerate() {
@@ -212,6 +219,9 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         sums: &mut [Value<'m>],
     ) {
         let (f, plan) = (self.f, self.plan);
+        if let Some(dot) = plan.bytes {
+            return self.emit_byte_step(b, dot, panel, k, DEPTH, rows, sums);
+        }
         let to = accumulator(f.dtype(self.result));
         let rights: Vec<Value<'m>> = masks
             .iter()
@@ -227,6 +237,40 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             for (j, y) in rights.iter().enumerate() {
                 let sum = &mut sums[i * plan.n1 + j];
                 *sum = multiply_add(b, x, *y, *sum);
+            }
+        }
+    }
+
+    /// The first `count` products of group `group` along `k` for every accumulator of the tile.
+    #[allow(clippy::too_many_arguments, reason = "a tile's place has this many parts")]
+    fn emit_byte_step(
+        &self,
+        b: &Builder<'m>,
+        dot: Dot,
+        panel: Value<'m>,
+        group: Value<'m>,
+        count: i64,
+        rows: &[Row<'m>],
+        sums: &mut [Value<'m>],
+    ) {
+        let (f, plan) = (self.f, self.plan);
+        let weights = plan.packed.as_ref().and_then(|(param, _)| f.packed(*param));
+        let (Some(weights), Some(lhs)) = (weights, f.memory(self.lhs)) else { return };
+        let groups = f.dim(&plan.k.ceil_div(&DEPTH.into()));
+        let start = b.muli(b.addi(b.muli(panel, groups), group), b.index(plan.width() * DEPTH));
+        let lane_bytes = plan.lanes * DEPTH as usize;
+        let rights: Vec<_> = (0..plan.n1)
+            .map(|j| {
+                let at = b.addi(start, b.index((j * lane_bytes) as i64));
+                dot.right(b, b.vector_load(weights, at, lane_bytes))
+            })
+            .collect();
+        for (i, row) in rows.iter().enumerate() {
+            let at = b.addi(row.lhs_start, b.muli(group, b.index(DEPTH)));
+            let left = dot.left(b, word(b, lhs, at, count), plan.lanes);
+            for (j, right) in rights.iter().enumerate() {
+                let sum = &mut sums[i * plan.n1 + j];
+                *sum = dot.add(b, &left, right, *sum);
             }
         }
     }

@@ -5,6 +5,7 @@ use ired_mlir::{Builder, Type, Value};
 use super::Plan;
 use super::pixels::{TapRun, Tile, for_each_tile};
 use crate::kernels::arithmetic::{cast, from_storage, register_type};
+use crate::kernels::bytes::{DEPTH, Dot, word};
 use crate::kernels::eval::nested::{accumulator, loop_nest, multiply_add};
 use crate::kernels::eval::{Axis, Known, Point, spread, zero_of};
 use crate::kernels::function::Function;
@@ -104,7 +105,10 @@ impl<'m> Panel<'_, '_, 'm> {
         sums: &[Value<'m>],
     ) -> Vec<Value<'m>> {
         let (f, plan, axis) = (self.f, self.plan, self.plan.last_axis());
-        let channels = b.index(plan.channels);
+        // Bytes go by in groups; without a rest they follow each other like single channels.
+        let depth = if plan.bytes.is_some() { DEPTH } else { 1 };
+        let (whole, rest) = (plan.channels / depth, plan.channels % depth);
+        let channels = b.index(whole);
         let (stride, dilation) =
             (b.index(plan.window.stride[axis] as i64), b.index(plan.window.dilation[axis] as i64));
         let low = b.index(plan.window.pad_low[axis] as i64);
@@ -112,27 +116,32 @@ impl<'m> Panel<'_, '_, 'm> {
         // Neighbouring taps read neighbouring pixels: their channels follow each other, as the weights' do.
         // (An axis of one element has no neighbours, and its index is not looked at.)
         let shape = f.shape(plan.x);
-        let wide = shape[shape.len() - 2].as_static() != Some(1) && plan.channels > 1;
+        let wide = shape[shape.len() - 2].as_static() != Some(1) && whole > 1 && rest == 0;
         if wide && plan.groups == 1 && plan.window.dilation[axis] == 1 && f.memory(plan.x).is_some() {
             let range = (b.muli(run.first, channels), b.muli(run.end, channels));
             let window = [taps, &[b.index(0)]].concat();
             return loop_nest(b, &[range], sums, &mut |b, indices, sums| {
                 let mut sums = sums.to_vec();
-                self.emit_step(b, row, &window, start, &run.pixels, indices[0], &mut sums);
+                self.emit_step(b, row, &window, start, &run.pixels, indices[0], depth, &mut sums);
                 sums
             });
         }
-        let ranges = [(run.first, run.end), (b.index(0), channels)];
-        loop_nest(b, &ranges, sums, &mut |b, indices, sums| {
-            let first = b.addi(start, b.muli(indices[0], dilation));
-            let window = [taps, &indices[..1]].concat();
-            let mut sums = sums.to_vec();
-            self.emit_step(b, row, &window, first, &run.pixels, indices[1], &mut sums);
+        loop_nest(b, &[(run.first, run.end)], sums, &mut |b, tap, sums| {
+            let first = b.addi(start, b.muli(tap[0], dilation));
+            let window = [taps, tap].concat();
+            let mut sums = loop_nest(b, &[(b.index(0), channels)], sums, &mut |b, indices, sums| {
+                let mut sums = sums.to_vec();
+                self.emit_step(b, row, &window, first, &run.pixels, indices[0], depth, &mut sums);
+                sums
+            });
+            if rest > 0 {
+                self.emit_step(b, row, &window, first, &run.pixels, channels, rest, &mut sums);
+            }
             sums
         })
     }
 
-    /// One channel of one tap, for the pixels it reaches; `first` is where pixel 0 reads on the last axis.
+    /// One channel, or `count` bytes of one group, of one tap, for the pixels it reaches; `first` is where pixel 0 reads on the last axis.
     #[allow(clippy::too_many_arguments, reason = "a tap's place has this many parts")]
     fn emit_step(
         &self,
@@ -142,9 +151,13 @@ impl<'m> Panel<'_, '_, 'm> {
         first: Value<'m>,
         pixels: &[usize],
         channel: Value<'m>,
+        count: i64,
         sums: &mut [Value<'m>],
     ) {
         let (f, plan) = (self.f, self.plan);
+        if let Some(dot) = plan.bytes {
+            return self.emit_byte_step(b, dot, row, window, first, pixels, channel, count, sums);
+        }
         let to = accumulator(f.dtype(plan.result));
         let weights: Vec<Value<'m>> = (0..plan.n1)
             .map(|j| {
@@ -153,11 +166,7 @@ impl<'m> Panel<'_, '_, 'm> {
             })
             .collect();
         let group_channel = b.addi(b.muli(self.group, b.index(plan.channels)), channel);
-        let mut axes = vec![row.axes[0]];
-        for (i, start) in row.starts.iter().enumerate() {
-            let dilation = b.index(plan.window.dilation[i] as i64);
-            axes.push(Axis::at(b.addi(*start, b.muli(window[i], dilation))));
-        }
+        let axes = self.tap_axes(b, row, window);
         let stride = plan.window.stride[plan.last_axis()] as i64;
         // Where the input is in memory, all pixels have one address but for a constant.
         let in_memory = f.memory(plan.x).map(|memref| {
@@ -184,13 +193,75 @@ impl<'m> Panel<'_, '_, 'm> {
         }
     }
 
-    fn weight(&self, b: &Builder<'m>, window: &[Value<'m>], channel: Value<'m>, j: usize) -> Value<'m> {
+    /// Where a tap reads: batch and spatial axes but the last.
+    fn tap_axes(&self, b: &Builder<'m>, row: &Row<'m>, window: &[Value<'m>]) -> Vec<Axis<'m>> {
+        let mut axes = vec![row.axes[0]];
+        for (i, start) in row.starts.iter().enumerate() {
+            let dilation = b.index(self.plan.window.dilation[i] as i64);
+            axes.push(Axis::at(b.addi(*start, b.muli(window[i], dilation))));
+        }
+        axes
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "a tap's place has this many parts")]
+    fn emit_byte_step(
+        &self,
+        b: &Builder<'m>,
+        dot: Dot,
+        row: &Row<'m>,
+        window: &[Value<'m>],
+        first: Value<'m>,
+        pixels: &[usize],
+        group: Value<'m>,
+        count: i64,
+        sums: &mut [Value<'m>],
+    ) {
         let (f, plan) = (self.f, self.plan);
+        let (Some(memref), Some(packed)) = (f.memory(plan.x), f.packed(plan.weights)) else { return };
+        let lane_bytes = plan.lanes * DEPTH as usize;
+        let groups = (plan.channels + DEPTH - 1) / DEPTH;
+        let start = self.weight_row(b, window, groups, group);
+        let start = b.muli(start, b.index((plan.n1 * lane_bytes) as i64));
+        let weights: Vec<_> = (0..plan.n1)
+            .map(|j| {
+                let at = b.addi(start, b.index((j * lane_bytes) as i64));
+                dot.right(b, b.vector_load(packed, at, lane_bytes))
+            })
+            .collect();
+        let channel = b.addi(b.muli(self.group, b.index(plan.channels)), b.muli(group, b.index(DEPTH)));
+        let mut axes = self.tap_axes(b, row, window);
+        axes.extend([Axis::at(first), Axis::at(channel)]);
+        let channels = f.dim(&f.shape(plan.x)[axes.len() - 1]);
+        let (base, _) = f.offset(b, plan.x, &Point::axes(axes, 1, None));
+        let stride = plan.window.stride[plan.last_axis()] as i64;
+        for &pixel in pixels {
+            let distance = b.muli(b.index(pixel as i64 * stride), channels);
+            let left = dot.left(b, word(b, memref, b.addi(base, distance), count), plan.lanes);
+            for (j, weights) in weights.iter().enumerate() {
+                let sum = &mut sums[pixel * plan.n1 + j];
+                *sum = dot.add(b, &left, weights, *sum);
+            }
+        }
+    }
+
+    /// The number of a packed row: this panel, these taps, channel or group `channel` of `channels`.
+    fn weight_row(
+        &self,
+        b: &Builder<'m>,
+        window: &[Value<'m>],
+        channels: i64,
+        channel: Value<'m>,
+    ) -> Value<'m> {
         let mut row = self.number;
-        for (tap, extent) in window.iter().zip(&plan.window.extent) {
+        for (tap, extent) in window.iter().zip(&self.plan.window.extent) {
             row = b.addi(b.muli(row, b.index(*extent as i64)), *tap);
         }
-        row = b.addi(b.muli(row, b.index(plan.channels)), channel);
+        b.addi(b.muli(row, b.index(channels)), channel)
+    }
+
+    fn weight(&self, b: &Builder<'m>, window: &[Value<'m>], channel: Value<'m>, j: usize) -> Value<'m> {
+        let (f, plan) = (self.f, self.plan);
+        let row = self.weight_row(b, window, plan.channels, channel);
         let at = b.muli(row, b.index((plan.n1 * plan.lanes) as i64));
         let at = b.addi(at, b.index((j * plan.lanes) as i64));
         match f.packed(plan.weights) {

@@ -183,24 +183,15 @@ impl Quantization {
 /// How far u8 and i8 of the same bits but for the highest are apart.
 const SHIFT: f32 = 128.0;
 
-/// The u8 behind an i8 that [`shifted`] made, and how much more it is.
+/// The u8 behind an i8 that was made of one, and how much more it is.
 fn unshifted(rw: &Rewriter<'_>, value: ValueId) -> (ValueId, f32) {
-    let found = || {
-        let (Op::Cast(DType::I8), &[flipped]) = rw.op(value)? else { return None };
-        let (Op::Binary(BinaryFn::Xor), &[bytes, bit]) = rw.op(flipped)? else { return None };
-        let bit = Spread::of(rw, bit)?.as_one()?;
-        (rw.ty(bytes).dtype == DType::U8 && bit == SHIFT).then_some((bytes, SHIFT))
-    };
-    found().unwrap_or((value, 0.0))
+    match rw.graph.before_signed(value) {
+        Some(bytes) => (bytes, SHIFT),
+        None => (value, 0.0),
+    }
 }
 
-/// u8 less 128, as i8: the same bits but for the highest.
-pub(super) fn shifted(b: &mut Builder<'_>, bytes: ValueId) -> Result<ValueId, ShapeError> {
-    let flipped = b.binary_scalar(BinaryFn::Xor, bytes, f64::from(SHIFT))?;
-    b.cast(flipped, DType::I8)
-}
-
-/// Whether node `id` dequantises what [`shifted`] made.
+/// Whether node `id` dequantises i8 made of u8.
 pub(super) fn reads_shifted(rw: &Rewriter<'_>, id: NodeId) -> bool {
     let node = rw.node(id);
     let found = || {

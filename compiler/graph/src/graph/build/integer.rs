@@ -3,10 +3,13 @@
 //! The integers are multiplied as they are, and what their zero points add is taken off afterwards:
 //! `Σ (x - a)(w - b) = Σ x·w - a·Σ w - b·Σ x + k·a·b`. Sums of weights are constants, and terms with a zero point of 0
 //! are left out. All of it is arithmetic modulo 2^32, so the result is exact where it fits i32.
+//!
+//! Machines multiply u8 by i8. So data of i8 becomes u8 and weights of u8 become i8, each with a zero point 128 off:
+//! the bits are the same but for the highest. A result of i8 is made from u8, so that the next product finds it.
 
 use bytes::Bytes;
 
-use super::{Builder, Built};
+use super::{Builder, Built, Graph};
 use crate::ops::ShapeError;
 use crate::{BinaryFn, DType, Dim, Op, PadMode, Param, ReduceFn, Shape, Tensor, UnaryFn, ValueId, Window};
 
@@ -36,7 +39,7 @@ impl Builder<'_> {
             let dropped: Vec<usize> = rows.into_iter().chain((rhs_rank == 1).then_some(rank - 1)).collect();
             return self.squeeze(product, &dropped);
         }
-        let rhs = self.signed_weights(rhs)?;
+        let (lhs, rhs) = (self.unsigned_data(lhs)?, self.signed_weights(rhs)?);
         let product = self.matmul_broadcast(lhs.values, rhs.values)?;
         let (lhs_zero, rhs_zero) = (self.zero_point(lhs)?, self.zero_point(rhs)?);
         let mut sum = product;
@@ -64,7 +67,7 @@ impl Builder<'_> {
     /// # Errors
     /// When the shapes do not fit, or an operand is not of 8-bit integers.
     pub fn conv_integer(&mut self, x: Offset, weights: Offset, window: Window, groups: u64) -> Built {
-        let weights = self.signed_weights(weights)?;
+        let (x, weights) = (self.unsigned_data(x)?, self.signed_weights(weights)?);
         let (x_zero, weights_zero) = (self.zero_point(x)?, self.zero_point(weights)?);
         let (mut window, mut input) = (window, x.values);
         let rank = self.ty(input).rank();
@@ -105,19 +108,68 @@ impl Builder<'_> {
         Ok(sum)
     }
 
-    /// `round(x * multiplier) + zero` in `to`, half to even and saturating; `x` in i32, the multiplier in f32.
+    /// `round(x * multiplier) + zero` in `to`, i8 or u8 or wider, half to even and saturating; `x` in i32, the multiplier in f32.
     ///
     /// # Errors
     /// When the shapes do not broadcast.
     pub fn requantize(&mut self, x: ValueId, multiplier: ValueId, zero: Option<ValueId>, to: DType) -> Built {
         let real = self.cast(x, DType::F32)?;
         let scaled = self.binary_broadcast(BinaryFn::Mul, real, multiplier)?;
-        let mut rounded = self.unary(UnaryFn::Round, scaled)?;
-        if let Some(zero) = zero.filter(|zero| !self.is_zero(*zero)) {
-            let zero = self.cast(zero, DType::F32)?;
-            rounded = self.binary_broadcast(BinaryFn::Add, rounded, zero)?;
+        let rounded = self.unary(UnaryFn::Round, scaled)?;
+        let signed = to == DType::I8;
+        let mut shift = match zero.filter(|zero| !self.is_zero(*zero)) {
+            Some(zero) => Some(self.cast(zero, DType::F32)?),
+            None => None,
+        };
+        if signed {
+            shift = Some(match shift {
+                Some(zero) => self.binary_scalar(BinaryFn::Add, zero, 128.0)?,
+                None => self.scalar(DType::F32, 128.0)?,
+            });
         }
-        self.cast(rounded, to)
+        let shifted = match shift {
+            Some(zero) => self.binary_broadcast(BinaryFn::Add, rounded, zero)?,
+            None => rounded,
+        };
+        if !signed {
+            return self.cast(shifted, to);
+        }
+        let bytes = self.cast(shifted, DType::U8)?;
+        self.signed(bytes)
+    }
+
+    /// u8 less 128, as i8.
+    ///
+    /// # Errors
+    /// When `bytes` are of no integers.
+    pub fn signed(&mut self, bytes: ValueId) -> Built {
+        let flipped = self.binary_scalar(BinaryFn::Xor, bytes, 128.0)?;
+        self.cast(flipped, DType::I8)
+    }
+
+    /// Data of i8 as u8, each and its zero point more by 128.
+    fn unsigned_data(&mut self, data: Offset) -> Result<Offset, ShapeError> {
+        if self.ty(data.values).dtype != DType::I8 {
+            return Ok(data);
+        }
+        let values = match self.graph.before_signed(data.values) {
+            Some(bytes) => bytes,
+            None => {
+                let bytes = self.cast(data.values, DType::U8)?;
+                self.binary_scalar(BinaryFn::Xor, bytes, 128.0)?
+            }
+        };
+        Ok(Offset { values, zero: Some(self.zero_plus(data.zero, 128.0)?) })
+    }
+
+    fn zero_plus(&mut self, zero: Option<ValueId>, more: f64) -> Built {
+        match zero {
+            Some(zero) => {
+                let zero = self.cast(zero, DType::I32)?;
+                self.binary_scalar(BinaryFn::Add, zero, more)
+            }
+            None => self.scalar(DType::I32, more),
+        }
     }
 
     /// `sum - x * y` with broadcasting.
@@ -184,11 +236,7 @@ impl Builder<'_> {
         if transposed {
             values = self.transpose(values, vec![1, 0])?;
         }
-        let zero = match weights.zero {
-            Some(zero) => self.cast(zero, DType::I32)?,
-            None => self.scalar(DType::I32, 0.0)?,
-        };
-        Ok(Offset { values, zero: Some(self.binary_scalar(BinaryFn::Sub, zero, 128.0)?) })
+        Ok(Offset { values, zero: Some(self.zero_plus(weights.zero, -128.0)?) })
     }
 
     /// A name for a weight made of the weight `of`.
@@ -260,6 +308,21 @@ impl Builder<'_> {
         let name = self.unused_name(name);
         let id = self.graph.add_param(Param { name, dtype, shape, data });
         self.param(id)
+    }
+}
+
+impl Graph {
+    /// The u8 that [`Builder::signed`] made an i8 of.
+    pub fn before_signed(&self, value: ValueId) -> Option<ValueId> {
+        let node = |value: ValueId| self.producer(value).map(|id| self.node(id));
+        let cast = node(value).filter(|n| n.op == Op::Cast(DType::I8))?;
+        let flip = node(cast.operands[0]).filter(|n| n.op == Op::Binary(BinaryFn::Xor))?;
+        let [bytes, mut bit] = flip.operands[..] else { return None };
+        if let Op::Broadcast { .. } = node(bit)?.op {
+            bit = node(bit)?.operands[0];
+        }
+        let Op::Constant(bit) = &node(bit)?.op else { return None };
+        (self.ty(bytes).dtype == DType::U8 && bit.len() == 1 && bit.data()[..] == [128]).then_some(bytes)
     }
 }
 
