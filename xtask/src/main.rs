@@ -2,6 +2,7 @@
 //! run on a fresh machine.
 
 mod check;
+mod conformance;
 mod demo;
 mod process;
 mod setup;
@@ -25,6 +26,9 @@ enum Task {
     Demo,
     /// Sets up, then runs every test
     Test,
+    /// Runs a public test suite and compares with what is known to fail
+    #[command(subcommand)]
+    Conformance(conformance::Conformance),
     /// Formatting, lints, and that the module reader needs neither std nor an allocator
     Check,
 }
@@ -34,6 +38,7 @@ fn main() -> Result<()> {
         Task::Setup => setup::run(),
         Task::Demo => setup::run().and_then(|()| demo::run()),
         Task::Test => setup::run().and_then(|()| test::run()),
+        Task::Conformance(suite) => setup::run().and_then(|()| conformance::run(&suite)),
         Task::Check => check::run(),
     }
 }

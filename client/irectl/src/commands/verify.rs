@@ -5,7 +5,7 @@ mod case;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -16,6 +16,13 @@ use crate::local;
 use crate::tensors::compare::{Tolerance, difference};
 use crate::tensors::{NamedTensor, npz};
 use case::{Outcome, Verdict};
+
+/// A model or case that was looked at, compiling included.
+struct Checked {
+    path: PathBuf,
+    verdict: Verdict,
+    took: Duration,
+}
 
 #[derive(clap::Args)]
 pub(crate) struct Verify {
@@ -50,15 +57,17 @@ pub(crate) struct Verify {
 
 impl Verify {
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let verdicts = match (&self.inputs, &self.expected) {
+        let checked = match (&self.inputs, &self.expected) {
             (Some(inputs), Some(expected)) => {
                 ensure!(self.paths.len() == 1, "`--inputs` goes with one model; found {}", self.paths.len());
-                vec![(self.paths[0].clone(), self.one(&self.paths[0], inputs, expected).await?)]
+                let (path, start) = (self.paths[0].clone(), Instant::now());
+                let verdict = self.one(&path, inputs, expected).await?;
+                vec![Checked { path, verdict, took: start.elapsed() }]
             }
             _ => self.folders().await?,
         };
-        let failed = verdicts.iter().filter(|(_, v)| v.outcome != Outcome::Pass).count();
-        self.print(&verdicts, failed);
+        let failed = checked.iter().filter(|case| case.verdict.outcome != Outcome::Pass).count();
+        self.print(&checked, failed);
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
     }
 
@@ -88,7 +97,7 @@ impl Verify {
     }
 
     /// Every folder is a case; several run at once, the verdicts come in the order of the folders.
-    async fn folders(&self) -> Result<Vec<(PathBuf, Verdict)>> {
+    async fn folders(&self) -> Result<Vec<Checked>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.jobs.unwrap_or(cores).max(1);
         let slots = Arc::new(Semaphore::new(jobs));
@@ -103,7 +112,9 @@ impl Verify {
             let (slots, folder) = (slots.clone(), folder.clone());
             tasks.push(tokio::spawn(async move {
                 let _slot = slots.acquire_owned().await?;
-                anyhow::Ok((folder.clone(), case::verify(&folder, settings).await))
+                let start = Instant::now();
+                let verdict = case::verify(&folder, settings).await;
+                anyhow::Ok(Checked { path: folder, verdict, took: start.elapsed() })
             }));
         }
         let mut verdicts = Vec::with_capacity(tasks.len());
@@ -113,19 +124,20 @@ impl Verify {
         Ok(verdicts)
     }
 
-    fn print(&self, verdicts: &[(PathBuf, Verdict)], failed: usize) {
+    fn print(&self, checked: &[Checked], failed: usize) {
         if self.json {
-            let cases: Vec<_> = verdicts
-                .iter()
-                .map(|(path, v)| json!({"case": path, "outcome": v.outcome.word(), "detail": v.detail}))
-                .collect();
+            let case = |Checked { path, verdict, took }: &Checked| {
+                let (outcome, detail) = (verdict.outcome.word(), &verdict.detail);
+                json!({"case": path, "outcome": outcome, "detail": detail, "seconds": took.as_secs_f64()})
+            };
+            let cases: Vec<_> = checked.iter().map(case).collect();
             println!("{}", json!({ "cases": cases }));
             return;
         }
-        for (path, verdict) in verdicts {
+        for Checked { path, verdict, .. } in checked {
             let (word, detail) = (verdict.outcome.word(), &verdict.detail);
             println!("{word:<14} {}{}{detail}", path.display(), if detail.is_empty() { "" } else { ": " });
         }
-        println!("{} passed, {failed} failed", verdicts.len() - failed);
+        println!("{} passed, {failed} failed", checked.len() - failed);
     }
 }

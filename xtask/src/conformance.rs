@@ -1,0 +1,38 @@
+//! `cargo xtask conformance`: public test suites through `irectl verify`, held against lists of known failures.
+
+mod expectations;
+mod onnx;
+mod table;
+
+use anyhow::Result;
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Conformance {
+    /// The ONNX backend suite, every case as it is and with all input sizes symbolic
+    Onnx(onnx::Onnx),
+}
+
+pub(crate) fn run(suite: &Conformance) -> Result<()> {
+    match suite {
+        Conformance::Onnx(onnx) => onnx.run(),
+    }
+}
+
+/// A test case and how it ended.
+#[derive(Clone, Debug)]
+pub(crate) struct CaseResult {
+    pub(crate) name: String,
+    /// The operator that the case tests, and the operator set it asks for.
+    pub(crate) op: String,
+    pub(crate) opset: i64,
+    /// As `irectl verify` names it; `pass` is right.
+    pub(crate) outcome: String,
+    pub(crate) detail: String,
+    pub(crate) seconds: f64,
+}
+
+impl CaseResult {
+    pub(crate) fn passes(&self) -> bool {
+        self.outcome == "pass"
+    }
+}
