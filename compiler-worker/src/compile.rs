@@ -7,11 +7,11 @@ mod target;
 use std::fs::File;
 use std::io::{BufWriter, Seek, Write};
 
-use ired_compiler::{CompileError, DiagnosticKind, MemoryCache, Options, Outcome, Phase};
+use ired_compiler::{CompileError, DiagnosticKind, Explain, MemoryCache, Options, Outcome, Phase};
 use ired_module::WriteError;
 use ired_worker::child::usage;
 use ired_worker::messages::full_text;
-use ired_worker::{CompileJob, CompileReport, Diagnostic, FailureKind, MappedFile, Severity};
+use ired_worker::{CompileJob, CompileReport, Diagnostic, ExplainRequest, FailureKind, MappedFile, Severity};
 
 use crate::broker::Broker;
 use crate::job::{Events, Failure};
@@ -47,6 +47,10 @@ fn options(job: &CompileJob) -> Result<Options, Failure> {
         options.threads = job.options.threads as usize;
     }
     options.model_name.clone_from(&job.model_name);
+    options.explain = job.options.explain.as_ref().map(|request| {
+        let ExplainRequest { sizes, nodes } = request.clone();
+        Explain { sizes, nodes }
+    });
     if let Some(name) = &job.options.stop_after {
         let unknown = || Failure {
             kind: FailureKind::Unsupported,
@@ -69,7 +73,9 @@ fn write(outcome: Outcome, output: &mut File) -> Result<u64, Failure> {
             },
             error => failed(&error),
         })?),
-        Outcome::Stopped { text, .. } => writer.write_all(text.as_bytes()).map_err(|error| failed(&error))?,
+        Outcome::Stopped { text, .. } | Outcome::Explained(text) => {
+            writer.write_all(text.as_bytes()).map_err(|error| failed(&error))?
+        }
     }
     writer.flush().map_err(|error| failed(&error))?;
     writer.seek(std::io::SeekFrom::End(0)).map_err(|error| failed(&error))

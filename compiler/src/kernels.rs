@@ -44,6 +44,9 @@ const FAMILIES: &[&dyn Family] = &[
 
 /// One way to compute dispatches of some kind.
 trait Family: Sync {
+    /// One or two words, for people.
+    fn name(&self) -> &'static str;
+
     /// What the kernel would need; `None` when the dispatch is not of this family.
     fn interface(
         &self,
@@ -98,6 +101,11 @@ pub fn interface(
     target: &CpuTarget,
 ) -> Result<KernelInterface, KernelError> {
     choose(graph, dispatch, target).map(|(_, interface)| interface)
+}
+
+/// The name of the family that computes a dispatch, if one does.
+pub(crate) fn family(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Option<&'static str> {
+    choose(graph, dispatch, target).ok().map(|(family, _)| family.name())
 }
 
 /// Adds the kernel as `func.func @symbol` where `builder` inserts: the body of a module or an executable.

@@ -6,6 +6,7 @@
 pub mod dispatch;
 mod errors;
 mod executables;
+mod explain;
 pub mod kernels;
 mod module;
 mod names;
@@ -20,5 +21,6 @@ pub const COMPILER: &str = concat!("ired ", env!("CARGO_PKG_VERSION"), "+", env!
 
 pub use errors::{CompileError, Diagnostic, DiagnosticKind};
 pub use executables::{MemoryCache, ObjectCache};
+pub use explain::Explain;
 pub use ired_frontends::{ModelSource, SiblingName, SourceError};
 pub use phases::{Observer, Options, Outcome, Phase, Unobserved, compile, compile_graph};

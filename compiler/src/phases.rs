@@ -14,6 +14,7 @@ use ired_module::signature::Provenance;
 use crate::COMPILER;
 use crate::errors::{CompileError, Diagnostic, DiagnosticKind, chain};
 use crate::executables::{ObjectCache, build_image};
+use crate::explain::{self, Explain};
 use crate::module::Interface;
 use crate::passes::form_dispatches::form_dispatches;
 use crate::passes::{PASSES, PassError};
@@ -77,6 +78,8 @@ pub struct Options {
     pub threads: usize,
     /// Stops after this phase and gives its text instead of a module.
     pub stop_after: Option<Phase>,
+    /// Gives a report on what would be compiled instead of a module.
+    pub explain: Option<Explain>,
     /// What users call the model.
     pub model_name: String,
 }
@@ -85,7 +88,7 @@ impl Options {
     /// Options for `target` on all of this machine's cores.
     pub fn new(target: CpuTarget) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { target, threads, stop_after: None, model_name: String::new() }
+        Self { target, threads, stop_after: None, explain: None, model_name: String::new() }
     }
 
     /// What of the options decides the module's content, in one canonical text.
@@ -126,6 +129,8 @@ pub enum Outcome {
         phase: Phase,
         text: String,
     },
+    /// The report.
+    Explained(String),
 }
 
 /// Compiles a model.
@@ -164,6 +169,7 @@ pub fn compile_graph(
         return Ok(stopped);
     }
     let interface = Interface::of(&graph);
+    let source = options.explain.as_ref().map(|explain| explain::Source::of(&graph, explain));
 
     optimize(&mut graph, stops.observer)?;
     if let Some(stopped) =
@@ -187,6 +193,11 @@ pub fn compile_graph(
     stops.observer.progress(Phase::Schedule, 1, 1, "");
     if let Some(stopped) = stops.after(Phase::Schedule, || program.module.to_string()) {
         return Ok(stopped);
+    }
+
+    if let (Some(explain), Some(source)) = (&options.explain, &source) {
+        let report = explain::explain(source, &graph, &plan, &program, &options.target, explain);
+        return Ok(Outcome::Explained(report));
     }
 
     let total = program.executables.len() as u64;

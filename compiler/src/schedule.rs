@@ -9,8 +9,9 @@ mod place_buffers;
 mod release_buffers;
 mod share_in_place;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use ired_graph::dim::DimFn;
 use ired_mlir::{Block, Error, Module, Op, Value};
 
 use crate::program::OWNED;
@@ -60,6 +61,46 @@ pub(crate) fn host_functions<'m>(module: &'m Module<'_>) -> Vec<Op<'m>> {
 /// A function's entry block.
 pub(crate) fn entry_block(function: Op<'_>) -> Option<Block<'_>> {
     function.region(0).first_block()
+}
+
+/// Bytes of the arena when dimension `a` of input `i` is `dim(i, a)`; `None` where that does not decide it.
+pub(crate) fn arena_bytes(module: &Module<'_>, dim: &dyn Fn(usize, usize) -> Option<i64>) -> Option<i64> {
+    let Some(block) = host_functions(module).into_iter().find_map(entry_block) else { return Some(0) };
+    match block.ops().find(|op| op.is("ired.alloc") && op.attribute(ARENA).is_some()) {
+        Some(arena) => evaluate(arena.operand(0), dim, &mut HashMap::new()),
+        None => Some(0),
+    }
+}
+
+fn evaluate<'m>(
+    value: Value<'m>,
+    dim: &dyn Fn(usize, usize) -> Option<i64>,
+    known: &mut HashMap<Value<'m>, i64>,
+) -> Option<i64> {
+    if let Some(found) = value.as_constant().or_else(|| known.get(&value).copied()) {
+        return Some(found);
+    }
+    let op = value.definition()?;
+    let found = match op.name().as_str() {
+        "ired.input_dim" => {
+            let (_, input) = op.operand(0).block_argument()?;
+            dim(input, usize::try_from(op.attribute("axis")?.as_integer()?).ok()?)?
+        }
+        name => {
+            let (x, y) = (evaluate(op.operand(0), dim, known)?, evaluate(op.operand(1), dim, known)?);
+            match name {
+                "arith.addi" => x.checked_add(y)?,
+                "arith.subi" => x.checked_sub(y)?,
+                "arith.muli" => x.checked_mul(y)?,
+                "arith.maxsi" => x.max(y),
+                "arith.minsi" => x.min(y),
+                "arith.floordivsi" => DimFn::FloorDiv.apply(x, y)?,
+                _ => return None,
+            }
+        }
+    };
+    known.insert(value, found);
+    Some(found)
 }
 
 /// What an operation does to one buffer.

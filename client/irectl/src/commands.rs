@@ -5,6 +5,7 @@ mod compile;
 mod completions;
 mod devices;
 mod doctor;
+mod explain;
 mod infer;
 mod inspect;
 mod models;
@@ -57,6 +58,8 @@ enum Command {
     Push(push::Push),
     /// Compiles a model into a module, here
     Compile(compile::Compile),
+    /// Shows how a model is understood and what would run: shapes, sizes, work, memory, fusion
+    Explain(explain::Explain),
     /// Runs a model or module once, here
     Run(run::Run),
     /// Measures a model or module, here
@@ -101,6 +104,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             Command::Serve(_) | Command::Completions(_) | Command::Inspect(_) => Ok(ExitCode::SUCCESS),
             Command::Push(push) => push.run(&daemon.connect().await?).await,
             Command::Compile(compile) => compile.run().await,
+            Command::Explain(explain) => explain.run().await,
             Command::Run(run) => run.run().await,
             Command::Bench(bench) => bench.run().await,
             Command::Verify(verify) => verify.run().await,

@@ -92,6 +92,12 @@ impl Frontend for Onnx {
     }
 }
 
+/// Every operator that is imported, a line a version in which it changed its meaning: domain (empty for `ai.onnx`), name
+/// and the version of the operator set it is read from.
+pub fn operators() -> impl Iterator<Item = (&'static str, &'static str, i64)> {
+    registry::entries()
+}
+
 /// A tensor as ONNX's test cases store it: one serialized `TensorProto` a file. Strings are added to `strings`.
 ///
 /// # Errors

@@ -29,5 +29,5 @@ pub use op::{
 pub use ops::ShapeError;
 pub use parse::{ParseError, parse, parse_dim, parse_with_params};
 pub use tensor::Tensor;
-pub use types::{Shape, TensorType};
+pub use types::{Shape, TensorType, product};
 pub use verify::{VerifyError, verify};

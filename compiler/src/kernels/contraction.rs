@@ -20,6 +20,10 @@ use crate::targets::CpuTarget;
 pub(super) struct Contraction;
 
 impl Family for Contraction {
+    fn name(&self) -> &'static str {
+        "contraction"
+    }
+
     fn interface(
         &self,
         graph: &Graph,

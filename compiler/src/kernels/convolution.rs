@@ -22,6 +22,10 @@ use crate::targets::CpuTarget;
 pub(super) struct Convolution;
 
 impl Family for Convolution {
+    fn name(&self) -> &'static str {
+        "convolution"
+    }
+
     fn interface(
         &self,
         graph: &Graph,

@@ -24,6 +24,10 @@ pub(super) struct Generic;
 const WORKGROUP_WORK: i64 = 1 << 15;
 
 impl Family for Generic {
+    fn name(&self) -> &'static str {
+        "generic"
+    }
+
     fn interface(
         &self,
         graph: &Graph,

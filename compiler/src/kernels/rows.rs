@@ -25,6 +25,10 @@ pub(super) struct Rows;
 const WORKGROUP_WORK: i64 = 1 << 15;
 
 impl Family for Rows {
+    fn name(&self) -> &'static str {
+        "rows"
+    }
+
     fn interface(
         &self,
         graph: &Graph,

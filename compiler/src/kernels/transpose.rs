@@ -19,6 +19,10 @@ const WORKGROUP_TILES: i64 = 64;
 const MOST_LANES: usize = 16;
 
 impl Family for Transpose {
+    fn name(&self) -> &'static str {
+        "transpose"
+    }
+
     fn interface(
         &self,
         graph: &Graph,

@@ -34,18 +34,30 @@ impl TargetRequest {
 pub struct CompileOptions {
     /// The phase after which to stop, by name; the output is then that phase's text. `None` runs to the module.
     pub stop_after: Option<String>,
+    /// The output is a report on what would be compiled.
+    pub explain: Option<ExplainRequest>,
     /// Send every phase's result as a [`Dump`].
     pub dump: bool,
     /// Threads to compile with; 0 is every core the process may use.
     pub threads: u32,
 }
 
+/// What a report on a model is to show, and for which sizes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ExplainRequest {
+    /// Values of the model's symbolic sizes, by name.
+    pub sizes: Vec<(String, u64)>,
+    /// List every node of the graph too.
+    pub nodes: bool,
+}
+
 impl CompileOptions {
     /// The options that change the output, as one line; for cache keys and provenance.
     pub fn canonical(&self) -> String {
-        match &self.stop_after {
-            None => "default".to_owned(),
-            Some(phase) => format!("stop_after={phase}"),
+        match (&self.stop_after, &self.explain) {
+            (None, None) => "default".to_owned(),
+            (Some(phase), _) => format!("stop_after={phase}"),
+            (None, Some(explain)) => format!("explain={explain:?}"),
         }
     }
 }

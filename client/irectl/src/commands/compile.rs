@@ -45,6 +45,7 @@ impl Compile {
         }
         let options = CompileOptions {
             stop_after: self.compile_to,
+            explain: None,
             dump: self.dump_ir.is_some(),
             threads: self.threads,
         };

@@ -291,6 +291,11 @@ const OPERATORS: &[Entry] = &[
     ("", "If", 1, WithGraphs(control::if_else)),
 ];
 
+/// Domain, name and version of every line.
+pub(crate) fn entries() -> impl Iterator<Item = (&'static str, &'static str, i64)> {
+    OPERATORS.iter().map(|(domain, op, version, _)| (*domain, *op, *version))
+}
+
 /// Why [`find`] has nothing.
 pub(crate) enum NotFound {
     /// No version of the operator is known.
