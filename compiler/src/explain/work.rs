@@ -21,7 +21,7 @@ pub(super) fn operations(graph: &Graph, id: NodeId) -> Dim {
                 .fold(1i64, |n, e| n.saturating_mul(i64::try_from(*e).unwrap_or(i64::MAX)));
             each(taps, result())
         }
-        Op::Reduce { .. } | Op::ArgReduce { .. } => product(shape(0)),
+        Op::Reduce { .. } | Op::ArgReduce { .. } | Op::Cumulative { .. } => product(shape(0)),
         // The maximum, the difference, its exponential, the sum, the quotient.
         Op::Softmax { .. } => each(5, result()),
         // Two sums, the difference, its square, the quotient; scale and bias.

@@ -18,6 +18,10 @@ pub(super) struct Cumulative;
 const WORKGROUP_WORK: i64 = 1 << 15;
 
 impl Family for Cumulative {
+    fn name(&self) -> &'static str {
+        "cumulative"
+    }
+
     fn interface(
         &self,
         graph: &Graph,

@@ -24,6 +24,10 @@ const GROUP_COLUMNS: i64 = 1 << 12;
 const TUPLES_PER_ELEMENT: i64 = 4;
 
 impl Family for Scatter {
+    fn name(&self) -> &'static str {
+        "scatter"
+    }
+
     fn interface(
         &self,
         graph: &Graph,

@@ -25,6 +25,10 @@ const SHORT: i64 = 32;
 const BINS: i64 = 256;
 
 impl Family for Sort {
+    fn name(&self) -> &'static str {
+        "sort"
+    }
+
     fn interface(
         &self,
         graph: &Graph,

@@ -18,6 +18,10 @@ const MOST_GROUPS: i64 = 64;
 const FIELDS: i64 = 5;
 
 impl Family for Suppress {
+    fn name(&self) -> &'static str {
+        "suppress"
+    }
+
     fn interface(
         &self,
         graph: &Graph,
