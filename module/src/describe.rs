@@ -45,9 +45,15 @@ impl Display for Describe<'_> {
             }
             writeln!(f, "; {} constants) from {:?}", kernel.constants, kernel.origin)?;
         }
-        for (index, call) in (0..module.host_calls()).filter_map(|index| Some((index, module.host_call(index)?))) {
+        for (index, call) in
+            (0..module.host_calls()).filter_map(|index| Some((index, module.host_call(index)?)))
+        {
             let (function, bytes) = (call.function, call.attributes.len());
-            writeln!(f, "host call {index} {function:?} ({bytes} bytes of attributes) from {:?}", call.origin)?;
+            writeln!(
+                f,
+                "host call {index} {function:?} ({bytes} bytes of attributes) from {:?}",
+                call.origin
+            )?;
         }
         for param in (0..module.params()).filter_map(|index| module.param_ref(index)) {
             writeln!(f, "param {:?}: {} bytes at {}", param.name, param.bytes, param.offset)?;

@@ -118,7 +118,8 @@ pub(crate) fn verify(
 ) -> Result<(), VerifyError> {
     const SECTION: SectionKind = SectionKind::HostCalls;
     let words = module.words(SECTION);
-    let bad = |word: usize, problem| VerifyError::Malformed { section: SECTION, offset: word as u64 * 4, problem };
+    let bad =
+        |word: usize, problem| VerifyError::Malformed { section: SECTION, offset: word as u64 * 4, problem };
     let count = words.get(0).ok_or(bad(0, "there is no count"))? as usize;
     let mut next = count.checked_add(1).filter(|&end| end <= words.len()).ok_or(bad(0, "too many calls"))?;
     for index in 0..count {
@@ -133,7 +134,8 @@ pub(crate) fn verify(
             return Err(bad(next, "more operands or results than a call can have"));
         }
         let kinds = [call.operands, call.results];
-        if kinds.iter().any(|kinds| kinds.iter().count() != kinds.len() || kinds.dims() > MAX_KERNEL_OPERANDS) {
+        if kinds.iter().any(|kinds| kinds.iter().count() != kinds.len() || kinds.dims() > MAX_KERNEL_OPERANDS)
+        {
             return Err(bad(next, "an unknown element type, or too many dimensions"));
         }
         let padding = module.section(SECTION).get((end - call.attributes.len().div_ceil(4)) * 4..end * 4);

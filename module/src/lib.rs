@@ -30,9 +30,9 @@ pub use describe::Describe;
 pub use dtype::DType;
 pub use error::{CodeProblem, ParseError, Verify, VerifyError};
 pub use format::SectionKind;
-pub use host_calls::{HostCallRef, TensorKind, TensorKinds};
 #[cfg(feature = "std")]
 pub use host_calls::HostCallDraft;
+pub use host_calls::{HostCallRef, TensorKind, TensorKinds};
 pub use reader::{
     DimRef, Dims, EntryPointRef, EntryPoints, Function, Instructions, KernelRef, Module, ParamRef, PeakRef,
     ProvenanceRef, Strings, TargetRef, TensorRef, Tensors,

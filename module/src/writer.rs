@@ -8,11 +8,11 @@ use std::vec::Vec;
 
 use crate::access::{self, Access};
 use crate::code;
-use crate::host_calls::{self, HostCallDraft};
 use crate::error::{CodeProblem, VerifyError};
 use crate::format::{
     HEADER_BYTES, MAGIC, MAX_STRING_BYTES, PARAM_ALIGNMENT, ROW_BYTES, SectionKind, VERSION,
 };
+use crate::host_calls::{self, HostCallDraft};
 use crate::reader::{ENTRY_WORDS, Module, table_hash};
 use crate::signature::{DimSpec, PeakBytes, Provenance, Signature, Target, TensorSpec};
 

@@ -90,7 +90,8 @@ impl Outputs {
         buffer: &BufferRange,
         tensors: &Tensors,
     ) -> Result<Place, RuntimeFailure> {
-        let failed = |message: String| RuntimeFailure::Execution { message: format!("output `{name}`: {message}") };
+        let failed =
+            |message: String| RuntimeFailure::Execution { message: format!("output `{name}`: {message}") };
         let len = DType::String.tensor_bytes(dims).and_then(|bytes| usize::try_from(bytes).ok());
         let mut handles = vec![0; len.ok_or_else(|| missing_output(name))?];
         if !handles.is_empty() {
@@ -98,10 +99,9 @@ impl Outputs {
             read.map_err(|error| failed(full_text(&error)))?;
         }
         let bytes = self.strings.spell(&handles).map_err(|error| failed(full_text(&error)))?;
-        let mut shared = tensors.buffer(bytes.len()).map_err(|_| RuntimeFailure::OutOfMemory {
-            needed_bytes: bytes.len() as u64,
-            limit_bytes: 0,
-        })?;
+        let mut shared = tensors
+            .buffer(bytes.len())
+            .map_err(|_| RuntimeFailure::OutOfMemory { needed_bytes: bytes.len() as u64, limit_bytes: 0 })?;
         shared.copy_from_slice(&bytes);
         let place = shared.place();
         tensors.lend(place, Box::new(shared));

@@ -56,7 +56,14 @@ impl Default for InvokeOptions {
     fn default() -> Self {
         // Tens of nanoseconds a step, so a second or two; the longest schedules seen take 10^5 steps.
         let fuel = 1 << 26;
-        Self { inline: Inline::Forbidden, waits: Vec::new(), deadline: None, fuel, strings: None, outputs: None }
+        Self {
+            inline: Inline::Forbidden,
+            waits: Vec::new(),
+            deadline: None,
+            fuel,
+            strings: None,
+            outputs: None,
+        }
     }
 }
 

@@ -22,8 +22,8 @@ use crate::inputs::{Entry, Symbols};
 use crate::instance::{InvokeOptions, OutputMemory, Shared};
 use crate::invocation::{DONE, Invocation, Lease, State};
 use crate::machine::{InputShape, Machine, Stop};
-use crate::strings::CallStrings;
 use crate::plan::{CheckedOutput, bind_buffer, bind_slot, place_piece, record, take_outputs};
+use crate::strings::CallStrings;
 use crate::tape::{Item, Region, Space};
 use crate::tensor::BoundTensor;
 
@@ -197,10 +197,11 @@ impl Live {
         for (region, _) in &operands {
             data.push(self.read(*region).map_err(|fault| crashed(self.machine.crash_here(fault)))?);
         }
-        let views = called.operands.iter().zip(&operands).zip(&data).filter_map(|((kind, (_, dims)), data)| {
-            let dtype = ired_host::DType::named(kind.dtype.name())?;
-            Some(TensorView { dtype, dims, data })
-        });
+        let views =
+            called.operands.iter().zip(&operands).zip(&data).filter_map(|((kind, (_, dims)), data)| {
+                let dtype = ired_host::DType::named(kind.dtype.name())?;
+                Some(TensorView { dtype, dims, data })
+            });
         let views: Vec<TensorView<'_>> = views.collect();
         let limits = ired_host::Limits::default();
         let limits = ired_host::Limits { bytes: limits.bytes.min(memory), ..limits };

@@ -16,8 +16,8 @@ use ired_module::{Module, SectionKind, Verify};
 use crate::error::{InvokeError, LoadError, UploadError};
 use crate::inputs::{Entry, name_list};
 use crate::instance::{Instance, InstanceOptions};
-use crate::strings::{self, CallStrings, HostFunction};
 use crate::machine::{Crash, InputShape, Machine, Params, Stop};
+use crate::strings::{self, CallStrings, HostFunction};
 use crate::tape::{Region, Space};
 
 /// How to load.

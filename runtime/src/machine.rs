@@ -3,8 +3,8 @@
 //! It knows no device and never blocks. Where the schedule looks at results it stops, and its owner carries on.
 
 use ired_hal::Pattern;
-use ired_module::{DType, TensorKind};
 use ired_module::code::{Buffer, Function, Inst, Scalar};
+use ired_module::{DType, TensorKind};
 
 use crate::error::Fault;
 use crate::tape::{Item, MAX_HELD, MAX_ITEMS, OutputRegion, Region, Space, Tape};

@@ -68,7 +68,11 @@ impl Plan {
         match stop.map_err(|crash| module.fault(entry.function, crash))? {
             Stop::Check { message } => return Err(module.check_failed(message)),
             // A replayable function has no instruction for the others.
-            Stop::Return | Stop::ReturnScalar(_) | Stop::Await | Stop::Load { .. } | Stop::HostCall { .. } => {}
+            Stop::Return
+            | Stop::ReturnScalar(_)
+            | Stop::Await
+            | Stop::Load { .. }
+            | Stop::HostCall { .. } => {}
         }
         let outputs = take_outputs(entry, &mut machine.tape, symbols)
             .map_err(|fault| module.fault(entry.function, machine.crash_here(fault)))?;

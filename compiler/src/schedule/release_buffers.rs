@@ -47,7 +47,9 @@ fn held<'m>(block: Block<'m>, ops: &[Op<'m>]) -> Vec<(Value<'m>, Option<usize>)>
         if op.region_count() > 0 {
             held.extend(owned(*op).into_iter().map(|number| (op.result(number), Some(at))));
         } else if op.is("ired.host_call") {
-            held.extend(op.results().filter(|result| !result.ty().is_index()).map(|result| (result, Some(at))));
+            held.extend(
+                op.results().filter(|result| !result.ty().is_index()).map(|result| (result, Some(at))),
+            );
         } else if op.is("ired.alloc") && op.attribute(ARENA).is_none() && op.attribute(OWN).is_none() {
             held.push((op.result(0), Some(at)));
         }

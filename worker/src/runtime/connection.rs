@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::{BenchResult, InferenceResult};
-use ired_module::texts;
 use crate::channel::ChannelError;
 use crate::channel::asynchronous::Sender;
 use crate::messages::runtime::{
@@ -14,6 +13,7 @@ use crate::messages::runtime::{
 };
 use crate::region::{Pool, RegionError, Regions, SharedBuffer};
 use crate::tensor::{Tensor, TensorData};
+use ired_module::texts;
 
 /// What can be asked of a process. Kept until it is answered, so that it can be asked again.
 #[derive(Debug)]

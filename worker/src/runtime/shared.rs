@@ -9,11 +9,11 @@ use tokio::time::{timeout, timeout_at};
 
 use super::connection::{Bound, Call, Connection, Reply};
 use super::supervise::Start;
-use ired_module::{DType, texts};
 use crate::messages::runtime::{LoadedModule, RuntimeFailure, TensorRef};
 use crate::messages::sandbox::SandboxReport;
 use crate::region::{Pool, SharedBuffer};
 use crate::tensor::{InputBuffer, Tensor};
+use ired_module::{DType, texts};
 
 /// How often a request is sent before a dying process makes it fail.
 const TRIES: u32 = 2;

@@ -103,10 +103,7 @@ impl<'m> Builder<'m> {
                 "operandSegmentSizes",
                 self.dense_i32_attribute(&[sources.len() as i32, source_dims.len() as i32]),
             )
-            .attribute(
-                "resultSegmentSizes",
-                self.dense_i32_attribute(&[targets as i32, target_dims as i32]),
-            )
+            .attribute("resultSegmentSizes", self.dense_i32_attribute(&[targets as i32, target_dims as i32]))
             .results(&results)
             .build()
     }

@@ -39,7 +39,8 @@ impl<'m> Host<'_, 'm> {
         let call = b.host_call(number, &sources, &source_dims, node.results.len(), ranks);
         let mut given = call.results();
         for &result in &node.results {
-            let buffer = given.next().ok_or_else(|| Diagnostic::new(DiagnosticKind::Internal, "no result"))?;
+            let buffer =
+                given.next().ok_or_else(|| Diagnostic::new(DiagnosticKind::Internal, "no result"))?;
             self.buffers.insert(result, buffer);
         }
         let sizes: Vec<_> = given.collect();
