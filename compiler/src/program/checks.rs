@@ -214,13 +214,17 @@ pub(super) fn check_node(graph: &Graph, node: &Node, dims: &mut Dims<'_, '_>) ->
             }
         }
         (Op::SuppressOverlaps, &[boxes, order, count, ..]) => {
-            for axes in [(boxes, 0), (boxes, 1), (count, 0), (count, 1)] {
-                let of_order = match axes {
-                    (value, 1) if value == boxes => 2,
-                    (_, axis) => axis,
-                };
-                check.equal(&shape(axes.0)[axes.1], &shape(order)[of_order], "numbers of boxes")?;
+            let (boxes, order, count) = (shape(boxes), shape(order), shape(count));
+            let pairs = [
+                (&boxes[0], &order[0]),
+                (&boxes[1], &order[2]),
+                (&count[0], &order[0]),
+                (&count[1], &order[1]),
+            ];
+            for (a, b) in pairs {
+                check.equal(a, b, "numbers of boxes, classes or images")?;
             }
+            check.equal(&boxes[2], &Dim::constant(4), "sizes of boxes and four")?;
         }
         // The border is made of elements that are there.
         (Op::Pad { mode: PadMode::Reflect | PadMode::Edge | PadMode::Wrap, .. }, &[x]) => {
