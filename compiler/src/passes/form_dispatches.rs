@@ -51,6 +51,8 @@ pub(super) struct Facts<'g> {
     pub(super) captured: HashMap<NodeId, Vec<ValueId>>,
     /// Position of a node in its region.
     pub(super) position: Vec<usize>,
+    /// The region that a node is in.
+    pub(super) home: Vec<RegionId>,
 }
 
 impl Plan {
@@ -149,19 +151,21 @@ impl<'g> Facts<'g> {
             is_output: vec![false; graph.values.len()],
             captured: HashMap::new(),
             position: vec![0; graph.nodes.len()],
+            home: vec![graph.body; graph.nodes.len()],
         };
         facts.enter(graph.body);
         facts
     }
 
     /// Walks a region and returns what it reads of the regions around it.
-    fn enter(&mut self, region: RegionId) -> Vec<ValueId> {
-        let region = &self.graph.regions[region.index()];
+    fn enter(&mut self, home: RegionId) -> Vec<ValueId> {
+        let region = &self.graph.regions[home.index()];
         let mut own: HashSet<ValueId> = region.inputs.iter().copied().collect();
         let mut outside = Vec::new();
         for (position, &id) in region.nodes.iter().enumerate() {
             let node = &self.graph.nodes[id.index()];
             self.position[id.index()] = position;
+            self.home[id.index()] = home;
             let mut read = node.operands.clone();
             for &nested in &node.regions {
                 let captured = self.enter(nested);

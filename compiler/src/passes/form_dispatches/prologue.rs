@@ -141,6 +141,11 @@ impl Pull<'_, '_> {
         if self.epilogues.contains(id) || is_root(&node.op) || !node.regions.is_empty() {
             return false;
         }
+        // What stands outside of a loop is computed once, and by whom is not decided here.
+        let outside = self.facts.home[id.index()] != self.facts.home[self.nodes[0].index()];
+        if outside && !node.operands.is_empty() {
+            return false;
+        }
         let place = self.places[&value];
         match &node.op {
             Op::Constant(_) | Op::Dims { .. } | Op::Iota { .. } => {
