@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use ired_frontends::onnx::read_test_tensor;
+use ired_frontends::onnx::{TestOptional, read_test_optional, read_test_sequence, read_test_tensor};
 use ired_frontends::{DirectorySource, ImportError, ImportErrorKind, import};
-use ired_graph::{DType, Graph, Limits, Tensor, interpret_strings};
+use ired_graph::{DType, Graph, Limits, Tensor, ValueId, interpret_strings};
 use ired_host::StringTable;
 
 const RELATIVE: f64 = 1e-3;
@@ -68,7 +68,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn run_set(graph: &Graph, set: &Path) -> Result<(), Verdict> {
     let mut strings = graph.call_strings();
-    let (inputs, expected) = (tensors(set, "input", &mut strings)?, tensors(set, "output", &mut strings)?);
+    let inputs = tensors(graph, graph.inputs(), (set, "input"), &mut strings)?;
+    let expected = tensors(graph, graph.outputs(), (set, "output"), &mut strings)?;
     let found = interpret_strings(graph, &inputs, Limits::default(), &mut strings)
         .map_err(|error| Verdict("interpret-error", chain(&error)))?;
     if found.len() != expected.len() {
@@ -81,15 +82,67 @@ fn run_set(graph: &Graph, set: &Path) -> Result<(), Verdict> {
     Ok(())
 }
 
-fn tensors(set: &Path, prefix: &str, strings: &mut StringTable) -> Result<Vec<Tensor>, Verdict> {
-    (0..)
-        .map(|i| set.join(format!("{prefix}_{i}.pb")))
-        .take_while(|path| path.exists())
-        .map(|path| {
-            let bytes = std::fs::read(&path).map_err(|error| Verdict("no-case", error.to_string()))?;
-            read_test_tensor(Bytes::from(bytes), strings).map_err(|error| Verdict("no-case", chain(&error)))
-        })
-        .collect()
+/// The data for `values`, of which several consecutive ones may be what one sequence or optional value consists of.
+fn tensors(
+    graph: &Graph,
+    values: &[ValueId],
+    (set, prefix): (&Path, &str),
+    strings: &mut StringTable,
+) -> Result<Vec<Tensor>, Verdict> {
+    let name = |value: &ValueId| graph.value(*value).name.clone().unwrap_or_default();
+    let (mut read, mut rest) = (Vec::new(), values);
+    let mut file = 0;
+    while let Some(first) = rest.first() {
+        let path = set.join(format!("{prefix}_{file}.pb"));
+        file += 1;
+        if !path.exists() {
+            break;
+        }
+        let bytes = std::fs::read(&path).map_err(|error| Verdict("no-case", error.to_string()))?;
+        let bytes = Bytes::from(bytes);
+        let unread = |error: ImportError| Verdict("no-case", chain(&error));
+        let first_name = name(first);
+        let whole = first_name.rsplit_once('.').map_or("", |(whole, _)| whole).to_owned();
+        let is_part =
+            |at: usize, part: &str| rest.get(at).is_some_and(|v| name(v) == format!("{whole}{part}"));
+        let kind = |at: usize| {
+            let (values, shapes) = (graph.ty(rest[at]), graph.ty(rest[at + 1]));
+            let rank = shapes.shape[1].as_static().unwrap_or(0);
+            (values.dtype, usize::try_from(rank).unwrap_or(0))
+        };
+        let taken = if is_part(0, ".values") && is_part(1, ".shapes") {
+            let (dtype, rank) = kind(0);
+            read.extend(read_test_sequence(bytes, (dtype, rank), strings).map_err(unread)?);
+            2
+        } else if is_part(0, ".present") {
+            let sequence = is_part(1, ".values") && is_part(2, ".shapes");
+            let held = sequence || is_part(1, "");
+            let (dtype, rank) = if sequence { kind(1) } else { (DType::F32, 0) };
+            let present = |present| Tensor::from_bools(&[], &[present]);
+            match read_test_optional(bytes, (dtype, rank), strings).map_err(unread)? {
+                TestOptional::Nothing => {
+                    read.push(present(false));
+                    if sequence {
+                        read.extend(Tensor::new(dtype, vec![0], Bytes::new()).ok());
+                        read.push(Tensor::from_i64s(&[0, rank as u64], &[]));
+                    } else if held {
+                        let ty = graph.ty(rest[1]);
+                        let bytes = usize::from(ty.rank() == 0) * ty.dtype.bits().div_ceil(8);
+                        let zeros = Tensor::new(ty.dtype, vec![0; ty.rank()], vec![0; bytes].into());
+                        read.extend(zeros.ok());
+                    }
+                }
+                TestOptional::Tensor(tensor) => read.extend([present(true), tensor]),
+                TestOptional::Sequence([values, shapes]) => read.extend([present(true), values, shapes]),
+            }
+            if sequence { 3 } else { 1 + usize::from(held) }
+        } else {
+            read.push(read_test_tensor(bytes, strings).map_err(unread)?);
+            1
+        };
+        rest = &rest[taken..];
+    }
+    Ok(read)
 }
 
 fn compare(found: &Tensor, expected: &Tensor, strings: &StringTable) -> Result<(), Verdict> {

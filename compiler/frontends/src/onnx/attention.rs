@@ -165,7 +165,7 @@ fn modify(
     frame: &Frame<'_>,
 ) -> Outcome<Option<ValueId>> {
     let Some(graph) = graph else { return Ok(Some(x)) };
-    let outputs = importer.import_subgraph_with(graph, &[Binding::Value(x)], scope, frame)?;
+    let outputs = importer.import_subgraph(graph, &[Binding::Value(x)], scope, frame)?;
     let [output] = outputs.as_slice() else {
         return invalid(format!("a modifier gives {} outputs; expected one", outputs.len()));
     };

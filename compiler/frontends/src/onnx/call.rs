@@ -6,6 +6,7 @@ use ired_graph::ops::dims_of_value;
 use ired_graph::{Builder, DType, Dim, ShapeError, TensorType, ValueId};
 
 use super::attributes::Attributes;
+use super::import::Binding;
 use super::proto::{TypeProto, type_proto};
 use super::tensor::{self, ExternalFiles};
 use crate::{ImportError, Problem};
@@ -67,7 +68,10 @@ pub(crate) struct Call<'c> {
     pub(crate) attributes: Attributes<'c>,
     /// Of the operator set that the model asks for.
     pub(crate) version: i64,
+    /// The tensors among the inputs.
     pub(crate) inputs: &'c [Option<ValueId>],
+    /// All of the inputs.
+    pub(crate) bindings: &'c [Binding],
     /// Names of the outputs; empty for those the model does not want.
     pub(crate) outputs: &'c [String],
     pub(crate) files: &'c ExternalFiles<'c>,

@@ -4,6 +4,8 @@ use ired_graph::{BinaryFn, Builder, CompareFn, DType, Tensor, UnaryFn, ValueId};
 
 use super::bounds::learn_from_broadcast;
 use super::call::{Call, Outcome, invalid, unsupported};
+use super::import::Binding;
+use crate::Problem;
 
 pub(super) fn unary(b: &mut Builder<'_>, call: &Call<'_>, function: UnaryFn) -> Outcome {
     Ok(b.unary(function, call.input(0)?)?)
@@ -150,8 +152,11 @@ fn bound(b: &mut Builder<'_>, x: ValueId, value: Option<f64>) -> Outcome<Option<
     Ok(value.map(|v| b.scalar_like(x, v)).transpose()?)
 }
 
-pub(super) fn identity(_: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    call.input(0)
+pub(super) fn identity(_: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<Binding>> {
+    match call.bindings.first() {
+        None | Some(Binding::Absent) => Err(Problem::MissingInput { index: 0 }.into()),
+        Some(same) => Ok(vec![*same]),
+    }
 }
 
 /// In inference nothing is dropped, and the mask is all true.

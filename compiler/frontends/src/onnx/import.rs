@@ -1,8 +1,10 @@
 //! From messages to a graph: names to values, nodes in order, functions inlined, refusals collected.
 
 mod functions;
+mod parts;
 mod scope;
 mod survey;
+mod trial;
 mod types;
 
 pub(crate) use scope::{Binding, Frame, Scope};
@@ -166,6 +168,10 @@ impl<'m> Importer<'m> {
             if initializers.contains(input.name()) {
                 continue;
             }
+            if let Some(composed) = parts::add_input(&mut self.graph, input)? {
+                scope.define(input.name(), composed)?;
+                continue;
+            }
             let binding = match types::input_type(&mut self.graph.symbols, input)? {
                 Ok(ty) => Binding::Value(self.graph.add_input(input.name(), ty)),
                 Err(refusal) => {
@@ -194,8 +200,8 @@ impl<'m> Importer<'m> {
             let outputs = self.import_node(node, scope, frame)?;
             for (position, name) in node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
                 let binding = match outputs.get(position).copied().unwrap_or(Binding::Unknown) {
-                    Binding::Value(value) => Binding::Value(value),
-                    _ => self.stand_in(name, frame),
+                    Binding::Unknown | Binding::Absent => self.stand_in(name, frame),
+                    known => known,
                 };
                 scope.define(name, binding)?;
             }
@@ -291,13 +297,20 @@ impl<'m> Importer<'m> {
             self.import_or_survey_graphs(import, node, scope, frame)?;
             return Ok(Vec::new());
         }
-        let inputs: Vec<Option<ValueId>> = bindings.into_iter().map(Binding::value).collect();
+        let inputs: Vec<Option<ValueId>> = bindings.iter().map(|binding| binding.value()).collect();
+        if matches!(import, Import::One(_) | Import::Many(_)) {
+            let other = |b: &Binding| matches!(b, Binding::Sequence(_) | Binding::Optional(_));
+            if let Some(i) = bindings.iter().position(other) {
+                return super::call::invalid(format!("input {i} is no tensor"));
+            }
+        }
         let (stated, unstated) = (self.stated.clone(), HashMap::new());
         let call = Call {
             name,
             attributes: Attributes::new(&attributes),
             version,
             inputs: &inputs,
+            bindings: &bindings,
             outputs: &node.output,
             files: self.files,
             stated: if frame.caller.is_none() { &stated } else { &unstated },
@@ -311,6 +324,9 @@ impl<'m> Importer<'m> {
             Import::Many(function) => {
                 let values = function(&mut self.builder(name, node.op_type(), frame.region), &call)?;
                 values.into_iter().map(Binding::Value).collect()
+            }
+            Import::Composed(function) => {
+                function(&mut self.builder(name, node.op_type(), frame.region), &call)?
             }
             Import::WithGraphs(function) => function(self, &call, scope, frame)?,
         };
@@ -344,7 +360,7 @@ impl<'m> Importer<'m> {
         let imports: Vec<_> = graphs
             .map(|graph| {
                 let region = self.graph.add_region();
-                self.import_subgraph(graph, scope, &frame.in_region(region))
+                self.import_subgraph(graph, &[], scope, &frame.in_region(region))
             })
             .collect();
         imports.into_iter().try_for_each(|outputs| outputs.map(drop))
@@ -357,18 +373,9 @@ impl<'m> Importer<'m> {
         builder
     }
 
-    /// Imports the nodes of a graph in an attribute into `frame`'s region, and gives its outputs.
+    /// Imports the nodes of a graph in an attribute into `frame`'s region, with `inputs` for its first inputs, and gives
+    /// its outputs.
     pub(crate) fn import_subgraph(
-        &mut self,
-        graph: &GraphProto,
-        scope: &Scope<'_>,
-        frame: &Frame<'_>,
-    ) -> Outcome<Vec<Binding>> {
-        self.import_subgraph_with(graph, &[], scope, frame)
-    }
-
-    /// As [`Self::import_subgraph`] for a graph that has inputs.
-    pub(crate) fn import_subgraph_with(
         &mut self,
         graph: &GraphProto,
         inputs: &[Binding],
@@ -381,10 +388,11 @@ impl<'m> Importer<'m> {
         }
         let frame = Frame { depth: frame.deeper()?, ..*frame };
         let mut inner = Scope { names: HashMap::new(), parent: Some(scope) };
-        for (input, binding) in graph.input.iter().zip(inputs) {
-            inner.define(input.name(), *binding)?;
-        }
         self.define_initializers(graph, &mut inner, &frame)?;
+        for (input, binding) in graph.input.iter().zip(inputs) {
+            // What the node gives comes before an initializer, which is there for when it gives nothing.
+            inner.names.insert(input.name().to_owned(), *binding);
+        }
         self.import_nodes(&graph.node, &mut inner, &frame)?;
         let find = |name: &str| {
             let undefined = || Refusal::Invalid(Problem::UndefinedInput { value: name.to_owned() });
@@ -416,6 +424,12 @@ impl<'m> Importer<'m> {
         }
         let mut values = Vec::with_capacity(outputs.len());
         for ((name, binding), declared) in outputs.into_iter().zip(&body.output) {
+            if let Binding::Sequence(_) | Binding::Optional(_) = binding {
+                for (part, value) in parts::names(&name, binding).into_iter().zip(binding.parts()) {
+                    values.push(self.name_output(part, value)?);
+                }
+                continue;
+            }
             let Some(value) = binding.value() else {
                 return Err(ImportError::Output { output: name, problem: "has no value".to_owned() });
             };

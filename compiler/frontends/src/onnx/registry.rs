@@ -8,9 +8,9 @@ use super::call::{Call, Outcome};
 use super::import::{Binding, Frame, Importer, Scope};
 use super::{
     activation, attention, cast, causal_convolution, col2im, constant, control, convolution, cropping,
-    einsum, elementwise, filters, image, indexing, labels, linear, linear_attention, loss, microsoft,
+    einsum, elementwise, filters, image, indexing, labels, linear, linear_attention, loops, loss, microsoft,
     movement, normalization, pooling, quantization, quantized, ranking, recurrent, reduction, resize, roi,
-    rotary, sampling, scatter, selection, shape, signal, slicing, softmax, suppression, text, transposed,
+    rotary, sampling, scatter, selection, sequence, shape, signal, slicing, softmax, suppression, text, transposed,
 };
 
 /// How an operator is imported.
@@ -20,11 +20,13 @@ pub(crate) enum Import {
     One(fn(&mut Builder<'_>, &Call<'_>) -> Outcome),
     /// Into all its outputs, in order; those not wanted may be missing at the end.
     Many(fn(&mut Builder<'_>, &Call<'_>) -> Outcome<Vec<ValueId>>),
+    /// Of inputs and into outputs that may be sequences or optional values.
+    Composed(fn(&mut Builder<'_>, &Call<'_>) -> Outcome<Vec<Binding>>),
     /// With the graphs in its attributes.
     WithGraphs(fn(&mut Importer<'_>, &Call<'_>, &Scope<'_>, &Frame<'_>) -> Outcome<Vec<Binding>>),
 }
 
-use Import::{Many, One, WithGraphs};
+use Import::{Composed, Many, One, WithGraphs};
 
 /// The domain of onnxruntime's own operators.
 const MICROSOFT: &str = "com.microsoft";
@@ -91,7 +93,7 @@ const OPERATORS: &[Entry] = &[
     ("", "Cast", 6, One(cast::cast)),
     ("", "BitCast", 26, One(cast::bit_cast)),
     ("", "CastLike", 15, One(cast::cast_like)),
-    ("", "Identity", 1, One(elementwise::identity)),
+    ("", "Identity", 1, Composed(elementwise::identity)),
     ("", "Dropout", 1, Many(elementwise::dropout)),
     // Activation.
     ("", "Relu", 1, One(activation::relu)),
@@ -289,6 +291,21 @@ const OPERATORS: &[Entry] = &[
     (MICROSOFT, "Trilu", 1, One(movement::triangle)),
     // Control flow.
     ("", "If", 1, WithGraphs(control::if_else)),
+    ("", "Loop", 1, WithGraphs(loops::repeat)),
+    ("", "Scan", 8, WithGraphs(loops::scan)),
+    // Sequences and optional values.
+    ("", "SequenceConstruct", 11, Composed(sequence::construct)),
+    ("", "SequenceEmpty", 11, Composed(sequence::empty)),
+    ("", "SequenceAt", 11, Composed(sequence::at)),
+    ("", "SequenceInsert", 11, Composed(sequence::insert)),
+    ("", "SequenceErase", 11, Composed(sequence::erase)),
+    ("", "SequenceLength", 11, Composed(sequence::length)),
+    ("", "SplitToSequence", 11, Composed(sequence::split)),
+    ("", "ConcatFromSequence", 11, Composed(sequence::concat)),
+    ("", "SequenceMap", 17, WithGraphs(loops::sequence_map)),
+    ("", "Optional", 15, Composed(sequence::optional)),
+    ("", "OptionalGetElement", 15, Composed(sequence::get_element)),
+    ("", "OptionalHasElement", 15, Composed(sequence::has_element)),
 ];
 
 /// Domain, name and version of every line.

@@ -6,6 +6,7 @@ use ired_graph::{RegionId, ValueId};
 
 use super::super::opset::Opsets;
 use super::super::proto::AttributeProto;
+use super::super::sequence::{Held, Optional, Sequence};
 use crate::ImportError;
 
 /// How deep functions call functions and branches hold branches, together: importing recurses.
@@ -15,6 +16,8 @@ const MAX_DEPTH: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Binding {
     Value(ValueId),
+    Sequence(Sequence),
+    Optional(Optional),
     /// Defined by a node that was refused.
     Unknown,
     /// A function's input that its caller leaves out.
@@ -25,7 +28,54 @@ impl Binding {
     pub(crate) fn value(self) -> Option<ValueId> {
         match self {
             Self::Value(value) => Some(value),
-            Self::Unknown | Self::Absent => None,
+            Self::Sequence(_) | Self::Optional(_) | Self::Unknown | Self::Absent => None,
+        }
+    }
+
+    /// The sequence that this is, or that it holds.
+    pub(crate) fn sequence(self) -> Option<Sequence> {
+        match self {
+            Self::Sequence(sequence) | Self::Optional(Optional { held: Held::Sequence(sequence), .. }) => {
+                Some(sequence)
+            }
+            _ => None,
+        }
+    }
+
+    /// The values it consists of.
+    pub(crate) fn parts(self) -> Vec<ValueId> {
+        match self {
+            Self::Value(value) => vec![value],
+            Self::Sequence(Sequence { values, shapes }) => vec![values, shapes],
+            Self::Optional(Optional { present, held }) => match held {
+                Held::Nothing => vec![present],
+                Held::Value(value) => vec![present, value],
+                Held::Sequence(Sequence { values, shapes }) => vec![present, values, shapes],
+            },
+            Self::Unknown | Self::Absent => Vec::new(),
+        }
+    }
+
+    /// The same kind of thing, consisting of the next of `parts`.
+    pub(crate) fn with_parts(self, parts: &mut impl Iterator<Item = ValueId>) -> Self {
+        let mut next = |old: ValueId| parts.next().unwrap_or(old);
+        match self {
+            Self::Sequence(old) => {
+                Self::Sequence(Sequence { values: next(old.values), shapes: next(old.shapes) })
+            }
+            Self::Value(old) => Self::Value(next(old)),
+            Self::Optional(Optional { present, held }) => {
+                let present = next(present);
+                let held = match held {
+                    Held::Nothing => Held::Nothing,
+                    Held::Value(old) => Held::Value(next(old)),
+                    Held::Sequence(old) => {
+                        Held::Sequence(Sequence { values: next(old.values), shapes: next(old.shapes) })
+                    }
+                };
+                Self::Optional(Optional { present, held })
+            }
+            Self::Unknown | Self::Absent => self,
         }
     }
 }
