@@ -1,6 +1,7 @@
 //! `irectl verify`: results against expected ones, for one module or for folders of ONNX test cases.
 
 mod case;
+mod values;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

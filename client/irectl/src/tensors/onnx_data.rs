@@ -36,6 +36,22 @@ struct TensorProto {
     uint64_data: Vec<u64>,
 }
 
+/// The fields of ONNX's `SequenceProto`, of tensors, that test data uses.
+#[derive(Clone, PartialEq, Message)]
+struct SequenceProto {
+    #[prost(message, repeated, tag = "3")]
+    tensor_values: Vec<TensorProto>,
+}
+
+/// The fields of ONNX's `OptionalProto` that test data uses.
+#[derive(Clone, PartialEq, Message)]
+struct OptionalProto {
+    #[prost(message, optional, tag = "3")]
+    tensor_value: Option<TensorProto>,
+    #[prost(message, optional, tag = "5")]
+    sequence_value: Option<SequenceProto>,
+}
+
 /// The fields of an ONNX model that say which other files it needs.
 #[derive(Clone, PartialEq, Message)]
 struct ModelFiles {
@@ -116,8 +132,47 @@ pub(crate) fn read(path: &Path) -> Result<NamedTensor> {
     decode(Bytes::from(bytes)).with_context(|| format!("`{}`", path.display()))
 }
 
+/// Reads a sequence of tensors.
+///
+/// # Errors
+/// When the file is no sequence, or holds what cannot be a tensor here.
+pub(crate) fn read_sequence(path: &Path) -> Result<Vec<NamedTensor>> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let sequence = SequenceProto::decode(Bytes::from(bytes)).context("not a serialized sequence")?;
+    tensors_of(sequence).with_context(|| format!("`{}`", path.display()))
+}
+
+fn tensors_of(sequence: SequenceProto) -> Result<Vec<NamedTensor>> {
+    sequence.tensor_values.into_iter().map(decode_tensor).collect()
+}
+
+/// What an optional value holds.
+pub(crate) enum Optional {
+    Nothing,
+    Tensor(NamedTensor),
+    Sequence(Vec<NamedTensor>),
+}
+
+/// Reads an optional value.
+///
+/// # Errors
+/// When the file is no such value, or holds what cannot be a tensor here.
+pub(crate) fn read_optional(path: &Path) -> Result<Optional> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let value = OptionalProto::decode(Bytes::from(bytes)).context("not a serialized optional value")?;
+    let found = match (value.tensor_value, value.sequence_value) {
+        (_, Some(sequence)) => tensors_of(sequence).map(Optional::Sequence),
+        (Some(tensor), None) => decode_tensor(tensor).map(Optional::Tensor),
+        (None, None) => Ok(Optional::Nothing),
+    };
+    found.with_context(|| format!("`{}`", path.display()))
+}
+
 fn decode(bytes: Bytes) -> Result<NamedTensor> {
-    let proto = TensorProto::decode(bytes).context("not a serialized tensor")?;
+    decode_tensor(TensorProto::decode(bytes).context("not a serialized tensor")?)
+}
+
+fn decode_tensor(proto: TensorProto) -> Result<NamedTensor> {
     let dtype = element_type(proto.data_type)?;
     let dims: Vec<u64> = proto
         .dims

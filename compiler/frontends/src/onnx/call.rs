@@ -139,6 +139,17 @@ impl Call<'_> {
         Ok(b.read_dims(list, self.name)?)
     }
 
+    /// A vector whose length, where the model leaves it open, is `length` if that is known.
+    pub(crate) fn list_input(&self, b: &mut Builder<'_>, index: usize, length: Option<usize>) -> Outcome {
+        let list = self.input(index)?;
+        match (b.ty(list).shape.as_slice(), length) {
+            ([open], Some(length)) if open.as_static().is_none() && length <= tensor::MAX_RANK => {
+                Ok(b.reshape(list, vec![Dim::constant(length as i64)])?)
+            }
+            _ => Ok(list),
+        }
+    }
+
     /// As [`Self::sizes_input`] for an input that may be left out.
     pub(crate) fn optional_sizes(&self, b: &mut Builder<'_>, index: usize) -> Outcome<Option<Vec<Dim>>> {
         self.optional(index).map(|_| self.sizes_input(b, index)).transpose()

@@ -56,7 +56,8 @@ fn literal(b: &mut Builder<'_>, call: &Call<'_>, tensor: &super::proto::TensorPr
 
 /// A broadcast of one element: the size costs nothing.
 pub(super) fn constant_of_shape(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    let shape = call.sizes_input(b, 0)?;
+    let list = call.list_input(b, 0, call.stated_rank(0))?;
+    let shape = b.read_dims(list, "read")?;
     let value = match call.attributes.tensor("value")? {
         Some(tensor) => literal(b, call, tensor)?,
         None => b.scalar(DType::F32, 0.0)?,

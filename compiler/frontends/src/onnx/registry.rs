@@ -10,7 +10,8 @@ use super::{
     activation, attention, cast, causal_convolution, col2im, constant, control, convolution, cropping,
     einsum, elementwise, filters, image, indexing, labels, linear, linear_attention, loops, loss, microsoft,
     movement, normalization, pooling, quantization, quantized, ranking, recurrent, reduction, resize, roi,
-    rotary, sampling, scatter, selection, sequence, shape, signal, slicing, softmax, suppression, text, transposed,
+    rotary, sampling, scatter, selection, sequence, shape, signal, slicing, softmax, suppression, text,
+    transposed,
 };
 
 /// How an operator is imported.

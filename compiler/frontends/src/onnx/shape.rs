@@ -30,7 +30,10 @@ pub(super) fn reshape(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let target = match call.version >= 5 {
         true => match sizes_of(b, call.input(1)?) {
             Some(target) => target,
-            None => return reshape_computed(b, x, call.input(1)?, keep_zero),
+            None => {
+                let target = call.list_input(b, 1, call.stated_rank(0))?;
+                return reshape_computed(b, x, target, keep_zero);
+            }
         },
         false => {
             call.attributes.ignore(&["consumed_inputs"]);

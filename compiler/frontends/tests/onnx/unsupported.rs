@@ -144,10 +144,10 @@ fn a_branch_that_never_runs_is_not_reported() {
 fn bodies_of_nodes_that_are_not_imported_are_reported() {
     let mut custom = node("Fancy", &["x"], &["f"]).named("custom");
     custom.domain = Some("com.example".to_owned());
-    let scan = node("Scan", &["x"], &["s"]).graph("body", holding("Erf", "known")).named("scan");
+    let scan = node("Sweep", &["x"], &["s"]).graph("body", holding("Erf", "known")).named("scan");
     let body = graph(vec![], vec![custom, node("Relu", &["f"], &["r"]), branches("r", "i"), scan], &["i"]);
     let nodes = vec![
-        node("Loop", &["", "", "x"], &["a"]).graph("body", body).named("loop"),
+        node("Unroll", &["", "", "x"], &["a"]).graph("body", body).named("loop"),
         node("Tides", &["a"], &["y"]).named("later"),
     ];
     let mut m = model_of(8, graph(vec![input_f32("x", &[4])], nodes, &["y"]));

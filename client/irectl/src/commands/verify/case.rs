@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use ired_worker::{CompileFailure, FailureKind, RuntimeFailure, RuntimeWorker, Tensor};
 
+use super::values;
 use crate::local;
+use crate::tensors::NamedTensor;
 use crate::tensors::compare::{Difference, Tolerance, difference};
-use crate::tensors::{NamedTensor, onnx_data};
 
 /// How a case ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,22 +147,15 @@ async fn run(folder: &Path, settings: Settings) -> Result<Verdict> {
 
 async fn run_set(worker: &RuntimeWorker, set: &Path, settings: Settings) -> Result<Option<Difference>> {
     let entry = worker.module().signature.entries.first().context("the module has no entry point")?;
-    let mut inputs = tensors(set, "input")?;
-    if inputs.len() > entry.inputs.len() {
-        bail!("{} inputs; the model has {}", inputs.len(), entry.inputs.len());
-    }
-    for (input, spec) in inputs.iter_mut().zip(&entry.inputs) {
-        input.name.clone_from(&spec.name);
-    }
+    let inputs = values::read(set, "input", &entry.inputs)?;
     let inputs: Vec<Tensor> = inputs.into_iter().map(Into::into).collect();
     let outputs = worker.infer(&entry.name, inputs, None).await?.outputs;
-    let expected = tensors(set, "output")?;
+    let expected = values::read(set, "output", &entry.outputs)?;
     if outputs.len() != expected.len() {
         bail!("{} outputs; expected {}", outputs.len(), expected.len());
     }
-    for (found, mut expected) in outputs.into_iter().zip(expected) {
+    for (found, expected) in outputs.into_iter().zip(expected) {
         let found = NamedTensor::from(found);
-        expected.name.clone_from(&found.name);
         if let Some(difference) = difference(&found, &expected, settings.within) {
             return Ok(Some(difference));
         }
@@ -180,15 +174,6 @@ fn data_sets(folder: &Path) -> Result<Vec<PathBuf>> {
         bail!("`{}` has no test_data_set_*", folder.display());
     }
     Ok(sets)
-}
-
-/// `input_0.pb`, `input_1.pb`… of a data set, as long as there are any.
-fn tensors(set: &Path, prefix: &str) -> Result<Vec<NamedTensor>> {
-    (0..)
-        .map(|i| set.join(format!("{prefix}_{i}.pb")))
-        .take_while(|path| path.exists())
-        .map(|path| onnx_data::read(&path))
-        .collect()
 }
 
 fn name_of(path: &Path) -> String {
