@@ -213,7 +213,7 @@ pub(super) fn erase(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<Binding
     let start = sequence.sum_where(b, sizes, CompareFn::Lt, at)?;
     let end = sequence.sum_where(b, sizes, CompareFn::Le, at)?;
     let [start, end] = read_two(b, start, end)?;
-    let at = read_size(b, at)?;
+    let at = read_size(b, at, "position")?;
     let parts = [sequence.head(b, &at, &start)?, sequence.tail(b, &(at + 1.into()), &end)?];
     Ok(vec![Binding::Sequence(Sequence::join(b, &parts)?)])
 }
@@ -249,7 +249,7 @@ pub(super) fn split(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<Binding
             Sequence { values: flat, shapes: rows(b, row, shape[at].clone())? }
         }
         Some(sizes) if b.ty(sizes).rank() == 0 => {
-            let size = read_size(b, sizes)?;
+            let size = read_size(b, sizes, "split")?;
             chunks(b, x, at, &size)?
         }
         Some(_) => {
@@ -354,7 +354,7 @@ fn concat_along(b: &mut Builder<'_>, sequence: Sequence, mut shape: Shape, at: u
     let column = b.slice_axis(sequence.shapes, 1, dim(at), 1.into())?;
     let column = b.reshape(column, vec![length.clone()])?;
     let total = b.reduce(ReduceFn::Sum, column, &[0], false)?;
-    shape[at] = read_size(b, total)?;
+    shape[at] = read_size(b, total, "joined")?;
     if at == 0 {
         return Ok(b.reshape(sequence.values, shape)?);
     }
