@@ -20,4 +20,5 @@ mod recurrent;
 mod signals;
 mod structure;
 mod text;
+mod training;
 mod unsupported;
