@@ -19,7 +19,8 @@ fn rate_and_steps(steps: i64) -> [Given; 2] {
 
 #[test]
 fn adagrad() {
-    let node = step_of("Adagrad").float("decay_factor", 0.5).float("norm_coefficient", 0.25).float("epsilon", 0.0);
+    let node =
+        step_of("Adagrad").float("decay_factor", 0.5).float("norm_coefficient", 0.25).float("epsilon", 0.0);
     let [rate, steps] = rate_and_steps(2);
     let outputs = outputs_of(17, node, &[rate, steps, number(4.0), number(2.0), number(16.0)], 2);
     // The gradient with its norm is 3, its squares 25, the rate 0.25.
