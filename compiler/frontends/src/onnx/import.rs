@@ -285,8 +285,8 @@ impl<'m> Importer<'m> {
             return self.inline_function(name, key, function, &inputs, &attributes, frame);
         }
         let version = frame.opsets.version(domain);
-        let import = match find_operator(domain, node.op_type(), version) {
-            Ok(import) => import,
+        let (import, version) = match find_operator(domain, node.op_type(), version) {
+            Ok(found) => found,
             Err(refusal) => {
                 self.survey_graphs(node, frame)?;
                 return Err(refusal);
@@ -329,6 +329,9 @@ impl<'m> Importer<'m> {
                 function(&mut self.builder(name, node.op_type(), frame.region), &call)?
             }
             Import::WithGraphs(function) => function(self, &call, scope, frame)?,
+            Import::Standard(..) => {
+                unreachable!("the registry gives what a standard operator is imported by")
+            }
         };
         if let Some(attribute) = call.attributes.unread().first() {
             return super::call::unsupported(
@@ -458,7 +461,7 @@ impl<'m> Importer<'m> {
     }
 }
 
-fn find_operator(domain: &str, op_type: &str, version: i64) -> Outcome<Import> {
+fn find_operator(domain: &str, op_type: &str, version: i64) -> Outcome<(Import, i64)> {
     use super::call::unsupported;
     registry::find(domain, op_type, version).or_else(|missing| match missing {
         NotFound::OlderThan(_) if version == 0 => {

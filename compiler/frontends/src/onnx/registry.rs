@@ -8,10 +8,7 @@ use super::call::{Call, Outcome};
 use super::import::{Binding, Frame, Importer, Scope};
 use super::{
     activation, attention, cast, causal_convolution, col2im, constant, control, convolution, cropping,
-    einsum, elementwise, filters, image, indexing, labels, linear, linear_attention, loops, loss, microsoft,
-    movement, normalization, pooling, quantization, quantized, ranking, recurrent, reduction, resize, roi,
-    rotary, sampling, scatter, selection, sequence, shape, signal, slicing, softmax, suppression, text,
-    transposed,
+    einsum, elementwise, elimination, filters, image, indexing, labels, linear, linear_attention, loops, loss, microsoft, movement, normalization, optimizer, pooling, quantization, quantized, ranking, recurrent, reduction, resize, roi, rotary, sampling, scatter, selection, sequence, shape, signal, slicing, softmax, suppression, text, transposed,
 };
 
 /// How an operator is imported.
@@ -25,9 +22,11 @@ pub(crate) enum Import {
     Composed(fn(&mut Builder<'_>, &Call<'_>) -> Outcome<Vec<Binding>>),
     /// With the graphs in its attributes.
     WithGraphs(fn(&mut Importer<'_>, &Call<'_>, &Scope<'_>, &Frame<'_>) -> Outcome<Vec<Binding>>),
+    /// As a standard operator of this name, of this version.
+    Standard(&'static str, i64),
 }
 
-use Import::{Composed, Many, One, WithGraphs};
+    Many, One, Standard, WithGraphs};, use Import::{Composed, use Import::{Many,
 
 /// The domain of onnxruntime's own operators.
 const MICROSOFT: &str = "com.microsoft";
@@ -165,6 +164,7 @@ const OPERATORS: &[Entry] = &[
     // Linear algebra and windows.
     ("", "MatMul", 1, One(linear::matmul)),
     ("", "Gemm", 1, One(linear::gemm)),
+    ("", "Det", 11, One(elimination::determinant)),
     ("", "Einsum", 12, One(einsum::einsum)),
     ("", "Conv", 1, One(convolution::conv)),
     ("", "ConvTranspose", 1, One(transposed::conv_transpose)),
@@ -258,6 +258,10 @@ const OPERATORS: &[Entry] = &[
     ("ai.onnx.ml", "LabelEncoder", 1, One(labels::label_encoder)),
     ("ai.onnx.ml", "CategoryMapper", 1, One(labels::category_mapper)),
     ("ai.onnx.ml", "OneHotEncoder", 1, One(labels::one_hot_encoder)),
+    // Training.
+    ("ai.onnx.preview.training", "Adagrad", 1, Many(optimizer::adagrad)),
+    ("ai.onnx.preview.training", "Adam", 1, Many(optimizer::adam)),
+    ("ai.onnx.preview.training", "Momentum", 1, Many(optimizer::momentum)),
     // com.microsoft.
     (MICROSOFT, "Attention", 1, Many(microsoft::attention::attention)),
     (MICROSOFT, "MultiHeadAttention", 1, Many(microsoft::attention::multi_head)),
@@ -289,7 +293,13 @@ const OPERATORS: &[Entry] = &[
     (MICROSOFT, "IsAllFinite", 1, One(microsoft::product::all_finite)),
     (MICROSOFT, "MatMulNBits", 1, One(microsoft::weights::matmul_bits)),
     (MICROSOFT, "GatherBlockQuantized", 1, One(microsoft::weights::gather_blocks)),
-    (MICROSOFT, "Trilu", 1, One(movement::triangle)),
+    (MICROSOFT, "Inverse", 1, One(elimination::inverse)),
+    (MICROSOFT, "Pad", 1, Standard("Pad", 13)),
+    (MICROSOFT, "GridSample", 1, Standard("GridSample", 16)),
+    (MICROSOFT, "GatherND", 1, Standard("GatherND", 13)),
+    (MICROSOFT, "Range", 1, Standard("Range", 11)),
+    (MICROSOFT, "ExpandDims", 1, Standard("Unsqueeze", 13)),
+    (MICROSOFT, "Trilu", 1, Standard("Trilu", 14)),
     // Control flow.
     ("", "If", 1, WithGraphs(control::if_else)),
     ("", "Loop", 1, WithGraphs(loops::repeat)),
@@ -322,11 +332,12 @@ pub(crate) enum NotFound {
     OlderThan(i64),
 }
 
-/// The function for an operator as of `version` of its operator set.
-pub(crate) fn find(domain: &str, op_type: &str, version: i64) -> Result<Import, NotFound> {
+/// The function for an operator as of `version` of its operator set, and the version that it reads the node as.
+pub(crate) fn find(domain: &str, op_type: &str, version: i64) -> Result<(Import, i64), NotFound> {
     let known = || OPERATORS.iter().filter(|(d, op, ..)| *d == domain && *op == op_type);
     match known().filter(|entry| entry.2 <= version).max_by_key(|entry| entry.2) {
-        Some(entry) => Ok(entry.3),
+        Some((.., Standard(name, version))) => find("", name, *version),
+        Some(entry) => Ok((entry.3, version)),
         None => Err(known().map(|entry| entry.2).min().map_or(NotFound::Operator, NotFound::OlderThan)),
     }
 }

@@ -22,4 +22,5 @@ mod sequences;
 mod signals;
 mod structure;
 mod text;
+mod training;
 mod unsupported;
