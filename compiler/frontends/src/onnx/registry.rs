@@ -7,8 +7,7 @@ use ired_graph::{ArgReduceFn, BinaryFn, Builder, CompareFn, CumulativeFn, Reduce
 use super::call::{Call, Outcome};
 use super::import::{Binding, Frame, Importer, Scope};
 use super::{
-    activation, attention, cast, causal_convolution, col2im, constant, control, convolution, cropping,
-    einsum, elementwise, elimination, filters, image, indexing, labels, linear, linear_attention, loops, loss, microsoft, movement, normalization, optimizer, pooling, quantization, quantized, ranking, recurrent, reduction, resize, roi, rotary, sampling, scatter, selection, sequence, shape, signal, slicing, softmax, suppression, text, transposed,
+    activation, attention, cast, causal_convolution, classical, col2im, constant, control, convolution, cropping, determinant, einsum, elementwise, elimination, filters, image, indexing, labels, linear, linear_attention, loops, loss, microsoft, movement, normalization, optimizer, pooling, quantization, quantized, ranking, recurrent, reduction, resize, roi, rotary, sampling, scatter, selection, sequence, shape, signal, slicing, softmax, suppression, text, transposed,
 };
 
 /// How an operator is imported.
@@ -174,6 +173,7 @@ const OPERATORS: &[Entry] = &[
     ("", "GlobalLpPool", 1, One(pooling::global_lp_pool)),
     ("", "GlobalAveragePool", 1, One(|b, c| pooling::global_pool(b, c, ReduceFn::Mean))),
     ("", "GlobalMaxPool", 1, One(|b, c| pooling::global_pool(b, c, ReduceFn::Max))),
+    ("", "Det", 11, One(determinant::determinant)),
     // Sampling and regions.
     ("", "GridSample", 16, One(sampling::grid_sample)),
     ("", "AffineGrid", 20, One(sampling::affine_grid)),
@@ -255,6 +255,21 @@ const OPERATORS: &[Entry] = &[
     ("", "RegexFullMatch", 20, One(text::full_match)),
     ("", "TfIdfVectorizer", 9, One(text::tf_idf)),
     ("", "ImageDecoder", 20, One(image::decode)),
+    ("ai.onnx.ml", "TreeEnsemble", 5, One(classical::tree_ensemble)),
+    ("ai.onnx.ml", "TreeEnsembleRegressor", 1, One(classical::tree_regressor)),
+    ("ai.onnx.ml", "TreeEnsembleClassifier", 1, Many(classical::tree_classifier)),
+    ("ai.onnx.ml", "LinearRegressor", 1, One(classical::linear_regressor)),
+    ("ai.onnx.ml", "LinearClassifier", 1, Many(classical::linear_classifier)),
+    ("ai.onnx.ml", "SVMRegressor", 1, One(classical::svm_regressor)),
+    ("ai.onnx.ml", "SVMClassifier", 1, Many(classical::svm_classifier)),
+    ("ai.onnx.ml", "Scaler", 1, One(classical::scaler)),
+    ("ai.onnx.ml", "Normalizer", 1, One(classical::normalizer)),
+    ("ai.onnx.ml", "Binarizer", 1, One(classical::binarizer)),
+    ("ai.onnx.ml", "Imputer", 1, One(classical::imputer)),
+    ("ai.onnx.ml", "FeatureVectorizer", 1, One(classical::feature_vectorizer)),
+    ("ai.onnx.ml", "ZipMap", 1, One(classical::refuse_maps)),
+    ("ai.onnx.ml", "CastMap", 1, One(classical::refuse_maps)),
+    ("ai.onnx.ml", "DictVectorizer", 1, One(classical::refuse_maps)),
     ("ai.onnx.ml", "LabelEncoder", 1, One(labels::label_encoder)),
     ("ai.onnx.ml", "CategoryMapper", 1, One(labels::category_mapper)),
     ("ai.onnx.ml", "OneHotEncoder", 1, One(labels::one_hot_encoder)),

@@ -4,6 +4,7 @@
 
 mod attention;
 mod build;
+mod classical;
 mod computed;
 mod contraction;
 mod element_types;
