@@ -14,7 +14,7 @@ use ired_graph::{BinaryFn, DType, Graph, NodeId, Offset, Op, PoolFn, ReduceFn, U
 
 use super::PassError;
 use super::rewrite::{Rewriter, Rewritten, rewrite};
-use pattern::{Dequantized, Quantization, Spread, axis_after_reshape, is_byte, reads_shifted};
+use pattern::{Dequantized, Quantization, SHIFT, Spread, axis_after_reshape, is_byte};
 
 pub(super) fn fuse_quantized(graph: &mut Graph) -> Result<(), PassError> {
     rewrite(graph, &mut |rw, id| fuse(rw, id))?;
@@ -27,13 +27,6 @@ fn fuse(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
         Op::Conv { channels_last: false, .. } => convolution(rw, id)?,
         Op::MatMul => product(rw, id)?,
         Op::Binary(BinaryFn::Add) => bias(rw, id)?,
-        Op::Binary(BinaryFn::Mul) if reads_shifted(rw, id) => {
-            let result = rw.node(id).results[0];
-            match Dequantized::of(rw, result) {
-                Some(found) => Some(found.emit(rw)?),
-                None => None,
-            }
-        }
         Op::Reduce { function: ReduceFn::Mean, .. } => mean(rw, id)?,
         Op::Concat { .. } => concat(rw, id)?,
         Op::Transpose { .. }
@@ -105,7 +98,7 @@ fn scaled(rw: &mut Rewriter<'_>, sum: ValueId, x: &Dequantized, weights: &Dequan
     let Some(factor) = x.scale.as_one() else { return Ok(None) };
     let mut scale = weights.scale.map(|v| factor * v);
     scale.axis = scale.axis.map(|_| axis);
-    Dequantized { values: sum, zero: None, scale }.emit(rw).map(Some)
+    Dequantized { values: sum, zero: None, scale, shift: 0.0 }.emit(rw).map(Some)
 }
 
 /// A bias quantised in the scale of the sum it is added to.
@@ -117,7 +110,7 @@ fn bias(rw: &mut Rewriter<'_>, id: NodeId) -> Found {
             _ => bias,
         };
         let Some(sum) = Dequantized::of(rw, sum).filter(|sum| sum.is_sum(rw)) else { continue };
-        let Some(bias) = Dequantized::of(rw, inner).filter(|bias| bias.is_sum(rw)) else { continue };
+        let Some(bias) = Dequantized::of(rw, inner).filter(|bias| bias.is_scaled_i32(rw)) else { continue };
         let leading = rw.ty(sum.values).rank() - rw.ty(bias.values).rank();
         if !is_weight_or_view(rw, bias.values) || !same_scale(&sum.scale, &bias.scale, leading) {
             continue;
@@ -183,7 +176,7 @@ fn concat(rw: &mut Rewriter<'_>, id: NodeId) -> Found {
     let same = |part: &Dequantized| {
         part.is_plain_byte(rw)
             && rw.ty(part.values).dtype == rw.ty(first.values).dtype
-            && (&part.scale, &part.zero) == (&first.scale, &first.zero)
+            && (&part.scale, &part.zero, part.shift) == (&first.scale, &first.zero, first.shift)
     };
     if !parts.iter().all(same) {
         return Ok(None);
@@ -214,19 +207,22 @@ fn mean(rw: &mut Rewriter<'_>, id: NodeId) -> Found {
             _ => b.binary_scalar(BinaryFn::Sub, sum, f64::from(zero) * count as f64),
         }
     })?;
-    Dequantized { values, zero: None, scale: Spread::one(scale / count as f32) }.emit(rw).map(Some)
+    Dequantized { values, zero: None, scale: Spread::one(scale / count as f32), shift: 0.0 }
+        .emit(rw)
+        .map(Some)
 }
 
 /// A quantisation joins the scale in front of it, and gives u8.
 fn quantize(rw: &mut Rewriter<'_>, id: NodeId) -> Found {
     let Some(target) = Quantization::of(rw, id) else { return Ok(None) };
     let signed = target.dtype == DType::I8;
-    let zero = if signed { target.zero + 128.0 } else { target.zero };
+    let zero = if signed { target.zero + SHIFT } else { target.zero };
     if let Some(same) = requantized(rw, &target, zero)? {
         return Ok(Some(same));
     }
-    let sum_of_two = added(rw, &target, zero)?;
+    let sum_of_two = added(rw, &target)?;
     let shifted_sum = match sum_of_two {
+        Some(sum) if signed => rw.build(|b| b.binary_scalar(BinaryFn::Add, sum, f64::from(SHIFT)))?,
         Some(sum) => sum,
         None => {
             let rounded = match rescaled(rw, &target)? {
@@ -289,8 +285,9 @@ fn is_zero(rw: &Rewriter<'_>, value: ValueId) -> bool {
     rw.tensor(source).is_some_and(|t| t.len() == 1 && t.data().iter().all(|byte| *byte == 0))
 }
 
-/// Two dequantised operands added and quantised: `round(x * a + (y * b + c))`.
-fn added(rw: &mut Rewriter<'_>, target: &Quantization, zero: f32) -> Found {
+/// Two dequantised operands added and quantised: `round(x * a + (y * b + c))`, of the numbers that the model has, for
+/// others round otherwise.
+fn added(rw: &mut Rewriter<'_>, target: &Quantization) -> Found {
     let Some((Op::Binary(BinaryFn::Add), &[x, y])) = rw.op(target.real) else { return Ok(None) };
     let plain = |value: ValueId| Dequantized::of(rw, value).filter(|x| x.is_plain_byte(rw));
     let (Some(x), Some(y)) = (plain(x), plain(y)) else { return Ok(None) };
@@ -298,19 +295,23 @@ fn added(rw: &mut Rewriter<'_>, target: &Quantization, zero: f32) -> Found {
         return Ok(None);
     }
     let ratio = |x: &Dequantized| x.scale.as_one().map(|scale| scale / target.scale);
-    let (Some(a), Some(b), Some(x_zero), Some(y_zero)) = (ratio(&x), ratio(&y), x.one_zero(), y.one_zero())
+    let own_zero = |x: &Dequantized| x.one_zero().map(|zero| zero - x.shift);
+    let (Some(a), Some(b), Some(x_zero), Some(y_zero)) = (ratio(&x), ratio(&y), own_zero(&x), own_zero(&y))
     else {
         return Ok(None);
     };
-    let constant = zero - (a * x_zero + b * y_zero);
+    let constant = target.zero - (a * x_zero + b * y_zero);
     rw.build(|builder| {
-        let term = |builder: &mut ired_graph::Builder<'_>, values: ValueId, ratio: f32| {
-            let wide = builder.cast(values, DType::F32)?;
+        let term = |builder: &mut ired_graph::Builder<'_>, x: &Dequantized, ratio: f32| {
+            let mut wide = builder.cast(x.values, DType::F32)?;
+            if x.shift != 0.0 {
+                wide = builder.binary_scalar(BinaryFn::Sub, wide, f64::from(x.shift))?;
+            }
             builder.binary_scalar(BinaryFn::Mul, wide, f64::from(ratio))
         };
-        let second = term(builder, y.values, b)?;
+        let second = term(builder, &y, b)?;
         let second = builder.binary_scalar(BinaryFn::Add, second, f64::from(constant))?;
-        let first = term(builder, x.values, a)?;
+        let first = term(builder, &x, a)?;
         let sum = builder.binary_broadcast(BinaryFn::Add, first, second)?;
         builder.unary(UnaryFn::Round, sum)
     })

@@ -1,6 +1,6 @@
 //! What quantisation and dequantisation look like once they are written out.
 
-use ired_graph::{BinaryFn, Builder, DType, Dim, NodeId, Op, ShapeError, Tensor, UnaryFn, ValueId};
+use ired_graph::{BinaryFn, Builder, DType, Dim, NodeId, Op, ReduceFn, ShapeError, Tensor, UnaryFn, ValueId};
 
 use super::super::PassError;
 use super::super::rewrite::Rewriter;
@@ -26,6 +26,8 @@ pub(super) struct Dequantized {
     /// `None` for 0.
     pub(super) zero: Option<Spread>,
     pub(super) scale: Spread,
+    /// How much more `values` and `zero` are than in the model.
+    pub(super) shift: f32,
 }
 
 /// `round(real / scale) + zero`, saturating in `dtype`.
@@ -121,7 +123,7 @@ impl Dequantized {
             (None, _) => Some(Spread::one(shift)),
         };
         let zero = zero.filter(|zero| zero.numbers.iter().any(|v| *v != 0.0));
-        Some(Self { values, zero, scale })
+        Some(Self { values, zero, scale, shift })
     }
 
     /// Whether values are of eight bits, and scale and zero point one number each.
@@ -130,8 +132,12 @@ impl Dequantized {
         is_byte(rw.ty(self.values).dtype) && one(&self.scale) && self.zero.as_ref().is_none_or(one)
     }
 
-    /// Whether this is a sum of products: scaled, but not shifted.
+    /// Whether this is a sum of products of bytes: scaled, but not shifted.
     pub(super) fn is_sum(&self, rw: &Rewriter<'_>) -> bool {
+        self.is_scaled_i32(rw) && sums_bytes(rw, self.values, 0)
+    }
+
+    pub(super) fn is_scaled_i32(&self, rw: &Rewriter<'_>) -> bool {
         rw.ty(self.values).dtype == DType::I32 && self.zero.is_none()
     }
 
@@ -143,14 +149,37 @@ impl Dequantized {
     pub(super) fn emit(&self, rw: &mut Rewriter<'_>) -> Result<ValueId, PassError> {
         rw.build(|b| {
             let rank = b.ty(self.values).rank();
-            let mut wide = b.cast(self.values, DType::F32)?;
-            if let Some(zero) = &self.zero {
+            // As the model has it, so that it is found again.
+            let integers = if self.shift == 0.0 { self.values } else { b.signed(self.values)? };
+            let mut wide = b.cast(integers, DType::F32)?;
+            let zero = match &self.zero {
+                Some(zero) => zero.map(|v| v - self.shift),
+                None => Spread::one(-self.shift),
+            };
+            if zero.numbers.iter().any(|v| *v != 0.0) {
                 let zero = zero.emit(b, DType::F32, rank)?;
                 wide = b.binary_broadcast(BinaryFn::Sub, wide, zero)?;
             }
             let scale = self.scale.emit(b, DType::F32, rank)?;
             b.binary_broadcast(BinaryFn::Mul, wide, scale)
         })
+    }
+}
+
+/// Whether an i32 comes from a sum over bytes, which leaves room for more to be added.
+fn sums_bytes(rw: &Rewriter<'_>, value: ValueId, depth: usize) -> bool {
+    let Some((op, operands)) = rw.op(value).filter(|_| depth < MAX_DEPTH) else { return false };
+    match op {
+        Op::MatMul | Op::Conv { .. } => is_byte(rw.ty(operands[0]).dtype),
+        Op::Reduce { function: ReduceFn::Sum, .. } => match rw.op(operands[0]) {
+            Some((Op::Cast(DType::I32), &[bytes])) => is_byte(rw.ty(bytes).dtype),
+            _ => false,
+        },
+        Op::Binary(BinaryFn::Add | BinaryFn::Sub)
+        | Op::Reshape { .. }
+        | Op::Transpose { .. }
+        | Op::Slice { .. } => sums_bytes(rw, operands[0], depth + 1),
+        _ => false,
     }
 }
 
@@ -181,7 +210,7 @@ impl Quantization {
 }
 
 /// How far u8 and i8 of the same bits but for the highest are apart.
-const SHIFT: f32 = 128.0;
+pub(super) const SHIFT: f32 = 128.0;
 
 /// The u8 behind an i8 that was made of one, and how much more it is.
 fn unshifted(rw: &Rewriter<'_>, value: ValueId) -> (ValueId, f32) {
@@ -189,21 +218,6 @@ fn unshifted(rw: &Rewriter<'_>, value: ValueId) -> (ValueId, f32) {
         Some(bytes) => (bytes, SHIFT),
         None => (value, 0.0),
     }
-}
-
-/// Whether node `id` dequantises i8 made of u8.
-pub(super) fn reads_shifted(rw: &Rewriter<'_>, id: NodeId) -> bool {
-    let node = rw.node(id);
-    let found = || {
-        let centred = *node.operands.first()?;
-        let wide = match rw.op(centred)? {
-            (Op::Binary(BinaryFn::Sub), &[wide, _]) => wide,
-            _ => centred,
-        };
-        let (Op::Cast(DType::F32), &[integers]) = rw.op(wide)? else { return None };
-        Some(unshifted(rw, integers).1 != 0.0)
-    };
-    found().unwrap_or(false)
 }
 
 /// The axis of a reshape's result along which it varies as its operand along `axis`.
