@@ -15,7 +15,6 @@ mod control;
 mod convolution;
 mod cropping;
 mod cubic;
-mod determinant;
 mod einsum;
 mod elementwise;
 mod elimination;

@@ -7,7 +7,11 @@ use ired_graph::{ArgReduceFn, BinaryFn, Builder, CompareFn, CumulativeFn, Reduce
 use super::call::{Call, Outcome};
 use super::import::{Binding, Frame, Importer, Scope};
 use super::{
-    activation, attention, cast, causal_convolution, classical, col2im, constant, control, convolution, cropping, determinant, einsum, elementwise, elimination, filters, image, indexing, labels, linear, linear_attention, loops, loss, microsoft, movement, normalization, optimizer, pooling, quantization, quantized, ranking, recurrent, reduction, resize, roi, rotary, sampling, scatter, selection, sequence, shape, signal, slicing, softmax, suppression, text, transposed,
+    activation, attention, cast, causal_convolution, classical, col2im, constant, control, convolution,
+    cropping, einsum, elementwise, elimination, filters, image, indexing, labels, linear, linear_attention,
+    loops, loss, microsoft, movement, normalization, optimizer, pooling, quantization, quantized, ranking,
+    recurrent, reduction, resize, roi, rotary, sampling, scatter, selection, sequence, shape, signal,
+    slicing, softmax, suppression, text, transposed,
 };
 
 /// How an operator is imported.
@@ -25,7 +29,7 @@ pub(crate) enum Import {
     Standard(&'static str, i64),
 }
 
-    Many, One, Standard, WithGraphs};, use Import::{Composed, use Import::{Many,
+use Import::{Composed, Many, One, Standard, WithGraphs};
 
 /// The domain of onnxruntime's own operators.
 const MICROSOFT: &str = "com.microsoft";
@@ -173,7 +177,6 @@ const OPERATORS: &[Entry] = &[
     ("", "GlobalLpPool", 1, One(pooling::global_lp_pool)),
     ("", "GlobalAveragePool", 1, One(|b, c| pooling::global_pool(b, c, ReduceFn::Mean))),
     ("", "GlobalMaxPool", 1, One(|b, c| pooling::global_pool(b, c, ReduceFn::Max))),
-    ("", "Det", 11, One(determinant::determinant)),
     // Sampling and regions.
     ("", "GridSample", 16, One(sampling::grid_sample)),
     ("", "AffineGrid", 20, One(sampling::affine_grid)),
