@@ -114,7 +114,7 @@ pub struct RegexFullMatch {
 }
 
 /// What a compiled pattern may take; larger ones are refused.
-const MAX_PATTERN_BYTES: usize = 1 << 20;
+const MAX_PATTERN_BYTES: usize = 4 << 20;
 
 impl RegexFullMatch {
     /// The compiled pattern, or what is wrong with it.
@@ -129,10 +129,36 @@ impl RegexFullMatch {
                 .build()
                 .map_err(|error| format!("pattern {:?}: {error}", self.pattern))
         };
+        let pattern = with_ascii_classes(&self.pattern);
         // On its own first: one with a bracket too many must not close that which is put around it.
-        build(&self.pattern)?;
-        build(&format!(r"\A(?:{})\z", self.pattern))
+        build(&pattern)?;
+        build(&format!(r"\A(?:{pattern})\z"))
     }
+}
+
+/// The pattern with `\w`, `\d`, `\s`, their opposites and `\b` meaning what they mean to RE2: ASCII alone.
+fn with_ascii_classes(pattern: &str) -> String {
+    let mut written = String::with_capacity(pattern.len());
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            written.push(c);
+            continue;
+        }
+        // Classes nest, so that these may stand in others.
+        match chars.next() {
+            Some('w') => written.push_str("[0-9A-Za-z_]"),
+            Some('W') => written.push_str("[^0-9A-Za-z_]"),
+            Some('d') => written.push_str("[0-9]"),
+            Some('D') => written.push_str("[^0-9]"),
+            Some('s') => written.push_str(r"[\t\n\f\r ]"),
+            Some('S') => written.push_str(r"[^\t\n\f\r ]"),
+            Some('b') => written.push_str(r"(?-u:\b)"),
+            Some(other) => written.extend(['\\', other]),
+            None => written.push('\\'),
+        }
+    }
+    written
 }
 
 impl Attributes for RegexFullMatch {

@@ -112,6 +112,8 @@ fn patterns_match_whole_strings() {
             .map(|out| out[0].data.clone())
     };
     assert_eq!(matches(&mut f, r"www\.[\w.-]+\.com|").unwrap(), [1, 0, 0, 1]);
+    assert_eq!(matches(&mut f, r"(\W|^)[\w.\-]{0,25}\.(com|org)(\W|$)").unwrap(), [1, 0, 0, 0]);
+    assert_eq!(matches(&mut f, r"\b\S{14}\b").unwrap(), [1, 0, 0, 0]);
     assert_eq!(matches(&mut f, "a|a\n").unwrap(), [0, 0, 1, 0]);
     for hostile in ["(", "a)|(b", "(a{1000}){1000}", &"(".repeat(1000)] {
         assert!(matches!(matches(&mut f, hostile), Err(HostError::Value { .. })), "{hostile}");
