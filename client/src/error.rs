@@ -40,6 +40,8 @@ pub enum ClientError {
         #[source]
         cause: std::io::Error,
     },
+    #[error("tensor `{tensor}` is not one string, with its length before it, for each element of {shape:?}")]
+    Strings { tensor: String, shape: Vec<u64> },
     #[error("tensor `{tensor}` has {found} bytes; its shape and type need {expected}")]
     TensorBytes { tensor: String, found: u64, expected: u64 },
     /// The daemon's answer breaks the protocol; it may be another version.

@@ -20,6 +20,8 @@ pub enum DataType {
     Bf16,
     Fp32,
     Fp64,
+    /// Strings of bytes, each with its length before it (u32, little-endian).
+    Bytes,
 }
 
 impl DataType {
@@ -37,6 +39,7 @@ impl DataType {
         (Self::Bf16, "BF16", 2),
         (Self::Fp32, "FP32", 4),
         (Self::Fp64, "FP64", 8),
+        (Self::Bytes, "BYTES", 0),
     ];
 
     fn row(self) -> &'static (DataType, &'static str, u64) {
@@ -48,9 +51,9 @@ impl DataType {
         self.row().1
     }
 
-    /// Bytes of one element.
-    pub fn bytes(self) -> u64 {
-        self.row().2
+    /// Bytes of one element; `None` for strings, which have each their own.
+    pub fn bytes(self) -> Option<u64> {
+        Some(self.row().2).filter(|bytes| *bytes > 0)
     }
 }
 
@@ -79,7 +82,7 @@ impl std::fmt::Display for DataType {
     }
 }
 
-/// A named tensor: `data` holds the elements packed, little-endian, in row-major order.
+/// A named tensor: `data` holds the elements packed, little-endian, in row-major order; strings with their lengths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
     pub name: String,
@@ -89,6 +92,43 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// A tensor of strings, in row-major order.
+    ///
+    /// # Errors
+    /// When there are not as many as `shape` says.
+    pub fn of_strings(
+        name: impl Into<String>,
+        shape: Vec<u64>,
+        strings: &[impl AsRef<[u8]>],
+    ) -> Result<Self, ClientError> {
+        let mut data = Vec::new();
+        for string in strings {
+            let string = string.as_ref();
+            // One that is longer than its length can say is found by the check.
+            let length = u32::try_from(string.len()).unwrap_or(u32::MAX);
+            data.extend_from_slice(&length.to_le_bytes());
+            data.extend_from_slice(string);
+        }
+        let tensor = Self { name: name.into(), data_type: DataType::Bytes, shape, data: data.into() };
+        tensor.check().map(|()| tensor)
+    }
+
+    /// The elements of a tensor of strings; `None` for other tensors, and where `data` ends within a string.
+    pub fn strings(&self) -> Option<Vec<&[u8]>> {
+        if self.data_type != DataType::Bytes {
+            return None;
+        }
+        let (mut strings, mut left) = (Vec::new(), &self.data[..]);
+        while !left.is_empty() {
+            let (length, rest) = left.split_first_chunk()?;
+            let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+            let (string, rest) = rest.split_at_checked(length)?;
+            strings.push(string);
+            left = rest;
+        }
+        Some(strings)
+    }
+
     /// Checks that `data` has the bytes that `shape` and `data_type` need.
     ///
     /// # Errors
@@ -99,7 +139,13 @@ impl Tensor {
         } else {
             self.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d))
         };
-        let expected = elements.and_then(|n| n.checked_mul(self.data_type.bytes())).unwrap_or(u64::MAX);
+        let Some(bytes) = self.data_type.bytes() else {
+            return match (self.strings(), elements) {
+                (Some(strings), Some(elements)) if strings.len() as u64 == elements => Ok(()),
+                _ => Err(ClientError::Strings { tensor: self.name.clone(), shape: self.shape.clone() }),
+            };
+        };
+        let expected = elements.and_then(|n| n.checked_mul(bytes)).unwrap_or(u64::MAX);
         let found = self.data.len() as u64;
         if found == expected {
             Ok(())
@@ -118,7 +164,17 @@ mod tests {
         for (data_type, name, _) in DataType::ALL {
             assert_eq!(name.parse::<DataType>().unwrap(), *data_type);
         }
-        assert!("BYTES".parse::<DataType>().is_err());
+        assert!("INT4".parse::<DataType>().is_err());
+    }
+
+    #[test]
+    fn strings_go_there_and_back() {
+        let tensor = Tensor::of_strings("x", vec![2, 1], &["ab", ""]).unwrap();
+        assert_eq!(tensor.data[..], *b"\x02\0\0\0ab\0\0\0\0");
+        assert_eq!(tensor.strings().unwrap(), [&b"ab"[..], b""]);
+        assert!(Tensor::of_strings("x", vec![3], &["ab", ""]).is_err());
+        let cut_short = Tensor { data: tensor.data.slice(..9), ..tensor };
+        assert!(cut_short.strings().is_none() && cut_short.check().is_err());
     }
 
     #[test]

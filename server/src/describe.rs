@@ -174,5 +174,9 @@ fn dims(spec: &TensorSpec) -> Vec<i64> {
 }
 
 fn data_type(dtype: DType) -> DataType {
+    // A tensor is of BYTES, what a configuration says is of STRING.
+    if dtype == DType::String {
+        return DataType::TypeString;
+    }
     DataType::from_str_name(&format!("TYPE_{}", datatype(dtype))).unwrap_or(DataType::TypeInvalid)
 }

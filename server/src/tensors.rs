@@ -23,6 +23,7 @@ pub const fn datatype(dtype: DType) -> &'static str {
         DType::BF16 => "BF16",
         DType::F32 => "FP32",
         DType::F64 => "FP64",
+        DType::String => "BYTES",
         // Not in the protocol; packed bytes travel as raw contents.
         DType::I4 => "INT4",
         DType::U4 => "UINT4",
@@ -41,15 +42,10 @@ pub const fn datatype(dtype: DType) -> &'static str {
 /// The element type that a request names.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for `BYTES`, [`Error::Invalid`] for what is no type.
+/// [`Error::Invalid`] for what is no type.
 pub fn parse_datatype(tensor: &str, name: &str) -> Result<DType, Error> {
     if let Some(dtype) = DType::ALL.iter().copied().find(|dtype| datatype(*dtype) == name) {
         return Ok(dtype);
-    }
-    if name == "BYTES" {
-        return Err(Error::Unsupported(format!(
-            "input `{tensor}`: datatype BYTES (strings) is not supported; models here take numbers and BOOL"
-        )));
     }
     let shown: String = name.chars().take(32).collect();
     Err(Error::invalid(format!("input `{tensor}`: `{}` is not a datatype", shown.escape_debug())))
@@ -64,7 +60,7 @@ pub fn parse_shape(tensor: &str, shape: &[i64]) -> Result<Vec<u64>, Error> {
     shape.iter().map(size).collect()
 }
 
-/// Bytes that a tensor of a request must have.
+/// Bytes that a tensor of a request must have; of strings what its elements take as handles.
 pub fn tensor_bytes(tensor: &str, dtype: DType, dims: &[u64]) -> Result<u64, Error> {
     dtype.tensor_bytes(dims).ok_or_else(|| {
         Error::invalid(format!("input `{tensor}`: shape {dims:?} has more bytes than can be counted"))

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use ired_module::DType;
 use ired_module::signature::{DimSpec, TensorSpec};
+use ired_module::{DType, texts};
 use ired_worker::Tensor;
 
 use crate::error::Error;
@@ -59,6 +59,15 @@ fn one<'a>(
         }
     }
     let expected = tensor_bytes(name, spec.dtype, &tensor.dims)?;
+    if spec.dtype == DType::String {
+        return match texts::is_tensor(spec.dtype, &tensor.dims, &tensor.data) {
+            true => Ok(()),
+            false => Err(Error::invalid(format!(
+                "input `{name}`: the bytes are not one string, with its length before it, for each element of {:?}",
+                tensor.dims
+            ))),
+        };
+    }
     let found = tensor.data.len() as u64;
     if found != expected {
         return Err(Error::invalid(format!(

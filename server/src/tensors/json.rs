@@ -1,7 +1,9 @@
-//! Numbers of a JSON request straight into packed bytes, and packed bytes into JSON numbers.
+//! Numbers and strings of a JSON request straight into packed bytes, and packed bytes into JSON.
 //!
 //! The text was checked to be JSON when the request was read; here only the shape of the values matters. No
 //! tree of values is built: an image is some hundred thousand numbers.
+
+mod strings;
 
 use half::{bf16, f16};
 use ired_module::DType;
@@ -11,12 +13,15 @@ use crate::error::Error;
 /// How deep arrays may nest: more than any shape.
 const DEPTH: usize = 32;
 
-/// Parses `text`, a JSON array of numbers or booleans, flat or nested, into packed elements.
+/// Parses `text`, a JSON array of numbers, booleans or strings, flat or nested, into packed elements.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming the tensor for another element count than `elements`, a value that does not fit
 /// `dtype`, or something that is neither number, boolean nor array.
 pub fn parse(tensor: &str, dtype: DType, elements: u64, text: &str) -> Result<Vec<u8>, Error> {
+    if dtype == DType::String {
+        return strings::parse(tensor, elements, text);
+    }
     let bytes = dtype.bits() / 8;
     // What the text can hold bounds the allocation, whatever the shape claims: two characters per element.
     let room = elements.min(text.len() as u64 / 2 + 1).saturating_mul(bytes);
@@ -139,8 +144,11 @@ impl Scan<'_> {
 /// Writes packed elements as a flat JSON array.
 ///
 /// # Errors
-/// [`Error::Invalid`] for NaN and infinities, which JSON has no words for.
+/// [`Error::Invalid`] for NaN and infinities, which JSON has no words for, and for strings that are not UTF-8.
 pub fn write(tensor: &str, dtype: DType, data: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+    if dtype == DType::String {
+        return strings::write(tensor, data, out);
+    }
     match dtype {
         DType::Bool => list(out, data, |[byte]| Some(byte != 0)),
         DType::I8 => list(out, data, |b| Some(i8::from_le_bytes(b))),
@@ -224,7 +232,11 @@ mod tests {
 
     #[test]
     fn every_type_survives_the_round_trip() {
-        let sent = |dtype: &&DType| dtype.bits() >= 8 && !super::super::datatype(**dtype).starts_with("FP8");
+        let sent = |dtype: &&DType| {
+            dtype.bits() >= 8
+                && **dtype != DType::String
+                && !super::super::datatype(**dtype).starts_with("FP8")
+        };
         for &dtype in DType::ALL.iter().filter(sent) {
             let text = if dtype == DType::Bool { "[true,false]" } else { "[0,1]" };
             let bytes = parse("x", dtype, 2, text).unwrap();
@@ -234,6 +246,21 @@ mod tests {
         }
         let mut out = Vec::new();
         assert!(write("x", DType::F32, &f32::NAN.to_le_bytes(), &mut out).is_err());
+    }
+
+    #[test]
+    fn strings_go_there_and_back() {
+        let text = r#"[["a", "\u00e9\"]"], ["", "\n"]]"#;
+        let bytes = parse("x", DType::String, 4, text).unwrap();
+        let mut out = Vec::new();
+        write("x", DType::String, &bytes, &mut out).unwrap();
+        assert_eq!(std::str::from_utf8(&out).unwrap(), r#"["a","é\"]","","\n"]"#);
+        let error = |elements, text: &str| parse("x", DType::String, elements, text).unwrap_err().to_string();
+        assert_eq!(error(3, r#"["a"]"#), "input `x`: `data` has 1 values, its shape needs 3");
+        assert!(error(1, r#"["a","b"]"#).contains("more values than the 1"));
+        assert!(error(1, "[1]").contains("expected a string or an array of strings"));
+        assert!(error(1, &"[".repeat(100)).contains("nested deeper"));
+        assert!(write("x", DType::String, b"\x01\0\0\0\xff", &mut Vec::new()).is_err());
     }
 
     #[test]

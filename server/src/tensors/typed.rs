@@ -1,7 +1,7 @@
 //! The typed lists of gRPC requests (`InferTensorContents`).
 
 use bytes::Bytes;
-use ired_module::DType;
+use ired_module::{DType, texts};
 use ired_proto::inference::InferTensorContents;
 
 use crate::error::Error;
@@ -49,6 +49,7 @@ pub fn pack(
         DType::U64 => Ok(flatten(&contents.uint64_contents, |v| v.to_le_bytes())),
         DType::F32 => Ok(flatten(&contents.fp32_contents, |v| v.to_le_bytes())),
         DType::F64 => Ok(flatten(&contents.fp64_contents, |v| v.to_le_bytes())),
+        DType::String => strings(tensor, &contents.bytes_contents),
         _ => Err(raw_only(tensor, dtype)),
     }
 }
@@ -62,8 +63,19 @@ fn field(tensor: &str, dtype: DType) -> Result<&'static str, Error> {
         DType::U64 => "uint64_contents",
         DType::F32 => "fp32_contents",
         DType::F64 => "fp64_contents",
+        DType::String => "bytes_contents",
         _ => return Err(raw_only(tensor, dtype)),
     })
+}
+
+fn strings(tensor: &str, values: &[Bytes]) -> Result<Bytes, Error> {
+    let mut packed = Vec::new();
+    for value in values {
+        if !texts::push(&mut packed, value) {
+            return Err(Error::invalid(format!("input `{tensor}`: a string of {} bytes", value.len())));
+        }
+    }
+    Ok(packed.into())
 }
 
 fn raw_only(tensor: &str, dtype: DType) -> Error {
@@ -115,6 +127,11 @@ mod tests {
             text(pack("x", DType::F32, 1, &contents(&[1]))),
             "input `x`: FP32 is carried by `fp32_contents`, found `int_contents`"
         );
+        let strings = InferTensorContents {
+            bytes_contents: vec![Bytes::from_static(b"ab"), Bytes::new()],
+            ..Default::default()
+        };
+        assert_eq!(pack("x", DType::String, 2, &strings).unwrap()[..], *b"\x02\0\0\0ab\0\0\0\0");
         assert!(text(pack("x", DType::F16, 1, &contents(&[]))).contains("raw_input_contents"));
     }
 }

@@ -73,6 +73,73 @@ async fn every_protocol_gives_the_same_answer() {
 }
 
 #[tokio::test]
+async fn strings_take_every_road() {
+    let (place, world) = (Place::new(&[("m.onnx", "strings")]), World::new());
+    let daemon = place.start(&world).await;
+    let texts = ["a", "", "\u{e9}\"]"];
+    let asked = ired_client::Tensor::of_strings("x", vec![1, 3], &texts).unwrap();
+
+    let client = client(&daemon).await;
+    let request =
+        ired_client::InferRequest { model: "m".to_owned(), inputs: vec![asked.clone()], ..Default::default() };
+    let y = client.infer(request).await.unwrap().outputs.remove(0);
+    assert_eq!((y.data_type, &y.shape), (ired_client::DataType::Bytes, &vec![1, 3]));
+    assert_eq!(y.strings().unwrap(), texts.map(str::as_bytes));
+
+    let mut grpc = GrpcInferenceServiceClient::connect(format!("http://{}", daemon.grpc)).await.unwrap();
+    let contents = InferTensorContents {
+        bytes_contents: texts.iter().map(|text| text.as_bytes().to_vec().into()).collect(),
+        ..Default::default()
+    };
+    let input = |contents| InferInputTensor {
+        name: "x".to_owned(),
+        datatype: "BYTES".to_owned(),
+        shape: vec![1, 3],
+        contents,
+        ..Default::default()
+    };
+    let typed = ModelInferRequest {
+        model_name: "m".to_owned(),
+        inputs: vec![input(Some(contents))],
+        ..Default::default()
+    };
+    let reply = grpc.model_infer(typed).await.unwrap().into_inner();
+    assert_eq!((reply.outputs[0].datatype.as_str(), &reply.raw_output_contents[0]), ("BYTES", &asked.data));
+    let cut_short = ModelInferRequest {
+        model_name: "m".to_owned(),
+        inputs: vec![input(None)],
+        raw_input_contents: vec![asked.data.slice(1..)],
+        ..Default::default()
+    };
+    let status = grpc.model_infer(cut_short).await.unwrap_err();
+    assert!(status.message().contains("not one string"), "{}", status.message());
+
+    let json = r#"{"inputs":[{"name":"x","shape":[1,3],"datatype":"BYTES","data":[["a","","é\"]"]]}]}"#;
+    let reply = http(daemon.http, "POST", "/v2/models/m/infer", &[], json.as_bytes()).await;
+    assert_eq!(reply.status, 200);
+    let answer: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!(answer["outputs"][0]["data"], serde_json::json!(texts));
+    assert_eq!(answer["outputs"][0]["datatype"], "BYTES");
+
+    let head = format!(
+        r#"{{"inputs":[{{"name":"x","shape":[1,3],"datatype":"BYTES","parameters":{{"binary_data_size":{}}}}}],"parameters":{{"binary_data_output":true}}}}"#,
+        asked.data.len()
+    );
+    let length = head.len().to_string();
+    let headers = [("Inference-Header-Content-Length", length.as_str())];
+    let reply =
+        http(daemon.http, "POST", "/v2/models/m/infer", &headers, &[head.as_bytes(), &asked.data].concat())
+            .await;
+    assert_eq!(reply.status, 200);
+    assert!(reply.body.ends_with(&asked.data));
+
+    let reply = http(daemon.http, "GET", "/v2/models/m", &[], b"").await;
+    let described: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!(described["inputs"][0]["datatype"], "BYTES");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn packed_requests_are_unpacked() {
     let (place, world) = (Place::new(&[("m.onnx", "")]), World::new());
     let daemon = place.start(&world).await;

@@ -87,8 +87,8 @@ async fn rest() {
             infer,
             "",
             input(r#""shape":[1,3],"datatype":"BYTES","data":["a"]"#),
-            501,
-            "BYTES (strings) is not supported",
+            400,
+            "`data` has 1 values, its shape needs 3",
         ),
         (infer, "", input(r#""shape":[1,3],"datatype":"FP3","data":[1]"#), 400, "`FP3` is not a datatype"),
         (
@@ -261,7 +261,11 @@ async fn grpc() {
             Code::InvalidArgument,
             "found datatype FP64, expected FP32",
         ),
-        (ask(vec![tensor("BYTES", &[1, 3])], &[24]), Code::Unimplemented, "BYTES"),
+        (
+            ask(vec![tensor("BYTES", &[1, 3])], &[24]),
+            Code::InvalidArgument,
+            "found datatype BYTES, expected FP32",
+        ),
         (
             ask(vec![tensor("FP32", &[1, 1 << 62])], &[0]),
             Code::InvalidArgument,

@@ -1,7 +1,8 @@
 //! A compiler and models that do what the text of a "model" file says, and a daemon on free ports around them.
 //!
 //! The script is words: `crash-once`, `crash`, `killed`, `unsupported`, `hold` (compile until [`World::release`]),
-//! `unloadable`, `block` (infer until [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`.
+//! `unloadable`, `block` (infer until [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`; of a
+//! model that says `strings`, both are strings and the same.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -173,7 +174,8 @@ impl Launcher for ScriptedLauncher {
                 return Err(RuntimeFailure::Load { message: "scripted".to_owned() });
             }
             self.0.note(|seen| seen.launched += 1);
-            Ok(Arc::new(Doubler { world: self.0.clone(), module: loaded(), script }) as Arc<dyn Runner>)
+            Ok(Arc::new(Doubler { world: self.0.clone(), module: loaded(&script), script })
+                as Arc<dyn Runner>)
         }
         .boxed()
     }
@@ -185,10 +187,11 @@ struct Doubler {
     script: String,
 }
 
-fn loaded() -> LoadedModule {
+fn loaded(script: &str) -> LoadedModule {
+    let dtype = if script.contains("strings") { DType::String } else { DType::F32 };
     let spec = |name: &str| TensorSpec {
         name: name.to_owned(),
-        dtype: DType::F32,
+        dtype,
         dims: vec![DimSpec::Symbolic { name: "N".to_owned(), min: 0, max: 1 << 20 }, DimSpec::Static(3)],
     };
     let entry = EntryPoint {
@@ -244,8 +247,11 @@ impl Runner for Doubler {
                 .data
                 .chunks_exact(4)
                 .flat_map(|b| (2.0 * f32::from_le_bytes(b.try_into().unwrap())).to_le_bytes());
-            let data = doubled.collect::<Vec<u8>>().into();
-            let y = Tensor { name: "y".to_owned(), dtype: DType::F32, dims: x.dims.clone(), data };
+            let data = match x.dtype {
+                DType::String => x.data.to_vec().into(),
+                _ => doubled.collect::<Vec<u8>>().into(),
+            };
+            let y = Tensor { name: "y".to_owned(), dtype: x.dtype, dims: x.dims.clone(), data };
             let timing = Timing { compute: Duration::from_micros(3), ..Timing::default() };
             Ok(InferenceResult { outputs: vec![y], timing })
         }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use half::{bf16, f16};
 use ired_client::{DataType, Tensor};
 use ired_module::DType;
+use ired_module::texts::{self, Texts};
 use serde::Deserialize;
 use serde_json::{Number, Value, json};
 
@@ -44,6 +45,11 @@ fn tensor(input: Input) -> Result<NamedTensor> {
     let dtype = dtype(input.datatype.parse()?);
     let mut data = Vec::new();
     encode(&input.data, dtype, &mut data)?;
+    if dtype == DType::String {
+        let found = texts::count(&data).unwrap_or(0);
+        ensure!(texts::is_tensor(dtype, &input.shape, &data), "{found} strings for shape {:?}", input.shape);
+        return Ok(NamedTensor { name: input.name, dtype, dims: input.shape, data: data.into() });
+    }
     let expected = dtype.tensor_bytes(&input.shape).context("its size overflows")?;
     ensure!(data.len() as u64 == expected, "{} bytes of data where {expected} belong", data.len());
     Ok(NamedTensor { name: input.name, dtype, dims: input.shape, data: data.into() })
@@ -53,6 +59,9 @@ fn encode(value: &Value, dtype: DType, out: &mut Vec<u8>) -> Result<()> {
     match value {
         Value::Array(items) => return items.iter().try_for_each(|item| encode(item, dtype, out)),
         Value::Bool(b) if dtype == DType::Bool => out.push((*b).into()),
+        Value::String(text) if dtype == DType::String => {
+            ensure!(texts::push(out, text.as_bytes()), "a string of {} bytes", text.len());
+        }
         Value::Number(n) => encode_number(n, dtype, out)?,
         other => bail!("`{other}` is not {dtype}"),
     }
@@ -97,15 +106,15 @@ pub(crate) fn response(
         .iter()
         .map(|t| {
             let data_type = data_type(t.dtype)?;
-            Ok(json!({"name": t.name, "datatype": data_type.name(), "shape": t.dims, "data": numbers(t)?}))
+            Ok(json!({"name": t.name, "datatype": data_type.name(), "shape": t.dims, "data": values(t)?}))
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(json!({"model_name": model, "model_version": version, "outputs": outputs,
               "parameters": {"latency_us": latency.as_micros() as u64}}))
 }
 
-/// JSON has no NaN and no infinity; they are `null`.
-fn numbers(tensor: &NamedTensor) -> Result<Vec<Value>> {
+/// JSON has no NaN and no infinity; they are `null`. Strings must be UTF-8.
+fn values(tensor: &NamedTensor) -> Result<Vec<Value>> {
     macro_rules! all {
         ($ty:ty) => {
             tensor.data.as_chunks().0.iter().map(|b| json!(<$ty>::from_le_bytes(*b))).collect()
@@ -129,6 +138,11 @@ fn numbers(tensor: &NamedTensor) -> Result<Vec<Value>> {
         DType::U16 => all!(u16),
         DType::U32 => all!(u32),
         DType::U64 => all!(u64),
+        DType::String => {
+            let text = |text| std::str::from_utf8(text).map(|text| json!(text));
+            let texts = Texts::new(&tensor.data).map(text).collect::<Result<_, _>>();
+            texts.context("a string is not UTF-8, which JSON cannot express")?
+        }
         other => bail!("{other} has no JSON form"),
     })
 }
@@ -148,6 +162,7 @@ const TYPES: &[(DataType, DType)] = &[
     (DataType::Bf16, DType::BF16),
     (DataType::Fp32, DType::F32),
     (DataType::Fp64, DType::F64),
+    (DataType::Bytes, DType::String),
 ];
 
 fn dtype(data_type: DataType) -> DType {
@@ -186,7 +201,15 @@ mod tests {
     fn nested_and_flat_data_mean_the_same() {
         let flat = tensor(input("FP32", vec![2, 2], json!([1, 2.5, 3, 4]))).unwrap();
         assert_eq!(flat, tensor(input("FP32", vec![2, 2], json!([[1, 2.5], [3, 4]]))).unwrap());
-        assert_eq!(numbers(&flat).unwrap(), [json!(1.0), json!(2.5), json!(3.0), json!(4.0)]);
+        assert_eq!(values(&flat).unwrap(), [json!(1.0), json!(2.5), json!(3.0), json!(4.0)]);
+    }
+
+    #[test]
+    fn strings_go_there_and_back() {
+        let strings = tensor(input("BYTES", vec![2, 1], json!([["a"], ["\u{e9}"]]))).unwrap();
+        assert_eq!(values(&strings).unwrap(), [json!("a"), json!("\u{e9}")]);
+        let error = tensor(input("BYTES", vec![3], json!(["a"]))).unwrap_err().to_string();
+        assert_eq!(error, "1 strings for shape [3]");
     }
 
     #[test]

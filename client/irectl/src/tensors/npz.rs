@@ -1,5 +1,7 @@
 //! NumPy's `.npz`: a zip of `.npy` arrays, keyed by tensor name.
 
+mod strings;
+
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -75,6 +77,9 @@ impl Archive {
 /// Reads one array that takes at most `limit_bytes`.
 fn read_array(name: &str, reader: &mut impl Read, limit_bytes: u64) -> Result<NamedTensor> {
     let header = read_header(reader)?;
+    if let Some(units) = strings::units(&header) {
+        return strings::read(name, &header, &units, reader, limit_bytes);
+    }
     let (dtype, big_endian) = element_type(&header)?;
     let dims = header.shape().to_vec();
     let expected = dtype.tensor_bytes(&dims).context("its size overflows")?;
@@ -180,14 +185,22 @@ pub(crate) fn write(path: &Path, tensors: &[NamedTensor]) -> Result<()> {
         .large_file(true);
     for tensor in tensors {
         archive.start_file(format!("{}.npy", tensor.name), options)?;
-        let ty = type_string(tensor.dtype)
-            .with_context(|| format!("NumPy has no type for `{}` ({})", tensor.name, tensor.dtype))?;
+        let (ty, data) = match tensor.dtype {
+            DType::String => {
+                strings::encode(tensor).with_context(|| format!("strings of `{}`", tensor.name))?
+            }
+            dtype => {
+                let ty = type_string(dtype)
+                    .with_context(|| format!("NumPy has no type for `{}` ({dtype})", tensor.name))?;
+                (ty.to_owned(), tensor.data.clone())
+            }
+        };
         npyz::WriteOptions::new_header_only()
             .dtype(npyz::DType::new_scalar(ty.parse()?))
             .shape(&tensor.dims)
             .writer(&mut archive)
             .write_header_only()?;
-        archive.write_all(&tensor.data)?;
+        archive.write_all(&data)?;
     }
     archive.finish()?.flush().with_context(|| format!("cannot write `{}`", path.display()))
 }
