@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ired_driver_cpu::{CpuConfig, CpuDevice};
-use ired_hal::{Device, HostMemory, Inline};
+use ired_hal::{Device, HostMemory, Inline, Memory};
 use ired_module::DType;
 use ired_runtime::{
     BoundTensor, CallStrings, Instance, InstanceOptions, InvokeError, InvokeOptions, LoadedModule as Module,
@@ -23,7 +23,7 @@ pub(crate) struct Inputs {
     strings: CallStrings,
 }
 
-/// Handles of the strings in `view`, little-endian and aligned as kernels expect: a vector of words, seen as bytes.
+/// Handles of the strings in `view`, little-endian.
 fn handles(input: &TensorRef, view: &[u8], strings: &CallStrings) -> Result<Vec<u8>, RuntimeFailure> {
     let count = ired_module::texts::elements(&input.dims).unwrap_or(u64::MAX);
     strings.intern(view, count).map_err(|error| RuntimeFailure::InvalidInput {
@@ -105,14 +105,18 @@ impl Engine {
         let view = tensors
             .view(input.place)
             .map_err(|error| RuntimeFailure::Protocol { message: error.to_string() })?;
-        let memory = match input.dtype {
-            DType::String => HostMemory::read_only(handles(input, &view, strings)?),
-            _ => HostMemory::read_only(view),
+        let failed = |error: &dyn std::error::Error| RuntimeFailure::Execution { message: full_text(error) };
+        let buffer = match input.dtype {
+            DType::String => {
+                let handles = handles(input, &view, strings)?;
+                // Device memory, which is aligned as kernels expect.
+                let buffer =
+                    self.device.allocate(handles.len() as u64, Memory::Host).map_err(|e| failed(&e))?;
+                buffer.write(0, &handles).map_err(|e| failed(&e))?;
+                buffer
+            }
+            _ => self.device.import(HostMemory::read_only(view)).map_err(|e| failed(&e))?,
         };
-        let buffer = self
-            .device
-            .import(memory)
-            .map_err(|error| RuntimeFailure::Execution { message: full_text(&error) })?;
         Ok(BoundTensor::new(input.dtype, input.dims.clone(), ired_hal::BufferRange::whole(&buffer)))
     }
 

@@ -3,8 +3,10 @@
 use ired_graph::{
     BinaryFn, Builder, CompareFn, CumulativeFn, DType, Dim, Op, ReduceFn, ScatterFn, UnaryFn, ValueId,
 };
+use ired_host::StringRank;
 
 use super::call::{Call, Outcome, axis, read_size};
+use super::text;
 
 /// The positions at which a vector of bools is true, ascending.
 pub(super) fn positions_of(b: &mut Builder<'_>, flags: ValueId, name: &str) -> Outcome {
@@ -98,6 +100,11 @@ pub(super) fn unique(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueI
             let first = b.transpose(x, perm)?;
             (x, along, b.flatten(first, 1)?)
         }
+    };
+    // Strings are in the order of their ranks.
+    let rows = match b.ty(rows).dtype {
+        DType::String => text::same_shape(b, &StringRank, &[rows], DType::I64)?,
+        _ => rows,
     };
     let found = group_rows(b, rows, call.name)?;
     let found = if sorted { found } else { found.by_appearance(b)? };

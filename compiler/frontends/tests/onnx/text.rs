@@ -146,6 +146,18 @@ fn strings_are_joined_split_matched_and_cleaned() {
 }
 
 #[test]
+fn strings_are_ordered_by_their_text() {
+    let x = texts(&[4], &["pear", "apple", "", "pear"]);
+    let expected = [
+        texts(&[3], &["", "apple", "pear"]),
+        numbers(ints(&[2, 1, 0])),
+        numbers(ints(&[2, 1, 0, 2])),
+        numbers(ints(&[1, 1, 2])),
+    ];
+    check(op("Unique"), &[x], &expected);
+}
+
+#[test]
 fn numbers_become_strings_and_back() {
     let x = numbers(f32s(&[3], &[0.1, -2.0, f32::INFINITY]));
     check(op("Cast").int("to", 8), &[x], &[texts(&[3], &["0.1", "-2.0", "inf"])]);

@@ -28,13 +28,14 @@ impl<'m> Host<'_, 'm> {
         }
         self.await_values(&node.operands, b);
         let number = self.host_calls.len();
-        self.host_calls.push(HostCallDraft {
+        let called = HostCallDraft {
             function: function.function.clone(),
             origin: origin(node),
             attributes: function.attributes.clone(),
             operands: self.kinds(&node.operands),
             results: self.kinds(&node.results),
-        });
+        };
+        self.host_calls.push(called);
         let ranks: usize = node.results.iter().map(|v| graph.ty(*v).rank()).sum();
         let call = b.host_call(number, &sources, &source_dims, node.results.len(), ranks);
         let mut given = call.results();
