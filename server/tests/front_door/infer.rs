@@ -80,8 +80,11 @@ async fn strings_take_every_road() {
     let asked = ired_client::Tensor::of_strings("x", vec![1, 3], &texts).unwrap();
 
     let client = client(&daemon).await;
-    let request =
-        ired_client::InferRequest { model: "m".to_owned(), inputs: vec![asked.clone()], ..Default::default() };
+    let request = ired_client::InferRequest {
+        model: "m".to_owned(),
+        inputs: vec![asked.clone()],
+        ..Default::default()
+    };
     let y = client.infer(request).await.unwrap().outputs.remove(0);
     assert_eq!((y.data_type, &y.shape), (ired_client::DataType::Bytes, &vec![1, 3]));
     assert_eq!(y.strings().unwrap(), texts.map(str::as_bytes));
