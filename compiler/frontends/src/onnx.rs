@@ -36,6 +36,7 @@ mod order;
 mod pooling;
 mod quantization;
 mod quantized;
+mod random;
 mod ranking;
 mod recurrent;
 mod reduction;

@@ -31,6 +31,7 @@ pub(crate) fn compile(graph: &Graph) -> Result<ModuleDraft, CompileError> {
     match compile_graph(graph.clone(), [0; 32], &options(), cache(), &mut Unobserved)? {
         Outcome::Module(draft) => Ok(*draft),
         Outcome::Stopped { phase, .. } => panic!("stopped after {}", phase.name()),
+        Outcome::Explained(report) => panic!("a report instead of a module: {report}"),
     }
 }
 

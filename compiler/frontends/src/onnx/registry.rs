@@ -9,7 +9,7 @@ use super::import::{Binding, Frame, Importer, Scope};
 use super::{
     activation, attention, cast, causal_convolution, classical, col2im, constant, control, convolution,
     cropping, einsum, elementwise, elimination, filters, image, indexing, labels, linear, linear_attention,
-    loops, loss, microsoft, movement, normalization, optimizer, pooling, quantization, quantized, ranking,
+    loops, loss, microsoft, movement, normalization, optimizer, pooling, quantization, quantized, random, ranking,
     recurrent, reduction, resize, roi, rotary, sampling, scatter, selection, sequence, shape, signal,
     slicing, softmax, suppression, text, transposed,
 };
@@ -318,6 +318,13 @@ const OPERATORS: &[Entry] = &[
     (MICROSOFT, "Range", 1, Standard("Range", 11)),
     (MICROSOFT, "ExpandDims", 1, Standard("Unsqueeze", 13)),
     (MICROSOFT, "Trilu", 1, Standard("Trilu", 14)),
+    // Random numbers.
+    ("", "RandomUniform", 1, One(|b, c| random::uniform(b, c, false))),
+    ("", "RandomUniformLike", 1, One(|b, c| random::uniform(b, c, true))),
+    ("", "RandomNormal", 1, One(|b, c| random::normal(b, c, false))),
+    ("", "RandomNormalLike", 1, One(|b, c| random::normal(b, c, true))),
+    ("", "Bernoulli", 15, One(random::bernoulli)),
+    ("", "Multinomial", 7, One(random::multinomial)),
     // Control flow.
     ("", "If", 1, WithGraphs(control::if_else)),
     ("", "Loop", 1, WithGraphs(loops::repeat)),

@@ -17,6 +17,7 @@ mod mutation;
 mod one_node;
 mod operators;
 mod quantized;
+mod random;
 mod ranking;
 mod recurrent;
 mod sequences;

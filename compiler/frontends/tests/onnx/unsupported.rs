@@ -111,7 +111,7 @@ fn holding(op_type: &str, name: &str) -> GraphProto {
 fn branches(condition: &str, output: &str) -> NodeProto {
     node("If", &[condition], &[output])
         .graph("then_branch", holding("Bar", "then"))
-        .graph("else_branch", holding("NonMaxSuppression", "else"))
+        .graph("else_branch", holding("Ripples", "else"))
         .named("if")
 }
 
