@@ -15,7 +15,8 @@ fn agree_with_llvm() {
     let words: Vec<&str> = said.split_whitespace().map(|word| word.trim_matches('"')).collect();
     let features =
         words.windows(2).filter(|pair| pair[0] == "-target-feature").map(|pair| pair[1].to_owned());
-    let features: Vec<String> = features.collect();
+    // Tiles are not saved until a process asks for that, and no code uses them that was not written to.
+    let features: Vec<String> = features.filter(|feature| !feature.contains("amx-")).collect();
     assert!(features.len() > 20, "{said}");
 
     assert_eq!(missing_features(&features), [] as [&str; 0], "LLVM may use these here");

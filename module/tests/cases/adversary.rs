@@ -62,8 +62,8 @@ fn the_frame_errors_have_names() {
     assert_eq!(Module::parse(&[]).unwrap_err(), ParseError::TooShort { found: 0 });
     assert_eq!(Module::parse(&[0; 64]).unwrap_err(), ParseError::NotAModule);
     let mut other = good.clone();
-    other[8] = 2;
-    assert_eq!(Module::parse(&other).unwrap_err(), ParseError::Version { found: 2 });
+    other[8] = 9;
+    assert_eq!(Module::parse(&other).unwrap_err(), ParseError::Version { found: 9 });
     let mut other = good.clone();
     other[13] = 0xff;
     assert!(matches!(Module::parse(&other), Err(ParseError::SectionCount { .. })));

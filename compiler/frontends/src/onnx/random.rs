@@ -3,7 +3,10 @@
 //!
 //! The seed is attribute `seed`; without one, ONNX leaves the choice open, and it is a hash of the node's name.
 
-use ired_graph::{BinaryFn, Builder, CompareFn, CumulativeFn, DType, Dim, Op, ReduceFn, Shape, Tensor, UnaryFn, ValueId, product};
+use ired_graph::{
+    BinaryFn, Builder, CompareFn, CumulativeFn, DType, Dim, Op, ReduceFn, Shape, Tensor, UnaryFn, ValueId,
+    product,
+};
 
 use super::call::{Call, Outcome, invalid, unsupported};
 
@@ -92,7 +95,9 @@ fn result_type(b: &Builder<'_>, call: &Call<'_>, like: bool) -> Outcome<(Shape, 
         let ty = call.input_type(b, 0)?;
         (ty.shape, ty.dtype)
     } else {
-        let Some(sizes) = call.attributes.ints("shape")? else { return invalid("attribute `shape` is missing") };
+        let Some(sizes) = call.attributes.ints("shape")? else {
+            return invalid("attribute `shape` is missing");
+        };
         if let Some(size) = sizes.iter().find(|size| **size < 0) {
             return invalid(format!("size {size} in attribute `shape`"));
         }
@@ -101,7 +106,9 @@ fn result_type(b: &Builder<'_>, call: &Call<'_>, like: bool) -> Outcome<(Shape, 
     let dtype = stated.unwrap_or(default);
     match dtype.is_float() {
         true => Ok((shape, dtype)),
-        false => unsupported(format!("random numbers of type {dtype}"), "state a float type in attribute `dtype`"),
+        false => {
+            unsupported(format!("random numbers of type {dtype}"), "state a float type in attribute `dtype`")
+        }
     }
 }
 

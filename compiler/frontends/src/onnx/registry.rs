@@ -9,9 +9,9 @@ use super::import::{Binding, Frame, Importer, Scope};
 use super::{
     activation, attention, cast, causal_convolution, classical, col2im, constant, control, convolution,
     cropping, einsum, elementwise, elimination, filters, image, indexing, labels, linear, linear_attention,
-    loops, loss, microsoft, movement, normalization, optimizer, pooling, quantization, quantized, random, ranking,
-    recurrent, reduction, resize, roi, rotary, sampling, scatter, selection, sequence, shape, signal,
-    slicing, softmax, suppression, text, transposed,
+    loops, loss, microsoft, movement, normalization, optimizer, pooling, quantization, quantized, random,
+    ranking, recurrent, reduction, resize, roi, rotary, sampling, scatter, selection, sequence, shape,
+    signal, slicing, softmax, suppression, text, transposed,
 };
 
 /// How an operator is imported.

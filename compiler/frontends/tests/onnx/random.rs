@@ -18,7 +18,11 @@ fn moments(values: &[f64]) -> (f64, f64) {
 
 #[test]
 fn uniform_numbers_fill_their_range_evenly() {
-    let node = op("RandomUniform").ints("shape", &[100, 100]).float("low", -1.0).float("high", 3.0).float("seed", 7.0);
+    let node = op("RandomUniform")
+        .ints("shape", &[100, 100])
+        .float("low", -1.0)
+        .float("high", 3.0)
+        .float("seed", 7.0);
     let found = drawn(node, &[]);
     assert_eq!((found.dtype(), found.shape()), (DType::F32, &[100, 100][..]));
     let values = found.to_f64s();

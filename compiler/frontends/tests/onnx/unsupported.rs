@@ -181,10 +181,11 @@ fn functions_called_inside_bodies_are_reported() {
     // The graph that the caller of `Outer` gives is the body of a node in it; `Again` calls itself.
     let mut given = attribute("body", 5);
     given.ref_attr_name = Some("step".to_owned());
-    let outer = vec![node("Loop", &["", "", "x"], &["l"]).with(given).named("loop"), call("Again", "l", "y")];
+    let outer =
+        vec![node("Circle", &["", "", "x"], &["l"]).with(given).named("loop"), call("Again", "l", "y")];
     let again = vec![node("Bar", &["x"], &["b"]).named("bar"), call("Again", "b", "y")];
     let body = graph(vec![], vec![call("Outer", "x", "o").graph("step", holding("Tides", "step"))], &["o"]);
-    let nodes = vec![node("Scan", &["x"], &["y"]).graph("body", body).named("scan")];
+    let nodes = vec![node("Sweep", &["x"], &["y"]).graph("body", body).named("scan")];
     let mut m = model(graph(vec![input_f32("x", &[4])], nodes, &["y"]));
     m.opset_import.push(opset_of("local", 1));
     m.functions = vec![function("Outer", outer), function("Again", again)];
@@ -202,7 +203,7 @@ fn bodies_that_stand_for_any_number_of_nodes_are_refused() {
     };
     let twice = |i: usize| vec![call(format!("f{}", i + 1), "a"), call(format!("f{}", i + 1), "y")];
     let body = graph(vec![], vec![call("f0".to_owned(), "o")], &["o"]);
-    let nodes = vec![node("Loop", &["", "", "x"], &["y"]).graph("body", body)];
+    let nodes = vec![node("Circle", &["", "", "x"], &["y"]).graph("body", body)];
     let mut m = model(graph(vec![input_f32("x", &[4])], nodes, &["y"]));
     m.functions = (0..40).map(|i| function(&format!("f{i}"), twice(i))).collect();
     assert_eq!(import(&m).unwrap_err().kind(), ImportErrorKind::Limit);
