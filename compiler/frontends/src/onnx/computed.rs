@@ -66,7 +66,7 @@ impl<'b, 'g> Integers<'b, 'g> {
     }
 
     /// `x` counted from the front of `extent`: a negative number counts from the end.
-    pub(super) fn from_front(&mut self, x: ValueId, extent: ValueId) -> Outcome {
+    pub(super) fn count_from_front(&mut self, x: ValueId, extent: ValueId) -> Outcome {
         let negative = self.compare_number(CompareFn::Lt, x, 0)?;
         let wrapped = self.binary(BinaryFn::Add, x, extent)?;
         self.select(negative, wrapped, x)
@@ -82,7 +82,7 @@ impl<'b, 'g> Integers<'b, 'g> {
     pub(super) fn matches(&mut self, axes: ValueId, count: usize, rank: usize) -> Outcome {
         let axes = self.vector(axes)?;
         let extent = self.number(i64::try_from(rank).unwrap_or(i64::MAX))?;
-        let axes = self.from_front(axes, extent)?;
+        let axes = self.count_from_front(axes, extent)?;
         let row = self.counter([rank, count], 0)?;
         self.compare(CompareFn::Eq, row, axes)
     }

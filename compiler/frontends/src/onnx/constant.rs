@@ -26,7 +26,7 @@ pub(super) fn constant(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
         return dense(b, call, DType::I64, vec![values.len() as u64], data);
     }
     if let Some(value) = attributes.bytes("value_string")? {
-        return Ok(text::constant(b, call, Vec::new(), &[value])?);
+        return text::constant(b, call, Vec::new(), &[value]);
     }
     if let Some(values) = attributes.bytes_list("value_strings")? {
         let values: Vec<&[u8]> = values.iter().map(|v| &**v).collect();

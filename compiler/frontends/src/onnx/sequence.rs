@@ -115,7 +115,7 @@ impl Sequence {
         let length = b.dim(length)?;
         let mut n = Integers::on(b);
         let at = n.scalar(at)?;
-        n.from_front(at, length)
+        n.count_from_front(at, length)
     }
 
     /// The tensor, of `rank`, at a position.

@@ -160,7 +160,7 @@ fn computed_range(
     let step = n.binary_number(BinaryFn::Min, step, UNBOUNDED)?;
     let backwards = n.compare_number(CompareFn::Lt, step, 0)?;
     let zero = n.number(0)?;
-    let (start, end) = (n.from_front(start, extent)?, n.from_front(end, extent)?);
+    let (start, end) = (n.count_from_front(start, extent)?, n.count_from_front(end, extent)?);
     let last = n.binary_number(BinaryFn::Sub, extent, 1)?;
     let high = n.select(backwards, last, extent)?;
     let minus_one = n.number(-1)?;

@@ -1,5 +1,6 @@
 //! ONNX import as a user meets it: models in, graphs or named errors out. Models are built here from messages.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(unreachable_pub, reason = "a test is no library: nothing is reachable")]
 
 mod attention;
