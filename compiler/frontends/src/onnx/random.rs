@@ -4,7 +4,7 @@
 //! The seed is attribute `seed`; without one, ONNX leaves the choice open, and it is a hash of the node's name.
 
 use ired_graph::{
-    BinaryFn, Builder, CompareFn, CumulativeFn, DType, Dim, Op, ReduceFn, Shape, Tensor, UnaryFn, ValueId,
+    BinaryFn, Builder, CompareFn, CumulativeFn, DType, Dim, ReduceFn, Shape, Tensor, UnaryFn, ValueId,
     product,
 };
 
@@ -160,8 +160,7 @@ pub(super) fn multinomial(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let samples = Dim::constant(samples);
     let logits = b.cast(logits, DType::F64)?;
     let shares = b.softmax(logits, 1, false)?;
-    let (function, axis) = (CumulativeFn::Sum, 1);
-    let bounds = b.push(Op::Cumulative { function, axis, exclusive: false, reverse: false }, &[shares])?;
+    let bounds = b.cumulative(CumulativeFn::Sum, shares, 1)?;
     let bounds = b.unsqueeze(bounds, &[1])?;
     let drawn = Source::of(call)?.uniform(b, &[batch, samples])?;
     let drawn = b.unsqueeze(drawn, &[2])?;
