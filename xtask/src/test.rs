@@ -7,6 +7,7 @@ use crate::process::run as command;
 pub(crate) fn run() -> Result<()> {
     // The module reader is for places without an allocator, too.
     command("cargo", &["check", "-p", "ired-module", "--no-default-features"])?;
-    command("cargo", &["build", "--workspace", "--bins"])?;
+    // With the tests' own features, or cargo would build and link much of it a second time.
+    command("cargo", &["build", "--workspace", "--all-targets"])?;
     command("cargo", &["test", "--workspace", "--no-fail-fast"])
 }
