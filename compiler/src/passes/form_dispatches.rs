@@ -49,8 +49,9 @@ pub(super) struct Facts<'g> {
     pub(super) is_output: Vec<bool>,
     /// Values read from inside of a node's regions.
     pub(super) captured: HashMap<NodeId, Vec<ValueId>>,
-    /// Position of a node in its region.
+    /// Position of a node in the whole graph: after whatever it reads, in its region or around it.
     pub(super) position: Vec<usize>,
+    seen: usize,
     /// The region that a node is in.
     pub(super) home: Vec<RegionId>,
 }
@@ -151,6 +152,7 @@ impl<'g> Facts<'g> {
             is_output: vec![false; graph.values.len()],
             captured: HashMap::new(),
             position: vec![0; graph.nodes.len()],
+            seen: 0,
             home: vec![graph.body; graph.nodes.len()],
         };
         facts.enter(graph.body);
@@ -162,9 +164,10 @@ impl<'g> Facts<'g> {
         let region = &self.graph.regions[home.index()];
         let mut own: HashSet<ValueId> = region.inputs.iter().copied().collect();
         let mut outside = Vec::new();
-        for (position, &id) in region.nodes.iter().enumerate() {
+        for &id in &region.nodes {
             let node = &self.graph.nodes[id.index()];
-            self.position[id.index()] = position;
+            self.position[id.index()] = self.seen;
+            self.seen += 1;
             self.home[id.index()] = home;
             let mut read = node.operands.clone();
             for &nested in &node.regions {

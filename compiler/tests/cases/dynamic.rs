@@ -63,6 +63,33 @@ fn a_branch_that_is_not_taken_checks_nothing() {
     refused(&compiled, &[floats(3), condition(true)], "`slice`: ");
 }
 
+/// A constant from around the branch, computed in it again, does not hold up what comes after.
+#[test]
+fn a_branch_reads_a_size_after_what_it_takes_from_outside() {
+    let graph = graph(
+        &["k", "n"],
+        "(%0 : f32[4], %1 : bool[], %2 : i64[1]) {
+    %3 = tanh %0 : f32[4]
+    %4 = exp %3 : f32[4]
+    %5 = tanh %4 : f32[4]
+    %6 = constant [0.5] : f32[]
+    %7 = if %1 : f32[n] () {
+      %8 = reduce_max %0 axes=[0] : f32[]
+      %9 = add %8, %6 : f32[]
+      %10 = read_dims %2 symbols=[k] : i64[1]
+      %11 = broadcast %9 : f32[k]
+      yield %11
+    } () {
+      yield %5
+    }
+    yield %7\n  }",
+    );
+    let compiled = Compiled::new(&graph);
+    for taken in [false, true] {
+        agrees(&graph, &compiled, &[floats(4), Tensor::from_bools(&[], &[taken]), i64s(&[7])]);
+    }
+}
+
 #[test]
 fn what_is_read_stays_within_its_bounds() {
     let graph = graph(

@@ -115,8 +115,7 @@ impl<'m> Panel<'_, '_, 'm> {
         let start = b.subi(b.muli(tile.start, stride), low);
         // Neighbouring taps read neighbouring pixels: their channels follow each other, as the weights' do.
         // (An axis of one element has no neighbours, and its index is not looked at.)
-        let shape = f.shape(plan.x);
-        let wide = shape[shape.len() - 2].as_static() != Some(1) && whole > 1 && rest == 0;
+        let wide = !self.is_one_pixel_wide() && whole > 1 && rest == 0;
         if wide && plan.groups == 1 && plan.window.dilation[axis] == 1 && f.memory(plan.x).is_some() {
             let range = (b.muli(run.first, channels), b.muli(run.end, channels));
             let window = [taps, &[b.index(0)]].concat();
@@ -167,7 +166,6 @@ impl<'m> Panel<'_, '_, 'm> {
             .collect();
         let group_channel = b.addi(b.muli(self.group, b.index(plan.channels)), channel);
         let axes = self.tap_axes(b, row, window);
-        let stride = plan.window.stride[plan.last_axis()] as i64;
         // Where the input is in memory, all pixels have one address but for a constant.
         let in_memory = f.memory(plan.x).map(|memref| {
             let mut base = axes.clone();
@@ -177,11 +175,11 @@ impl<'m> Panel<'_, '_, 'm> {
         let channels = f.dim(&f.shape(plan.x)[axes.len() + 1]);
         for &pixel in pixels {
             let x = if let Some((memref, base)) = in_memory {
-                let distance = b.muli(b.index(pixel as i64 * stride), channels);
+                let distance = b.muli(self.pixel_distance(b, pixel), channels);
                 from_storage(b, f.dtype(plan.x), b.load(memref, b.addi(base, distance)))
             } else {
                 let mut at = axes.clone();
-                let w = b.addi(first, b.index(pixel as i64 * stride));
+                let w = b.addi(first, self.pixel_distance(b, pixel));
                 at.extend([Axis::at(w), Axis::at(group_channel)]);
                 f.eval(b, plan.x, &Point::axes(at, 1, None), &mut Known::default())
             };
@@ -191,6 +189,18 @@ impl<'m> Panel<'_, '_, 'm> {
                 *sum = multiply_add(b, x, *w, *sum);
             }
         }
+    }
+
+    /// How far on the last axis a tile's pixel reads from where its pixel 0 does.
+    fn pixel_distance(&self, b: &Builder<'m>, pixel: usize) -> Value<'m> {
+        let stride = self.plan.window.stride[self.plan.last_axis()] as i64;
+        // Whatever reaches an axis of one element reads that one.
+        b.index(if self.is_one_pixel_wide() { 0 } else { pixel as i64 * stride })
+    }
+
+    fn is_one_pixel_wide(&self) -> bool {
+        let shape = self.f.shape(self.plan.x);
+        shape[shape.len() - 2].as_static() == Some(1)
     }
 
     /// Where a tap reads: batch and spatial axes but the last.
@@ -233,9 +243,8 @@ impl<'m> Panel<'_, '_, 'm> {
         axes.extend([Axis::at(first), Axis::at(channel)]);
         let channels = f.dim(&f.shape(plan.x)[axes.len() - 1]);
         let (base, _) = f.offset(b, plan.x, &Point::axes(axes, 1, None));
-        let stride = plan.window.stride[plan.last_axis()] as i64;
         for &pixel in pixels {
-            let distance = b.muli(b.index(pixel as i64 * stride), channels);
+            let distance = b.muli(self.pixel_distance(b, pixel), channels);
             let left = dot.left(b, word(b, memref, b.addi(base, distance), count), plan.lanes);
             for (j, weights) in weights.iter().enumerate() {
                 let sum = &mut sums[pixel * plan.n1 + j];
