@@ -4,7 +4,7 @@
 
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use ired_graph::{Dim, Graph, NodeId, Op, SymbolId, TensorType, ValueId};
@@ -74,7 +74,7 @@ pub(crate) fn explain(
     target: &CpuTarget,
     explain: &Explain,
 ) -> String {
-    let report = Report { graph, target, sizes: Sizes { graph, explain } };
+    let report = Report { graph, target, sizes: Sizes::new(graph, explain) };
     let mut text = String::new();
     let _ = writeln!(text, "target {target}\n");
     text.push_str(&source.interface);
@@ -238,12 +238,28 @@ impl Report<'_> {
 struct Sizes<'a> {
     graph: &'a Graph,
     explain: &'a Explain,
+    /// Symbols that are names for sizes the host knows.
+    named: HashMap<SymbolId, Dim>,
 }
 
-impl Sizes<'_> {
+impl<'a> Sizes<'a> {
+    fn new(graph: &'a Graph, explain: &'a Explain) -> Self {
+        let mut named = HashMap::new();
+        for node in &graph.nodes {
+            let read = node.operands.first().and_then(|read| graph.producer_op(*read));
+            if let (Op::ReadDims { symbols }, Some(Op::Dims { values, .. })) = (&node.op, read) {
+                named.extend(symbols.iter().copied().zip(values.iter().cloned()));
+            }
+        }
+        Self { graph, explain, named }
+    }
+
     fn of(&self, id: SymbolId) -> i64 {
         let symbol = self.graph.symbols.get(id);
         let given = self.explain.sizes.iter().find(|(name, _)| *name == symbol.name);
+        if let Some(size) = self.named.get(&id).filter(|_| given.is_none()) {
+            return self.evaluate(size).unwrap_or(symbol.min);
+        }
         let divisor = symbol.divisor.max(1);
         let least = symbol.min.max(1).saturating_add(divisor - 1) / divisor * divisor;
         given.map_or(least, |(_, size)| i64::try_from(*size).unwrap_or(i64::MAX))

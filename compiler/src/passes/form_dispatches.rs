@@ -121,7 +121,14 @@ fn form_region(facts: &Facts<'_>, region: RegionId) -> Vec<Step> {
             needed.extend(&node.operands);
             steps.push(Step::Host(id));
         } else if matches!(node.op, Op::ReadDims { .. }) {
-            needed.extend(&node.operands);
+            // What the host knows it need not read.
+            let known = node
+                .operands
+                .iter()
+                .all(|read| matches!(facts.graph.producer_op(*read), Some(Op::Dims { .. })));
+            if !known || node.results.iter().any(|result| needed.contains(result)) {
+                needed.extend(&node.operands);
+            }
             steps.push(Step::Read(id));
         } else if !node.results.iter().any(|r| needed.contains(r)) {
             // Computed inside its readers.

@@ -72,17 +72,23 @@ impl<'a, 'm> Dims<'a, 'm> {
 
     /// Gives a symbol the value that an input's size has.
     pub(super) fn bind_early(&mut self, symbol: SymbolId, value: Value<'m>) {
-        self.bind_as(symbol, Bound { value, early: true });
+        self.bind_as(symbol, value, true);
     }
 
     /// Gives a symbol its value in the innermost scope.
     pub(super) fn bind(&mut self, symbol: SymbolId, value: Value<'m>) {
-        self.bind_as(symbol, Bound { value, early: false });
+        self.bind_as(symbol, value, false);
     }
 
-    fn bind_as(&mut self, symbol: SymbolId, bound: Bound<'m>) {
+    /// Gives a symbol its value in the innermost scope; `early` says that it is known from the sizes of inputs alone.
+    pub(super) fn bind_as(&mut self, symbol: SymbolId, value: Value<'m>, early: bool) {
         let innermost = self.scopes.len() - 1;
-        self.scopes[innermost].bound.insert(symbol, bound);
+        self.scopes[innermost].bound.insert(symbol, Bound { value, early });
+    }
+
+    /// Whether the expression is known from the sizes of inputs alone.
+    pub(super) fn is_early(&self, dim: &Dim) -> bool {
+        dim.symbols().into_iter().all(|symbol| self.find(symbol).is_some_and(|(_, bound)| bound.early))
     }
 
     pub(super) fn is_bound(&self, symbol: SymbolId) -> bool {

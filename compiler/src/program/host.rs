@@ -120,7 +120,8 @@ impl<'m> Host<'_, 'm> {
         }
     }
 
-    /// Waits for a node's operand, unless it was there before the call, and reads the sizes in it.
+    /// Waits for a node's operand, unless it was there before the call, and reads the sizes in it. What the host
+    /// computed itself it knows without.
     fn read(&mut self, id: NodeId, b: &Builder<'m>) -> Built {
         let graph = self.graph;
         let node = graph.node(id);
@@ -128,6 +129,18 @@ impl<'m> Host<'_, 'm> {
             let message = format!("`{}` reads no sizes", node.op.name());
             return Err(Diagnostic::new(DiagnosticKind::Internal, message));
         };
+        if let Some(Op::Dims { values, .. }) = graph.producer_op(operand) {
+            for (&symbol, value) in symbols.iter().zip(values) {
+                let early = self.dims.is_early(value);
+                let size = self.size(value)?;
+                self.dims.bind_as(symbol, size, early);
+                checks::check_read(graph, node, symbol, size, &self.dims);
+            }
+            if let Some(buffer) = self.buffers.get(&operand) {
+                self.buffers.insert(node.results[0], *buffer);
+            }
+            return Ok(());
+        }
         let buffer = self.buffer(operand)?;
         self.await_values(&[operand], b);
         for (i, &symbol) in symbols.iter().enumerate() {

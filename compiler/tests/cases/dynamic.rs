@@ -91,6 +91,24 @@ fn a_branch_reads_a_size_after_what_it_takes_from_outside() {
 }
 
 #[test]
+fn sizes_that_the_host_computed_are_read_as_well() {
+    let graph = graph(
+        &["n", "s"],
+        "(%0 : f32[n]) {
+    %1 = dims [n + floordiv(n, 2)] : i64[1]
+    %2 = read_dims %1 symbols=[s] : i64[1]
+    %3 = reduce_sum %0 axes=[0] : f32[]
+    %4 = broadcast %3 : f32[s]
+    %5 = add %2, %1 : i64[1]
+    yield %4, %5\n  }",
+    );
+    let compiled = Compiled::new(&graph);
+    for n in [0, 1, 7] {
+        agrees(&graph, &compiled, &[floats(n)]);
+    }
+}
+
+#[test]
 fn what_is_read_stays_within_its_bounds() {
     let graph = graph(
         &["k min 1 max 9", "m"],

@@ -70,12 +70,22 @@ fn direct_tiles_reach_every_edge() {
 fn windows_may_be_larger_than_the_input() {
     let mut random = Random::new(47);
     for input in [1u64, 2, 3] {
-        for (extent, padding, stride) in [(2, 1, 1), (3, 1, 1), (3, 2, 2), (4, 3, 1), (5, 2, 1), (5, 4, 3), (5, 6, 2)] {
+        for (extent, padding, stride) in
+            [(2, 1, 1), (3, 1, 1), (3, 2, 2), (4, 3, 1), (5, 2, 1), (5, 4, 3), (5, 6, 2)]
+        {
             let window = window([extent; 2], [stride; 2], [1, 1], [padding; 2], [padding; 2]);
             for channels in [1, 3, 16] {
                 check(&mut random, &shape(&[2, input, input, channels], 33, 1, window.clone()), &[]);
-                check(&mut random, &shape(&[1, input, input, channels], channels, channels, window.clone()), &[1, 2]);
-                check(&mut random, &shape(&[1, input, input, channels], channels, channels, window.clone()), &[]);
+                check(
+                    &mut random,
+                    &shape(&[1, input, input, channels], channels, channels, window.clone()),
+                    &[1, 2],
+                );
+                check(
+                    &mut random,
+                    &shape(&[1, input, input, channels], channels, channels, window.clone()),
+                    &[],
+                );
             }
         }
     }

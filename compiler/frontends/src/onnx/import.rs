@@ -228,13 +228,30 @@ impl<'m> Importer<'m> {
         self.count_node()?;
         let name = format!("{}{}", frame.prefix, node_name(node));
         let before = self.unsupported.len();
-        match self.import_named(&name, node, scope, frame) {
+        let outcome = self.import_named(&name, node, scope, frame);
+        match outcome.and_then(|outputs| self.with_short_sizes(outputs, &name, frame)) {
             Ok(outputs) => Ok(outputs),
             Err(refusal) => {
                 self.refuse_node(node, refusal, before, frame)?;
                 Ok(Vec::new())
             }
         }
+    }
+
+    /// Sizes that have become long get names before more is computed from them.
+    fn with_short_sizes(
+        &mut self,
+        bindings: Vec<Binding>,
+        name: &str,
+        frame: &Frame<'_>,
+    ) -> Outcome<Vec<Binding>> {
+        let mut b = self.builder(name, "sizes", frame.region);
+        let short = bindings.into_iter().map(|binding| {
+            let parts = binding.parts().into_iter().map(|part| b.name_long_sizes(part, name));
+            let parts = parts.collect::<Result<Vec<_>, _>>()?;
+            Ok(binding.with_parts(&mut parts.into_iter()))
+        });
+        short.collect()
     }
 
     fn count_node(&mut self) -> Result<(), ImportError> {

@@ -97,3 +97,19 @@ fn ranges_have_the_length_their_ends_say() {
     assert_eq!(range(DType::I64, [3.0, 3.0, 1.0]), []);
     assert_eq!(range(DType::F32, [0.0, 1.25, 0.5]), [0.0, 0.5, 1.0]);
 }
+
+/// Every step mentions the size before it twice: written out, the last one would take thousands of calls.
+#[test]
+fn sizes_that_grow_long_get_names() {
+    let (mut nodes, mut last, mut length) = (Vec::new(), "x".to_owned(), 37);
+    for step in 0..12 {
+        let (halved, joined) = (format!("halved{step}"), format!("joined{step}"));
+        let pool = node("MaxPool", &[&last], &[&halved]).ints("kernel_shape", &[2]).ints("strides", &[2]);
+        nodes.extend([pool, node("Concat", &[&last, &halved], &[&joined]).int("axis", 2)]);
+        (last, length) = (joined, length + length / 2);
+    }
+    let x = input("x", DType::F32, [Size::from("n"), Size::from(1), Size::from("k")]);
+    let model = model(graph(vec![x], nodes, &[&last]));
+    assert!(import(&model).unwrap().to_string().contains("read_dims"));
+    assert_eq!(run(&model, &[counted(&[2, 1, 37])])[0].shape(), [2, 1, length]);
+}

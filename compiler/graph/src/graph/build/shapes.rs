@@ -9,6 +9,9 @@ use crate::{DType, Dim, Op, Shape, SymbolId, ValueId};
 /// No list of sizes has more entries: each is a symbol of its own.
 const MAX_READ: usize = 256;
 
+/// Symbols and calls of a size from which on a name for it is shorter.
+const LONG: usize = 32;
+
 impl Builder<'_> {
     /// `x` itself where it already has `shape`.
     ///
@@ -122,6 +125,43 @@ impl Builder<'_> {
     /// As [`Self::read_dims`].
     pub fn read_integers(&mut self, value: ValueId, name: &str) -> Result<Vec<Dim>, ShapeError> {
         self.read_at_least(value, name, -UNBOUNDED)
+    }
+
+    /// `x` with a symbol, called after `name`, for each size that takes more than [`LONG`] symbols and calls to
+    /// write. Sizes that follow from it stay short then, and equal ones still get equal symbols.
+    ///
+    /// # Errors
+    /// As [`Self::reshape`].
+    pub fn name_long_sizes(&mut self, x: ValueId, name: &str) -> Built {
+        let mut shape = self.ty(x).shape.clone();
+        for dim in shape.iter_mut().filter(|dim| dim.complexity() > LONG) {
+            *dim = Dim::symbol(self.named_size(dim, name)?);
+        }
+        self.reshape(x, shape)
+    }
+
+    /// A symbol that has the value of `size` from here on, or from before.
+    fn named_size(&mut self, size: &Dim, name: &str) -> Result<SymbolId, ShapeError> {
+        let nodes = self.graph.region(self.region).nodes.iter().map(|node| self.graph.node(*node));
+        let before = nodes.rev().find_map(|node| match (&node.op, node.operands.as_slice()) {
+            (Op::ReadDims { symbols }, &[read]) => match (self.graph.producer_op(read), symbols.as_slice()) {
+                (Some(Op::Dims { values, .. }), &[symbol]) if *values == [size.clone()] => Some(symbol),
+                _ => None,
+            },
+            _ => None,
+        });
+        if let Some(symbol) = before.filter(|_| self.position.is_none()) {
+            return Ok(symbol);
+        }
+        let symbols = &mut self.graph.symbols;
+        let (range, divisor) = (symbols.range(size), symbols.divisor(size));
+        let symbol = symbols.fresh(name);
+        let known = symbols.get_mut(symbol);
+        (known.min, known.max) = (range.min.max(0), range.max.clamp(0, UNBOUNDED));
+        known.divisor = divisor.max(1);
+        let value = self.dims(vec![size.clone()])?;
+        self.push(Op::ReadDims { symbols: vec![symbol] }, &[value])?;
+        Ok(symbol)
     }
 
     /// The elements of a vector of known length, each as a dimension where it is known as one.
