@@ -24,28 +24,33 @@ pub(super) fn slice(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let mut n = Integers::on(b);
     let (starts, ends) = (n.vector(starts)?, n.vector(ends)?);
     let steps = steps.map(|steps| n.vector(steps)).transpose()?;
-    let count = |b: &Builder<'_>, list: ValueId| b.ty(list).elements().as_static();
-    let Some(named) = count(b, starts).and_then(|n| usize::try_from(n).ok()) else {
+    let count = |list: ValueId| n.b.ty(list).elements().as_static();
+    let found = [Some(starts), Some(ends), steps].map(|list| count(list?));
+    // The lists are equally long, so any of them tells how long.
+    let of_axes = list.as_ref().map(|list| match list {
+        Axes::Known(list) => list.len() as i64,
+        Axes::Computed { count, .. } => *count as i64,
+    });
+    let Some(named) = of_axes.or_else(|| found.into_iter().flatten().next()) else {
         return unsupported(
             "a number of starts that is only known at run time",
             "give the input a length in the model",
         );
     };
+    if found.into_iter().flatten().any(|found| found != named) {
+        return invalid(format!("{found:?} starts, ends and steps for {named} axes"));
+    }
+    let length = vec![Dim::from(named)];
+    let (starts, ends) = (b.reshape(starts, length.clone())?, b.reshape(ends, length.clone())?);
+    let steps = steps.map(|steps| b.reshape(steps, length)).transpose()?;
     let list = match list {
         Some(Axes::Known(list)) => list,
-        Some(Axes::Computed { list, count }) if count == named => {
-            let list = Axes::Computed { list, count };
-            let ends = Ends { starts, ends, steps };
-            let ends = ends.of_every_axis(b, x, list)?;
+        Some(list @ Axes::Computed { .. }) => {
+            let ends = Ends { starts, ends, steps }.of_every_axis(b, x, list)?;
             return slice_axes(b, x, &ends, &(0..rank).collect::<Vec<_>>());
         }
-        Some(Axes::Computed { count, .. }) => return invalid(format!("{named} starts for {count} axes")),
-        None => (0..named as i64).collect(),
+        None => (0..named).collect(),
     };
-    let found = [Some(starts), Some(ends), steps].map(|given| given.map(|list| count(b, list)));
-    if found.iter().flatten().any(|found| *found != Some(list.len() as i64)) {
-        return invalid(format!("{found:?} starts, ends and steps for {} axes", list.len()));
-    }
     axes(&list, rank)?;
     let list = list.iter().map(|at| axis(*at, rank)).collect::<Outcome<Vec<usize>>>()?;
     slice_axes(b, x, &Ends { starts, ends, steps }, &list)

@@ -56,6 +56,26 @@ fn slices_count_from_either_end_and_go_either_way() {
     assert_eq!(run_node(ends, &x, &[&[1, -9], &[2, 2]]), f32s(&[1, 2], &[5.0, 6.0]));
 }
 
+/// The axes tell how many ends there are, where nothing else does.
+#[test]
+fn ends_may_be_lists_of_unknown_length() {
+    let nodes = vec![
+        node("Slice", &["at", "from", "to", "zero"], &["start"]),
+        node("Slice", &["x", "start", "end", "zero"], &["y"]),
+    ];
+    let lists = ["at", "from", "to", "zero", "end"].map(|name| match name {
+        "at" => input(name, DType::I64, [Size::from("k")]),
+        _ => input(name, DType::I64, [Size::from(1)]),
+    });
+    let mut inputs = vec![input("x", DType::F32, [Size::from("n")])];
+    inputs.extend(lists);
+    let mut model = graph(inputs, nodes, &["y"]);
+    model.input.retain(|input| input.name() != "zero");
+    model.initializer.push(raw_ints("zero", &[0]));
+    let data = [counted(&[6]), ints(&[9, 2, 9]), ints(&[1]), ints(&[2]), ints(&[5])];
+    assert_eq!(run(&self::model(model), &data)[0], f32s(&[3], &[2.0, 3.0, 4.0]));
+}
+
 #[test]
 fn axes_may_be_computed() {
     let x = counted(&[2, 1, 3]);
