@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     AllocateError, Buffer, CommandBuffer, Executable, ExecutableSource, HostMemory, Memory, PrepareError,
-    RecordError, Recording, Semaphore, Submission, SubmitError,
+    RecordError, Recording, Semaphore, Span, Submission, SubmitError,
 };
 
 /// One device: a CPU's thread pool, a GPU. All methods may be called from any thread.
@@ -43,6 +43,15 @@ pub trait Device: Debug + Send + Sync {
     ///
     /// Does not wait for [`Submission::waits`]. With [`Inline::Allowed`](crate::Inline::Allowed) it may run the operation before it returns.
     fn submit(&self, submission: Submission<'_>) -> Result<(), SubmitError>;
+
+    /// Notes what commands take from here on, which costs them a little, until [`Device::take_profile`].
+    fn start_profile(&self) {}
+
+    /// What commands took since [`Device::start_profile`], in no order, and no more than some ten thousand of them;
+    /// nothing from devices that cannot tell.
+    fn take_profile(&self) -> Vec<Span> {
+        Vec::new()
+    }
 }
 
 /// What a device says of itself.

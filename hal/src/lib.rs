@@ -19,6 +19,7 @@ pub mod command;
 pub mod conformance;
 pub mod device;
 pub mod executable;
+pub mod profile;
 pub mod semaphore;
 pub mod submission;
 pub mod timeline;
@@ -33,5 +34,6 @@ pub use command::{
 };
 pub use device::{Device, DeviceInfo, DeviceKind, Limits};
 pub use executable::{Executable, ExecutableSource, PrepareError};
+pub use profile::Span;
 pub use semaphore::{Failure, Semaphore, SignalError, Timepoint, WaitError};
 pub use submission::{HostCall, Inline, Operation, Submission, SubmitError};

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::{
     AllocateError, Buffer, CommandBuffer, Device, DeviceInfo, Executable, ExecutableSource, HostMemory,
-    Memory, PrepareError, RecordError, Recording, Semaphore, Submission, SubmitError, Timepoint,
+    Memory, PrepareError, RecordError, Recording, Semaphore, Span, Submission, SubmitError, Timepoint,
 };
 use ledger::{Ledger, Node};
 use objects::{CheckedBuffer, CheckedCommandBuffer, CheckedExecutable, CheckedSemaphore};
@@ -66,6 +66,14 @@ impl Device for Validated {
         let translated = operations::translate_recording(&self.ledger, &recording, limits)?;
         let inner = self.inner.create_command_buffer(translated)?;
         Ok(Arc::new(CheckedCommandBuffer { ledger: self.ledger.clone(), inner, recording }))
+    }
+
+    fn start_profile(&self) {
+        self.inner.start_profile();
+    }
+
+    fn take_profile(&self) -> Vec<Span> {
+        self.inner.take_profile()
     }
 
     fn submit(&self, submission: Submission<'_>) -> Result<(), SubmitError> {

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ired_hal::Span;
 use ired_worker::child::{Sender, Tensors, usage};
 use ired_worker::messages::runtime::{Answer, FromRuntime, MAX_BENCH_ITERATIONS, Moment, TensorRef};
-use ired_worker::{BenchRequest, RuntimeFailure, Timing};
+use ired_worker::{BenchRequest, RuntimeFailure, Timing, WorkSpan};
 
 use crate::engine::Engine;
 use crate::inbox::{Inbox, Request};
+
+/// Bounds on the search for a typical iteration to profile.
+const PROFILED_ITERATIONS: u32 = 50;
+const PROFILE_TIME: Duration = Duration::from_secs(1);
 
 /// What every runner thread shares.
 pub(crate) struct Runner {
@@ -89,9 +94,41 @@ impl Runner {
             }
         };
         let after = usage();
+        let spans = if request.profile { self.profile(once)? } else { Vec::new() };
         let outputs = last.lend(self.engine.output_names(entry), &self.tensors)?;
         let cpu = after.cpu.saturating_sub(cpu_before);
-        Ok(Answer::Bench { outputs, latencies, cpu, rss_bytes: after.rss_bytes })
+        Ok(Answer::Bench { outputs, latencies, cpu, rss_bytes: after.rss_bytes, spans })
+    }
+
+    /// Where the time goes in the fastest of some iterations.
+    fn profile<T>(
+        &self,
+        once: impl Fn() -> Result<T, RuntimeFailure>,
+    ) -> Result<Vec<WorkSpan>, RuntimeFailure> {
+        let mut fastest: Option<(Duration, Vec<Span>)> = None;
+        let begin = Instant::now();
+        for _ in 0..PROFILED_ITERATIONS {
+            self.engine.device().start_profile();
+            let start = Instant::now();
+            let outcome = once();
+            let (took, spans) = (start.elapsed(), self.engine.device().take_profile());
+            outcome?;
+            if fastest.as_ref().is_none_or(|(best, _)| took < *best) {
+                fastest = Some((took, spans));
+            }
+            if begin.elapsed() > PROFILE_TIME {
+                break;
+            }
+        }
+        let spans = fastest.map(|(_, spans)| spans).unwrap_or_default();
+        let message = |span: Span| WorkSpan {
+            work: span.work.to_string(),
+            thread: span.thread,
+            start: span.start,
+            took: span.took,
+            workgroups: span.workgroups,
+        };
+        Ok(spans.into_iter().map(message).collect())
     }
 }
 

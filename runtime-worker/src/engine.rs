@@ -75,6 +75,10 @@ impl Engine {
         self.description.clone()
     }
 
+    pub(crate) fn device(&self) -> &dyn Device {
+        &*self.device
+    }
+
     /// How many requests may run at once.
     pub(crate) fn runners(&self) -> usize {
         self.runners

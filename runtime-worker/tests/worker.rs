@@ -121,13 +121,14 @@ async fn wrong_inputs_are_named() {
 #[tokio::test]
 async fn measurements_run_inside_the_process() {
     let worker = start().await;
-    let request = BenchRequest { max_iters: 50, budget: Duration::from_secs(60), warmup: 3 };
+    let request = BenchRequest { max_iters: 50, budget: Duration::from_secs(60), warmup: 3, profile: true };
     let result = worker.bench("copy", vec![rows(64, 7)], request).await.unwrap();
     assert_eq!(result.latencies.len(), 50);
     assert!(result.latencies.iter().all(|latency| !latency.is_zero()));
     assert!(result.rss_bytes > 0 && !result.cpu.is_zero());
     assert!(result.outputs[0].data.iter().all(|&byte| byte == 7));
-    let short = BenchRequest { max_iters: u64::MAX, budget: Duration::ZERO, warmup: 0 };
+    assert!(!result.spans.is_empty() && result.spans.iter().all(|span| span.workgroups > 0));
+    let short = BenchRequest { max_iters: u64::MAX, budget: Duration::ZERO, warmup: 0, profile: false };
     assert_eq!(worker.bench("copy", vec![rows(64, 7)], short).await.unwrap().latencies.len(), 1);
     let usage = worker.usage().await.unwrap();
     assert!(usage.peak_rss_bytes >= usage.rss_bytes && usage.cpu >= result.cpu);
@@ -161,7 +162,12 @@ async fn a_deadline_is_kept_while_the_process_is_busy() {
     let busy: Vec<_> = (0..4)
         .map(|_| {
             let worker = worker.clone();
-            let request = BenchRequest { max_iters: u64::MAX, budget: Duration::from_millis(400), warmup: 0 };
+            let request = BenchRequest {
+                max_iters: u64::MAX,
+                budget: Duration::from_millis(400),
+                warmup: 0,
+                profile: false,
+            };
             tokio::spawn(async move { worker.bench("copy", vec![rows(1000, 1)], request).await })
         })
         .collect();

@@ -28,7 +28,7 @@ pub use messages::compile::{
 };
 pub use messages::handshake::Role;
 pub use messages::runtime::{
-    BenchRequest, LoadedModule, ProcessUsage, RuntimeFailure, RuntimeOptions, Timing,
+    BenchRequest, LoadedModule, ProcessUsage, RuntimeFailure, RuntimeOptions, Timing, WorkSpan,
 };
 pub use messages::sandbox::{LayerState, Probe, ProbeOutcome, SandboxReport};
 pub use printable::printable;

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use crate::executable;
 use crate::messages::handshake::Role;
 use crate::messages::runtime::{
-    BenchRequest, LoadedModule, ProcessUsage, RuntimeFailure, RuntimeOptions, Timing,
+    BenchRequest, LoadedModule, ProcessUsage, RuntimeFailure, RuntimeOptions, Timing, WorkSpan,
 };
 use crate::messages::sandbox::SandboxReport;
 use crate::tensor::{InputBuffer, Tensor};
@@ -89,6 +89,8 @@ pub struct BenchResult {
     pub rss_bytes: u64,
     /// Of the last iteration.
     pub outputs: Vec<Tensor>,
+    /// Of the fastest profiled iteration; none if nobody asked.
+    pub spans: Vec<WorkSpan>,
 }
 
 /// One process holding one module, restarted when it dies. Cheap to clone; the last clone's drop ends the process.

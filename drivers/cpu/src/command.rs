@@ -15,6 +15,7 @@ use ired_hal::{
 
 use crate::buffer::CpuBuffer;
 use crate::executable::{CpuExecutable, Kernel};
+use crate::profile::Profiler;
 
 /// Bytes of a copy or a fill that count as one workgroup.
 const PIECE_BYTES: usize = 128 << 10;
@@ -35,6 +36,9 @@ pub(crate) struct Program {
     steps: Vec<Step>,
     bindings: Vec<BoundTo>,
     constants: Vec<i64>,
+    /// Names of the kernels, for profiles.
+    names: Vec<Arc<str>>,
+    profiler: Arc<Profiler>,
     /// Whether the last run took long enough to share it from the start.
     pub(crate) long: AtomicBool,
 }
@@ -60,6 +64,8 @@ enum Work {
         kernel: Kernel,
         grid: [u32; 3],
         constants: usize,
+        /// Index into the program's names.
+        name: usize,
     },
     /// From binding 0 to binding 1.
     Copy {
@@ -95,9 +101,9 @@ impl CommandBuffer for CpuCommandBuffer {
 }
 
 impl CpuCommandBuffer {
-    pub(crate) fn new(recording: Recording) -> Result<Self, RecordError> {
+    pub(crate) fn new(recording: Recording, profiler: &Arc<Profiler>) -> Result<Self, RecordError> {
         let slots = recording.slots().to_vec();
-        let mut build = Build { slots: slots.len(), ..Build::default() };
+        let mut build = Build::new(slots.len(), profiler);
         for (command, recorded) in recording.into_commands().into_iter().enumerate() {
             match recorded {
                 Command::Dispatch(dispatch) => build.dispatch(command, dispatch)?,
@@ -144,8 +150,13 @@ impl CpuCommandBuffer {
 
 impl Program {
     /// A program of one copy of `len` bytes, and the addresses for it.
-    pub(crate) fn of_copy(src: *mut u8, dst: *mut u8, len: usize) -> (Arc<Self>, Bound) {
-        let mut build = Build { slots: 2, ..Build::default() };
+    pub(crate) fn of_copy(
+        src: *mut u8,
+        dst: *mut u8,
+        len: usize,
+        profiler: &Arc<Profiler>,
+    ) -> (Arc<Self>, Bound) {
+        let mut build = Build::new(2, profiler);
         let binding = |slot| Binding::slot(slot, 0, len as u64, Default::default());
         build.copy(&binding(0), &binding(1));
         build.end_epoch();
@@ -153,8 +164,13 @@ impl Program {
     }
 
     /// A program of one fill of `len` bytes, and the address for it.
-    pub(crate) fn of_fill(dst: *mut u8, len: usize, pattern: Pattern) -> (Arc<Self>, Bound) {
-        let mut build = Build { slots: 1, ..Build::default() };
+    pub(crate) fn of_fill(
+        dst: *mut u8,
+        len: usize,
+        pattern: Pattern,
+        profiler: &Arc<Profiler>,
+    ) -> (Arc<Self>, Bound) {
+        let mut build = Build::new(1, profiler);
         build.fill(&Binding::slot(0, 0, len as u64, Default::default()), pattern);
         build.end_epoch();
         (Arc::new(build.program), Bound(vec![dst]))
@@ -186,16 +202,28 @@ impl Program {
         while start < end {
             let step = &steps[index];
             let step_end = steps.get(index + 1).map_or(end, |next| next.first.min(end));
+            let begun = self.profiler.begin();
             self.run_step(bound, step, start - step.first, step_end - step.first);
+            if let Some(begun) = begun {
+                self.profiler.note(self.name_of(step), begun, step_end - start);
+            }
             start = step_end;
             index += 1;
+        }
+    }
+
+    fn name_of(&self, step: &Step) -> Arc<str> {
+        match step.work {
+            Work::Dispatch { name, .. } => self.names[name].clone(),
+            Work::Copy { .. } => "copy".into(),
+            Work::Fill { .. } => "fill".into(),
         }
     }
 
     fn run_step(&self, Bound(addresses): &Bound, step: &Step, start: u32, end: u32) {
         let bindings = &addresses[step.bindings..];
         match &step.work {
-            Work::Dispatch { kernel, grid, constants } => {
+            Work::Dispatch { kernel, grid, constants, .. } => {
                 let constants = &self.constants[*constants..];
                 let [width, height, _] = *grid;
                 let (mut x, mut y, mut z) = (start % width, start / width % height, start / width / height);
@@ -258,7 +286,6 @@ impl Debug for Program {
 }
 
 /// A program being made.
-#[derive(Default)]
 struct Build {
     slots: usize,
     buffers: Vec<Arc<dyn Buffer>>,
@@ -269,14 +296,20 @@ struct Build {
     workgroups: u32,
 }
 
-impl Default for Program {
-    fn default() -> Self {
-        let long = AtomicBool::new(false);
-        Self { epochs: vec![], steps: vec![], bindings: vec![], constants: vec![], long }
-    }
-}
-
 impl Build {
+    fn new(slots: usize, profiler: &Arc<Profiler>) -> Self {
+        let program = Program {
+            epochs: Vec::new(),
+            steps: Vec::new(),
+            bindings: Vec::new(),
+            constants: Vec::new(),
+            names: Vec::new(),
+            profiler: profiler.clone(),
+            long: AtomicBool::new(false),
+        };
+        Self { slots, buffers: Vec::new(), executables: Vec::new(), program, first_step: 0, workgroups: 0 }
+    }
+
     fn dispatch(&mut self, command: usize, dispatch: Dispatch) -> Result<(), RecordError> {
         let grid = dispatch.grid;
         let workgroups: u128 = grid.iter().map(|&n| u128::from(n)).product();
@@ -287,14 +320,24 @@ impl Build {
         if workgroups == 0 {
             return Ok(());
         }
-        let kernel = CpuExecutable::of(&*dispatch.executable).kernels[dispatch.entry as usize];
+        let executable = CpuExecutable::of(&*dispatch.executable);
+        let kernel = executable.kernels[dispatch.entry as usize];
+        let name = self.name(&executable.entries()[dispatch.entry as usize]);
         let constants = self.program.constants.len();
         self.program.constants.extend_from_slice(&dispatch.constants);
-        self.step(workgroups, dispatch.bindings.iter(), Work::Dispatch { kernel, grid, constants });
+        self.step(workgroups, dispatch.bindings.iter(), Work::Dispatch { kernel, grid, constants, name });
         if !self.executables.iter().any(|held| Arc::ptr_eq(held, &dispatch.executable)) {
             self.executables.push(dispatch.executable);
         }
         Ok(())
+    }
+
+    fn name(&mut self, name: &str) -> usize {
+        let names = &mut self.program.names;
+        names.iter().position(|known| **known == *name).unwrap_or_else(|| {
+            names.push(name.into());
+            names.len() - 1
+        })
     }
 
     fn copy(&mut self, src: &Binding, dst: &Binding) {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use ired_hal::{
     AllocateError, Buffer, CommandBuffer, Device, DeviceInfo, DeviceKind, Executable, ExecutableSource,
-    HostMemory, Limits, Memory, PrepareError, RecordError, Recording, Semaphore, Submission, SubmitError,
+    HostMemory, Limits, Memory, PrepareError, RecordError, Recording, Semaphore, Span, Submission,
+    SubmitError,
 };
 
 use crate::CpuConfig;
@@ -38,8 +39,11 @@ impl CpuDevice {
     /// When the system refuses a thread.
     pub fn new(config: &CpuConfig) -> io::Result<Self> {
         let pool = Pool::new(config)?;
-        let core =
-            Arc::new(Core { pool: pool.shared().clone(), recycler: Recycler::new(config.recycled_bytes) });
+        let core = Arc::new(Core {
+            pool: pool.shared().clone(),
+            recycler: Recycler::new(config.recycled_bytes),
+            profiler: Arc::default(),
+        });
         let system = rustix::system::sysinfo();
         let info = DeviceInfo {
             name: "cpu".into(),
@@ -101,12 +105,20 @@ impl Device for CpuDevice {
     }
 
     fn create_command_buffer(&self, recording: Recording) -> Result<Arc<dyn CommandBuffer>, RecordError> {
-        Ok(Arc::new(CpuCommandBuffer::new(recording)?))
+        Ok(Arc::new(CpuCommandBuffer::new(recording, &self.core.profiler)?))
     }
 
     fn submit(&self, submission: Submission<'_>) -> Result<(), SubmitError> {
         queue::submit(&self.core, submission);
         Ok(())
+    }
+
+    fn start_profile(&self) {
+        self.core.profiler.start();
+    }
+
+    fn take_profile(&self) -> Vec<Span> {
+        self.core.profiler.take()
     }
 }
 

@@ -12,6 +12,7 @@ mod executable;
 pub mod features;
 pub mod loader;
 mod pool;
+mod profile;
 mod queue;
 mod semaphore;
 #[cfg(feature = "test-support")]

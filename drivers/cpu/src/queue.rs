@@ -11,6 +11,7 @@ use ired_hal::{
 use crate::buffer::{CpuBuffer, Recycler, Storage};
 use crate::command::{Bound, CpuCommandBuffer, Program};
 use crate::pool::{Leader, Shared, Task};
+use crate::profile::Profiler;
 use crate::semaphore::when_all_reached;
 
 /// Copies and fills up to this size are done by one thread, without asking the pool.
@@ -20,6 +21,7 @@ const SMALL_BYTES: u64 = 64 << 10;
 pub(crate) struct Core {
     pub(crate) pool: Arc<Shared>,
     pub(crate) recycler: Arc<Recycler>,
+    pub(crate) profiler: Arc<Profiler>,
 }
 
 thread_local! {
@@ -64,12 +66,14 @@ fn run(core: &Core, operation: Operation<'_>, leader: Option<Leader<'_>>) -> Res
             outcome
         }
         Operation::Copy { src, dst } => {
-            let (program, mut bound) = Program::of_copy(address(src)?, address(dst)?, dst.len_bytes as usize);
+            let (program, mut bound) =
+                Program::of_copy(address(src)?, address(dst)?, dst.len_bytes as usize, &core.profiler);
             core.run_program(&program, &mut bound, dst.len_bytes, leader);
             Ok(())
         }
         Operation::Fill { dst, pattern } => {
-            let (program, mut bound) = Program::of_fill(address(dst)?, dst.len_bytes as usize, pattern);
+            let (program, mut bound) =
+                Program::of_fill(address(dst)?, dst.len_bytes as usize, pattern, &core.profiler);
             core.run_program(&program, &mut bound, dst.len_bytes, leader);
             Ok(())
         }

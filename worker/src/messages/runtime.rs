@@ -59,6 +59,19 @@ pub struct BenchRequest {
     pub budget: Duration,
     /// Iterations before the first timed one.
     pub warmup: u64,
+    /// Whether to look where the time goes, in some iterations more.
+    pub profile: bool,
+}
+
+/// Workgroups of one kernel that one thread of the worker ran without a break.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkSpan {
+    pub work: String,
+    pub thread: u32,
+    /// From the start of the iteration on.
+    pub start: Duration,
+    pub took: Duration,
+    pub workgroups: u32,
 }
 
 /// Why a runtime worker did not answer a request, or could not be started.
@@ -222,7 +235,16 @@ pub enum FromRuntime {
 /// The answer to one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    Infer { outputs: Vec<TensorRef>, timing: Timing },
-    Bench { outputs: Vec<TensorRef>, latencies: Vec<Duration>, cpu: Duration, rss_bytes: u64 },
+    Infer {
+        outputs: Vec<TensorRef>,
+        timing: Timing,
+    },
+    Bench {
+        outputs: Vec<TensorRef>,
+        latencies: Vec<Duration>,
+        cpu: Duration,
+        rss_bytes: u64,
+        spans: Vec<WorkSpan>,
+    },
     Usage(ProcessUsage),
 }

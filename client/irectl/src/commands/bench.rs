@@ -1,5 +1,7 @@
 //! `irectl bench`: latency of a model on this machine, measured inside the runtime worker.
 
+mod profile;
+
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,6 +36,12 @@ pub(crate) struct Bench {
     /// Timed iterations at most.
     #[arg(long, default_value_t = 1000)]
     iters: u64,
+    /// Print which kernels took how long, instead of the latencies.
+    #[arg(long, conflicts_with = "worker")]
+    profile: bool,
+    /// Where a trace of one iteration goes, for Perfetto or Chrome.
+    #[arg(long, value_name = "FILE", conflicts_with = "worker")]
+    trace: Option<PathBuf>,
     /// Load once, then answer `run MAX_ITERS BUDGET_MS` lines on standard input until `quit`.
     #[arg(long)]
     worker: bool,
@@ -55,15 +63,22 @@ impl Bench {
             self.serve(&session).await?;
         } else {
             let cpu_before = own_cpu();
-            let result = session.burst(self.iters, self.budget_ms).await?;
+            let profile = self.profile || self.trace.is_some();
+            let result = session.measure(self.iters, self.budget_ms, WARM_UP, profile).await?;
             let cpu = result.cpu + (own_cpu() - cpu_before);
+            if let Some(path) = &self.trace {
+                profile::write_trace(path, &result.spans)?;
+            }
             let line = json!({
                 "latencies_us": microseconds(&result.latencies), "load_ms": session.load_ms,
                 "compile_ms": session.compile_ms, "rss_kb": result.rss_bytes / 1024,
                 "cpu_us": cpu.as_secs_f64() * 1e6, "version": env!("CARGO_PKG_VERSION"),
             });
+            match self.profile {
+                true => print!("{}", profile::table(&result.spans)),
+                false => println!("{line}"),
+            }
             self.write_outputs(result)?;
-            println!("{line}");
         }
         session.worker.shutdown().await;
         Ok(ExitCode::SUCCESS)
@@ -82,7 +97,7 @@ impl Bench {
 
     /// Answers bursts; the first run is timed apart and gives the outputs.
     async fn serve(&self, session: &Session) -> Result<()> {
-        let first = session.measure(1, 0.0, 0).await?;
+        let first = session.measure(1, 0.0, 0, false).await?;
         let first_ms = first.latencies.first().copied().map(milliseconds);
         let rss_kb = first.rss_bytes / 1024;
         self.write_outputs(first)?;
@@ -122,12 +137,18 @@ impl Bench {
 
 impl Session {
     async fn burst(&self, iters: u64, budget_ms: f64) -> Result<BenchResult> {
-        self.measure(iters, budget_ms, WARM_UP).await
+        self.measure(iters, budget_ms, WARM_UP, false).await
     }
 
-    async fn measure(&self, max_iters: u64, budget_ms: f64, warmup: u64) -> Result<BenchResult> {
+    async fn measure(
+        &self,
+        max_iters: u64,
+        budget_ms: f64,
+        warmup: u64,
+        profile: bool,
+    ) -> Result<BenchResult> {
         let budget = Duration::try_from_secs_f64(budget_ms / 1e3).context("the budget is not a time")?;
-        let request = BenchRequest { max_iters: max_iters.max(1), budget, warmup };
+        let request = BenchRequest { max_iters: max_iters.max(1), budget, warmup, profile };
         Ok(self.worker.bench(&self.entry, self.inputs.clone(), request).await?)
     }
 }
