@@ -5,6 +5,7 @@
 //! text but for their symbol.
 
 mod arithmetic;
+mod attention;
 mod bytes;
 mod contraction;
 mod convolution;
@@ -31,6 +32,7 @@ pub use pack::pack;
 
 /// Every kernel family, in the order they are tried.
 const FAMILIES: &[&dyn Family] = &[
+    &attention::Attention,
     &contraction::Contraction,
     &convolution::Convolution,
     &rows::Rows,

@@ -5,6 +5,7 @@
 //! axis need nothing of this: the generic family has lanes along what is kept.
 
 mod fold;
+pub(super) use fold::halve;
 mod normalize;
 
 use ired_graph::{DType, Dim, Graph, Op, ReduceFn, ValueId};

@@ -45,7 +45,7 @@ pub(super) fn fold<'m>(
 }
 
 /// Combines the lanes of a vector, half with half.
-pub(super) fn halve<'m>(
+pub(in crate::kernels) fn halve<'m>(
     b: &Builder<'m>,
     vector: Value<'m>,
     combine: &dyn Fn(&Builder<'m>, Value<'m>, Value<'m>) -> Value<'m>,

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use ired_graph::{Graph, NodeId, Op, ValueId};
 
-use super::{Facts, is_root};
+use super::{Facts, attention, is_root};
 
 /// How far after its root an epilogue is looked for, and how long it may get. Bounds the search, not real models.
 const WINDOW: usize = 256;
@@ -24,6 +24,13 @@ pub(super) struct Epilogues {
 }
 
 impl Epilogues {
+    fn add(&mut self, group: Group) {
+        for &id in &group.nodes {
+            self.by_node.insert(id, self.groups.len());
+        }
+        self.groups.push(group);
+    }
+
     pub(super) fn contains(&self, id: NodeId) -> bool {
         self.by_node.contains_key(&id)
     }
@@ -35,16 +42,17 @@ impl Epilogues {
 
 pub(super) fn grow_epilogues(facts: &Facts<'_>, nodes: &[NodeId]) -> Epilogues {
     let mut epilogues = Epilogues::default();
+    let softmaxes = nodes.iter().filter(|id| matches!(facts.node(**id).op, Op::Softmax { .. }));
+    for group in softmaxes.filter_map(|id| attention::find(facts, *id)) {
+        epilogues.add(group);
+    }
     for (position, &root) in nodes.iter().enumerate() {
-        if !is_root(&facts.node(root).op) {
+        if !is_root(&facts.node(root).op) || epilogues.contains(root) {
             continue;
         }
         let window = &nodes[position + 1..nodes.len().min(position + 1 + WINDOW)];
         let group = grow(facts, &epilogues, root, window);
-        for &id in &group.nodes {
-            epilogues.by_node.insert(id, epilogues.groups.len());
-        }
-        epilogues.groups.push(group);
+        epilogues.add(group);
     }
     epilogues
 }

@@ -1,0 +1,87 @@
+//! Two products with a softmax between them: computed together, their scores are never stored.
+
+use std::collections::HashSet;
+
+use ired_graph::{DType, Dim, NodeId, Op, ValueId};
+
+use super::Facts;
+use super::epilogue::Group;
+
+/// Elements of a query, key or value that a kernel keeps on its stack for a block of them.
+pub(crate) const MAX_DEPTH: i64 = 256;
+
+/// Nodes between the products, at most.
+const MAX_NODES: usize = 24;
+
+/// The group whose softmax is `softmax`: the product of queries and keys, what is done to the scores, and the product
+/// with the values, which is the root.
+pub(super) fn find(facts: &Facts<'_>, softmax: NodeId) -> Option<Group> {
+    let graph = facts.graph;
+    let node = facts.node(softmax);
+    let (&scores, &weights) = (node.operands.first()?, node.results.first()?);
+    let shape = &graph.ty(weights).shape;
+    let last = shape.len().checked_sub(1)?;
+    if !matches!(node.op, Op::Softmax { axis, log: false } if axis == last) || last == 0 {
+        return None;
+    }
+    // One row has nothing to share its keys with.
+    if shape[last - 1] == Dim::constant(1) {
+        return None;
+    }
+    let root = only_reader(facts, weights)?;
+    let product = facts.node(root);
+    if product.op != Op::MatMul || product.operands[0] != weights || product.operands[1] == weights {
+        return None;
+    }
+    let mut inside = HashSet::from([softmax, root]);
+    let (mut first, mut pending) = (None, vec![scores]);
+    while let Some(value) = pending.pop() {
+        let Some(id) =
+            facts.producer[value.index()].filter(|id| facts.home[id.index()] == facts.home[root.index()])
+        else {
+            continue;
+        };
+        let op = &facts.node(id).op;
+        let joins = (*op == Op::MatMul || op.is_elementwise())
+            && graph.ty(value).shape == *shape
+            && graph.ty(value).dtype.bits() >= 8
+            && !facts.is_output[value.index()]
+            && facts.readers[value.index()].iter().all(|reader| inside.contains(reader));
+        if inside.contains(&id) || !joins {
+            continue;
+        }
+        if *op == Op::MatMul {
+            if first.replace(id).is_some() {
+                return None;
+            }
+        } else {
+            pending.extend(&facts.node(id).operands);
+        }
+        inside.insert(id);
+    }
+    let first = facts.node(first?);
+    let [queries, keys, values] = [first.operands[0], first.operands[1], product.operands[1]];
+    let depth_of = |value: ValueId, axis: usize| graph.ty(value).shape[axis].as_static();
+    let depths = [depth_of(queries, last), depth_of(values, last)];
+    let fits = depths.iter().all(|depth| depth.is_some_and(|depth| (1..=MAX_DEPTH).contains(&depth)));
+    let of_f32 = [queries, keys, values, scores, weights, product.results[0]];
+    let all_f32 = of_f32.iter().all(|value| graph.ty(*value).dtype == DType::F32);
+    // Weights of the model are packed for products of their own.
+    let computed = [keys, values].iter().all(|value| {
+        !matches!(graph.producer_op(*value), Some(Op::Param(_) | Op::Constant(_) | Op::Broadcast { .. }))
+    });
+    if !fits || !all_f32 || !computed || inside.len() > MAX_NODES {
+        return None;
+    }
+    let mut nodes: Vec<NodeId> = inside.into_iter().collect();
+    nodes.sort_by_key(|id| facts.position[id.index()]);
+    Some(Group { root, nodes })
+}
+
+/// The one node that reads `value`, if it is in the same region and nothing else does.
+fn only_reader(facts: &Facts<'_>, value: ValueId) -> Option<NodeId> {
+    let producer = facts.producer[value.index()]?;
+    let &[reader] = facts.readers[value.index()].as_slice() else { return None };
+    let same = facts.home[reader.index()] == facts.home[producer.index()];
+    (same && !facts.is_output[value.index()] && facts.node(reader).regions.is_empty()).then_some(reader)
+}
