@@ -59,6 +59,8 @@ struct Plan {
     width: usize,
     lanes: usize,
     registers: usize,
+    /// Whether queries that nothing can be told of give zeros.
+    zero_nans: bool,
     /// Queries, and vectors of keys, of a tile of the first product.
     tile_rows: usize,
     tile_vectors: usize,
@@ -81,8 +83,13 @@ impl Plan {
     fn new(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Option<Self> {
         let nodes = || dispatch.nodes.iter().map(|id| graph.node(*id));
         let root = graph.node(dispatch.root);
-        let softmax = producer(graph, dispatch, *root.operands.first()?)?;
-        if root.op != Op::MatMul || !matches!(softmax.op, Op::Softmax { .. }) {
+        if root.op != Op::MatMul {
+            return None;
+        }
+        let used = producer(graph, dispatch, root.operands[0])?;
+        let zero_nans = used.op == Op::Select;
+        let softmax = if zero_nans { producer(graph, dispatch, used.operands[2])? } else { used };
+        if !matches!(softmax.op, Op::Softmax { .. }) {
             return None;
         }
         let first = nodes().find(|node| node.op == Op::MatMul && node.results != root.results)?;
@@ -114,6 +121,7 @@ impl Plan {
             width,
             lanes,
             registers,
+            zero_nans,
             tile_rows,
             tile_vectors,
             block: block.max(tile_keys),

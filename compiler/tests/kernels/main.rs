@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "compiled kernels are called")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod attention;
 mod bytes;
 mod contraction;
 mod convolution;

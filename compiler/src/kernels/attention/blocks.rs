@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ired_mlir::{Builder, FloatCompare, Type, Value};
+use ired_mlir::{Builder, Compare, FloatCompare, Type, Value};
 
 use super::Plan;
 use crate::kernels::eval::nested::multiply_add;
@@ -417,7 +417,16 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         let (f, plan) = (self.f, self.plan);
         let sum =
             b.reduce("add", b.vector_load(self.sums, b.muli(row, self.index(b, plan.lanes)), plan.lanes));
-        let inverse = b.divf(b.float(self.element, 1.0), sum);
+        let (zero, inverse) = (b.float(self.element, 0.0), b.divf(b.float(self.element, 1.0), sum));
+        // No keys at all give zeros.
+        let some = b.cmpi(Compare::Ne, f.dim(&plan.keys), b.index(0));
+        let inverse = b.select(some, inverse, zero);
+        let counts = b.cmpf(FloatCompare::Gt, sum, zero);
+        let finish = |b: &Builder<'m>, x: Value<'m>, lanes: usize| {
+            let spread = |x: Value<'m>| if lanes > 1 { b.broadcast(x, lanes) } else { x };
+            let y = b.mulf(x, spread(inverse));
+            if plan.zero_nans { b.select(spread(counts), y, spread(zero)) } else { y }
+        };
         let query = b.addi(self.first, row);
         let store = |column: Value<'m>, lanes: usize, mask: Option<Value<'m>>, x: Value<'m>| {
             let mut axes = self.batch.clone();
@@ -432,13 +441,13 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
                 let whole = (j + 1) * plan.lanes <= plan.width;
                 let mask = self.mask(b, column, self.index(b, plan.width), whole);
                 let x = b.vector_load(self.outputs, self.at(b, row, elements, column), plan.lanes);
-                store(column, plan.lanes, mask, b.mulf(x, b.broadcast(inverse, plan.lanes)));
+                store(column, plan.lanes, mask, finish(b, x, plan.lanes));
             }
         } else {
             for column in 0..plan.width {
                 let at = self.at(b, row, elements, self.index(b, column * plan.lanes));
                 let x = b.reduce("add", b.vector_load(self.outputs, at, plan.lanes));
-                store(self.index(b, column), 1, None, b.mulf(x, inverse));
+                store(self.index(b, column), 1, None, finish(b, x, 1));
             }
         }
     }

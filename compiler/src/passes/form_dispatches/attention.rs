@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use ired_graph::{DType, Dim, NodeId, Op, ValueId};
+use ired_graph::{DType, Dim, NodeId, Op, UnaryFn, ValueId};
 
 use super::Facts;
 use super::epilogue::Group;
@@ -28,12 +28,21 @@ pub(super) fn find(facts: &Facts<'_>, softmax: NodeId) -> Option<Group> {
     if shape[last - 1] == Dim::constant(1) {
         return None;
     }
-    let root = only_reader(facts, weights)?;
+    let mut inside = HashSet::from([softmax]);
+    let used = match only_reader(facts, weights) {
+        Some(_) => weights,
+        None => {
+            let [test, select] = zeroed_nans(facts, weights)?;
+            inside.extend([test, select]);
+            facts.node(select).results[0]
+        }
+    };
+    let root = only_reader(facts, used)?;
     let product = facts.node(root);
-    if product.op != Op::MatMul || product.operands[0] != weights || product.operands[1] == weights {
+    if product.op != Op::MatMul || product.operands[0] != used || product.operands[1] == used {
         return None;
     }
-    let mut inside = HashSet::from([softmax, root]);
+    inside.insert(root);
     let (mut first, mut pending) = (None, vec![scores]);
     while let Some(value) = pending.pop() {
         let Some(id) =
@@ -76,6 +85,31 @@ pub(super) fn find(facts: &Facts<'_>, softmax: NodeId) -> Option<Group> {
     let mut nodes: Vec<NodeId> = inside.into_iter().collect();
     nodes.sort_by_key(|id| facts.position[id.index()]);
     Some(Group { root, nodes })
+}
+
+/// The nodes of `select(is_nan(x), 0, x)`, if nothing else reads `value`, which is `x`: rows of which nothing is
+/// attended to count as zero.
+fn zeroed_nans(facts: &Facts<'_>, value: ValueId) -> Option<[NodeId; 2]> {
+    let readers: HashSet<NodeId> = facts.readers[value.index()].iter().copied().collect();
+    let find = |holds: &dyn Fn(&Op) -> bool| readers.iter().copied().find(|id| holds(&facts.node(*id).op));
+    let test = find(&|op| matches!(op, Op::Unary(UnaryFn::IsNan)))?;
+    let select = find(&|op| matches!(op, Op::Select))?;
+    let &[condition, zero, other] = facts.node(select).operands.as_slice() else { return None };
+    let ours = readers.len() == 2 && !facts.is_output[value.index()] && other == value && zero != value;
+    let tested = facts.node(test).results[0];
+    (ours && condition == tested && only_reader(facts, tested) == Some(select) && is_zero(facts, zero))
+        .then_some([test, select])
+}
+
+fn is_zero(facts: &Facts<'_>, value: ValueId) -> bool {
+    match facts.graph.producer(value).map(|id| facts.node(id)) {
+        Some(node) => match &node.op {
+            Op::Constant(tensor) => tensor.to_f64s().iter().all(|x| *x == 0.0),
+            Op::Broadcast { .. } | Op::Reshape { .. } => is_zero(facts, node.operands[0]),
+            _ => false,
+        },
+        None => false,
+    }
 }
 
 /// The one node that reads `value`, if it is in the same region and nothing else does.
