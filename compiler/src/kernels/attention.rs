@@ -6,8 +6,12 @@
 //! stack; what the model does to them before the softmax is computed in registers.
 
 mod blocks;
+mod scores;
+mod values;
 
-use ired_graph::{Dim, Graph, Op, ValueId};
+use std::ops::Range;
+
+use ired_graph::{Dim, Graph, Node, Op, ValueId};
 
 use super::function::{Function, Site, product, symbols};
 use super::generic::producer;
@@ -52,6 +56,8 @@ struct Plan {
     /// The first product, and what the softmax is taken of.
     scores: ValueId,
     weighted: ValueId,
+    /// Operands and results of broadcasts that leave scores as they are: of one shape, written differently.
+    widened: Vec<(ValueId, ValueId)>,
     batch: Vec<Dim>,
     queries: Dim,
     keys: Dim,
@@ -95,6 +101,14 @@ impl Plan {
         let first = nodes().find(|node| node.op == Op::MatMul && node.results != root.results)?;
         let [q, k, v] = [first.operands[0], first.operands[1], root.operands[1]];
         let shape = &graph.ty(first.results[0]).shape;
+        let wide = &graph.ty(softmax.results[0]).shape;
+        let widens = |node: &&Node| {
+            matches!(node.op, Op::Broadcast { .. })
+                && shape != wide
+                && graph.ty(node.operands[0]).shape == *shape
+                && graph.ty(node.results[0]).shape == *wide
+        };
+        let widened = nodes().filter(widens).map(|node| (node.operands[0], node.results[0])).collect();
         let rank = shape.len();
         let size = |value: ValueId| usize::try_from(graph.ty(value).shape[rank - 1].as_static()?).ok();
         let (depth, width) = (size(q)?, size(v)?);
@@ -114,6 +128,7 @@ impl Plan {
             v,
             scores: first.results[0],
             weighted: softmax.operands[0],
+            widened,
             batch: shape[..rank - 2].to_vec(),
             queries: shape[rank - 2].clone(),
             keys: shape[rank - 1].clone(),
@@ -129,10 +144,6 @@ impl Plan {
         })
     }
 
-    fn tile_keys(&self) -> usize {
-        self.tile_vectors * self.lanes
-    }
-
     /// Whether a value fills vectors; of narrow ones, vectors are of keys.
     fn is_wide(&self) -> bool {
         self.width >= self.lanes
@@ -142,9 +153,9 @@ impl Plan {
     fn sum_elements(&self) -> usize {
         if self.is_wide() { self.width.next_multiple_of(self.lanes) } else { self.width * self.lanes }
     }
+}
 
-    /// Numbers kept for the queries of a tile, in whole vectors.
-    fn tile_numbers(&self) -> usize {
-        self.tile_rows.next_multiple_of(self.lanes)
-    }
+/// `0..count` in runs of up to `size`.
+fn groups(count: usize, size: usize) -> Vec<Range<usize>> {
+    (0..count).step_by(size).map(|start| start..(start + size).min(count)).collect()
 }

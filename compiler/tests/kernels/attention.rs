@@ -104,11 +104,39 @@ fn every_depth() {
 #[test]
 fn masks_may_hide_blocks_and_whole_rows() {
     let mut random = Random::new(83);
-    for (queries, keys, depth) in [(9, 9, 4), (300, 300, 64), (40, 290, 2), (290, 40, 32)] {
+    for (queries, keys, depth) in [(9, 9, 4), (1, 200, 40), (300, 300, 64), (40, 290, 2), (290, 40, 32)] {
         for between in [Between::Masked { all: true }, Between::Masked { all: false }, Between::ZeroNans] {
             let sizes = Sizes { queries, keys, depth, width: depth };
             attention(&mut random, &sizes, between, false);
             attention(&mut random, &sizes, between, true);
         }
+    }
+}
+
+/// As models write it that take a mask of a length of its own.
+#[test]
+fn a_mask_may_have_a_length_of_its_own() {
+    let mut random = Random::new(84);
+    for (queries, keys, mask_keys) in [(5u64, 40u64, 40u64), (14, 33, 1)] {
+        let mut case = Case::new();
+        let (m, n, t) = (case.symbol("m", queries), case.symbol("n", keys), case.symbol("t", mask_keys));
+        let q = random.tensor(DType::F32, &[1, queries, 8], -1.0, 1.0);
+        let k = random.tensor(DType::F32, &[1, 8, keys], -1.0, 1.0);
+        let v = random.tensor(DType::F32, &[1, keys, 20], -1.0, 1.0);
+        let mask = random.tensor(DType::F32, &[1, queries, mask_keys], -1.0, 1.0);
+        let q = case.input_of(q, vec![1.into(), m.clone(), 8.into()]);
+        let k = case.input_of(k, vec![1.into(), 8.into(), n.clone()]);
+        let v = case.input_of(v, vec![1.into(), n.clone(), 20.into()]);
+        let mask = case.input_of(mask, vec![1.into(), m.clone(), t.clone()]);
+        let both = n.maximum(&t) * n.minimum(&t).minimum(&1.into());
+        let wide = vec![1.into(), m, both];
+        let scores = case.op(Op::MatMul, &[q, k]);
+        let scores = case.op(Op::Unary(UnaryFn::Neg), &[scores]);
+        let scores = case.op(Op::Broadcast { shape: wide.clone() }, &[scores]);
+        let mask = case.op(Op::Broadcast { shape: wide }, &[mask]);
+        let scores = case.op(Op::Binary(BinaryFn::Add), &[scores, mask]);
+        let weights = case.op(Op::Softmax { axis: 2, log: false }, &[scores]);
+        let y = case.root(Op::MatMul, &[weights, v]);
+        case.check(y, 5e-6);
     }
 }

@@ -35,10 +35,7 @@ impl<'m> Function<'_, 'm> {
         let axes = self.to_axes(b, value, point);
         let here = point.with(axes.clone());
         match &node.op {
-            Op::Broadcast { .. } => match self.broadcast_axes(b, operand, value, &axes) {
-                Some(axes) => self.eval(b, operand, &point.with(axes), known),
-                None => self.eval_each_lane(b, value, &here, known),
-            },
+            Op::Broadcast { .. } => self.eval_broadcast(b, operand, value, &here, known),
             Op::Transpose { perm } => {
                 let mut from = axes.clone();
                 for (axis, &source) in axes.iter().zip(perm) {
@@ -95,12 +92,38 @@ impl<'m> Function<'_, 'm> {
     }
 
     /// `None` where lanes run along an axis that is one or equal only at run time.
+    /// Lanes along an axis that only the run knows to be stretched are read in either way.
+    fn eval_broadcast(
+        &self,
+        b: &Builder<'m>,
+        operand: ValueId,
+        value: ValueId,
+        point: &Point<'m>,
+        known: &mut Known<'m>,
+    ) -> Value<'m> {
+        let Place::Axes(axes) = &point.place else { return self.eval_each_lane(b, value, point, known) };
+        if let Some(axes) = self.broadcast_axes(b, operand, value, axes, None) {
+            return self.eval(b, operand, &point.with(axes), known);
+        }
+        let new = axes.len() - self.shape(operand).len();
+        let lanes = axes[new..].iter().position(|axis| axis.step != 0).unwrap_or(0);
+        let one = b.cmpi(Compare::Eq, self.dim(&self.shape(operand)[lanes]), b.index(1));
+        let ty = b.vector_type(point.lanes, register_type(b, self.dtype(operand)));
+        let read = |b: &Builder<'m>, stretched: bool, mut known: Known<'m>| {
+            let axes = self.broadcast_axes(b, operand, value, axes, Some(stretched)).unwrap_or_default();
+            vec![self.eval_lanes(b, operand, &point.with(axes), &mut known)]
+        };
+        b.if_else(one, &[ty], |b| read(b, true, known.clone()), |b| read(b, false, known.clone()))[0]
+    }
+
+    /// Where the operand is read; `None` where that depends on whether the axis of the lanes is `stretched`.
     fn broadcast_axes(
         &self,
         b: &Builder<'m>,
         operand: ValueId,
         value: ValueId,
         axes: &[Axis<'m>],
+        stretched: Option<bool>,
     ) -> Option<Vec<Axis<'m>>> {
         let (from, to) = (self.shape(operand), self.shape(value));
         let new = to.len() - from.len();
@@ -114,8 +137,11 @@ impl<'m> Function<'_, 'm> {
                 if from == to || from.as_static().is_some() {
                     return Some(*axis);
                 }
+                if axis.step != 0 {
+                    return stretched.map(|stretched| if stretched { Axis::at(b.index(0)) } else { *axis });
+                }
                 let one = b.cmpi(Compare::Eq, self.dim(from), b.index(1));
-                (axis.step == 0).then(|| Axis::at(b.select(one, b.index(0), axis.base)))
+                Some(Axis::at(b.select(one, b.index(0), axis.base)))
             })
             .collect()
     }

@@ -43,6 +43,11 @@ pub(super) fn find(facts: &Facts<'_>, softmax: NodeId) -> Option<Group> {
         return None;
     }
     inside.insert(root);
+    // The second product holds scores to as many keys as there are values. Where a mask of a length of its own makes
+    // their number an expression of both, that is what it comes to; the run checks it before the kernel starts.
+    let keys = graph.ty(product.operands[1]).shape.iter().rev().nth(1)?;
+    let mut narrow = shape.clone();
+    narrow[last].clone_from(keys);
     let (mut first, mut pending) = (None, vec![scores]);
     while let Some(value) = pending.pop() {
         let Some(id) =
@@ -51,8 +56,14 @@ pub(super) fn find(facts: &Facts<'_>, softmax: NodeId) -> Option<Group> {
             continue;
         };
         let op = &facts.node(id).op;
-        let joins = (*op == Op::MatMul || op.is_elementwise())
-            && graph.ty(value).shape == *shape
+        let found = &graph.ty(value).shape;
+        let widens = |id: NodeId| *found == *shape && graph.ty(facts.node(id).operands[0]).shape == narrow;
+        let joins = match op {
+            Op::MatMul => *found == narrow,
+            Op::Broadcast { .. } => widens(id),
+            op => op.is_elementwise() && (found == shape || *found == narrow),
+        };
+        let joins = joins
             && graph.ty(value).dtype.bits() >= 8
             && !facts.is_output[value.index()]
             && facts.readers[value.index()].iter().all(|reader| inside.contains(reader));

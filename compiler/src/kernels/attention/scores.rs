@@ -1,0 +1,142 @@
+//! Scores of a tile of queries and a block of keys, and their exponentials.
+
+use ired_mlir::{Builder, FloatCompare, Value};
+
+use super::blocks::{Block, Emitter};
+use super::groups;
+use crate::kernels::eval::nested::multiply_add;
+use crate::kernels::eval::{Axis, Known, Point};
+use crate::kernels::math::Math;
+use crate::kernels::rows::halve;
+
+/// Queries whose exponentials are computed side by side.
+const EXP_ROWS: usize = 4;
+
+impl<'m> Emitter<'_, '_, 'm> {
+    /// Scores of a tile of queries and all keys of the block, and the greatest of each query.
+    pub(super) fn emit_scores(&self, b: &Builder<'m>, block: Block<'m>, tile: Value<'m>) {
+        let plan = self.plan;
+        let base = b.muli(tile, self.index(b, self.tile.rows));
+        let queries: Vec<_> =
+            (0..self.tile.rows).map(|i| self.query(b, b.addi(base, self.index(b, i)))).collect();
+        let lowest = self.splat(b, f64::NEG_INFINITY);
+        let start = vec![lowest; self.tile.rows];
+        let greatest = b.for_loop(b.index(0), block.tiles, b.index(1), &start, |b, panel, greatest| {
+            let sums = self.multiply(b, block, base, panel);
+            let mut greatest = greatest.to_vec();
+            for j in 0..self.tile.vectors {
+                let column = self.at(b, panel, self.tile.keys(plan), self.index(b, j * plan.lanes));
+                let key = b.addi(block.first, column);
+                let mask = self.mask(b, key, self.f.dim(&plan.keys), self.keys_fill_tiles());
+                for (i, &query) in queries.iter().enumerate() {
+                    let mut axes = self.batch.clone();
+                    axes.extend([Axis::at(query), Axis::along(key)]);
+                    let point = Point::axes(axes, plan.lanes, mask);
+                    let mut known = Known::bind(plan.scores, sums[i * self.tile.vectors + j]);
+                    for (from, to) in &plan.widened {
+                        let same = self.f.eval_lanes(b, *from, &point, &mut known);
+                        known.bound.insert(*to, same);
+                    }
+                    let score = self.f.eval_lanes(b, plan.weighted, &point, &mut known);
+                    let score = mask.map_or(score, |mask| b.select(mask, score, lowest));
+                    b.vector_store(score, self.scores, b.addi(self.index(b, i * plan.block), column));
+                    greatest[i] = greater(b, score, greatest[i]);
+                }
+            }
+            greatest
+        });
+        for (i, greatest) in greatest.into_iter().enumerate() {
+            let number = halve(b, greatest, &|b, x, y| greater(b, x, y));
+            b.store(number, self.shift, self.index(b, i));
+        }
+    }
+
+    /// Products of a tile of queries with a panel of keys.
+    fn multiply(
+        &self,
+        b: &Builder<'m>,
+        block: Block<'m>,
+        base: Value<'m>,
+        panel: Value<'m>,
+    ) -> Vec<Value<'m>> {
+        let plan = self.plan;
+        let depth = self.index(b, plan.depth);
+        let zeros = vec![self.splat(b, 0.0); self.tile.rows * self.tile.vectors];
+        let first = b.muli(panel, depth);
+        b.for_loop(b.index(0), depth, b.index(1), &zeros, |b, d, sums| {
+            let row = b.muli(b.addi(first, d), self.index(b, self.tile.keys(plan)));
+            let keys: Vec<_> = (0..self.tile.vectors)
+                .map(|j| {
+                    let lane = self.index(b, j * plan.lanes);
+                    if self.tile.packed {
+                        return b.vector_load(self.k, b.addi(row, lane), plan.lanes);
+                    }
+                    let column = b.addi(self.at(b, panel, self.tile.keys(plan), block.first), lane);
+                    self.key(b, d, column)
+                })
+                .collect();
+            let mut next = sums.to_vec();
+            for i in 0..self.tile.rows {
+                let at = self.at(b, b.addi(base, self.index(b, i)), plan.depth, d);
+                let x = b.broadcast(b.load(self.q, at), plan.lanes);
+                for (j, key) in keys.iter().enumerate() {
+                    let sum = &mut next[i * self.tile.vectors + j];
+                    *sum = multiply_add(b, x, *key, *sum);
+                }
+            }
+            next
+        })
+    }
+
+    /// Takes the block's greatest scores in: what to subtract from scores, and what to scale older sums by.
+    pub(super) fn emit_rescale(&self, b: &Builder<'m>, tile: Value<'m>) {
+        let plan = self.plan;
+        for at in (0..self.tile.numbers(plan)).step_by(plan.lanes) {
+            let column = self.index(b, at);
+            let kept = self.at(b, tile, self.tile.numbers(plan), column);
+            let older = b.vector_load(self.greatest, kept, plan.lanes);
+            let newer = greater(b, b.vector_load(self.shift, column, plan.lanes), older);
+            // Without any finite score yet nothing must become NaN: a later block may have one.
+            let none = b.cmpf(FloatCompare::Eq, newer, self.splat(b, f64::NEG_INFINITY));
+            let shift = b.select(none, self.splat(b, 0.0), newer);
+            let scale = Math::new(b, self.vector).exp(b.subf(older, shift));
+            b.vector_store(newer, self.greatest, kept);
+            b.vector_store(shift, self.shift, column);
+            b.vector_store(scale, self.scale, column);
+        }
+    }
+
+    /// Puts exponentials in the place of scores, and sums them up.
+    pub(super) fn emit_exponentials(&self, b: &Builder<'m>, block: Block<'m>, tile: Value<'m>) {
+        let plan = self.plan;
+        let base = b.muli(tile, self.index(b, self.tile.rows));
+        let end = b.muli(block.tiles, self.index(b, self.tile.keys(plan)));
+        for rows in groups(self.tile.rows, EXP_ROWS) {
+            let number =
+                |array: Value<'m>, i: usize| b.broadcast(b.load(array, self.index(b, i)), plan.lanes);
+            let shifts: Vec<_> = rows.clone().map(|i| number(self.shift, i)).collect();
+            let start = vec![self.splat(b, 0.0); rows.len()];
+            let sums = b.for_loop(b.index(0), end, self.index(b, plan.lanes), &start, |b, column, sums| {
+                let mut next = Vec::with_capacity(sums.len());
+                for ((i, shift), sum) in rows.clone().zip(&shifts).zip(sums) {
+                    let at = b.addi(self.index(b, i * plan.block), column);
+                    let score = b.vector_load(self.scores, at, plan.lanes);
+                    let weight = Math::new(b, self.vector).exp(b.subf(score, *shift));
+                    b.vector_store(weight, self.scores, at);
+                    next.push(b.addf(*sum, weight));
+                }
+                next
+            });
+            for (i, sum) in rows.zip(sums) {
+                let at = b.muli(b.addi(base, self.index(b, i)), self.index(b, plan.lanes));
+                let older = b.vector_load(self.sums, at, plan.lanes);
+                b.vector_store(multiply_add(b, older, number(self.scale, i), sum), self.sums, at);
+            }
+        }
+    }
+}
+
+/// The greater of two, where neither is NaN.
+fn greater<'m>(b: &Builder<'m>, x: Value<'m>, y: Value<'m>) -> Value<'m> {
+    b.select(b.cmpf(FloatCompare::Gt, x, y), x, y)
+}
