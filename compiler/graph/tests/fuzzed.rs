@@ -22,3 +22,10 @@ fn a_convolution_of_nothing_gives_what_is_in_its_padding() {
     let inputs = [Tensor::from_f32s(&[1, 0, 2], &[]), Tensor::from_f32s(&[1, 2, 2], &[1.0; 4])];
     assert_eq!(run(text, &inputs), [Tensor::from_f32s(&[1, 2, 1], &[0.0; 2])]);
 }
+
+#[test]
+fn the_smallest_number_reads_back_as_a_size() {
+    let text = "graph g {\n  symbol n\n  body(%0 : f32[n]) {\n    \
+        %1 = dims [-9223372036854775808, -9223372036854775808*n, n - 9223372036854775808] : i64[3]\n    yield %1\n  }\n}\n";
+    assert_eq!(parse(text).unwrap().to_string(), text);
+}
