@@ -50,3 +50,12 @@ fn channels_of_a_scalar_are_refused() {
         assert!(matches!(import(&model(graph(all, vec![node], &["y"]))), Err(ImportError::Invalid(_))));
     }
 }
+
+#[test]
+fn rows_of_coefficients_are_counted_without_wrapping() {
+    let mut node = node("LinearRegressor", &["x"], &["y"]).int("targets", i64::MAX);
+    node.domain = Some("ai.onnx.ml".to_owned());
+    let mut m = model(graph(vec![input_f32("x", &[1, 4])], vec![node], &["y"]));
+    m.opset_import.push(opset_of("ai.onnx.ml", 1));
+    assert!(matches!(import(&m), Err(ImportError::Invalid(_))));
+}
