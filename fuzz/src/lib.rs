@@ -1,7 +1,15 @@
-//! Generators: from a fuzzer's bytes to models and graphs. What is right of them, the targets say.
+//! Generators, and judges of what they make: from a fuzzer's bytes to models and graphs, and what must hold of these.
 
 mod graph;
+mod inputs;
+mod judge;
 mod model;
+mod mutate;
+mod schema;
+mod values;
 
-pub use graph::{inputs_of, random_graph};
+pub use graph::random_graph;
+
+pub use judge::{judge_graph, judge_model};
 pub use model::random_model;
+pub use mutate::{cross_models, mutate_model, noise};

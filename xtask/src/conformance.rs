@@ -18,6 +18,11 @@ pub(crate) fn run(suite: &Conformance) -> Result<()> {
     }
 }
 
+/// Where the ONNX suite is once it was exported.
+pub(crate) fn suite_folder() -> Result<std::path::PathBuf> {
+    onnx::folder()
+}
+
 /// A test case and how it ended.
 #[derive(Clone, Debug)]
 pub(crate) struct CaseResult {

@@ -4,6 +4,7 @@
 mod check;
 mod conformance;
 mod demo;
+mod fuzz;
 mod process;
 mod setup;
 mod test;
@@ -29,6 +30,8 @@ enum Task {
     /// Runs a public test suite and compares with what is known to fail
     #[command(subcommand)]
     Conformance(conformance::Conformance),
+    /// Runs the fuzzers for a while each: what strangers send, and what passes do to it
+    Fuzz(fuzz::Fuzz),
     /// Formatting, lints, and that the module reader needs neither std nor an allocator
     Check,
 }
@@ -39,6 +42,7 @@ fn main() -> Result<()> {
         Task::Demo => setup::run().and_then(|()| demo::run()),
         Task::Test => setup::run().and_then(|()| test::run()),
         Task::Conformance(suite) => setup::run().and_then(|()| conformance::run(&suite)),
+        Task::Fuzz(fuzz) => setup::run().and_then(|()| fuzz.run()),
         Task::Check => check::run(),
     }
 }

@@ -16,6 +16,18 @@ pub(super) fn to_floats(tensor: &Tensor) -> Option<Vec<f64>> {
     })
 }
 
+/// Whether no element is infinite or NaN.
+pub(super) fn is_finite(tensor: &Tensor) -> bool {
+    let data = tensor.data();
+    match tensor.dtype() {
+        DType::F16 => words(data).all(|b| f16::from_le_bytes(b).is_finite()),
+        DType::BF16 => words(data).all(|b| bf16::from_le_bytes(b).is_finite()),
+        DType::F32 => words(data).all(|b| f32::from_le_bytes(b).is_finite()),
+        DType::F64 => words(data).all(|b| f64::from_le_bytes(b).is_finite()),
+        dtype => !dtype.is_narrow_float(),
+    }
+}
+
 /// A float tensor from f64, rounded once.
 pub(super) fn from_floats(dtype: DType, shape: Vec<u64>, values: &[f64]) -> Option<Tensor> {
     let mut data = Vec::with_capacity(values.len() * dtype.bits() / 8);

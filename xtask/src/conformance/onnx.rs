@@ -146,9 +146,14 @@ fn write_results(path: &Path, fixed: &[CaseResult], symbolic: &[CaseResult]) -> 
     std::fs::write(path, text).with_context(|| format!("cannot write `{}`", path.display()))
 }
 
+/// Where the suite is exported to.
+pub(super) fn folder() -> Result<PathBuf> {
+    Ok(target_dir("conformance")?.join(ONNX.replace("==", "-")))
+}
+
 /// Exports the suite once for each version, with a Python environment of its own.
 fn export() -> Result<PathBuf> {
-    let folder = target_dir("conformance")?.join(ONNX.replace("==", "-"));
+    let folder = folder()?;
     if folder.join("cases.json").exists() {
         return Ok(folder);
     }

@@ -105,7 +105,10 @@ pub(super) fn along_channels(b: &mut Builder<'_>, vector: ValueId, rank: usize) 
             b.ty(vector).rank()
         ));
     };
-    let mut shape = vec![Dim::constant(1); rank.saturating_sub(1)];
+    if rank < 2 {
+        return invalid(format!("input of rank {rank}; expected channels along axis 1"));
+    }
+    let mut shape = vec![Dim::constant(1); rank - 1];
     shape[0] = channels.clone();
     Ok(b.reshape(vector, shape)?)
 }

@@ -9,6 +9,7 @@ mod classical;
 mod computed;
 mod contraction;
 mod element_types;
+mod fuzzed;
 mod hostile;
 mod images;
 mod loops;

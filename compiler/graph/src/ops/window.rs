@@ -211,7 +211,9 @@ fn convolve<T: Number>(
             for c in 0..channels {
                 let weight = weights[(k * channels + c) * extent + t];
                 let channel = k / kernels * channels + c;
-                let source = &x[n * input.batch_stride + channel * input.channel_stride..];
+                // Where the operand has no elements there is padding only.
+                let start = n * input.batch_stride + channel * input.channel_stride;
+                let source = x.get(start..).unwrap_or_default();
                 for (sum, &offset) in out.iter_mut().step_by(output.spatial_stride).zip(&tap.offsets) {
                     if offset != FILL {
                         *sum += weight * source[offset];

@@ -1,6 +1,6 @@
 //! Dimensions in the text form: `2*batch + 1`, `floordiv(seq, 2)`.
 
-use super::lexer::Token;
+use super::lexer::{Place, Token};
 use super::{ParseError, Parsed, Parser};
 use crate::Dim;
 use crate::dim::DimFn;
@@ -41,13 +41,12 @@ impl Parser<'_> {
         if depth > MAX_DEPTH {
             return Err(ParseError::new(place, format!("calls nest deeper than {MAX_DEPTH}")));
         }
-        let first = self.product(depth)?;
-        let mut sum = if negative { -first } else { first };
+        let mut sum = self.product(negative, depth)?;
         loop {
             if self.accept('+')? {
-                sum = sum + self.product(depth)?;
+                sum = sum + self.product(false, depth)?;
             } else if self.accept('-')? {
-                sum = sum - self.product(depth)?;
+                sum = sum + self.product(true, depth)?;
             } else {
                 return Ok(sum);
             }
@@ -57,9 +56,18 @@ impl Parser<'_> {
         }
     }
 
-    fn product(&mut self, depth: usize) -> Parsed<Dim> {
+    /// The sign belongs to the first factor: the smallest number is none without it.
+    fn product(&mut self, negative: bool, depth: usize) -> Parsed<Dim> {
         let place = self.place;
-        let mut product = self.factor(depth)?;
+        let mut product = match (&self.token, negative) {
+            (Token::Number(number), true) => {
+                let number = format!("-{number}");
+                self.advance()?;
+                size(&number, place)?
+            }
+            (_, true) => -self.factor(depth)?,
+            (_, false) => self.factor(depth)?,
+        };
         while self.accept('*')? {
             product = product * self.factor(depth)?;
             if product.complexity() > Dim::MAX_COMPLEXITY {
@@ -74,9 +82,7 @@ impl Parser<'_> {
         match self.token.clone() {
             Token::Number(number) => {
                 self.advance()?;
-                let value =
-                    number.parse().map_err(|_| ParseError::new(place, format!("`{number}` is no size")))?;
-                Ok(Dim::constant(value))
+                size(&number, place)
             }
             Token::Word(word) if let Some(f) = DimFn::ALL.into_iter().find(|f| f.name() == word) => {
                 self.advance()?;
@@ -97,4 +103,9 @@ impl Parser<'_> {
             _ => Err(self.expected("a size")),
         }
     }
+}
+
+fn size(number: &str, place: Place) -> Parsed<Dim> {
+    let value = number.parse().map_err(|_| ParseError::new(place, format!("`{number}` is no size")))?;
+    Ok(Dim::constant(value))
 }

@@ -99,9 +99,10 @@ impl Parser<'_> {
     fn element(&mut self) -> Parsed<Element> {
         let negative = self.accept('-')?;
         let token = self.token.clone();
+        let signed = |text: &str| if negative { format!("-{text}") } else { text.to_owned() };
         let text = match token.clone() {
             // What can only be an element, of a constant.
-            Token::Number(text) if text.parse::<i64>().is_err() => text,
+            Token::Number(text) if signed(&text).parse::<i64>().is_err() => text,
             Token::Word(text) if text == "true" || text == "false" => text,
             // A string, where it is no symbol.
             Token::Text(text) if self.graph.symbols.find(&text).is_none() => text,
@@ -116,7 +117,7 @@ impl Parser<'_> {
             }
         };
         self.advance()?;
-        Ok(Element { text: if negative { format!("-{text}") } else { text }, dim: None })
+        Ok(Element { text: signed(&text), dim: None })
     }
 
     /// The operation called `mnemonic`, whose results are of `types`, at least one.

@@ -145,7 +145,7 @@ pub(super) fn pad(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
     Ok(nothing.then(|| vec![node.operands[0]]))
 }
 
-/// A convolution pads with zeros itself.
+/// A convolution pads with zeros itself. It leaves them out, while products of zeros with infinite weights are NaN.
 pub(super) fn pad_into_window(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
     let node = rw.node(id);
     let (Op::Conv { window, groups, channels_last }, &[x, weights]) = (&node.op, node.operands.as_slice())
@@ -165,7 +165,7 @@ pub(super) fn pad_into_window(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
     };
     let (Some(low), Some(high)) = (amounts(low), amounts(high)) else { return Ok(None) };
     let zero = matches!(rw.tensor(fill).and_then(|t| literal::splat(&t)), Some(n) if n == Number::Float(0.0) || n == Number::Int(0));
-    if !zero || window.ceil {
+    if !zero || window.ceil || !rw.tensor(weights).is_some_and(|weights| literal::is_finite(&weights)) {
         return Ok(None);
     }
     let mut window = window.clone();

@@ -108,17 +108,22 @@ const MAX_TABLE: u64 = 1 << 26;
 
 impl Duels {
     fn new(counts: &[u64], coefficients: &[f64], rho: &[f64]) -> Outcome<Self> {
-        let (classes, vectors) = (counts.len() as u64, counts.iter().sum::<u64>());
-        let pairs: Vec<(u64, u64)> =
-            (0..classes).flat_map(|i| (i + 1..classes).map(move |j| (i, j))).collect();
-        let entries = vectors.checked_mul(pairs.len() as u64).filter(|n| *n <= MAX_TABLE);
-        let expected = (classes - 1).checked_mul(vectors);
-        if entries.is_none() || expected != Some(coefficients.len() as u64) || rho.len() != pairs.len() {
-            let (found, duels) = (coefficients.len(), rho.len());
+        let classes = counts.len() as u64;
+        let others = classes.saturating_sub(1);
+        let vectors = counts.iter().fold(0, |sum: u64, n| sum.saturating_add(*n));
+        let duels = classes.saturating_mul(others) / 2;
+        // Before anything is made of them: a small file may state any numbers.
+        let fits = |entries: u64| entries <= MAX_TABLE;
+        let small = fits(vectors.saturating_mul(duels)) && fits(duels.saturating_mul(classes));
+        let expected = [others.saturating_mul(vectors), duels];
+        if !small || expected != [coefficients.len() as u64, rho.len() as u64] {
+            let (found, offsets) = (coefficients.len(), rho.len());
             return invalid(format!(
-                "{found} coefficients and {duels} offsets for {vectors} vectors of {classes} classes"
+                "{found} coefficients and {offsets} offsets for {vectors} vectors of {classes} classes"
             ));
         }
+        let pairs: Vec<(u64, u64)> =
+            (0..classes).flat_map(|i| (i + 1..classes).map(move |j| (i, j))).collect();
         let starts: Vec<u64> =
             counts.iter().scan(0, |sum, n| Some(std::mem::replace(sum, *sum + n))).collect();
         let mut matrix = vec![0.0; (vectors * pairs.len() as u64) as usize];

@@ -40,6 +40,10 @@ pub(super) fn add_input(graph: &mut Graph, input: &ValueInfoProto) -> Result<Opt
                 Some(type_proto::Value::TensorType(tensor)) => {
                     let dtype = tensor::dtype(tensor.elem_type()).unwrap_or(DType::F32);
                     let rank = tensor.shape.as_ref().map_or(0, |shape| shape.dim.len());
+                    if rank > tensor::MAX_RANK {
+                        let problem = format!("has rank {rank}; at most {} is supported", tensor::MAX_RANK);
+                        return Err(ImportError::Input { input: name.to_owned(), problem });
+                    }
                     let shape: Vec<Dim> = (0..rank).map(|_| fresh(&mut graph.symbols, "d")).collect();
                     Held::Value(graph.add_input(name, TensorType::new(dtype, shape)))
                 }
