@@ -1,5 +1,6 @@
 //! Models of ai.onnx.ml: what they score with, how scores become probabilities, and which class wins.
 
+mod coupling;
 mod features;
 mod linear;
 mod trees;

@@ -20,7 +20,8 @@ pub(super) use pointwise::{
 };
 pub(super) use pooling::{qlinear_average_pool, qlinear_global_average_pool, qlinear_reduce_mean};
 pub(super) use product::{
-    dynamic_quantize_matmul, matmul_integer, matmul_integer_to_float, qgemm, qlinear_matmul,
+    Integers, Places, dynamic_quantize_matmul, matmul_integer, matmul_integer_to_float, product_in_f32,
+    qgemm, qlinear_matmul,
 };
 
 /// A quantised tensor: `(values - zero) * scale`.

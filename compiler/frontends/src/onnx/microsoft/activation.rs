@@ -22,6 +22,13 @@ pub(in super::super) fn gelu(b: &mut Builder<'_>, call: &Call<'_>, fast: bool) -
     gelu_of(b, x, fast)
 }
 
+/// Fast gelu of `x * weights + bias`.
+pub(in super::super) fn product_gelu(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let product = b.matmul_broadcast(call.input(0)?, call.input(1)?)?;
+    let x = with_bias(b, call, product, 2)?;
+    gelu_of(b, x, true)
+}
+
 /// `x * sigmoid(alpha * x)`.
 pub(in super::super) fn quick_gelu(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let alpha = call.attributes.float_or("alpha", 1.702)?;
