@@ -76,10 +76,13 @@ impl Target {
         Ok(Self { scale: scale_of(b, scale)?, zero: zero_of(b, zero)?, dtype })
     }
 
-    /// `round(x / scale) + zero`, saturating.
+    /// `round(x / scale) + zero`, saturating. Floats round to what their type has instead of to whole numbers.
     fn quantize(self, b: &mut Builder<'_>, x: ValueId) -> Outcome {
         let quotient = b.binary_broadcast(BinaryFn::Div, x, self.scale)?;
-        let mut rounded = b.unary(UnaryFn::Round, quotient)?;
+        let mut rounded = match self.dtype.is_integer() {
+            true => b.unary(UnaryFn::Round, quotient)?,
+            false => quotient,
+        };
         if let Some(zero) = self.zero {
             let zero = b.cast(zero, DType::F32)?;
             rounded = b.binary_broadcast(BinaryFn::Add, rounded, zero)?;

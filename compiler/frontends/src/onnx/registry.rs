@@ -12,9 +12,9 @@ use super::import::{Binding, Frame, Importer, Scope};
 use super::{
     activation, attention, cast, causal_convolution, col2im, constant, control, convolution, cropping,
     einsum, elementwise, elimination, filters, image, indexing, linear, linear_attention, loops, loss,
-    movement, normalization, optimizer, pooling, quantization, quantized, random, ranking, recurrent,
-    reduction, resize, roi, rotary, sampling, scatter, selection, sequence, shape, signal, slicing, softmax,
-    suppression, text, transposed,
+    movement, normalization, optimizer, optional, pooling, quantization, quantized, random, ranking,
+    recurrent, reduction, resize, roi, rotary, sampling, scatter, selection, sequence, shape, signal,
+    slicing, softmax, suppression, text, transposed,
 };
 
 /// How an operator is imported.
@@ -33,8 +33,6 @@ pub(crate) enum Import {
 }
 
 use Import::{Composed, Many, One, WithGraphs};
-
-/// The domain of onnxruntime's own operators.
 
 type Entry = (&'static str, &'static str, i64, Import);
 
@@ -270,9 +268,9 @@ const OPERATORS: &[Entry] = &[
     ("", "SplitToSequence", 11, Composed(sequence::split)),
     ("", "ConcatFromSequence", 11, Composed(sequence::concat)),
     ("", "SequenceMap", 17, WithGraphs(loops::sequence_map)),
-    ("", "Optional", 15, Composed(sequence::optional)),
-    ("", "OptionalGetElement", 15, Composed(sequence::get_element)),
-    ("", "OptionalHasElement", 15, Composed(sequence::has_element)),
+    ("", "Optional", 15, Composed(optional::optional)),
+    ("", "OptionalGetElement", 15, Composed(optional::get_element)),
+    ("", "OptionalHasElement", 15, Composed(optional::has_element)),
 ];
 
 /// Domain, name and version of every line.

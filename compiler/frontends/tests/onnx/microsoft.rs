@@ -195,3 +195,32 @@ fn buckets_of_distances() {
     let given = [table, list(&[3]), list(&[3])];
     check(17, node, &given, &[1, 1, 3, 3], &[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 2.0, 1.0, 0.0]);
 }
+
+#[test]
+fn forms_of_standard_operators() {
+    let bytes = |shape: &[u64], values: &[i128]| Data(Tensor::from_integers(DType::U8, shape, values));
+    let x = bytes(&[1, 2, 2, 2], &[1, 9, 2, 8, 7, 3, 4, 5]);
+    check(17, own("NhwcMaxPool").ints("kernel_shape", &[2, 2]), &[x], &[1, 1, 1, 2], &[7.0, 9.0]);
+    let outputs = outputs_of(17, own("Unique"), &[vector(&[2.0, 1.0, 1.0, 3.0])], 3);
+    assert_near(&outputs[0], &[3], &[2.0, 1.0, 3.0]);
+    assert_eq!(outputs[1].to_i64s(), [0, 1, 1, 2]);
+    assert_eq!(outputs[2].to_i64s(), [1, 2, 1]);
+    let slices = own("UnfoldTensor").int("dim", 0).int("size", 2).int("step", 3);
+    check(17, slices, &[Data(counting(&[6, 1]))], &[2, 1, 2], &[0.0, 1.0, 3.0, 4.0]);
+    let shorts = |shape: &[u64], values: &[i128]| Data(Tensor::from_integers(DType::I16, shape, values));
+    let given = [shorts(&[1, 2], &[300, -2]), shorts(&[2, 1], &[200, 1])];
+    check(17, own("MatMulInteger16"), &given, &[1, 1], &[59_998.0]);
+    let given = [Data(f32s(&[1, 1], &[1.0])), Weight(f32s(&[1, 1], &[2.0])), Weight(f32s(&[1], &[0.5]))];
+    check(17, own("GemmFastGelu"), &given, &[1, 1], &[gelu(2.5)]);
+}
+
+#[test]
+fn one_side_of_a_spectrum_and_back() {
+    let one_sided = |op_type| own(op_type).int("onesided", 1).int("normalized", 0).int("signal_ndim", 1);
+    let signal = [1.0, 2.0, 3.0, 4.0];
+    let sides = [10.0, 0.0, -2.0, 2.0, -2.0, 0.0];
+    let x = Data(f32s(&[1, 4], &signal.map(|v| v as f32)));
+    check(17, one_sided("Rfft"), &[x], &[1, 3, 2], &sides);
+    let x = Data(f32s(&[1, 3, 2], &sides.map(|v| v as f32)));
+    check(17, one_sided("Irfft"), &[x], &[1, 4], &signal);
+}

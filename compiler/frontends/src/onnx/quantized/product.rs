@@ -19,12 +19,20 @@ pub(crate) fn matmul_integer(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
 /// `a`, `b` and `y` with a scale and a zero point each.
 pub(crate) fn qlinear_matmul(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let (mut lhs, rhs) = (Quantized::input(b, call, 0)?, Quantized::input(b, call, 3)?);
-    check_bytes(b, &[lhs.values, rhs.values])?;
+    let of_floats = [lhs.values, rhs.values].iter().any(|side| b.ty(*side).dtype.is_narrow_float());
+    if !of_floats {
+        check_bytes(b, &[lhs.values, rhs.values])?;
+    }
     let mut target = Target::input(b, call, 6, b.ty(lhs.values).dtype)?;
     lhs.scale = by_row(b, lhs.scale)?;
     lhs.zero = lhs.zero.map(|zero| by_row(b, zero)).transpose()?;
     target.scale = by_row(b, target.scale)?;
     target.zero = target.zero.map(|zero| by_row(b, zero)).transpose()?;
+    if of_floats {
+        let (lhs, rhs) = (lhs.real(b)?, rhs.real(b)?);
+        let product = b.matmul_broadcast(lhs, rhs)?;
+        return target.quantize(b, product);
+    }
     let product = b.matmul_integer(lhs.offset(), rhs.offset())?;
     let scale = b.binary_broadcast(BinaryFn::Mul, lhs.scale, rhs.scale)?;
     let scale = b.binary_broadcast(BinaryFn::Div, scale, target.scale)?;

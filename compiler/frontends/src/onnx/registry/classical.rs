@@ -2,7 +2,7 @@
 
 use super::super::{classical, indexing, labels};
 use super::Entry;
-use super::Import::{Many, One};
+use super::Import::{Composed, Many, One};
 
 const ML: &str = "ai.onnx.ml";
 
@@ -21,7 +21,7 @@ pub(super) const OPERATORS: &[Entry] = &[
     (ML, "Binarizer", 1, One(classical::binarizer)),
     (ML, "Imputer", 1, One(classical::imputer)),
     (ML, "FeatureVectorizer", 1, One(classical::feature_vectorizer)),
-    (ML, "ZipMap", 1, One(classical::refuse_maps)),
+    (ML, "ZipMap", 1, Composed(classical::zip_map)),
     (ML, "CastMap", 1, One(classical::refuse_maps)),
     (ML, "DictVectorizer", 1, One(classical::refuse_maps)),
     (ML, "LabelEncoder", 1, One(labels::label_encoder)),
