@@ -27,6 +27,15 @@ fn activations_with_biases() {
     check(17, own("BiasSoftmax"), &[scores, vector(&[1.0, 0.0])], &[1, 2], &[0.5, 0.5]);
 }
 
+/// Halves are rounded once: 1 + erf of -3 is 0 in them.
+#[test]
+fn activations_of_halves_are_computed_in_floats() {
+    let half = |values: &[f64]| Tensor::from_f64s(DType::F16, &[1], values);
+    let given = [Data(half(&[-3.0])), Data(half(&[-0.25]))];
+    let found = outputs_of(17, own("BiasGelu"), &given, 1).remove(0);
+    assert_eq!(found, half(&[-0.001_875_331]));
+}
+
 #[test]
 fn normalisation_of_sums() {
     let x = || Data(f32s(&[1, 1, 2], &[1.0, 2.0]));
@@ -212,6 +221,14 @@ fn forms_of_standard_operators() {
     check(17, own("MatMulInteger16"), &given, &[1, 1], &[59_998.0]);
     let given = [Data(f32s(&[1, 1], &[1.0])), Weight(f32s(&[1, 1], &[2.0])), Weight(f32s(&[1], &[0.5]))];
     check(17, own("GemmFastGelu"), &given, &[1, 1], &[gelu(2.5)]);
+    let ends = [Data(Tensor::from_i64s(&[], &[2])), Data(Tensor::from_i64s(&[], &[5]))];
+    check(17, own("Range"), &ends, &[3], &[2.0, 3.0, 4.0]);
+    let x = || Data(f32s(&[1, 1, 2], &[1.0, 2.0]));
+    let window = || Weight(f32s(&[1, 1, 2], &[1.0, 10.0]));
+    let bias = Weight(f32s(&[1], &[0.5]));
+    let given = [x(), window(), Data(ints(&[1, 0])), bias];
+    check(17, own("ConvTransposeWithDynamicPads"), &given, &[1, 1, 2], &[12.5, 20.5]);
+    check(17, own("ConvTransposeWithDynamicPads"), &[x(), window()], &[1, 1, 3], &[1.0, 12.0, 20.0]);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! onnxruntime's own operators.
 
-use super::super::{elimination, microsoft, pooling, quantization, quantized, recurrent, selection, signal};
+use super::super::{
+    constant, elimination, microsoft, pooling, quantization, quantized, recurrent, selection, signal,
+    transposed,
+};
 use super::Entry;
 use super::Import::{Many, One, Standard};
 
@@ -43,7 +46,7 @@ pub(super) const OPERATORS: &[Entry] = &[
     (MICROSOFT, "Pad", 1, Standard("Pad", 13)),
     (MICROSOFT, "GridSample", 1, Standard("GridSample", 16)),
     (MICROSOFT, "GatherND", 1, Standard("GatherND", 13)),
-    (MICROSOFT, "Range", 1, Standard("Range", 11)),
+    (MICROSOFT, "Range", 1, One(constant::range_by_one)),
     (MICROSOFT, "ExpandDims", 1, Standard("Unsqueeze", 13)),
     (MICROSOFT, "Trilu", 1, Standard("Trilu", 14)),
     // Further forms of attention, of weights and of standard operators.
@@ -57,6 +60,7 @@ pub(super) const OPERATORS: &[Entry] = &[
     (MICROSOFT, "MatMulBnb4", 1, One(microsoft::tables::matmul)),
     (MICROSOFT, "MatMulInteger16", 1, One(microsoft::product::wide_integers)),
     (MICROSOFT, "GemmFastGelu", 1, One(microsoft::activation::product_gelu)),
+    (MICROSOFT, "ConvTransposeWithDynamicPads", 1, One(transposed::conv_transpose_padded)),
     (MICROSOFT, "NhwcMaxPool", 1, One(pooling::max_pool_channels_last)),
     (MICROSOFT, "Unique", 1, Many(selection::unique_by_appearance)),
     (MICROSOFT, "UnfoldTensor", 1, One(microsoft::unfolding::unfold)),
