@@ -32,6 +32,7 @@ mod movement;
 mod normalization;
 mod opset;
 mod optimizer;
+mod optional;
 mod order;
 mod pooling;
 mod quantization;

@@ -1,13 +1,17 @@
 //! Models of ai.onnx.ml: what they score with, how scores become probabilities, and which class wins.
 
+mod coupling;
 mod features;
 mod linear;
 mod trees;
 mod vectors;
 
-use ired_graph::{ArgReduceFn, BinaryFn, Builder, CompareFn, DType, Op, ReduceFn, Tensor, UnaryFn, ValueId};
+use ired_graph::{
+    ArgReduceFn, BinaryFn, Builder, CompareFn, DType, Dim, Op, ReduceFn, Tensor, UnaryFn, ValueId,
+};
 
 use super::call::{Call, Outcome, invalid, unsupported};
+use super::import::Binding;
 use super::{tensor, text};
 
 pub(super) use features::{binarizer, feature_vectorizer, imputer, normalizer, scaler};
@@ -15,9 +19,40 @@ pub(super) use linear::{linear_classifier, linear_regressor};
 pub(super) use trees::{tree_classifier, tree_ensemble, tree_regressor};
 pub(super) use vectors::{svm_classifier, svm_regressor};
 
-/// Maps from labels to scores are no tensors.
+/// Maps, one a row of scores, that all have the same keys.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Maps {
+    /// `[keys]`
+    pub(crate) keys: ValueId,
+    /// `[maps, keys]`
+    pub(crate) values: ValueId,
+}
+
+/// Rows of scores as maps from the labels of classes.
+pub(super) fn zip_map(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<Binding>> {
+    let scores = call.input(0)?;
+    let Some(labels) = labels(b, call, "classlabels_int64s", "classlabels_strings")? else {
+        return invalid("has no class labels");
+    };
+    let classes = Dim::constant(labels.len() as i64);
+    let rows = match b.ty(scores).shape.as_slice() {
+        [_] => Dim::constant(1),
+        [rows, _] => rows.clone(),
+        shape => return invalid(format!("scores of rank {}; expected a matrix", shape.len())),
+    };
+    let found = b.ty(scores).shape.last().cloned().unwrap_or(1.into());
+    if b.graph.symbols.is_known_ne(&found, &classes) {
+        let found = found.display(&b.graph.symbols);
+        return invalid(format!("{found} scores a row for {} class labels", labels.len()));
+    }
+    let values = b.reshape(scores, vec![rows, classes])?;
+    let keys = tensor::emit_tensor(b, &format!("{}/labels", call.name), labels)?;
+    Ok(vec![Binding::Maps(Maps { keys, values })])
+}
+
+/// Maps of any keys are no tensors.
 pub(super) fn refuse_maps(_: &mut Builder<'_>, _: &Call<'_>) -> Outcome {
-    unsupported("a map between labels and numbers", "export without it (skl2onnx: the option zipmap=False)")
+    unsupported("a map from keys to numbers", "give the model a tensor of one column a key instead")
 }
 
 /// What scores of rows are turned into.

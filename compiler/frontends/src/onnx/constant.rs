@@ -71,8 +71,22 @@ pub(super) fn constant_of_shape(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome
 
 /// `start, start + delta, ..` up to `limit`.
 pub(super) fn range(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let delta = call.input(2)?;
+    range_by(b, call, delta)
+}
+
+/// As [`range`], by 1 where there is no step.
+pub(super) fn range_by_one(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let delta = match call.optional(2) {
+        Some(delta) => delta,
+        None => b.scalar_like(call.input(0)?, 1.0)?,
+    };
+    range_by(b, call, delta)
+}
+
+fn range_by(b: &mut Builder<'_>, call: &Call<'_>, delta: ValueId) -> Outcome {
     let dtype = call.input_type(b, 0)?.dtype;
-    let mut ends = [call.input(0)?, call.input(1)?, call.input(2)?];
+    let mut ends = [call.input(0)?, call.input(1)?, delta];
     for end in &mut ends {
         *end = b.reshape(*end, Vec::new())?;
     }

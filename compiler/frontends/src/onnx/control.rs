@@ -6,7 +6,8 @@ use super::call::{Call, Outcome, invalid};
 use super::elementwise::constant_bool;
 use super::import::{Binding, Frame, Importer, Scope};
 use super::loops;
-use super::sequence::{Held, Optional, Sequence, truth};
+use super::optional::{Held, Optional, truth};
+use super::sequence::Sequence;
 
 /// A condition that is known picks its branch now; the other one is not even looked at.
 pub(super) fn if_else(

@@ -112,3 +112,18 @@ pub(super) fn along_channels(b: &mut Builder<'_>, vector: ValueId, rank: usize) 
     shape[0] = channels.clone();
     Ok(b.reshape(vector, shape)?)
 }
+
+/// `[n, spatial.., c]` as `[n, c, spatial..]`.
+pub(super) fn channels_first(b: &mut Builder<'_>, x: ValueId) -> Outcome {
+    let rank = b.ty(x).rank();
+    if rank < 3 {
+        return invalid(format!("input of rank {rank}; expected at least 3"));
+    }
+    Ok(b.transpose(x, [0, rank - 1].into_iter().chain(1..rank - 1).collect())?)
+}
+
+/// Undoes [`channels_first`].
+pub(super) fn channels_last_again(b: &mut Builder<'_>, x: ValueId) -> Outcome {
+    let rank = b.ty(x).rank();
+    Ok(b.transpose(x, std::iter::once(0).chain(2..rank).chain([1]).collect())?)
+}

@@ -1,6 +1,7 @@
 //! From messages to a graph: names to values, nodes in order, functions inlined, refusals collected.
 
 mod functions;
+mod interface;
 mod parts;
 mod scope;
 mod survey;
@@ -9,10 +10,10 @@ mod types;
 
 pub(crate) use scope::{Binding, Frame, Scope};
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 
-use ired_graph::{Builder, Definition, Graph, Op, Origin, RegionId, ValueId};
+use ired_graph::{Builder, Graph, Origin, RegionId, ValueId};
 
 use self::functions::resolve_attributes;
 use self::scope::FunctionKey;
@@ -28,9 +29,6 @@ use crate::{ImportError, InvalidNode, ModelSource, Problem, UnsupportedNode};
 
 /// Nodes after functions are inlined: a few small functions that call each other can stand for any number.
 const MAX_NODES: u64 = 1 << 18;
-
-/// Inputs, and outputs: what is done for each on every call adds up.
-const MAX_INPUTS_OR_OUTPUTS: usize = 16_384;
 
 pub(crate) struct Importer<'m> {
     pub(crate) graph: Graph,
@@ -49,7 +47,7 @@ pub(super) fn import_model(model: &ModelProto, source: &dyn ModelSource) -> Resu
     check_ir_version(model)?;
     let opsets = Opsets::new(&model.opset_import)?;
     let body = model.graph.as_ref().ok_or(ImportError::NoGraph)?;
-    check_interface(body)?;
+    interface::check_interface(body)?;
     let files = ExternalFiles::new(source);
     let mut functions = HashMap::new();
     for function in &model.functions {
@@ -77,26 +75,6 @@ pub(super) fn import_model(model: &ModelProto, source: &dyn ModelSource) -> Resu
     importer.import_nodes(&body.node, &mut scope, &frame)?;
     let outputs = importer.find_outputs(body, &scope)?;
     importer.finish(outputs, body)
-}
-
-fn check_interface(body: &GraphProto) -> Result<(), ImportError> {
-    let limit = MAX_INPUTS_OR_OUTPUTS as u64;
-    if body.output.is_empty() {
-        return Err(ImportError::NoOutputs);
-    }
-    // Inputs with an initializer are weights, of which there may be any number.
-    let initializers: HashSet<&str> = match body.input.len() > MAX_INPUTS_OR_OUTPUTS {
-        true => body.initializer.iter().map(|tensor| tensor.name()).collect(),
-        false => HashSet::new(),
-    };
-    let inputs = body.input.iter().filter(|input| !initializers.contains(input.name()));
-    if inputs.count() > MAX_INPUTS_OR_OUTPUTS {
-        return Err(ImportError::Limit { what: "inputs", limit });
-    }
-    if body.output.len() > MAX_INPUTS_OR_OUTPUTS {
-        return Err(ImportError::Limit { what: "outputs", limit });
-    }
-    Ok(())
 }
 
 impl<'m> Importer<'m> {
@@ -154,34 +132,6 @@ impl<'m> Importer<'m> {
             reason,
             hint: hint.to_owned(),
         });
-    }
-
-    /// Inputs that have an initializer are weights: their value is in the file.
-    fn define_inputs(
-        &mut self,
-        graph: &GraphProto,
-        scope: &mut Scope<'_>,
-        frame: &Frame<'_>,
-    ) -> Result<(), ImportError> {
-        let initializers: HashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
-        for input in &graph.input {
-            if initializers.contains(input.name()) {
-                continue;
-            }
-            if let Some(composed) = parts::add_input(&mut self.graph, input)? {
-                scope.define(input.name(), composed)?;
-                continue;
-            }
-            let binding = match types::input_type(&mut self.graph.symbols, input)? {
-                Ok(ty) => Binding::Value(self.graph.add_input(input.name(), ty)),
-                Err(refusal) => {
-                    self.refuse(input.name(), "Input", refusal, frame);
-                    Binding::Unknown
-                }
-            };
-            scope.define(input.name(), binding)?;
-        }
-        Ok(())
     }
 
     fn import_nodes(
@@ -316,7 +266,8 @@ impl<'m> Importer<'m> {
         }
         let inputs: Vec<Option<ValueId>> = bindings.iter().map(|binding| binding.value()).collect();
         if matches!(import, Import::One(_) | Import::Many(_)) {
-            let other = |b: &Binding| matches!(b, Binding::Sequence(_) | Binding::Optional(_));
+            let other =
+                |b: &Binding| matches!(b, Binding::Sequence(_) | Binding::Optional(_) | Binding::Maps(_));
             if let Some(i) = bindings.iter().position(other) {
                 return super::call::invalid(format!("input {i} is no tensor"));
             }
@@ -419,62 +370,6 @@ impl<'m> Importer<'m> {
             inner.find(name).ok_or_else(undefined)
         };
         graph.output.iter().map(|output| find(output.name())).collect()
-    }
-
-    fn find_outputs(
-        &mut self,
-        graph: &GraphProto,
-        scope: &Scope<'_>,
-    ) -> Result<Vec<(String, Binding)>, ImportError> {
-        let find = |name: &str| {
-            let undefined =
-                || ImportError::Output { output: name.to_owned(), problem: "is not defined".to_owned() };
-            Ok((name.to_owned(), scope.find(name).ok_or_else(undefined)?))
-        };
-        graph.output.iter().map(|output| find(output.name())).collect()
-    }
-
-    /// The finished graph, or everything that is wrong with it.
-    fn finish(mut self, outputs: Vec<(String, Binding)>, body: &GraphProto) -> Result<Graph, ImportError> {
-        if !self.unsupported.is_empty() {
-            return Err(ImportError::Unsupported(self.unsupported));
-        }
-        if !self.invalid.is_empty() {
-            return Err(ImportError::Invalid(self.invalid));
-        }
-        let mut values = Vec::with_capacity(outputs.len());
-        for ((name, binding), declared) in outputs.into_iter().zip(&body.output) {
-            if let Binding::Sequence(_) | Binding::Optional(_) = binding {
-                for (part, value) in parts::names(&name, binding).into_iter().zip(binding.parts()) {
-                    values.push(self.name_output(part, value)?);
-                }
-                continue;
-            }
-            let Some(value) = binding.value() else {
-                return Err(ImportError::Output { output: name, problem: "has no value".to_owned() });
-            };
-            if let Some(ty) = &declared.r#type {
-                types::check_declared(ty, &self.graph.value(value).ty, &self.graph.symbols)
-                    .map_err(|problem| ImportError::Output { output: name.clone(), problem })?;
-            }
-            values.push(self.name_output(name, value)?);
-        }
-        self.graph.set_outputs(self.graph.body, values);
-        Ok(self.graph)
-    }
-
-    /// `value` under the name of a model output; a copy of it where it already has a name, being an input or another
-    /// output too.
-    fn name_output(&mut self, name: String, mut value: ValueId) -> Result<ValueId, ImportError> {
-        let known = self.graph.value(value);
-        if known.name.is_some() || matches!(known.definition, Definition::Input(..)) {
-            let shape = known.ty.shape.clone();
-            let body = self.graph.body;
-            let copy = self.builder(&name, "Output", body).push(Op::Reshape { shape }, &[value]);
-            value = copy.map_err(|e| ImportError::Output { output: name.clone(), problem: e.to_string() })?;
-        }
-        self.graph.set_name(value, name);
-        Ok(value)
     }
 }
 

@@ -11,7 +11,7 @@ use super::call::{Call, Outcome, invalid, sizes_of};
 use super::computed::Integers;
 use super::elementwise::constant_bool;
 use super::import::{Binding, Frame, Importer, Scope};
-use super::sequence::truth;
+use super::optional::truth;
 use body::{Body, Given, Template, import_body};
 use growth::{Growth, grow};
 

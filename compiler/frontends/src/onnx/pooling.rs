@@ -3,26 +3,38 @@
 use ired_graph::{ArgReduceFn, BinaryFn, Builder, DType, Dim, Op, PoolFn, ReduceFn, UnaryFn, ValueId};
 
 use super::call::{Call, Outcome, invalid};
+use super::convolution::{channels_first, channels_last_again};
 use super::windows::Windows;
 
 /// The largest element of every window, and on request where it is in the whole input.
 pub(super) fn max_pool(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueId>> {
     let column_major = call.attributes.flag("storage_order", false)?;
     let x = call.input(0)?;
-    let windows = windows(b, call)?;
-    let lowest = b.scalar_like(x, f64::NEG_INFINITY)?;
-    let largest = match windows.as_window() {
-        Some(window) => b.pool(PoolFn::Max, x, window, false)?,
-        None => {
-            let padded = windows.pad(b, x, lowest)?;
-            pool_padded(b, PoolFn::Max, padded, &windows)?
-        }
-    };
+    let windows = windows(b, call, x)?;
+    let largest = largest_of(b, x, &windows)?;
     if !call.wants(1) {
         return Ok(vec![largest]);
     }
+    let lowest = b.scalar_like(x, f64::NEG_INFINITY)?;
     let padded = windows.pad(b, x, lowest)?;
     Ok(vec![largest, indices_of_largest(b, padded, &windows, column_major)?])
+}
+
+/// As [`max_pool`] of an input whose channels are its last axis.
+pub(super) fn max_pool_channels_last(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let x = channels_first(b, call.input(0)?)?;
+    let windows = windows(b, call, x)?;
+    let largest = largest_of(b, x, &windows)?;
+    channels_last_again(b, largest)
+}
+
+fn largest_of(b: &mut Builder<'_>, x: ValueId, windows: &Windows) -> Outcome {
+    if let Some(window) = windows.as_window() {
+        return Ok(b.pool(PoolFn::Max, x, window, false)?);
+    }
+    let lowest = b.scalar_like(x, f64::NEG_INFINITY)?;
+    let padded = windows.pad(b, x, lowest)?;
+    pool_padded(b, PoolFn::Max, padded, windows)
 }
 
 fn pool_padded(b: &mut Builder<'_>, function: PoolFn, padded: ValueId, windows: &Windows) -> Outcome {
@@ -78,7 +90,7 @@ fn product(dims: &[Dim]) -> Dim {
 
 pub(super) fn average_pool(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let include_pad = call.attributes.flag("count_include_pad", false)?;
-    let windows = windows(b, call)?;
+    let windows = windows(b, call, call.input(0)?)?;
     average(b, call.input(0)?, &windows, include_pad)
 }
 
@@ -108,7 +120,7 @@ pub(super) fn average(b: &mut Builder<'_>, x: ValueId, windows: &Windows, includ
 /// The p-norm of every window.
 pub(super) fn lp_pool(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let x = call.input(0)?;
-    let windows = windows(b, call)?;
+    let windows = windows(b, call, call.input(0)?)?;
     let p = norm(call)?;
     let powers = power(b, x, p)?;
     let zero = b.scalar_like(powers, 0.0)?;
@@ -153,15 +165,15 @@ fn root(b: &mut Builder<'_>, x: ValueId, p: f64) -> Outcome {
     })
 }
 
-/// The windows of a pool over input 0.
-fn windows(b: &Builder<'_>, call: &Call<'_>) -> Outcome<Windows> {
+/// The windows of a pool over `x`.
+fn windows(b: &Builder<'_>, call: &Call<'_>, x: ValueId) -> Outcome<Windows> {
     let Some(extent) = call.attributes.ints("kernel_shape")? else {
         return invalid("`kernel_shape` is missing");
     };
     if extent.iter().any(|d| *d < 1) {
         return invalid(format!("kernel_shape {extent:?}"));
     }
-    let spatial = b.ty(call.input(0)?).shape.get(2..).unwrap_or_default();
+    let spatial = b.ty(x).shape.get(2..).unwrap_or_default();
     Windows::of(call, spatial, extent.iter().map(|d| Dim::constant(*d)).collect())
 }
 

@@ -20,7 +20,8 @@ pub(super) use pointwise::{
 };
 pub(super) use pooling::{qlinear_average_pool, qlinear_global_average_pool, qlinear_reduce_mean};
 pub(super) use product::{
-    dynamic_quantize_matmul, matmul_integer, matmul_integer_to_float, qgemm, qlinear_matmul,
+    Integers, Places, dynamic_quantize_matmul, matmul_integer, matmul_integer_to_float, product_in_f32,
+    qgemm, qlinear_matmul,
 };
 
 /// A quantised tensor: `(values - zero) * scale`.
@@ -75,10 +76,13 @@ impl Target {
         Ok(Self { scale: scale_of(b, scale)?, zero: zero_of(b, zero)?, dtype })
     }
 
-    /// `round(x / scale) + zero`, saturating.
+    /// `round(x / scale) + zero`, saturating. Floats round to what their type has instead of to whole numbers.
     fn quantize(self, b: &mut Builder<'_>, x: ValueId) -> Outcome {
         let quotient = b.binary_broadcast(BinaryFn::Div, x, self.scale)?;
-        let mut rounded = b.unary(UnaryFn::Round, quotient)?;
+        let mut rounded = match self.dtype.is_integer() {
+            true => b.unary(UnaryFn::Round, quotient)?,
+            false => quotient,
+        };
         if let Some(zero) = self.zero {
             let zero = b.cast(zero, DType::F32)?;
             rounded = b.binary_broadcast(BinaryFn::Add, rounded, zero)?;

@@ -9,25 +9,43 @@ use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, ValueId};
 use self::cell::{Cell, Weights};
 use self::gate::Gate;
 use super::call::{Call, Outcome, invalid};
+use super::quantized::Integers;
 use super::repeat::{Step, repeat};
 
 pub(super) fn rnn(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueId>> {
-    net(b, call, Cell::Rnn)
+    net(b, call, Cell::Rnn, Storage::Real)
 }
 
 pub(super) fn lstm(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueId>> {
     let couples = call.attributes.flag("input_forget", false)?;
-    net(b, call, Cell::Lstm { couples })
+    net(b, call, Cell::Lstm { couples }, Storage::Real)
+}
+
+/// Of weights in 8 bits, `[directions, size, gates * hidden]`, by which the inputs of all steps, and the states of each,
+/// are multiplied once they are quantised as well. Inputs 8 to 11 are scale and zero point of both kinds of weights.
+pub(super) fn quantized_lstm(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueId>> {
+    let couples = call.attributes.flag("input_forget", false)?;
+    net(b, call, Cell::Lstm { couples }, Storage::Integers)
 }
 
 pub(super) fn gru(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueId>> {
     let linear_before_reset = call.attributes.flag("linear_before_reset", false)?;
-    net(b, call, Cell::Gru { linear_before_reset })
+    net(b, call, Cell::Gru { linear_before_reset }, Storage::Real)
+}
+
+/// How weights are stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Storage {
+    /// In floats, `[directions, gates * hidden, size]`.
+    Real,
+    /// In 8-bit integers, `[directions, size, gates * hidden]`.
+    Integers,
 }
 
 /// What the directions of a net share.
 struct Net {
     cell: Cell,
+    storage: Storage,
     /// `[length, batch, size]`.
     x: ValueId,
     hidden: Dim,
@@ -40,7 +58,7 @@ struct Net {
 
 /// Inputs: x, input weights, recurrence weights, biases, lengths, initial states, peepholes. Outputs: the hidden
 /// states of all steps, then the last states.
-fn net(b: &mut Builder<'_>, call: &Call<'_>, cell: Cell) -> Outcome<Vec<ValueId>> {
+fn net(b: &mut Builder<'_>, call: &Call<'_>, cell: Cell, storage: Storage) -> Outcome<Vec<ValueId>> {
     call.attributes.ignore(&["output_sequence"]);
     let reverses: &[bool] = match call.attributes.text("direction")? {
         None | Some("forward") => &[false],
@@ -50,7 +68,7 @@ fn net(b: &mut Builder<'_>, call: &Call<'_>, cell: Cell) -> Outcome<Vec<ValueId>
     };
     let clip = call.attributes.float("clip")?.filter(|clip| *clip > 0.0);
     let activations = Gate::of(call, cell.default_activations(), reverses.len())?;
-    let net = Net::of(b, call, cell)?;
+    let net = Net::of(b, call, cell, storage)?;
     let (mut steps, mut last) = (Vec::new(), vec![Vec::new(); cell.states()]);
     for (direction, reverse) in reverses.iter().enumerate() {
         let count = cell.default_activations().len();
@@ -77,7 +95,7 @@ fn net(b: &mut Builder<'_>, call: &Call<'_>, cell: Cell) -> Outcome<Vec<ValueId>
 }
 
 impl Net {
-    fn of(b: &mut Builder<'_>, call: &Call<'_>, cell: Cell) -> Outcome<Self> {
+    fn of(b: &mut Builder<'_>, call: &Call<'_>, cell: Cell, storage: Storage) -> Outcome<Self> {
         let batch_first = call.attributes.flag("layout", false)?;
         for index in 0..3 {
             let rank = call.input_type(b, index)?.rank();
@@ -88,7 +106,7 @@ impl Net {
         let hidden = match call.attributes.int("hidden_size")? {
             Some(size) if size < 1 => return invalid(format!("hidden_size is {size}")),
             Some(size) => Dim::constant(size),
-            None => call.input_type(b, 2)?.shape[2].clone(),
+            None => call.input_type(b, 2)?.shape[if storage == Storage::Real { 2 } else { 1 }].clone(),
         };
         let front = |b: &mut Builder<'_>, value: ValueId| match batch_first && b.ty(value).rank() == 3 {
             true => b.transpose(value, vec![1, 0, 2]),
@@ -105,7 +123,7 @@ impl Net {
         let initial = (0..cell.states())
             .map(|i| call.optional(5 + i).map(|state| front(b, state)).transpose())
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { cell, x, hidden, lengths, initial, batch_first })
+        Ok(Self { cell, storage, x, hidden, lengths, initial, batch_first })
     }
 
     /// The product of all inputs with a direction's weights, biases added, `[length, batch, gates * hidden]`; and
@@ -120,11 +138,23 @@ impl Net {
     ) -> Outcome<(ValueId, Weights)> {
         let rows = Dim::constant(self.cell.gates()) * self.hidden.clone();
         let size = b.ty(self.x).shape[2].clone();
-        let input = of_direction(b, call.input(1)?, direction, &[rows.clone(), size])?;
-        let recurrence = of_direction(b, call.input(2)?, direction, &[rows.clone(), self.hidden.clone()])?;
-        let input = b.transpose(input, vec![1, 0])?;
-        let recurrence = b.transpose(recurrence, vec![1, 0])?;
-        let mut x = b.matmul_broadcast(self.x, input)?;
+        let (mut x, recurrence, integers) = match self.storage {
+            Storage::Real => {
+                let hidden = self.hidden.clone();
+                let input = of_direction(b, call.input(1)?, direction, &[rows.clone(), size])?;
+                let recurrence = of_direction(b, call.input(2)?, direction, &[rows.clone(), hidden])?;
+                let input = b.transpose(input, vec![1, 0])?;
+                (b.matmul_broadcast(self.x, input)?, b.transpose(recurrence, vec![1, 0])?, None)
+            }
+            Storage::Integers => {
+                let hidden = self.hidden.clone();
+                let input = of_direction(b, call.input(1)?, direction, &[size, rows.clone()])?;
+                let recurrence = of_direction(b, call.input(2)?, direction, &[hidden, rows.clone()])?;
+                let inputs = integers_of(b, call, input, 8, direction)?;
+                let integers = integers_of(b, call, recurrence, 10, direction)?;
+                (inputs.multiply(b, self.x, None)?, recurrence, Some(integers))
+            }
+        };
         let mut reset_bias = None;
         if let Some(biases) = call.optional(3) {
             let biases = of_direction(b, biases, direction, &[rows.clone() + rows.clone()])?;
@@ -155,7 +185,7 @@ impl Net {
             _ => None,
         };
         let hidden = self.hidden.clone();
-        Ok((x, Weights { recurrence, reset_bias, peepholes, activations, clip, hidden }))
+        Ok((x, Weights { recurrence, integers, reset_bias, peepholes, activations, clip, hidden }))
     }
 
     /// The last states of a direction, then its hidden states of all steps, `[length, batch, hidden]`.
@@ -201,6 +231,23 @@ impl Net {
         }
         Ok(results)
     }
+}
+
+/// A direction's weights with the scale in input `at` and the zero point after it, `[directions]` or one a column each.
+fn integers_of(
+    b: &mut Builder<'_>,
+    call: &Call<'_>,
+    values: ValueId,
+    at: usize,
+    direction: usize,
+) -> Outcome<Integers> {
+    let mut own = |all: ValueId| {
+        let columns = b.ty(all).shape.get(1..).unwrap_or_default().to_vec();
+        of_direction(b, all, direction, &columns)
+    };
+    let scale = own(call.input(at)?)?;
+    let zero = own(call.input(at + 1)?)?;
+    Integers::new(b, values, scale, Some(zero))
 }
 
 /// What `all` holds for a direction, along its first axis, in `shape`.

@@ -2,16 +2,19 @@
 //! the function. Where versions differ in what they mean, an operator has several lines and the newest that is not
 //! newer than the model's applies; where they differ in form only, its function looks at the version.
 
+mod classical;
+mod microsoft;
+
 use ired_graph::{ArgReduceFn, BinaryFn, Builder, CompareFn, CumulativeFn, ReduceFn, UnaryFn, ValueId};
 
 use super::call::{Call, Outcome};
 use super::import::{Binding, Frame, Importer, Scope};
 use super::{
-    activation, attention, cast, causal_convolution, classical, col2im, constant, control, convolution,
-    cropping, einsum, elementwise, elimination, filters, image, indexing, labels, linear, linear_attention,
-    loops, loss, microsoft, movement, normalization, optimizer, pooling, quantization, quantized, random,
-    ranking, recurrent, reduction, resize, roi, rotary, sampling, scatter, selection, sequence, shape,
-    signal, slicing, softmax, suppression, text, transposed,
+    activation, attention, cast, causal_convolution, col2im, constant, control, convolution, cropping,
+    einsum, elementwise, elimination, filters, image, indexing, linear, linear_attention, loops, loss,
+    movement, normalization, optimizer, optional, pooling, quantization, quantized, random, ranking,
+    recurrent, reduction, resize, roi, rotary, sampling, scatter, selection, sequence, shape, signal,
+    slicing, softmax, suppression, text, transposed,
 };
 
 /// How an operator is imported.
@@ -29,14 +32,14 @@ pub(crate) enum Import {
     Standard(&'static str, i64),
 }
 
-use Import::{Composed, Many, One, Standard, WithGraphs};
-
-/// The domain of onnxruntime's own operators.
-const MICROSOFT: &str = "com.microsoft";
+use Import::{Composed, Many, One, WithGraphs};
 
 type Entry = (&'static str, &'static str, i64, Import);
 
-/// Sorted by nothing but family; found by [`find`].
+/// The lists, each of some domains.
+const LISTS: [&[Entry]; 3] = [OPERATORS, microsoft::OPERATORS, classical::OPERATORS];
+
+/// The standard operators and those of previews, sorted by nothing but family; found by [`find`].
 #[rustfmt::skip]
 const OPERATORS: &[Entry] = &[
     // Arithmetic.
@@ -150,7 +153,6 @@ const OPERATORS: &[Entry] = &[
     ("", "GatherND", 11, One(indexing::gather_nd)),
     ("", "OneHot", 9, One(indexing::one_hot)),
     ("", "ReverseSequence", 10, One(indexing::reverse_sequence)),
-    ("ai.onnx.ml", "ArrayFeatureExtractor", 1, One(indexing::array_feature_extractor)),
     // Scatters, orders and selections.
     ("", "Scatter", 9, One(scatter::scatter_elements)),
     ("", "ScatterElements", 11, One(scatter::scatter_elements)),
@@ -216,28 +218,11 @@ const OPERATORS: &[Entry] = &[
     ("", "QuantizeLinear", 10, One(quantization::quantize)),
     ("", "DequantizeLinear", 10, One(quantization::dequantize)),
     ("", "DynamicQuantizeLinear", 11, Many(quantization::dynamic_quantize)),
-    ("com.microsoft", "QuantizeLinear", 1, One(quantization::quantize)),
-    ("com.microsoft", "DequantizeLinear", 1, One(quantization::dequantize)),
     // Computing on quantised tensors.
     ("", "MatMulInteger", 10, One(quantized::matmul_integer)),
     ("", "ConvInteger", 10, One(quantized::conv_integer)),
     ("", "QLinearMatMul", 10, One(quantized::qlinear_matmul)),
     ("", "QLinearConv", 10, One(quantized::qlinear_conv)),
-    ("com.microsoft", "QLinearConv", 1, One(quantized::qlinear_conv)),
-    ("com.microsoft", "QGemm", 1, One(quantized::qgemm)),
-    ("com.microsoft", "MatMulIntegerToFloat", 1, One(quantized::matmul_integer_to_float)),
-    ("com.microsoft", "DynamicQuantizeMatMul", 1, One(quantized::dynamic_quantize_matmul)),
-    ("com.microsoft", "QLinearAdd", 1, One(quantized::qlinear_add)),
-    ("com.microsoft", "QLinearMul", 1, One(quantized::qlinear_mul)),
-    ("com.microsoft", "QLinearSigmoid", 1, One(quantized::qlinear_sigmoid)),
-    ("com.microsoft", "QLinearLeakyRelu", 1, One(quantized::qlinear_leaky_relu)),
-    ("com.microsoft", "QLinearSoftmax", 1, One(quantized::qlinear_softmax)),
-    ("com.microsoft", "QLinearConcat", 1, One(quantized::qlinear_concat)),
-    ("com.microsoft", "QLinearWhere", 1, One(quantized::qlinear_where)),
-    ("com.microsoft", "QLinearAveragePool", 1, One(quantized::qlinear_average_pool)),
-    ("com.microsoft", "QLinearGlobalAveragePool", 1, One(quantized::qlinear_global_average_pool)),
-    ("com.microsoft", "QLinearReduceMean", 1, One(quantized::qlinear_reduce_mean)),
-    ("com.microsoft", "QEmbedLayerNormalization", 1, Many(quantized::embed_layer_norm)),
     // Reduction.
     ("", "ReduceSum", 1, One(|b, c| reduction::reduce(b, c, ReduceFn::Sum))),
     ("", "ReduceMean", 1, One(|b, c| reduction::reduce(b, c, ReduceFn::Mean))),
@@ -258,66 +243,10 @@ const OPERATORS: &[Entry] = &[
     ("", "RegexFullMatch", 20, One(text::full_match)),
     ("", "TfIdfVectorizer", 9, One(text::tf_idf)),
     ("", "ImageDecoder", 20, One(image::decode)),
-    ("ai.onnx.ml", "TreeEnsemble", 5, One(classical::tree_ensemble)),
-    ("ai.onnx.ml", "TreeEnsembleRegressor", 1, One(classical::tree_regressor)),
-    ("ai.onnx.ml", "TreeEnsembleClassifier", 1, Many(classical::tree_classifier)),
-    ("ai.onnx.ml", "LinearRegressor", 1, One(classical::linear_regressor)),
-    ("ai.onnx.ml", "LinearClassifier", 1, Many(classical::linear_classifier)),
-    ("ai.onnx.ml", "SVMRegressor", 1, One(classical::svm_regressor)),
-    ("ai.onnx.ml", "SVMClassifier", 1, Many(classical::svm_classifier)),
-    ("ai.onnx.ml", "Scaler", 1, One(classical::scaler)),
-    ("ai.onnx.ml", "Normalizer", 1, One(classical::normalizer)),
-    ("ai.onnx.ml", "Binarizer", 1, One(classical::binarizer)),
-    ("ai.onnx.ml", "Imputer", 1, One(classical::imputer)),
-    ("ai.onnx.ml", "FeatureVectorizer", 1, One(classical::feature_vectorizer)),
-    ("ai.onnx.ml", "ZipMap", 1, One(classical::refuse_maps)),
-    ("ai.onnx.ml", "CastMap", 1, One(classical::refuse_maps)),
-    ("ai.onnx.ml", "DictVectorizer", 1, One(classical::refuse_maps)),
-    ("ai.onnx.ml", "LabelEncoder", 1, One(labels::label_encoder)),
-    ("ai.onnx.ml", "CategoryMapper", 1, One(labels::category_mapper)),
-    ("ai.onnx.ml", "OneHotEncoder", 1, One(labels::one_hot_encoder)),
     // Training.
     ("ai.onnx.preview.training", "Adagrad", 1, Many(optimizer::adagrad)),
     ("ai.onnx.preview.training", "Adam", 1, Many(optimizer::adam)),
     ("ai.onnx.preview.training", "Momentum", 1, Many(optimizer::momentum)),
-    // com.microsoft.
-    (MICROSOFT, "Attention", 1, Many(microsoft::attention::attention)),
-    (MICROSOFT, "MultiHeadAttention", 1, Many(microsoft::attention::multi_head)),
-    (MICROSOFT, "GroupQueryAttention", 1, Many(microsoft::grouped_query::attention)),
-    (MICROSOFT, "RotaryEmbedding", 1, One(microsoft::grouped_query::rotary_embedding)),
-    (MICROSOFT, "RelativePositionBias", 1, One(microsoft::activation::relative_position_bias)),
-    (MICROSOFT, "SkipLayerNormalization", 1, Many(microsoft::normalization::skip_layer)),
-    (MICROSOFT, "SkipSimplifiedLayerNormalization", 1, Many(microsoft::normalization::skip_root_mean_square)),
-    (MICROSOFT, "EmbedLayerNormalization", 1, Many(microsoft::normalization::embedding)),
-    (MICROSOFT, "GroupNorm", 1, Many(|b, c| microsoft::normalization::group(b, c, false))),
-    (MICROSOFT, "SkipGroupNorm", 1, Many(|b, c| microsoft::normalization::group(b, c, true))),
-    (MICROSOFT, "Gelu", 1, One(|b, c| microsoft::activation::gelu(b, c, false))),
-    (MICROSOFT, "BiasGelu", 1, One(|b, c| microsoft::activation::gelu(b, c, false))),
-    (MICROSOFT, "FastGelu", 1, One(|b, c| microsoft::activation::gelu(b, c, true))),
-    (MICROSOFT, "QuickGelu", 1, One(microsoft::activation::quick_gelu)),
-    (MICROSOFT, "BiasSplitGelu", 1, One(microsoft::activation::bias_split_gelu)),
-    (MICROSOFT, "BiasAdd", 1, One(microsoft::activation::bias_add)),
-    (MICROSOFT, "BiasSoftmax", 1, One(microsoft::activation::bias_softmax)),
-    (MICROSOFT, "FusedMatMul", 1, One(microsoft::product::matmul)),
-    (MICROSOFT, "TransposeMatMul", 1, One(microsoft::product::matmul)),
-    (MICROSOFT, "FusedMatMulActivation", 1, One(microsoft::product::matmul_activation)),
-    (MICROSOFT, "FusedGemm", 1, One(microsoft::product::gemm)),
-    (MICROSOFT, "FusedConv", 1, One(|b, c| microsoft::product::conv(b, c, false))),
-    (MICROSOFT, "NhwcConv", 1, One(|b, c| microsoft::product::conv(b, c, true))),
-    (MICROSOFT, "NhwcFusedConv", 1, One(|b, c| microsoft::product::conv(b, c, true))),
-    (MICROSOFT, "CDist", 1, One(microsoft::product::distances)),
-    (MICROSOFT, "ComplexMul", 1, One(|b, c| microsoft::product::complex(b, c, false))),
-    (MICROSOFT, "ComplexMulConj", 1, One(|b, c| microsoft::product::complex(b, c, true))),
-    (MICROSOFT, "IsAllFinite", 1, One(microsoft::product::all_finite)),
-    (MICROSOFT, "MatMulNBits", 1, One(microsoft::weights::matmul_bits)),
-    (MICROSOFT, "GatherBlockQuantized", 1, One(microsoft::weights::gather_blocks)),
-    (MICROSOFT, "Inverse", 1, One(elimination::inverse)),
-    (MICROSOFT, "Pad", 1, Standard("Pad", 13)),
-    (MICROSOFT, "GridSample", 1, Standard("GridSample", 16)),
-    (MICROSOFT, "GatherND", 1, Standard("GatherND", 13)),
-    (MICROSOFT, "Range", 1, Standard("Range", 11)),
-    (MICROSOFT, "ExpandDims", 1, Standard("Unsqueeze", 13)),
-    (MICROSOFT, "Trilu", 1, Standard("Trilu", 14)),
     // Random numbers.
     ("", "RandomUniform", 1, One(|b, c| random::uniform(b, c, false))),
     ("", "RandomUniformLike", 1, One(|b, c| random::uniform(b, c, true))),
@@ -339,14 +268,14 @@ const OPERATORS: &[Entry] = &[
     ("", "SplitToSequence", 11, Composed(sequence::split)),
     ("", "ConcatFromSequence", 11, Composed(sequence::concat)),
     ("", "SequenceMap", 17, WithGraphs(loops::sequence_map)),
-    ("", "Optional", 15, Composed(sequence::optional)),
-    ("", "OptionalGetElement", 15, Composed(sequence::get_element)),
-    ("", "OptionalHasElement", 15, Composed(sequence::has_element)),
+    ("", "Optional", 15, Composed(optional::optional)),
+    ("", "OptionalGetElement", 15, Composed(optional::get_element)),
+    ("", "OptionalHasElement", 15, Composed(optional::has_element)),
 ];
 
 /// Domain, name and version of every line.
 pub(crate) fn entries() -> impl Iterator<Item = (&'static str, &'static str, i64)> {
-    OPERATORS.iter().map(|(domain, op, version, _)| (*domain, *op, *version))
+    LISTS.iter().copied().flatten().map(|(domain, op, version, _)| (*domain, *op, *version))
 }
 
 /// Why [`find`] has nothing.
@@ -359,9 +288,9 @@ pub(crate) enum NotFound {
 
 /// The function for an operator as of `version` of its operator set, and the version that it reads the node as.
 pub(crate) fn find(domain: &str, op_type: &str, version: i64) -> Result<(Import, i64), NotFound> {
-    let known = || OPERATORS.iter().filter(|(d, op, ..)| *d == domain && *op == op_type);
+    let known = || LISTS.iter().copied().flatten().filter(|(d, op, ..)| *d == domain && *op == op_type);
     match known().filter(|entry| entry.2 <= version).max_by_key(|entry| entry.2) {
-        Some((.., Standard(name, version))) => find("", name, *version),
+        Some((.., Import::Standard(name, version))) => find("", name, *version),
         Some(entry) => Ok((entry.3, version)),
         None => Err(known().map(|entry| entry.2).min().map_or(NotFound::Operator, NotFound::OlderThan)),
     }

@@ -1,6 +1,6 @@
-//! Loops that an operator brings with it: a number of steps known before they start.
+//! Loops that an operator brings with it.
 
-use ired_graph::{Builder, Dim, Op, ValueId};
+use ired_graph::{Builder, Dim, Op, RegionId, ValueId};
 
 use super::call::Outcome;
 
@@ -32,4 +32,29 @@ pub(super) fn repeat(
     outputs.state.append(&mut outputs.slices);
     b.graph.set_outputs(region, outputs.state);
     Ok(b.push_with_regions(Op::Repeat { count, index }, initial, vec![region])?)
+}
+
+/// The state once `condition`, a bool scalar of the state, does not hold, from `initial` on. Both functions are called
+/// once.
+pub(super) fn repeat_while(
+    b: &mut Builder<'_>,
+    initial: &[ValueId],
+    condition: impl FnOnce(&mut Builder<'_>, &[ValueId]) -> Outcome,
+    step: impl FnOnce(&mut Builder<'_>, &[ValueId]) -> Outcome<Vec<ValueId>>,
+) -> Outcome<Vec<ValueId>> {
+    let regions = [b.graph.add_region(), b.graph.add_region()];
+    let origin = b.origin.clone();
+    let mut state = |region: RegionId| -> Vec<ValueId> {
+        initial.iter().map(|value| b.graph.add_region_input(region, b.graph.ty(*value).clone())).collect()
+    };
+    let [before, during] = regions.map(&mut state);
+    let mut inner = Builder::in_region(b.graph, regions[0]);
+    inner.origin = origin.clone();
+    let holds = condition(&mut inner, &before)?;
+    b.graph.set_outputs(regions[0], vec![holds]);
+    let mut inner = Builder::in_region(b.graph, regions[1]);
+    inner.origin = origin;
+    let after = step(&mut inner, &during)?;
+    b.graph.set_outputs(regions[1], after);
+    Ok(b.push_with_regions(Op::While, initial, regions.to_vec())?)
 }

@@ -73,7 +73,7 @@ struct Samples {
 }
 
 /// More samples a bin than this are an error when they are asked for.
-const MAX_SAMPLES: f64 = 4096.0;
+const MAX_SAMPLES: i64 = 4096;
 
 impl Samples {
     fn new(
@@ -92,11 +92,12 @@ impl Samples {
             _ => {
                 let own = b.unary(UnaryFn::Ceil, bin)?;
                 let own = b.binary_scalar(BinaryFn::Max, own, 0.0)?;
-                let own = b.binary_scalar(BinaryFn::Min, own, MAX_SAMPLES)?;
                 let most = b.reduce(ReduceFn::Max, own, &[0, 1, 2], false)?;
                 let most = b.binary_scalar(BinaryFn::Max, most, 1.0)?;
                 let most = b.cast(most, DType::I64)?;
-                (own, read_size(b, most, "samples")?)
+                let most = b.reshape(most, vec![1.into()])?;
+                let read = b.read_dims_within(most, "samples", 0, MAX_SAMPLES)?;
+                (own, read.into_iter().next().unwrap_or(1.into()))
             }
         };
         let table = vec![bins.into(), count.clone()];

@@ -5,7 +5,7 @@ use ired_graph::{
 };
 use ired_host::StringRank;
 
-use super::call::{Call, Outcome, axis, read_size};
+use super::call::{Call, Outcome, axis, invalid, read_size};
 use super::text;
 
 /// The positions at which a vector of bools is true, ascending.
@@ -101,15 +101,32 @@ pub(super) fn unique(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueI
             (x, along, b.flatten(first, 1)?)
         }
     };
-    // Strings are in the order of their ranks.
-    let rows = match b.ty(rows).dtype {
-        DType::String => text::same_shape(b, &StringRank, &[rows], DType::I64)?,
-        _ => rows,
-    };
+    let rows = in_order(b, rows)?;
     let found = group_rows(b, rows, call.name)?;
     let found = if sorted { found } else { found.by_appearance(b)? };
     let values = b.gather(data, found.first, along)?;
     Ok(vec![values, found.first, found.group, found.count])
+}
+
+/// The different elements in the order of their first appearance, which of them each element is, and how often there is
+/// each.
+pub(super) fn unique_by_appearance(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueId>> {
+    let x = call.input(0)?;
+    if b.ty(x).rank() != 1 {
+        return invalid(format!("input of rank {}; expected a list", b.ty(x).rank()));
+    }
+    let rows = b.unsqueeze(x, &[1])?;
+    let rows = in_order(b, rows)?;
+    let found = group_rows(b, rows, call.name)?.by_appearance(b)?;
+    Ok(vec![b.gather(x, found.first, 0)?, found.group, found.count])
+}
+
+/// Strings are in the order of their ranks.
+fn in_order(b: &mut Builder<'_>, rows: ValueId) -> Outcome {
+    match b.ty(rows).dtype {
+        DType::String => text::same_shape(b, &StringRank, &[rows], DType::I64),
+        _ => Ok(rows),
+    }
 }
 
 /// Equal rows of a matrix.

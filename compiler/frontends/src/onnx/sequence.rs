@@ -1,7 +1,5 @@
-//! Sequences and optional values, which the graph does not have: they are composed of tensors here.
-//!
-//! The tensors of a sequence stand one after the other, each row-major, in one vector, beside a matrix of their shapes.
-//! An optional value is a flag beside what it holds.
+//! Sequences, which the graph does not have: they are composed of tensors here. The tensors of a sequence stand one after
+//! the other, each row-major, in one vector, beside a matrix of their shapes.
 
 use ired_graph::types::product;
 use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, Op, ReduceFn, Shape, Tensor, ValueId};
@@ -9,6 +7,7 @@ use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, Op, ReduceFn, Shape, 
 use super::call::{Call, Outcome, axis, invalid, read_size, unsupported};
 use super::computed::Integers;
 use super::import::Binding;
+use super::optional::{Held, Optional};
 
 /// A sequence of tensors of one element type and rank.
 #[derive(Clone, Copy, Debug)]
@@ -17,21 +16,6 @@ pub(crate) struct Sequence {
     pub(crate) values: ValueId,
     /// i64 `[length, rank]`
     pub(crate) shapes: ValueId,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Optional {
-    /// A bool scalar.
-    pub(crate) present: ValueId,
-    pub(crate) held: Held,
-}
-
-/// What an optional value holds where it is present.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Held {
-    Nothing,
-    Value(ValueId),
-    Sequence(Sequence),
 }
 
 impl Sequence {
@@ -389,42 +373,4 @@ fn concat_along(b: &mut Builder<'_>, sequence: Sequence, mut shape: Shape, at: u
     let position = n.binary(BinaryFn::Add, position, k)?;
     let joined = b.gather(sequence.values, position, 0)?;
     Ok(b.reshape(joined, shape)?)
-}
-
-pub(super) fn optional(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<Binding>> {
-    // What it would hold is of no consequence while it holds nothing.
-    call.attributes.ignore(&["type"]);
-    let held = match call.bindings.first() {
-        None | Some(Binding::Absent) => Held::Nothing,
-        Some(Binding::Value(value)) => Held::Value(*value),
-        Some(Binding::Sequence(sequence)) => Held::Sequence(*sequence),
-        Some(other) => return Ok(vec![*other]),
-    };
-    let present = truth(b, !matches!(held, Held::Nothing))?;
-    Ok(vec![Binding::Optional(Optional { present, held })])
-}
-
-pub(super) fn truth(b: &mut Builder<'_>, value: bool) -> Outcome {
-    Ok(b.constant(Tensor::from_bools(&[], &[value]))?)
-}
-
-/// What an optional value holds. Whether it holds anything is for the model to ask before.
-pub(super) fn get_element(_: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<Binding>> {
-    Ok(vec![match call.bindings.first() {
-        Some(Binding::Optional(Optional { held: Held::Value(value), .. })) => Binding::Value(*value),
-        Some(Binding::Optional(Optional { held: Held::Sequence(sequence), .. })) => {
-            Binding::Sequence(*sequence)
-        }
-        Some(whole @ (Binding::Value(_) | Binding::Sequence(_))) => *whole,
-        _ => return invalid("the optional value holds nothing"),
-    }])
-}
-
-pub(super) fn has_element(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<Binding>> {
-    let present = match call.bindings.first() {
-        None | Some(Binding::Absent) => truth(b, false)?,
-        Some(Binding::Optional(optional)) => optional.present,
-        Some(_) => truth(b, true)?,
-    };
-    Ok(vec![Binding::Value(present)])
 }

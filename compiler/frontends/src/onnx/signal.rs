@@ -2,7 +2,7 @@
 
 use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, ReduceFn, UnaryFn, ValueId};
 
-use super::call::{Call, Outcome, axis, invalid, read_size, sizes_of};
+use super::call::{Call, Outcome, axis, invalid, read_size, sizes_of, unsupported};
 
 /// Input `[.., n, .., 1 or 2]`: the last axis holds real and imaginary parts.
 pub(super) fn dft(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
@@ -18,9 +18,7 @@ pub(super) fn dft(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
         (None, true) => (view.size.clone() - 1.into()) * 2.into(),
     };
     let transform = Transform { length, inverse, onesided };
-    let dtype = b.ty(x).dtype;
-    let working = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
-    let x = b.cast(x, working)?;
+    let (dtype, x) = (b.ty(x).dtype, working(b, x)?);
     let apart = vec![view.before.clone(), view.size.clone(), view.after.clone(), view.parts.clone()];
     let x = b.reshape(x, apart)?;
     let (real, imaginary) = split_parts(b, x)?;
@@ -41,6 +39,60 @@ pub(super) fn dft(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let shape = view.shape(b, count, parts)?;
     let result = b.reshape(result, shape)?;
     Ok(b.cast(result, dtype)?)
+}
+
+/// One side of the spectrum of real signals, which are the last axis; its parts become a last axis.
+pub(super) fn spectrum(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    one_sided_last_axis(call)?;
+    let x = call.input(0)?;
+    let Some((length, outer)) = b.ty(x).shape.split_last() else { return invalid("a scalar signal") };
+    let (length, outer) = (length.clone(), outer.to_vec());
+    let transform = Transform { length: length.clone(), inverse: false, onesided: true };
+    let (dtype, x) = (b.ty(x).dtype, working(b, x)?);
+    let rows = b.reshape(x, vec![product(&outer), length.clone()])?;
+    let (result, parts) = transform.apply(b, rows, None, &length)?;
+    let result = b.reshape(result, [outer, vec![transform.count(), parts]].concat())?;
+    Ok(b.cast(result, dtype)?)
+}
+
+/// Real signals of even length from one side of their spectrum, the inverse of [`spectrum`].
+pub(super) fn signal_of_spectrum(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    one_sided_last_axis(call)?;
+    let x = call.input(0)?;
+    let shape = b.ty(x).shape.clone();
+    let [outer @ .., size, _] = shape.as_slice() else { return invalid("a spectrum of rank under 2") };
+    let length = (size.clone() - 1.into()) * 2.into();
+    let transform = Transform { length: length.clone(), inverse: true, onesided: true };
+    let (dtype, x) = (b.ty(x).dtype, working(b, x)?);
+    let (real, imaginary) = split_parts(b, x)?;
+    let rows = vec![product(outer), size.clone()];
+    let real = b.reshape(real, rows.clone())?;
+    let imaginary = imaginary.map(|part| b.reshape(part, rows)).transpose()?;
+    let (result, _) = transform.apply(b, real, imaginary, size)?;
+    let result = b.reshape(result, [outer.to_vec(), vec![length]].concat())?;
+    Ok(b.cast(result, dtype)?)
+}
+
+fn one_sided_last_axis(call: &Call<'_>) -> Outcome<()> {
+    let found = ["onesided", "normalized", "signal_ndim"].map(|name| call.attributes.int_or(name, -1));
+    let [one_sided, normalized, axes] = found;
+    match (one_sided?, normalized?, axes?) {
+        (1 | -1, 0 | -1, 1 | -1) => Ok(()),
+        (one_sided, normalized, axes) => unsupported(
+            format!("onesided {one_sided}, normalized {normalized}, signal_ndim {axes}"),
+            "use onesided 1, normalized 0 and signal_ndim 1, or the standard DFT",
+        ),
+    }
+}
+
+/// In the type that spectra are computed in.
+fn working(b: &mut Builder<'_>, x: ValueId) -> Outcome {
+    let dtype = if b.ty(x).dtype == DType::F64 { DType::F64 } else { DType::F32 };
+    Ok(b.cast(x, dtype)?)
+}
+
+fn product(dims: &[Dim]) -> Dim {
+    dims.iter().fold(Dim::constant(1), |all, d| all * d.clone())
 }
 
 /// A tensor taken as `[before, size, after, parts]`.
@@ -77,7 +129,6 @@ impl View {
                 },
             },
         };
-        let product = |dims: &[Dim]| dims.iter().fold(Dim::constant(1), |all, d| all * d.clone());
         let (parts, outer) = (parts.clone(), outer.to_vec());
         match stated {
             Ok(number) => {

@@ -9,15 +9,34 @@ use super::windows::Windows;
 
 /// Input `[n, c, spatial..]`, weights `[c, k / groups, window..]`, bias `[k]`.
 pub(super) fn conv_transpose(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    transposed(b, call, None, call.optional(2))
+}
+
+/// As [`conv_transpose`], with the padding in input 2, before the bias.
+pub(super) fn conv_transpose_padded(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let axes = call.input_type(b, 0)?.rank().saturating_sub(2);
+    let pads = match call.optional(2) {
+        Some(_) => Some(call.counted_sizes(b, 2, 2 * axes)?),
+        None => None,
+    };
+    transposed(b, call, pads, call.optional(3))
+}
+
+fn transposed(
+    b: &mut Builder<'_>,
+    call: &Call<'_>,
+    pads: Option<Vec<Dim>>,
+    bias: Option<ValueId>,
+) -> Outcome {
     let (x, weights) = (call.input(0)?, call.input(1)?);
     let extent = extent_of(b, call, x, weights)?;
     let groups = groups(call)?;
-    let geometry = Geometry::of(call, &b.ty(x).shape[2..], &extent)?;
+    let geometry = Geometry::of(call, &b.ty(x).shape[2..], &extent, pads)?;
     let stuffed = geometry.stuff(b, x)?;
     let turned = turn(b, weights, groups)?;
     let windows = Windows::dilated(&b.ty(stuffed).shape[2..], extent, geometry.dilation);
     let result = convolve(b, stuffed, turned, &windows, groups)?;
-    match call.optional(2) {
+    match bias {
         Some(bias) => add_to_channels(b, result, bias),
         None => Ok(result),
     }
@@ -35,7 +54,7 @@ struct Geometry {
 const MAX_GEOMETRY: i64 = 1 << 28;
 
 impl Geometry {
-    fn of(call: &Call<'_>, spatial: &[Dim], extent: &[Dim]) -> Outcome<Self> {
+    fn of(call: &Call<'_>, spatial: &[Dim], extent: &[Dim], pads: Option<Vec<Dim>>) -> Outcome<Self> {
         let rank = spatial.len();
         let list = |name: &str, length: usize, least: i64| match call.attributes.ints(name)? {
             None => Outcome::Ok(vec![least; length]),
@@ -48,7 +67,10 @@ impl Geometry {
         };
         let (stride, dilation) = (list("strides", rank, 1)?, list("dilations", rank, 1)?);
         let extra = list("output_padding", rank, 0)?;
-        let pads = list("pads", 2 * rank, 0)?;
+        let pads = match pads {
+            Some(pads) => pads,
+            None => list("pads", 2 * rank, 0)?.into_iter().map(Dim::constant).collect(),
+        };
         let auto = call.attributes.text("auto_pad")?.unwrap_or("NOTSET");
         // Some exporters state the batch and channels too.
         let wanted = call.attributes.ints("output_shape")?;
@@ -78,7 +100,7 @@ impl Geometry {
                     (before.clone(), total - before)
                 }
                 (None, "VALID") => (Dim::constant(0), Dim::constant(0)),
-                (None, "NOTSET" | "") => (pads[axis].into(), pads[rank + axis].into()),
+                (None, "NOTSET" | "") => (pads[axis].clone(), pads[rank + axis].clone()),
                 (None, other) => return invalid(format!("auto_pad is `{other}`")),
             };
             low.push(reach.clone() - before);

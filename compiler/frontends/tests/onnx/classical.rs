@@ -140,6 +140,49 @@ fn support_vectors() {
     check(20, node, &[column(&[1.0])], &[1, 1], &[9.0 + 0.5 + 0.25]);
 }
 
+/// Three classes, whose duels are coupled to probabilities; the class that wins most duels need not have the largest.
+#[test]
+fn probabilities_of_support_vectors() {
+    let node = op_of(ML, "SVMClassifier")
+        .text("kernel_type", "RBF")
+        .floats("kernel_params", &[0.5, 0.0, 0.0])
+        .floats("support_vectors", &[0.0, 1.0, 2.0])
+        .floats("coefficients", &[1.0, -1.0, 0.5, -0.5, 1.0, -1.0])
+        .floats("rho", &[0.1, -0.2, 0.3])
+        .ints("vectors_per_class", &[1, 1, 1])
+        .floats("prob_a", &[-1.0, -2.0, -1.5])
+        .floats("prob_b", &[0.1, 0.0, -0.2])
+        .ints("classlabels_ints", &[3, 5, 9]);
+    let expected = [
+        [0.283_181_67, 0.444_415_9, 0.272_402_55],
+        [0.262_149_6, 0.522_423_2, 0.215_427_22],
+        [0.346_831_02, 0.347_019_34, 0.306_149_7],
+    ];
+    check_both(node, column(&[0.0, 1.0, 2.5]), &[3, 5, 3], expected.as_flattened());
+}
+
+/// Base values are added to the score of their class, whoever votes.
+#[test]
+fn two_base_values_where_one_class_has_votes() {
+    let node = classifier(&[0.2, 0.6, 0.9], "NONE").floats("base_values", &[0.1, 0.5]);
+    check_both(node, column(&[-1.5, 0.1]), &[5, 3], &[0.3, 0.5, 0.7, 0.5]);
+}
+
+/// Scores with the labels that they are of stand for maps from labels to scores.
+#[test]
+fn maps_from_labels_to_scores() {
+    let mut zip = node("ZipMap", &["x"], &["y"]).ints("classlabels_int64s", &[4, 2]);
+    zip.domain = Some(ML.to_owned());
+    let mut model = model(graph(vec![input_f32("x", &[2, 2])], vec![zip], &["y"]));
+    model.opset_import.push(opset_of(ML, 1));
+    let g = import(&model).unwrap();
+    let names = g.outputs().iter().map(|value| g.value(*value).name.clone().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["y.keys", "y.values"]);
+    let scores = f32s(&[2, 2], &[0.25, 0.75, 0.5, 0.5]);
+    let found = run(&model, std::slice::from_ref(&scores));
+    assert_eq!(found, [ints(&[4, 2]), scores]);
+}
+
 #[test]
 fn features_made_ready() {
     let x = || Data(f32s(&[2, 2], &[3.0, -4.0, 0.0, 0.0]));
@@ -149,6 +192,11 @@ fn features_made_ready() {
     check(20, op_of(ML, "Binarizer").float("threshold", 1.0), &[x()], &[2, 2], &[1.0, 0.0, 0.0, 0.0]);
     let imputer = op_of(ML, "Imputer").floats("imputed_value_floats", &[7.0, 8.0]);
     check(20, imputer.float("replaced_value_float", 0.0), &[x()], &[2, 2], &[3.0, -4.0, 7.0, 8.0]);
+    // Not by way of floats, which do not have these numbers.
+    let big =
+        op_of(ML, "Imputer").ints("imputed_value_int64s", &[(1 << 61) + 1]).int("replaced_value_int64", 5);
+    let x64 = Data(Tensor::from_i64s(&[1, 2], &[(1 << 60) + 1, 5]));
+    assert_eq!(outputs_of(20, big, &[x64], 1)[0].to_i64s(), [(1 << 60) + 1, (1 << 61) + 1]);
     let joined = op_of(ML, "FeatureVectorizer").ints("inputdimensions", &[1, 3]);
     check(20, joined, &[x(), x()], &[2, 4], &[3.0, 3.0, -4.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
 }

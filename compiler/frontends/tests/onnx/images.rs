@@ -1,6 +1,7 @@
 //! Images resized, sampled, cropped, pooled and put together, against the numbers of ONNX's own implementation.
 
 use ired_graph::Tensor;
+use ired_graph::{DType, interpret};
 
 use crate::build::*;
 use crate::one_node::{Given::*, *};
@@ -110,6 +111,22 @@ fn regions_pooled_to_one_size() {
     let node = op("MaxRoiPool").ints("pooled_shape", &[2, 2]);
     let expected = [5.0, 7.0, 9.0, 11.0, 10.0, 10.0, 14.0, 14.0];
     check(11, node, &[image(&[1, 1, 4, 4]), regions], &[2, 1, 2, 2], &expected);
+}
+
+/// A bin takes a sample an element, but no more than 4096 a side.
+#[test]
+fn more_samples_than_anyone_wants_are_an_error_of_the_run() {
+    let inputs = vec![
+        input_f32("x", &[1, 1, 4, 4]),
+        input_f32("regions", &[1, 4]),
+        input("images", DType::I64, [1.into()]),
+    ];
+    let nodes = vec![node("RoiAlign", &["x", "regions", "images"], &["y"]).named("align")];
+    let g = import(&model_of(16, graph(inputs, nodes, &["y"]))).unwrap();
+    let given = |end: f32| [counting(&[1, 1, 4, 4]), f32s(&[1, 4], &[0.0, 0.0, end, 1.0]), ints(&[0])];
+    interpret(&g, &given(4096.0)).unwrap();
+    let error = interpret(&g, &given(5000.0)).unwrap_err();
+    assert!(chain(&error).contains("4096"), "{}", chain(&error));
 }
 
 #[test]

@@ -27,6 +27,15 @@ fn activations_with_biases() {
     check(17, own("BiasSoftmax"), &[scores, vector(&[1.0, 0.0])], &[1, 2], &[0.5, 0.5]);
 }
 
+/// Halves are rounded once: 1 + erf of -3 is 0 in them.
+#[test]
+fn activations_of_halves_are_computed_in_floats() {
+    let half = |values: &[f64]| Tensor::from_f64s(DType::F16, &[1], values);
+    let given = [Data(half(&[-3.0])), Data(half(&[-0.25]))];
+    let found = outputs_of(17, own("BiasGelu"), &given, 1).remove(0);
+    assert_eq!(found, half(&[-0.001_875_331]));
+}
+
 #[test]
 fn normalisation_of_sums() {
     let x = || Data(f32s(&[1, 1, 2], &[1.0, 2.0]));
@@ -194,4 +203,41 @@ fn buckets_of_distances() {
     let node = own("RelativePositionBias").int("max_distance", 4);
     let given = [table, list(&[3]), list(&[3])];
     check(17, node, &given, &[1, 1, 3, 3], &[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 2.0, 1.0, 0.0]);
+}
+
+#[test]
+fn forms_of_standard_operators() {
+    let bytes = |shape: &[u64], values: &[i128]| Data(Tensor::from_integers(DType::U8, shape, values));
+    let x = bytes(&[1, 2, 2, 2], &[1, 9, 2, 8, 7, 3, 4, 5]);
+    check(17, own("NhwcMaxPool").ints("kernel_shape", &[2, 2]), &[x], &[1, 1, 1, 2], &[7.0, 9.0]);
+    let outputs = outputs_of(17, own("Unique"), &[vector(&[2.0, 1.0, 1.0, 3.0])], 3);
+    assert_near(&outputs[0], &[3], &[2.0, 1.0, 3.0]);
+    assert_eq!(outputs[1].to_i64s(), [0, 1, 1, 2]);
+    assert_eq!(outputs[2].to_i64s(), [1, 2, 1]);
+    let slices = own("UnfoldTensor").int("dim", 0).int("size", 2).int("step", 3);
+    check(17, slices, &[Data(counting(&[6, 1]))], &[2, 1, 2], &[0.0, 1.0, 3.0, 4.0]);
+    let shorts = |shape: &[u64], values: &[i128]| Data(Tensor::from_integers(DType::I16, shape, values));
+    let given = [shorts(&[1, 2], &[300, -2]), shorts(&[2, 1], &[200, 1])];
+    check(17, own("MatMulInteger16"), &given, &[1, 1], &[59_998.0]);
+    let given = [Data(f32s(&[1, 1], &[1.0])), Weight(f32s(&[1, 1], &[2.0])), Weight(f32s(&[1], &[0.5]))];
+    check(17, own("GemmFastGelu"), &given, &[1, 1], &[gelu(2.5)]);
+    let ends = [Data(Tensor::from_i64s(&[], &[2])), Data(Tensor::from_i64s(&[], &[5]))];
+    check(17, own("Range"), &ends, &[3], &[2.0, 3.0, 4.0]);
+    let x = || Data(f32s(&[1, 1, 2], &[1.0, 2.0]));
+    let window = || Weight(f32s(&[1, 1, 2], &[1.0, 10.0]));
+    let bias = Weight(f32s(&[1], &[0.5]));
+    let given = [x(), window(), Data(ints(&[1, 0])), bias];
+    check(17, own("ConvTransposeWithDynamicPads"), &given, &[1, 1, 2], &[12.5, 20.5]);
+    check(17, own("ConvTransposeWithDynamicPads"), &[x(), window()], &[1, 1, 3], &[1.0, 12.0, 20.0]);
+}
+
+#[test]
+fn one_side_of_a_spectrum_and_back() {
+    let one_sided = |op_type| own(op_type).int("onesided", 1).int("normalized", 0).int("signal_ndim", 1);
+    let signal = [1.0, 2.0, 3.0, 4.0];
+    let sides = [10.0, 0.0, -2.0, 2.0, -2.0, 0.0];
+    let x = Data(f32s(&[1, 4], &signal.map(|v| v as f32)));
+    check(17, one_sided("Rfft"), &[x], &[1, 3, 2], &sides);
+    let x = Data(f32s(&[1, 3, 2], &sides.map(|v| v as f32)));
+    check(17, one_sided("Irfft"), &[x], &[1, 4], &signal);
 }

@@ -166,3 +166,73 @@ fn parts_of_a_join_get_its_scale() {
     model.opset_import.push(opset_of("com.microsoft", 1));
     check(&run(&model, &given[..1])[0], &bytes(&[3], &[0, 2, 9]));
 }
+
+/// As attention of merged projections in floats: values are 1, 2 and 6, and the scores are equal.
+#[test]
+fn attention_of_bytes() {
+    use crate::one_node::{Given::*, assert_near, op_of, outputs_of};
+    let given = || {
+        let (x, weights) = (bytes(&[1, 3, 1], &[10, 12, 20]), signed(&[1, 3], &[0, 0, 2]));
+        let bias = Weight(f32s(&[3], &[0.0, 0.0, 1.0]));
+        let zeros = (Weight(bytes(&[], &[10])), Weight(signed(&[], &[0])));
+        let scales = (Weight(scale(0.5)), Weight(scale(0.5)));
+        [Data(x), Weight(weights), bias, scales.0, scales.1, Missing, zeros.0, zeros.1]
+    };
+    let node = || op_of("com.microsoft", "QAttention").int("num_heads", 1);
+    let all = outputs_of(17, node(), &given(), 1).remove(0);
+    assert_near(&all, &[1, 3, 1], &[8.0 / 3.0 + 1.0 / 3.0; 3]);
+    let before = outputs_of(17, node().int("unidirectional", 1), &given(), 2);
+    assert_near(&before[0], &[1, 3, 1], &[1.0, 1.5, 3.0]);
+    assert_near(&before[1], &[2, 1, 1, 3, 1], &[0.0, 0.0, 0.0, 1.0, 2.0, 6.0]);
+}
+
+/// Only the candidate has weights: 1 for the input, -1 for the state. What is multiplied is 0 or the largest of its
+/// tensor, which quantise exactly.
+#[test]
+fn states_are_quantised_step_by_step() {
+    use crate::one_node::{Given::*, assert_near, op_of, outputs_of};
+    let weights = |last| Weight(signed(&[1, 1, 4], &[0, 0, 0, last]));
+    let scale = |v| Weight(f32s(&[1], &[v]));
+    let zero = || Weight(signed(&[1], &[0]));
+    let mut given = vec![Data(f32s(&[2, 1, 1], &[1.0, 0.0])), weights(10), weights(-5)];
+    given.extend([Missing, Missing, Missing, Missing, Missing]);
+    given.extend([scale(0.1), zero(), scale(0.2), zero()]);
+    let node = op_of("com.microsoft", "DynamicQuantizeLSTM").int("hidden_size", 1);
+    let outputs = outputs_of(17, node, &given, 3);
+    let first_cell = 0.5 * 1f64.tanh();
+    let first = 0.5 * first_cell.tanh();
+    let cell = 0.5 * first_cell + 0.5 * (-first).tanh();
+    let last = 0.5 * cell.tanh();
+    assert_near(&outputs[0], &[2, 1, 1, 1], &[first, last]);
+    assert_near(&outputs[1], &[1, 1, 1], &[last]);
+    assert_near(&outputs[2], &[1, 1, 1], &[cell]);
+}
+
+#[test]
+fn weights_that_number_a_table() {
+    let mut table = vec![0x77; 8];
+    table[0] = 0xf0;
+    let mut x = vec![0.0; 16];
+    x[..2].copy_from_slice(&[3.0, 1.0]);
+    let node = |kind| {
+        let node = op("MatMulBnb4").int("K", 16).int("N", 1).int("block_size", 16);
+        node.int("quant_type", kind)
+    };
+    let given = |table: &[i128]| [f32s(&[1, 16], &x), bytes(&[8], table), f32s(&[1], &[2.0])];
+    let quantiles = output_of("com.microsoft", node(1), &given(&table));
+    check(&quantiles, &f32s(&[1, 1], &[2.0 * (3.0 - 1.0)]));
+    let mut table = vec![0; 8];
+    table[0] = 0x3d;
+    let floats = output_of("com.microsoft", node(0), &given(&table));
+    check(&floats, &f32s(&[1, 1], &[2.0 * (3.0 - 0.5)]));
+}
+
+#[test]
+fn products_of_small_floats() {
+    let small = |shape: &[u64], values: &[f64]| Tensor::from_f64s(DType::F8E4M3FN, shape, values);
+    let zero = || small(&[], &[0.0]);
+    let (x, y) = (small(&[1, 2], &[1.5, -2.0]), small(&[2, 1], &[4.0, 0.5]));
+    let given = [x, scale(2.0), zero(), y, scale(0.5), zero(), scale(0.25), zero()];
+    let product = output_of("", op("QLinearMatMul"), &given);
+    check(&product, &small(&[1, 1], &[20.0]));
+}

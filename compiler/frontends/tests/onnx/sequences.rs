@@ -1,7 +1,8 @@
 //! Sequences and optional values: composed, taken apart, carried by loops, given and taken by the model.
 
 use ired_frontends::onnx::proto::*;
-use ired_graph::{DType, Tensor};
+use ired_graph::{DType, Tensor, interpret};
+use prost::Message;
 
 use crate::build::*;
 
@@ -129,4 +130,43 @@ fn optional_values_say_whether_they_are_there() {
     assert_eq!(has(empty), [false]);
     let held = vec![node("Optional", &["x"], &["o"]), node("OptionalGetElement", &["o"], &["y"])];
     assert_eq!(of(held, 0), data(0)[0]);
+}
+
+/// What is not there is an error where it is asked for, and only there.
+#[test]
+fn an_absent_value_is_an_error_of_the_run() {
+    let held = input_f32("o", &[2]).r#type;
+    let held = HeldTypeProto { elem_type: held }.encode_to_vec().into();
+    let optional = TypeProto { value: Some(type_proto::Value::OptionalType(held)) };
+    let inputs = vec![ValueInfoProto { name: Some("o".to_owned()), r#type: Some(optional) }];
+    let get = || node("OptionalGetElement", &["o"], &["y"]).named("get");
+    let model = model(graph(inputs.clone(), vec![get()], &["y"]));
+    let g = import(&model).unwrap();
+    let x = f32s(&[2], &[1.0, 2.0]);
+    let flag = |there| Tensor::from_bools(&[], &[there]);
+    assert_eq!(interpret(&g, &[flag(true), x.clone()]).unwrap(), [x]);
+    let error = interpret(&g, &[flag(false), f32s(&[0], &[])]).unwrap_err();
+    assert!(chain(&error).contains("present"), "{}", chain(&error));
+    // Behind a question nothing is asked for.
+    let otherwise = node("Constant", &[], &["z"]).floats("value_floats", &[7.0, 8.0]);
+    let guarded = node("If", &["there"], &["y"])
+        .graph("then_branch", graph(vec![], vec![node("OptionalGetElement", &["o"], &["z"])], &["z"]))
+        .graph("else_branch", graph(vec![], vec![otherwise], &["z"]));
+    let nodes = vec![node("OptionalHasElement", &["o"], &["there"]), guarded];
+    let g = import(&crate::build::model(graph(inputs, nodes, &["y"]))).unwrap();
+    let found = interpret(&g, &[flag(false), f32s(&[0], &[])]).unwrap();
+    assert_eq!(found, [f32s(&[2], &[7.0, 8.0])]);
+}
+
+#[test]
+fn parts_that_do_not_add_up_are_an_error_of_the_run() {
+    let split = node("Split", &["x", "sizes"], &["y", "z"]).int("axis", 1);
+    let inputs = vec![input_f32("x", &[2, 3]), input("sizes", DType::I64, [2.into()])];
+    let g = import(&model(graph(inputs, vec![split], &["y", "z"]))).unwrap();
+    let x = f32s(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let found = interpret(&g, &[x.clone(), ints(&[1, 2])]).unwrap();
+    assert_eq!(found, [f32s(&[2, 1], &[1.0, 4.0]), f32s(&[2, 2], &[2.0, 3.0, 5.0, 6.0])]);
+    for sizes in [[1, 1], [2, 2]] {
+        interpret(&g, &[x.clone(), ints(&sizes)]).unwrap_err();
+    }
 }

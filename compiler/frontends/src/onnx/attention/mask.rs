@@ -93,6 +93,14 @@ impl Mask {
         Ok(masked)
     }
 
+    /// `scores` with zeros where a key is forbidden.
+    pub(in super::super) fn clear_forbidden(&self, b: &mut Builder<'_>, scores: ValueId) -> Outcome {
+        let Some(allowed) = self.allowed else { return Ok(scores) };
+        let allowed = b.broadcast_to(allowed, b.ty(scores).shape.clone())?;
+        let zero = b.scalar_like(scores, 0.0)?;
+        Ok(b.select_broadcast(allowed, scores, zero)?)
+    }
+
     /// `probabilities` with zeros for queries that may look at no key, of which softmax makes NaN.
     pub(super) fn clear_empty_rows(&self, b: &mut Builder<'_>, probabilities: ValueId) -> Outcome {
         let is_empty = match (self.allowed, self.bias) {

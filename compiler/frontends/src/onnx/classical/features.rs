@@ -1,8 +1,9 @@
 //! Features made ready: scaled, normalised, filled in, thresholded, joined.
 
-use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, PadMode, ReduceFn, UnaryFn, ValueId};
+use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, PadMode, ReduceFn, Tensor, UnaryFn, ValueId};
 
 use super::super::call::{Call, Outcome, invalid};
+use super::super::tensor;
 use super::{floats, weights};
 
 /// `(x - offset) · scale`, one number each or one a feature; in f32.
@@ -59,12 +60,16 @@ pub(in super::super) fn imputer(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome
     let dtype = b.ty(x).dtype;
     let (replaced, values) = match dtype.is_float() {
         true => {
-            (call.attributes.float_or("replaced_value_float", 0.0)?, floats(call, "imputed_value_floats")?)
+            let replaced = call.attributes.float_or("replaced_value_float", 0.0)?;
+            let values = floats(call, "imputed_value_floats")?;
+            (Tensor::scalar(dtype, replaced), Tensor::from_f64s(dtype, &[values.len() as u64], &values))
         }
         false => {
+            let replaced = i128::from(call.attributes.int_or("replaced_value_int64", 0)?);
             let values = call.attributes.ints("imputed_value_int64s")?.unwrap_or_default();
-            let replaced = call.attributes.int_or("replaced_value_int64", 0)?;
-            (replaced as f64, values.iter().map(|v| *v as f64).collect())
+            let values: Vec<i128> = values.iter().map(|v| i128::from(*v)).collect();
+            let list = Tensor::from_integers(dtype, &[values.len() as u64], &values);
+            (Tensor::from_integers(dtype, &[], &[replaced]), list)
         }
     };
     call.attributes.ignore(&["imputed_value_floats", "imputed_value_int64s"]);
@@ -72,11 +77,11 @@ pub(in super::super) fn imputer(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome
     if values.is_empty() {
         return invalid("has no imputed values of the input's kind");
     }
-    let values = weights(b, call, dtype, &[values.len() as u64], &values)?;
-    let missing = match replaced.is_nan() {
+    let values = tensor::emit_tensor(b, &format!("{}/values", call.name), values)?;
+    let missing = match dtype.is_float() && replaced.to_f64s()[0].is_nan() {
         true => b.unary(UnaryFn::IsNan, x)?,
         false => {
-            let replaced = b.scalar_like(x, replaced)?;
+            let replaced = b.constant(replaced)?;
             b.compare_broadcast(CompareFn::Eq, x, replaced)?
         }
     };
@@ -95,7 +100,8 @@ pub(in super::super) fn feature_vectorizer(b: &mut Builder<'_>, call: &Call<'_>)
         let input = b.cast(input, DType::F32)?;
         let input = match b.ty(input).rank() {
             2 => input,
-            1 => b.unsqueeze(input, &[1])?,
+            // One row.
+            1 => b.unsqueeze(input, &[0])?,
             rank => return invalid(format!("features of rank {rank}; expected a matrix")),
         };
         let (found, width) = (b.ty(input).shape[1].clone(), Dim::constant(*width));

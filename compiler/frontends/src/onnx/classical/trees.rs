@@ -95,15 +95,12 @@ pub(in super::super) fn tree_classifier(b: &mut Builder<'_>, call: &Call<'_>) ->
     let votes = Votes::of(call, &forest, "class", &model.weights)?;
     let (x, dtype) = wide_features(b, call, &model)?;
     let reached = walk(b, call, &forest, x)?;
-    // Two classes of which one has votes: the votes are for the second.
-    let only = votes.only_target().filter(|_| classes == 2);
+    // Two classes of which one has votes, and a base value at most: they are for the second.
+    let only = votes.only_target().filter(|_| classes == 2 && model.base.len() < 2);
     let (winners, scores) = match only {
         Some(only) => {
             let votes = votes.renumbered(0);
             let score = joined(b, call, &forest, &votes, reached, 1, Join::Sum, dtype)?;
-            if model.base.len() > 1 {
-                return unsupported("two base values where one class has votes", "add them up in the model");
-            }
             let score = add_base(b, score, &model.base, 1)?;
             let all_positive = votes.all_positive();
             let winners = over(b, score, if all_positive { 0.5 } else { 0.0 })?;

@@ -3,6 +3,7 @@
 use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, ReduceFn, UnaryFn, ValueId};
 
 use super::super::call::{Call, Outcome, invalid, unsupported};
+use super::coupling::couple;
 use super::{Transform, features_input, floats, labels, largest, name_winners, weights};
 
 pub(in super::super) fn svm_regressor(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
@@ -67,28 +68,34 @@ pub(in super::super) fn svm_classifier(b: &mut Builder<'_>, call: &Call<'_>) -> 
             transform.apply_to_both(b, scores, mirrored)?
         }
         ([], ..) => transform.apply(b, scores)?,
-        ([slope], [offset], 2) => {
-            let first = probability(b, scores, *slope, *offset)?;
-            let one = b.scalar(DType::F32, 1.0)?;
-            let second = b.binary_broadcast(BinaryFn::Sub, one, first)?;
-            let both = b.concat(&[first, second], 1)?;
-            transform.apply(b, both)?
+        (slopes, offsets, _) if slopes.len() == duels.pairs.len() && offsets.len() == slopes.len() => {
+            let wins = probabilities(b, call, scores, slopes, offsets)?;
+            let shares = couple(b, wins, &duels.pairs, duels.classes)?;
+            transform.apply(b, shares)?
         }
-        _ => {
-            return unsupported(
-                format!("probabilities of {classes} classes"),
-                "export without prob_a and prob_b, which gives the scores",
-            );
+        (slopes, offsets, _) => {
+            let (slopes, offsets, duels) = (slopes.len(), offsets.len(), duels.pairs.len());
+            return invalid(format!("{slopes} numbers in prob_a and {offsets} in prob_b for {duels} duels"));
         }
     };
     Ok(vec![name_winners(b, call, labels, winners)?, scores])
 }
 
-/// That the first class wins a duel of this score.
-fn probability(b: &mut Builder<'_>, score: ValueId, slope: f64, offset: f64) -> Outcome {
-    let scaled = b.binary_scalar(BinaryFn::Mul, score, -slope)?;
-    let shifted = b.binary_scalar(BinaryFn::Sub, scaled, offset)?;
-    let p = b.unary(UnaryFn::Sigmoid, shifted)?;
+/// That the first class of each duel wins, `[n, pairs]`.
+fn probabilities(
+    b: &mut Builder<'_>,
+    call: &Call<'_>,
+    scores: ValueId,
+    slopes: &[f64],
+    offsets: &[f64],
+) -> Outcome {
+    let pairs = slopes.len() as u64;
+    let slopes = weights(b, call, DType::F32, &[pairs], slopes)?;
+    let offsets = weights(b, call, DType::F32, &[pairs], offsets)?;
+    let scaled = b.binary_broadcast(BinaryFn::Mul, scores, slopes)?;
+    let shifted = b.binary_broadcast(BinaryFn::Add, scaled, offsets)?;
+    let opposite = b.unary(UnaryFn::Neg, shifted)?;
+    let p = b.unary(UnaryFn::Sigmoid, opposite)?;
     let p = b.binary_scalar(BinaryFn::Max, p, 1e-7)?;
     Ok(b.binary_scalar(BinaryFn::Min, p, 1.0 - 1e-7)?)
 }

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use ired_graph::{DType, Dim, Graph, Symbols, TensorType};
 use prost::Message;
 
+use super::super::optional::{Held, Optional};
 use super::super::proto::{HeldTypeProto, TypeProto, ValueInfoProto, type_proto};
-use super::super::sequence::{Held, Optional, Sequence};
+use super::super::sequence::Sequence;
 use super::super::tensor;
 use super::Binding;
 use crate::ImportError;
@@ -92,11 +93,12 @@ fn fresh(symbols: &mut Symbols, prefix: &str) -> Dim {
     Dim::symbol(symbols.fresh(prefix))
 }
 
-/// The names of the outputs that a sequence or an optional value consists of.
+/// The names of the outputs that a sequence, an optional value or a sequence of maps consists of.
 pub(super) fn names(name: &str, binding: Binding) -> Vec<String> {
     let part = |part: &str| format!("{name}.{part}");
     match binding {
         Binding::Sequence(_) => vec![part("values"), part("shapes")],
+        Binding::Maps(_) => vec![part("keys"), part("values")],
         Binding::Optional(Optional { held: Held::Nothing, .. }) => vec![part("present")],
         Binding::Optional(Optional { held: Held::Value(_), .. }) => vec![part("present"), name.to_owned()],
         Binding::Optional(Optional { held: Held::Sequence(_), .. }) => {

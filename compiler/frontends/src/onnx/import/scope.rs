@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use ired_graph::{RegionId, ValueId};
 
+use super::super::classical::Maps;
 use super::super::opset::Opsets;
+use super::super::optional::{Held, Optional};
 use super::super::proto::AttributeProto;
-use super::super::sequence::{Held, Optional, Sequence};
+use super::super::sequence::Sequence;
 use crate::ImportError;
 
 /// How deep functions call functions and branches hold branches, together: importing recurses.
@@ -18,6 +20,8 @@ pub(crate) enum Binding {
     Value(ValueId),
     Sequence(Sequence),
     Optional(Optional),
+    /// A sequence of maps.
+    Maps(Maps),
     /// Defined by a node that was refused.
     Unknown,
     /// A function's input that its caller leaves out.
@@ -28,7 +32,7 @@ impl Binding {
     pub(crate) fn value(self) -> Option<ValueId> {
         match self {
             Self::Value(value) => Some(value),
-            Self::Sequence(_) | Self::Optional(_) | Self::Unknown | Self::Absent => None,
+            Self::Sequence(_) | Self::Optional(_) | Self::Maps(_) | Self::Unknown | Self::Absent => None,
         }
     }
 
@@ -47,6 +51,7 @@ impl Binding {
         match self {
             Self::Value(value) => vec![value],
             Self::Sequence(Sequence { values, shapes }) => vec![values, shapes],
+            Self::Maps(Maps { keys, values }) => vec![keys, values],
             Self::Optional(Optional { present, held }) => match held {
                 Held::Nothing => vec![present],
                 Held::Value(value) => vec![present, value],
@@ -63,6 +68,7 @@ impl Binding {
             Self::Sequence(old) => {
                 Self::Sequence(Sequence { values: next(old.values), shapes: next(old.shapes) })
             }
+            Self::Maps(old) => Self::Maps(Maps { keys: next(old.keys), values: next(old.values) }),
             Self::Value(old) => Self::Value(next(old)),
             Self::Optional(Optional { present, held }) => {
                 let present = next(present);

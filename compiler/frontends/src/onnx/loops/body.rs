@@ -4,8 +4,8 @@ use ired_graph::{Dim, RegionId, TensorType, ValueId};
 
 use super::super::call::{Outcome, invalid, unsupported};
 use super::super::import::{Binding, Frame, Importer, Scope};
+use super::super::optional::{Held, Optional, truth};
 use super::super::proto::GraphProto;
-use super::super::sequence::{Held, Optional, truth};
 
 /// As often as this, each time with more sizes that may change; then nothing is left that could.
 const MAX_ATTEMPTS: usize = 16;

@@ -1,6 +1,6 @@
 //! Activations with a bias or a product fused in.
 
-use ired_graph::{BinaryFn, Builder, Dim, UnaryFn, ValueId};
+use ired_graph::{BinaryFn, Builder, DType, Dim, UnaryFn, ValueId};
 
 use super::super::activation::{gelu_of, scale, swish_of};
 use super::super::call::{Call, Outcome, axis, invalid};
@@ -16,10 +16,30 @@ pub(super) fn with_bias(b: &mut Builder<'_>, call: &Call<'_>, x: ValueId, index:
     }
 }
 
-/// Gelu of `x + bias`, by the error function or, `fast`, by tanh.
+/// `x` in at least f32.
+pub(super) fn wide(b: &mut Builder<'_>, x: ValueId) -> Outcome {
+    let dtype = b.ty(x).dtype;
+    Ok(if dtype.bits() < 32 { b.cast(x, DType::F32)? } else { x })
+}
+
+/// Gelu of `x + bias`, by the error function or, `fast`, by tanh; rounded once, to the type of `x`.
 pub(in super::super) fn gelu(b: &mut Builder<'_>, call: &Call<'_>, fast: bool) -> Outcome {
-    let x = with_bias(b, call, call.input(0)?, 1)?;
-    gelu_of(b, x, fast)
+    let x = call.input(0)?;
+    let (dtype, mut sum) = (b.ty(x).dtype, wide(b, x)?);
+    if let Some(bias) = call.optional(1) {
+        let bias = wide(b, bias)?;
+        let bias = b.broadcast_to(bias, b.ty(x).shape.clone())?;
+        sum = b.binary_broadcast(BinaryFn::Add, sum, bias)?;
+    }
+    let result = gelu_of(b, sum, fast)?;
+    Ok(b.cast(result, dtype)?)
+}
+
+/// Fast gelu of `x * weights + bias`.
+pub(in super::super) fn product_gelu(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let product = b.matmul_broadcast(call.input(0)?, call.input(1)?)?;
+    let x = with_bias(b, call, product, 2)?;
+    gelu_of(b, x, true)
 }
 
 /// `x * sigmoid(alpha * x)`.
@@ -93,7 +113,7 @@ pub(super) fn fused(b: &mut Builder<'_>, call: &Call<'_>, x: ValueId, numbers: [
 /// Biases of the buckets that distances from queries to keys fall into, as T5 has them: `[1, heads, queries, keys]`.
 /// Small distances have a bucket each, larger ones share buckets that grow with the logarithm.
 pub(in super::super) fn relative_position_bias(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    use ired_graph::{CompareFn, DType};
+    use ired_graph::CompareFn;
     let both_ways = call.attributes.flag("is_bidirectional", false)?;
     let farthest = call.attributes.int_or("max_distance", 0)?;
     let table = call.input(0)?;

@@ -4,6 +4,7 @@ use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, ValueId};
 
 use super::super::attention::{Heads, Mask, Positions, Scoring, attend, join_heads, split_heads};
 use super::super::call::{Call, Outcome, invalid, unsupported};
+use super::super::quantized::{Places, product_in_f32};
 
 /// What masked scores are lowered by unless the node says.
 const FILTER: f32 = -10000.0;
@@ -11,6 +12,37 @@ const FILTER: f32 = -10000.0;
 /// Inputs: x, merged weights, merged bias, mask, past `[2, batch, heads, length, size]`, bias of scores. Outputs: the
 /// result and the past with the new keys and values.
 pub(in super::super) fn attention(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueId>> {
+    let projected = b.matmul_broadcast(call.input(0)?, call.input(1)?)?;
+    let projected = super::activation::with_bias(b, call, projected, 2)?;
+    let given = Given { mask: call.optional(3), past: call.optional(4), bias: call.optional(5) };
+    attend_projected(b, call, projected, given)
+}
+
+/// As [`attention`] of x and weights in 8 bits. Inputs: x, merged weights, merged bias, scales of x and weights, mask,
+/// zero points of x and weights, past.
+pub(in super::super) fn quantized(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueId>> {
+    let places = Places { values: [0, 1], scales: [3, 4], zeros: [6, 7], bias: 2 };
+    let projected = product_in_f32(b, call, places)?;
+    let projected = b.cast(projected, call.input_type(b, 2)?.dtype)?;
+    let given = Given { mask: call.optional(5), past: call.optional(8), bias: None };
+    attend_projected(b, call, projected, given)
+}
+
+/// What a node is given besides its projected input.
+struct Given {
+    mask: Option<ValueId>,
+    past: Option<ValueId>,
+    /// Of scores.
+    bias: Option<ValueId>,
+}
+
+/// Attention of queries, keys and values side by side.
+fn attend_projected(
+    b: &mut Builder<'_>,
+    call: &Call<'_>,
+    projected: ValueId,
+    given: Given,
+) -> Outcome<Vec<ValueId>> {
     if call.attributes.flag("do_rotary", false)?
         || call.attributes.flag("past_present_share_buffer", false)?
     {
@@ -21,26 +53,12 @@ pub(in super::super) fn attention(b: &mut Builder<'_>, call: &Call<'_>) -> Outco
     }
     call.attributes.ignore(&["rotary_embedding_dim"]);
     let count = head_count(call)?;
-    let projected = b.matmul_broadcast(call.input(0)?, call.input(1)?)?;
-    let projected = super::activation::with_bias(b, call, projected, 2)?;
-    let Some(width) = b.ty(projected).shape.last().cloned() else { return invalid("weights of rank 0") };
-    let sizes: Vec<Dim> = match call.attributes.ints("qkv_hidden_sizes")? {
-        Some(sizes) if sizes.len() == 3 => sizes.iter().map(|size| Dim::constant(*size)).collect(),
-        Some(sizes) if !sizes.is_empty() => {
-            return invalid(format!("qkv_hidden_sizes has {} numbers; expected 3", sizes.len()));
-        }
-        _ => vec![width.floor_div(&3.into()); 3],
-    };
-    let mut start = Dim::constant(0);
-    let mut parts = [projected; 3];
-    for (part, size) in parts.iter_mut().zip(sizes) {
-        let flat = b.slice_axis(projected, 2, start.clone(), size.clone())?;
-        *part = split_heads(b, flat, count.clone())?;
-        start = start + size;
-    }
-    let [queries, mut keys, mut values] = parts;
+    let [queries, keys, values] = merged_parts(b, call, projected)?;
+    let queries = split_heads(b, queries, count.clone())?;
+    let mut keys = split_heads(b, keys, count.clone())?;
+    let mut values = split_heads(b, values, count)?;
     let mut past = Dim::constant(0);
-    if let Some(cache) = call.optional(4) {
+    if let Some(cache) = given.past {
         let shape = b.ty(cache).shape.clone();
         if shape.len() != 5 {
             return invalid(format!("a past of rank {}; expected 5", shape.len()));
@@ -53,7 +71,7 @@ pub(in super::super) fn attention(b: &mut Builder<'_>, call: &Call<'_>) -> Outco
         }
     }
     let heads = Heads { queries, keys, values };
-    let mask = mask_of(b, call, heads, past, [call.optional(3), call.optional(5)])?;
+    let mask = mask_of(b, call, heads, past, [given.mask, given.bias])?;
     let scoring = scoring_of(b, call, queries)?;
     let attended = attend(b, heads, &mask, scoring)?;
     let mut outputs = vec![join_heads(b, attended.result)?];
@@ -62,6 +80,28 @@ pub(in super::super) fn attention(b: &mut Builder<'_>, call: &Call<'_>) -> Outco
         outputs.push(b.concat(&[keys, values], 0)?);
     }
     Ok(outputs)
+}
+
+/// The queries, keys and values that stand side by side in the last axis of `merged`.
+pub(super) fn merged_parts(b: &mut Builder<'_>, call: &Call<'_>, merged: ValueId) -> Outcome<[ValueId; 3]> {
+    let shape = &b.ty(merged).shape;
+    let (rank, Some(width)) = (shape.len(), shape.last().cloned()) else {
+        return invalid("weights of rank 0");
+    };
+    let sizes: Vec<Dim> = match call.attributes.ints("qkv_hidden_sizes")? {
+        Some(sizes) if sizes.len() == 3 => sizes.iter().map(|size| Dim::constant(*size)).collect(),
+        Some(sizes) if !sizes.is_empty() => {
+            return invalid(format!("qkv_hidden_sizes has {} numbers; expected 3", sizes.len()));
+        }
+        _ => vec![width.floor_div(&3.into()); 3],
+    };
+    let mut start = Dim::constant(0);
+    let mut parts = [merged; 3];
+    for (part, size) in parts.iter_mut().zip(sizes) {
+        *part = b.slice_axis(merged, rank - 1, start.clone(), size.clone())?;
+        start = start + size;
+    }
+    Ok(parts)
 }
 
 /// Inputs: queries, keys, values (apart or packed), merged bias, mask, bias of scores, past keys, past values.
@@ -131,21 +171,21 @@ fn slots(b: &mut Builder<'_>, packed: ValueId, slots: i64) -> Outcome<Vec<ValueI
         .collect()
 }
 
-fn head_count(call: &Call<'_>) -> Outcome<Dim> {
+pub(super) fn head_count(call: &Call<'_>) -> Outcome<Dim> {
     match call.attributes.int("num_heads")? {
         Some(count) if count > 0 => Ok(count.into()),
         other => invalid(format!("num_heads is {other:?}")),
     }
 }
 
-fn scoring_of(b: &Builder<'_>, call: &Call<'_>, queries: ValueId) -> Outcome<Scoring> {
+pub(super) fn scoring_of(b: &Builder<'_>, call: &Call<'_>, queries: ValueId) -> Outcome<Scoring> {
     let scale = call.attributes.float("scale")?.filter(|scale| *scale != 0.0);
     let precision = if b.ty(queries).dtype == DType::F64 { DType::F64 } else { DType::F32 };
     Ok(Scoring { scale, softcap: 0.0, precision, sink: None })
 }
 
 /// The mask and the bias of scores that a node is given, and that no query looks ahead where the node says so.
-fn mask_of(
+pub(super) fn mask_of(
     b: &mut Builder<'_>,
     call: &Call<'_>,
     heads: Heads,

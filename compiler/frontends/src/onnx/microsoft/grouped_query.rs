@@ -58,7 +58,10 @@ pub(in super::super) fn attention(b: &mut Builder<'_>, call: &Call<'_>) -> Outco
         sink: sink_of(b, call)?,
     };
     let Attended { masked, probabilities, result, .. } = attend(b, heads, &mask, scoring)?;
-    let stage = if call.attributes.int_or("qk_output", 0)? == 1 { masked } else { probabilities };
+    let stage = match call.attributes.int_or("qk_output", 0)? {
+        1 => mask.clear_forbidden(b, masked)?,
+        _ => probabilities,
+    };
     let result = join_heads(b, result)?;
     Ok(vec![result, keys, values, stage])
 }

@@ -5,28 +5,44 @@ use ired_graph::{BinaryFn, Builder, DType, Dim, Op, ReduceFn, ValueId};
 use super::super::activation::swish_of;
 use super::super::call::{Call, Outcome, invalid};
 use super::super::normalization::{layer_of, root_mean_square_of};
-use super::activation::with_bias;
+use super::activation::wide;
 
 /// Layer normalisation of `x + skip + bias`. Outputs: the result, mean, inverse deviation, and the sum.
 pub(in super::super) fn skip_layer(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueId>> {
     let epsilon = call.attributes.float_or("epsilon", 1e-12)?;
-    let sum = with_bias(b, call, call.input(0)?, 1)?;
-    let sum = with_bias(b, call, sum, 4)?;
+    let dtype = call.input_type(b, 0)?.dtype;
+    let sum = wide_sum(b, call, [0, 1, 4])?;
     let last = last_axis(b, sum)?;
-    let mut outputs = layer_of(b, sum, last, epsilon, [Some(call.input(2)?), call.optional(3)], DType::F32)?;
-    outputs.push(sum);
+    let scale = Some(wide(b, call.input(2)?)?);
+    let bias = call.optional(3).map(|bias| wide(b, bias)).transpose()?;
+    let mut outputs = layer_of(b, sum, last, epsilon, [scale, bias], DType::F32)?;
+    outputs[0] = b.cast(outputs[0], dtype)?;
+    outputs.push(b.cast(sum, dtype)?);
     Ok(outputs)
 }
 
 /// As [`skip_layer`] by the root of the mean square; there is no mean to give.
 pub(in super::super) fn skip_root_mean_square(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueId>> {
     let epsilon = call.attributes.float_or("epsilon", 1e-12)?;
-    let sum = with_bias(b, call, call.input(0)?, 1)?;
-    let sum = with_bias(b, call, sum, 3)?;
+    let dtype = call.input_type(b, 0)?.dtype;
+    let sum = wide_sum(b, call, [0, 1, 3])?;
     let last = last_axis(b, sum)?;
-    let [result, inverse] = root_mean_square_of(b, sum, call.input(2)?, last, epsilon, DType::F32)?;
+    let scale = wide(b, call.input(2)?)?;
+    let [result, inverse] = root_mean_square_of(b, sum, scale, last, epsilon, DType::F32)?;
     let mean = b.full(DType::F32, b.ty(inverse).shape.clone(), 0.0)?;
-    Ok(vec![result, mean, inverse, sum])
+    Ok(vec![b.cast(result, dtype)?, mean, inverse, b.cast(sum, dtype)?])
+}
+
+/// The sum of these inputs, of which the last may be missing, in at least f32: only the results are rounded to halves.
+fn wide_sum(b: &mut Builder<'_>, call: &Call<'_>, [x, skip, bias]: [usize; 3]) -> Outcome {
+    let mut sum = wide(b, call.input(x)?)?;
+    let shape = b.ty(sum).shape.clone();
+    for term in [Some(call.input(skip)?), call.optional(bias)].into_iter().flatten() {
+        let term = wide(b, term)?;
+        let term = b.broadcast_to(term, shape.clone())?;
+        sum = b.binary_broadcast(BinaryFn::Add, sum, term)?;
+    }
+    Ok(sum)
 }
 
 fn last_axis(b: &Builder<'_>, x: ValueId) -> Outcome<usize> {

@@ -69,6 +69,15 @@ pub(in super::super) fn conv(b: &mut Builder<'_>, call: &Call<'_>, channels_last
     }
 }
 
+/// A product of 16-bit integers in 32 bits.
+pub(in super::super) fn wide_integers(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let (x, y) = (call.input(0)?, call.input(1)?);
+    let unsigned = [x, y].iter().all(|side| b.ty(*side).dtype == DType::U16);
+    let to = if unsigned { DType::U32 } else { DType::I32 };
+    let (x, y) = (b.cast(x, to)?, b.cast(y, to)?);
+    Ok(b.matmul_broadcast(x, y)?)
+}
+
 /// Distances of the rows of two matrices.
 pub(in super::super) fn distances(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let (x, y) = (call.input(0)?, call.input(1)?);

@@ -6,7 +6,7 @@ use super::super::call::{Call, Outcome, axis, invalid, unsupported};
 use super::activation::with_bias;
 
 /// The numbers of `bits` bits in the last axis of bytes, the low bits first.
-fn unpack(b: &mut Builder<'_>, bytes: ValueId, bits: i64) -> Outcome {
+pub(super) fn unpack(b: &mut Builder<'_>, bytes: ValueId, bits: i64) -> Outcome {
     if bits == 8 {
         return Ok(bytes);
     }
@@ -32,7 +32,7 @@ fn bits_of(call: &Call<'_>) -> Outcome<i64> {
 }
 
 /// A positive size in an attribute.
-fn size_of(call: &Call<'_>, name: &str) -> Outcome<i64> {
+pub(super) fn size_of(call: &Call<'_>, name: &str) -> Outcome<i64> {
     match call.attributes.int(name)? {
         Some(size @ 1..=0x7fff_ffff) => Ok(size),
         other => invalid(format!("{name} is {other:?}; expected a size")),

@@ -1,9 +1,11 @@
 //! Convolutions of quantised tensors.
 
-use ired_graph::{BinaryFn, Builder, DType, Dim, Offset, ValueId};
+use ired_graph::{BinaryFn, Builder, DType, Dim, Offset};
 
 use super::super::call::{Call, Outcome, invalid};
-use super::super::convolution::{along_channels, convolve, extent_of, groups};
+use super::super::convolution::{
+    along_channels, channels_first, channels_last_again, convolve, extent_of, groups,
+};
 use super::super::windows::Windows;
 use super::{Quantized, Target, check_bytes, zero_of};
 
@@ -88,19 +90,4 @@ fn check_zero_points(b: &Builder<'_>, x: Offset, weights: Offset) -> Outcome<()>
             shape.len()
         )),
     }
-}
-
-/// `[n, spatial.., c]` as `[n, c, spatial..]`.
-pub(super) fn channels_first(b: &mut Builder<'_>, x: ValueId) -> Outcome {
-    let rank = b.ty(x).rank();
-    if rank < 3 {
-        return invalid(format!("input of rank {rank}; expected at least 3"));
-    }
-    Ok(b.transpose(x, [0, rank - 1].into_iter().chain(1..rank - 1).collect())?)
-}
-
-/// Undoes [`channels_first`].
-pub(super) fn channels_last_again(b: &mut Builder<'_>, x: ValueId) -> Outcome {
-    let rank = b.ty(x).rank();
-    Ok(b.transpose(x, std::iter::once(0).chain(2..rank).chain([1]).collect())?)
 }

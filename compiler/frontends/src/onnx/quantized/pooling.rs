@@ -3,9 +3,9 @@
 use ired_graph::{BinaryFn, Builder, DType, Dim, ReduceFn, ValueId};
 
 use super::super::call::{Call, Outcome, axes, invalid};
+use super::super::convolution::{channels_first, channels_last_again};
 use super::super::pooling::average;
 use super::super::windows::Windows;
-use super::convolution::{channels_first, channels_last_again};
 use super::pointwise::in_f32;
 use super::{Quantized, Target, check_bytes};
 

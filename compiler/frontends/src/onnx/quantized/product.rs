@@ -19,12 +19,20 @@ pub(crate) fn matmul_integer(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
 /// `a`, `b` and `y` with a scale and a zero point each.
 pub(crate) fn qlinear_matmul(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let (mut lhs, rhs) = (Quantized::input(b, call, 0)?, Quantized::input(b, call, 3)?);
-    check_bytes(b, &[lhs.values, rhs.values])?;
+    let of_floats = [lhs.values, rhs.values].iter().any(|side| b.ty(*side).dtype.is_narrow_float());
+    if !of_floats {
+        check_bytes(b, &[lhs.values, rhs.values])?;
+    }
     let mut target = Target::input(b, call, 6, b.ty(lhs.values).dtype)?;
     lhs.scale = by_row(b, lhs.scale)?;
     lhs.zero = lhs.zero.map(|zero| by_row(b, zero)).transpose()?;
     target.scale = by_row(b, target.scale)?;
     target.zero = target.zero.map(|zero| by_row(b, zero)).transpose()?;
+    if of_floats {
+        let (lhs, rhs) = (lhs.real(b)?, rhs.real(b)?);
+        let product = b.matmul_broadcast(lhs, rhs)?;
+        return target.quantize(b, product);
+    }
     let product = b.matmul_integer(lhs.offset(), rhs.offset())?;
     let scale = b.binary_broadcast(BinaryFn::Mul, lhs.scale, rhs.scale)?;
     let scale = b.binary_broadcast(BinaryFn::Div, scale, target.scale)?;
@@ -62,32 +70,61 @@ pub(crate) fn qgemm(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
 
 /// A product of 8-bit integers in f32, with a bias.
 pub(crate) fn matmul_integer_to_float(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    let (lhs, rhs) = (call.input(0)?, call.input(1)?);
-    let (lhs_scale, rhs_scale) = (call.input(2)?, call.input(3)?);
-    let lhs = Quantized { values: lhs, scale: scale_of(b, lhs_scale)?, zero: zero_of(b, call.optional(4))? };
-    let to = b.ty(rhs_scale).dtype;
-    let result = scaled_product(b, lhs, rhs, rhs_scale, call.optional(5), call.optional(6))?;
-    Ok(b.cast(result, to)?)
+    let places = Places { values: [0, 1], scales: [2, 3], zeros: [4, 5], bias: 6 };
+    let result = product_in_f32(b, call, places)?;
+    Ok(b.cast(result, call.input_type(b, 3)?.dtype)?)
+}
+
+/// Which inputs of a node a product of two quantised sides is made of.
+pub(crate) struct Places {
+    pub(crate) values: [usize; 2],
+    pub(crate) scales: [usize; 2],
+    /// Of zero points, which may be missing.
+    pub(crate) zeros: [usize; 2],
+    /// Of a bias in floats, which may be missing.
+    pub(crate) bias: usize,
+}
+
+/// A product of 8-bit integers, scaled, plus a bias, in f32.
+pub(crate) fn product_in_f32(b: &mut Builder<'_>, call: &Call<'_>, places: Places) -> Outcome {
+    let mut sides = Vec::with_capacity(2);
+    for side in 0..2 {
+        let (values, scale) = (call.input(places.values[side])?, call.input(places.scales[side])?);
+        sides.push(Integers::new(b, values, scale, call.optional(places.zeros[side]))?);
+    }
+    scaled_product(b, sides[0].0, sides[1].0, call.optional(places.bias))
 }
 
 /// As [`matmul_integer_to_float`], of real numbers that are quantised here.
 pub(crate) fn dynamic_quantize_matmul(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
-    let (x, rhs, rhs_scale) = (call.input(0)?, call.input(1)?, call.input(2)?);
-    let [values, scale, zero] = quantization::quantize_to_range(b, x)?;
-    let lhs = Quantized { values, scale, zero: Some(zero) };
-    scaled_product(b, lhs, rhs, rhs_scale, call.optional(3), call.optional(4))
+    let (x, values, scale) = (call.input(0)?, call.input(1)?, call.input(2)?);
+    let rhs = Integers::new(b, values, scale, call.optional(3))?;
+    rhs.multiply(b, x, call.optional(4))
 }
 
-fn scaled_product(
-    b: &mut Builder<'_>,
-    lhs: Quantized,
-    rhs: ValueId,
-    rhs_scale: ValueId,
-    rhs_zero: Option<ValueId>,
-    bias: Option<ValueId>,
-) -> Outcome {
-    check_bytes(b, &[lhs.values, rhs])?;
-    let rhs = Quantized { values: rhs, scale: scale_of(b, rhs_scale)?, zero: zero_of(b, rhs_zero)? };
+/// A matrix of 8-bit integers with a scale and a zero point, each one number or one a column.
+#[derive(Clone, Copy)]
+pub(crate) struct Integers(Quantized);
+
+impl Integers {
+    pub(crate) fn new(
+        b: &mut Builder<'_>,
+        values: ValueId,
+        scale: ValueId,
+        zero: Option<ValueId>,
+    ) -> Outcome<Self> {
+        Ok(Self(Quantized { values, scale: scale_of(b, scale)?, zero: zero_of(b, zero)? }))
+    }
+
+    /// The real numbers `x`, quantised to u8 for it, times the matrix, plus a bias.
+    pub(crate) fn multiply(self, b: &mut Builder<'_>, x: ValueId, bias: Option<ValueId>) -> Outcome {
+        let [values, scale, zero] = quantization::quantize_to_range(b, x)?;
+        scaled_product(b, Quantized { values, scale, zero: Some(zero) }, self.0, bias)
+    }
+}
+
+fn scaled_product(b: &mut Builder<'_>, lhs: Quantized, rhs: Quantized, bias: Option<ValueId>) -> Outcome {
+    check_bytes(b, &[lhs.values, rhs.values])?;
     let product = b.matmul_integer(lhs.offset(), rhs.offset())?;
     let scale = b.binary_broadcast(BinaryFn::Mul, lhs.scale, rhs.scale)?;
     to_real(b, product, scale, bias)

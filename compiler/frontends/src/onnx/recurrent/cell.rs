@@ -3,6 +3,7 @@
 use ired_graph::{BinaryFn, Builder, Dim, Op, ValueId};
 
 use super::super::call::Outcome;
+use super::super::quantized::Integers;
 use super::gate::Gate;
 
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,8 @@ pub(super) enum Cell {
 pub(super) struct Weights {
     /// Recurrence weights `[hidden, gates * hidden]`.
     pub(super) recurrence: ValueId,
+    /// The same as integers, by which states are multiplied where they are there.
+    pub(super) integers: Option<Integers>,
     /// Recurrence bias `[hidden]` of the gate whose product is reset.
     pub(super) reset_bias: Option<ValueId>,
     /// Of the input, output and forget gates, `[hidden]` each.
@@ -63,7 +66,7 @@ impl Cell {
     ) -> Outcome<Vec<ValueId>> {
         match self {
             Self::Rnn => {
-                let product = b.push(Op::MatMul, &[state[0], weights.recurrence])?;
+                let product = weights.recur(b, state[0])?;
                 let sum = b.binary_broadcast(BinaryFn::Add, x, product)?;
                 Ok(vec![weights.activate(b, 0, sum)?])
             }
@@ -87,6 +90,14 @@ impl Weights {
         self.activations[index].apply(b, x)
     }
 
+    /// The product of a state with the recurrence weights.
+    fn recur(&self, b: &mut Builder<'_>, hidden: ValueId) -> Outcome {
+        match self.integers {
+            Some(integers) => integers.multiply(b, hidden, None),
+            None => Ok(b.push(Op::MatMul, &[hidden, self.recurrence])?),
+        }
+    }
+
     /// `x` plus the share of `cell` that a peephole lets through.
     fn peep(&self, b: &mut Builder<'_>, gate: usize, x: ValueId, cell: ValueId) -> Outcome {
         let Some(peepholes) = self.peepholes else { return Ok(x) };
@@ -108,7 +119,7 @@ fn lstm(
     couples: bool,
 ) -> Outcome<Vec<ValueId>> {
     let (hidden, cell) = (state[0], state[1]);
-    let product = b.push(Op::MatMul, &[hidden, weights.recurrence])?;
+    let product = weights.recur(b, hidden)?;
     let gates = b.binary_broadcast(BinaryFn::Add, x, product)?;
     let input = weights.gate(b, gates, 0)?;
     let input = weights.peep(b, 0, input, cell)?;
@@ -154,7 +165,7 @@ fn gru(b: &mut Builder<'_>, weights: &Weights, x: ValueId, hidden: ValueId) -> O
 }
 
 fn linear_gru(b: &mut Builder<'_>, weights: &Weights, x: ValueId, hidden: ValueId) -> Outcome {
-    let product = b.push(Op::MatMul, &[hidden, weights.recurrence])?;
+    let product = weights.recur(b, hidden)?;
     let sum = b.binary_broadcast(BinaryFn::Add, x, product)?;
     let update = weights.gate(b, sum, 0)?;
     let update = weights.activate(b, 0, update)?;

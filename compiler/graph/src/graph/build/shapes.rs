@@ -116,7 +116,7 @@ impl Builder<'_> {
     /// # Errors
     /// When `value` is no such tensor.
     pub fn read_dims(&mut self, value: ValueId, name: &str) -> Result<Vec<Dim>, ShapeError> {
-        self.read_at_least(value, name, 0)
+        self.read_dims_within(value, name, 0, UNBOUNDED)
     }
 
     /// As [`Self::read_dims`] for numbers that may be negative: amounts to pad by, not sizes.
@@ -124,7 +124,7 @@ impl Builder<'_> {
     /// # Errors
     /// As [`Self::read_dims`].
     pub fn read_integers(&mut self, value: ValueId, name: &str) -> Result<Vec<Dim>, ShapeError> {
-        self.read_at_least(value, name, -UNBOUNDED)
+        self.read_dims_within(value, name, -UNBOUNDED, UNBOUNDED)
     }
 
     /// `x` with a symbol, called after `name`, for each size that takes more than [`LONG`] symbols and calls to
@@ -179,7 +179,17 @@ impl Builder<'_> {
         Some(elements)
     }
 
-    fn read_at_least(&mut self, value: ValueId, name: &str, min: i64) -> Result<Vec<Dim>, ShapeError> {
+    /// As [`Self::read_dims`] for numbers from `min` to `max`: others are an error of the run.
+    ///
+    /// # Errors
+    /// As [`Self::read_dims`].
+    pub fn read_dims_within(
+        &mut self,
+        value: ValueId,
+        name: &str,
+        min: i64,
+        max: i64,
+    ) -> Result<Vec<Dim>, ShapeError> {
         let parts = self.joined(value);
         let known: Vec<Option<Vec<Dim>>> = parts.iter().map(|part| self.dims_of(*part)).collect();
         let unknown = parts.iter().zip(&known).filter(|(_, known)| known.is_none());
@@ -187,11 +197,11 @@ impl Builder<'_> {
         let lengths: Vec<usize> = unknown.iter().map(|(_, length)| *length).collect();
         let mut read = match unknown.as_slice() {
             [] => Vec::new(),
-            [(only, _)] => self.read(*only, name, min)?,
+            [(only, _)] => self.read(*only, name, [min, max])?,
             several => {
                 let lists: Vec<ValueId> = several.iter().map(|(list, _)| *list).collect();
                 let joined = self.concat(&lists, 0)?;
-                self.read(joined, name, min)?
+                self.read(joined, name, [min, max])?
             }
         }
         .into_iter();
@@ -243,9 +253,11 @@ impl Builder<'_> {
     }
 
     /// New symbols for the elements of `sizes`, or those that this region has for them already.
-    fn read(&mut self, sizes: ValueId, name: &str, min: i64) -> Result<Vec<Dim>, ShapeError> {
+    fn read(&mut self, sizes: ValueId, name: &str, bounds: [i64; 2]) -> Result<Vec<Dim>, ShapeError> {
         let (origin, symbols) = (self.same_elements(sizes), &self.graph.symbols);
-        let bounded = |found: &[SymbolId]| found.iter().all(|symbol| symbols.get(*symbol).min == min);
+        let bounded = |found: &[SymbolId]| {
+            found.iter().map(|symbol| symbols.get(*symbol)).all(|symbol| [symbol.min, symbol.max] == bounds)
+        };
         let nodes = self.graph.region(self.region).nodes.iter().map(|node| self.graph.node(*node));
         let before = nodes.rev().find_map(|node| match &node.op {
             Op::ReadDims { symbols }
@@ -260,7 +272,10 @@ impl Builder<'_> {
             None => {
                 let Some(length) = self.ty(sizes).shape[0].as_static() else { return Ok(Vec::new()) };
                 let symbols: Vec<SymbolId> = (0..length).map(|_| self.graph.symbols.fresh(name)).collect();
-                symbols.iter().for_each(|symbol| self.graph.symbols.get_mut(*symbol).min = min);
+                for symbol in &symbols {
+                    let symbol = self.graph.symbols.get_mut(*symbol);
+                    [symbol.min, symbol.max] = bounds;
+                }
                 self.push(Op::ReadDims { symbols: symbols.clone() }, &[sizes])?;
                 symbols
             }
