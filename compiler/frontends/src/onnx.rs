@@ -53,6 +53,7 @@ mod shape;
 mod signal;
 mod slicing;
 mod softmax;
+mod stated;
 mod suppression;
 mod tensor;
 mod text;
@@ -74,7 +75,7 @@ use ired_graph::{DType, Graph, Tensor};
 use ired_host::StringTable;
 use prost::Message;
 
-use crate::{Frontend, ImportError, MemorySource, ModelSource};
+use crate::{Frontend, ImportError, InputShape, MemorySource, ModelSource};
 
 /// The ONNX frontend: models of operator sets 7 and later, some operators of earlier ones.
 #[derive(Clone, Copy, Debug)]
@@ -90,10 +91,13 @@ impl Frontend for Onnx {
         file_name.ends_with(".onnx") || matches!(head, [0x08, 1..=64, ..])
     }
 
-    fn import(&self, source: &dyn ModelSource) -> Result<Graph, ImportError> {
+    fn import_shaped(&self, source: &dyn ModelSource, shapes: &[InputShape]) -> Result<Graph, ImportError> {
         let bytes = source.model()?;
         wire::check(&bytes)?;
-        let model = proto::ModelProto::decode(bytes)?;
+        let mut model = proto::ModelProto::decode(bytes)?;
+        if let Some(graph) = &mut model.graph {
+            stated::state_shapes(graph, shapes)?;
+        }
         import::import_model(&model, source)
     }
 }

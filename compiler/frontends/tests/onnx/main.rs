@@ -22,6 +22,7 @@ mod random;
 mod ranking;
 mod recurrent;
 mod sequences;
+mod shapes;
 mod signals;
 mod structure;
 mod text;
