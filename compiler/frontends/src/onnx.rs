@@ -9,6 +9,7 @@ mod cast;
 mod causal_convolution;
 mod classical;
 mod col2im;
+mod complex;
 mod computed;
 mod constant;
 mod control;

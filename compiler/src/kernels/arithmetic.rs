@@ -131,6 +131,12 @@ fn unary_integer<'m>(b: &Builder<'m>, function: UnaryFn, dtype: DType, x: Value<
         }
         UnaryFn::Sign if dtype.is_integer() => b.select(b.cmpi(Compare::Ne, x, c(0)), c(1), c(0)),
         UnaryFn::Floor | UnaryFn::Ceil | UnaryFn::Round if dtype.is_integer() => x,
+        UnaryFn::Real | UnaryFn::Imag => {
+            let part = dtype.part()?;
+            let skipped = if function == UnaryFn::Imag { part.bits() as i64 } else { 0 };
+            let bits = b.trunci(b.shrui(x, c(skipped)), b.int_type(part.bits()));
+            b.bitcast(bits, register_type(b, part))
+        }
         _ => return None,
     })
 }
@@ -142,7 +148,19 @@ pub(super) fn binary<'m>(
     x: Value<'m>,
     y: Value<'m>,
 ) -> Option<Value<'m>> {
-    if dtype.is_float() { binary_float(b, function, x, y) } else { binary_integer(b, function, dtype, x, y) }
+    match function {
+        BinaryFn::Complex => Some(complex(b, dtype, x, y)),
+        _ if dtype.is_float() => binary_float(b, function, x, y),
+        _ => binary_integer(b, function, dtype, x, y),
+    }
+}
+
+/// A complex number: its imaginary part stands above the real one.
+fn complex<'m>(b: &Builder<'m>, dtype: DType, re: Value<'m>, im: Value<'m>) -> Value<'m> {
+    let bits = dtype.bits() / 2;
+    let wide = |part| b.extui(b.bitcast(part, b.int_type(bits)), register_type(b, dtype));
+    let above = wide(im);
+    b.ori(wide(re), b.shli(above, b.integer(above.ty(), bits as i64)))
 }
 
 fn binary_float<'m>(b: &Builder<'m>, function: BinaryFn, x: Value<'m>, y: Value<'m>) -> Option<Value<'m>> {

@@ -66,7 +66,7 @@ impl Plan {
         let bits = register_bits(ty.dtype);
         let lanes = target.lanes(bits).min(MOST_LANES);
         let small = |axis: usize| ty.shape[axis].as_static().is_some_and(|d| d < lanes as i64 / 2);
-        if across == last || small(across) || small(last) {
+        if lanes < 2 || across == last || small(across) || small(last) {
             return None;
         }
         let operand = root.operands[0];

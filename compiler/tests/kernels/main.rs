@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod bytes;
+mod complex;
 mod contraction;
 mod convolution;
 mod element_types;

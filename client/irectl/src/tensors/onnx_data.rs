@@ -134,6 +134,8 @@ fn element_type(number: i32) -> Result<DType> {
         11 => DType::F64,
         12 => DType::U32,
         13 => DType::U64,
+        14 => DType::C64,
+        15 => DType::C128,
         16 => DType::BF16,
         17 => DType::F8E4M3FN,
         18 => DType::F8E4M3FNUZ,
@@ -164,8 +166,8 @@ fn typed_data(proto: &TensorProto, dtype: DType) -> Result<Bytes> {
         proto.int32_data.iter().flat_map(|v| v.to_le_bytes()[..width].to_vec()).collect()
     };
     Ok(Bytes::from(match dtype {
-        DType::F32 => proto.float_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        DType::F64 => proto.double_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        DType::F32 | DType::C64 => proto.float_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        DType::F64 | DType::C128 => proto.double_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
         DType::I64 => proto.int64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
         DType::U64 => proto.uint64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
         DType::U32 => proto.uint64_data.iter().flat_map(|v| (*v as u32).to_le_bytes()).collect(),

@@ -6,7 +6,7 @@ use ired_graph::{
 use ired_host::StringRank;
 
 use super::call::{Call, Outcome, axis, read_size};
-use super::text;
+use super::{complex, text};
 
 /// The positions at which a vector of bools is true, ascending.
 pub(super) fn positions_of(b: &mut Builder<'_>, flags: ValueId, name: &str) -> Outcome {
@@ -31,7 +31,10 @@ pub(super) fn non_zero(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let shape = b.ty(x).shape.clone();
     // A scalar counts as a vector of one element.
     let shape = if shape.is_empty() { vec![Dim::constant(1)] } else { shape };
-    let flags = b.cast(x, DType::Bool)?;
+    let flags = match b.ty(x).dtype.is_complex() {
+        true => complex::is_not_zero(b, x)?,
+        false => b.cast(x, DType::Bool)?,
+    };
     let flags = b.reshape(flags, vec![b.ty(x).elements()])?;
     let positions = positions_of(b, flags, call.name)?;
     let count = b.ty(positions).shape[0].clone();
@@ -101,10 +104,10 @@ pub(super) fn unique(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueI
             (x, along, b.flatten(first, 1)?)
         }
     };
-    // Strings are in the order of their ranks.
+    // Strings are in the order of their ranks, complex numbers in that of their parts, real ones first.
     let rows = match b.ty(rows).dtype {
         DType::String => text::same_shape(b, &StringRank, &[rows], DType::I64)?,
-        _ => rows,
+        _ => complex::columns_of_parts(b, rows)?,
     };
     let found = group_rows(b, rows, call.name)?;
     let found = if sorted { found } else { found.by_appearance(b)? };

@@ -6,6 +6,7 @@
 mod attention;
 mod build;
 mod classical;
+mod complex;
 mod computed;
 mod contraction;
 mod element_types;
