@@ -7,7 +7,9 @@ mod target;
 use std::fs::File;
 use std::io::{BufWriter, Seek, Write};
 
-use ired_compiler::{CompileError, DiagnosticKind, Explain, MemoryCache, Options, Outcome, Phase};
+use ired_compiler::{
+    CompileError, DiagnosticKind, Explain, InputShape, MemoryCache, Options, Outcome, Phase,
+};
 use ired_module::WriteError;
 use ired_worker::child::usage;
 use ired_worker::messages::full_text;
@@ -47,6 +49,8 @@ fn options(job: &CompileJob) -> Result<Options, Failure> {
         options.threads = job.options.threads as usize;
     }
     options.model_name.clone_from(&job.model_name);
+    let shapes = job.options.shapes.iter().cloned();
+    options.shapes = shapes.map(|(input, dims)| InputShape { input, dims }).collect();
     options.explain = job.options.explain.as_ref().map(|request| {
         let ExplainRequest { sizes, nodes } = request.clone();
         Explain { sizes, nodes }

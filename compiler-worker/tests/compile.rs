@@ -117,6 +117,25 @@ async fn phases_can_be_looked_at_and_stopped_after() {
 }
 
 #[tokio::test]
+async fn shapes_that_are_stated_reach_the_frontend() {
+    let stated = |dims: &[Option<u64>]| CompileOptions {
+        shapes: vec![("x".to_owned(), dims.to_vec())],
+        stop_after: Some("input".to_owned()),
+        ..Default::default()
+    };
+    let run = async |options| compile(&model("dense.onnx"), Arc::new(NoFiles), options).await;
+    let (result, written, _) = run(stated(&[Some(7), None])).await;
+    result.unwrap();
+    let text = String::from_utf8(written).unwrap();
+    assert!(text.contains("\"x\" : f32[7, "), "{text}");
+    let Err(CompileFailure::Failed { kind, diagnostics }) = run(stated(&[None])).await.0 else { panic!() };
+    assert_eq!(kind, FailureKind::InvalidModel);
+    let expected = "model input `x` is stated with rank 1; the model says 2";
+    assert!(diagnostics.iter().any(|d| d.message == expected), "{diagnostics:?}");
+    assert_ne!(stated(&[None]).canonical(), stated(&[Some(1)]).canonical());
+}
+
+#[tokio::test]
 async fn broken_models_are_refused_by_name() {
     let whole = model("dense.onnx");
     for broken in [&b"not a model"[..], &whole[..whole.len() / 2]] {

@@ -22,5 +22,5 @@ pub const COMPILER: &str = concat!("ired ", env!("CARGO_PKG_VERSION"), "+", env!
 pub use errors::{CompileError, Diagnostic, DiagnosticKind};
 pub use executables::{MemoryCache, ObjectCache};
 pub use explain::Explain;
-pub use ired_frontends::{ModelSource, SiblingName, SourceError};
+pub use ired_frontends::{InputShape, ModelSource, SiblingName, SourceError};
 pub use phases::{Observer, Options, Outcome, Phase, Unobserved, compile, compile_graph};

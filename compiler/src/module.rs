@@ -133,6 +133,8 @@ pub(crate) fn stored_dtype(dtype: DType) -> ired_module::DType {
         DType::BF16 => Stored::BF16,
         DType::F32 => Stored::F32,
         DType::F64 => Stored::F64,
+        DType::C64 => Stored::C64,
+        DType::C128 => Stored::C128,
         DType::String => Stored::String,
         DType::I2 => Stored::I2,
         DType::U2 => Stored::U2,

@@ -5,7 +5,7 @@ mod import;
 
 use std::fmt::Write as _;
 
-use ired_frontends::ModelSource;
+use ired_frontends::{InputShape, ModelSource};
 use ired_graph::Graph;
 use ired_mlir::Context;
 use ired_module::ModuleDraft;
@@ -80,6 +80,8 @@ pub struct Options {
     pub stop_after: Option<Phase>,
     /// Gives a report on what would be compiled instead of a module.
     pub explain: Option<Explain>,
+    /// What is known of the shapes of inputs besides what the model says.
+    pub shapes: Vec<InputShape>,
     /// What users call the model.
     pub model_name: String,
 }
@@ -88,12 +90,23 @@ impl Options {
     /// Options for `target` on all of this machine's cores.
     pub fn new(target: CpuTarget) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { target, threads, stop_after: None, explain: None, model_name: String::new() }
+        Self {
+            target,
+            threads,
+            stop_after: None,
+            explain: None,
+            shapes: Vec::new(),
+            model_name: String::new(),
+        }
     }
 
     /// What of the options decides the module's content, in one canonical text.
     fn canonical(&self) -> String {
-        format!("target={}", self.target)
+        let mut text = format!("target={}", self.target);
+        for InputShape { input, dims } in &self.shapes {
+            let _ = write!(text, " shape={input:?}:{dims:?}");
+        }
+        text
     }
 }
 
@@ -146,7 +159,7 @@ pub fn compile(
 ) -> Result<Outcome, CompileError> {
     observer.progress(Phase::Input, 0, 1, source.file_name());
     let recorded = digest::Recorded::new(source);
-    let graph = import::import(&recorded)?;
+    let graph = import::import(&recorded, &options.shapes)?;
     let digest = recorded.digest().map_err(|e| import::source_error(&e))?;
     observer.progress(Phase::Input, 1, 1, "");
     compile_graph(graph, digest, options, cache, observer)

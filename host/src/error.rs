@@ -20,6 +20,9 @@ pub enum HostError {
     Memory { function: String, found_bytes: u64, limit_bytes: u64 },
     #[error("`{function}` takes {found} steps; the limit is {limit}")]
     Steps { function: String, found: u64, limit: u64 },
+    /// Nobody waits for the result any more.
+    #[error("`{function}` was stopped")]
+    Stopped { function: String },
     #[error(transparent)]
     Strings(#[from] TableFull),
 }

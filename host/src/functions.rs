@@ -1,5 +1,7 @@
 //! The list of host functions, and the one way to call them.
 
+use std::cell::Cell;
+
 use crate::call::{Attributes, HostCall};
 use crate::error::HostError;
 use crate::strings::StringTable;
@@ -92,8 +94,22 @@ pub fn run(
     strings: &mut StringTable,
     limits: Limits,
 ) -> Result<Vec<HostTensor>, HostError> {
+    run_until(&|| false, call, operands, strings, limits)
+}
+
+/// As [`run`], until `stop`, which is asked now and then, says that nobody waits for the result any more.
+///
+/// # Errors
+/// As [`run`], and [`HostError::Stopped`].
+pub fn run_until(
+    stop: &dyn Fn() -> bool,
+    call: &HostCall,
+    operands: &[TensorView<'_>],
+    strings: &mut StringTable,
+    limits: Limits,
+) -> Result<Vec<HostTensor>, HostError> {
     let function = find(call)?;
-    let mut context = Context { function: function.name, strings, limits };
+    let mut context = Context { function: function.name, strings, limits, stop, unasked: Cell::new(0) };
     for (index, operand) in operands.iter().enumerate() {
         if operand.expected_bytes() != Some(operand.data.len() as u64) {
             let found = format!("{} bytes as operand {index}", operand.data.len());
@@ -109,7 +125,13 @@ pub(crate) struct Context<'a> {
     pub(crate) function: &'static str,
     pub(crate) strings: &'a mut StringTable,
     pub(crate) limits: Limits,
+    stop: &'a dyn Fn() -> bool,
+    /// Work since `stop` was asked.
+    unasked: Cell<u64>,
 }
+
+/// Work between two questions whether to stop, in bytes or elements looked at: well under a millisecond.
+const WORK_UNASKED: u64 = 1 << 16;
 
 impl Context<'_> {
     pub(crate) fn operands(&self, expected: impl Into<String>, found: impl Into<String>) -> HostError {
@@ -146,6 +168,20 @@ impl Context<'_> {
         }
     }
 
+    /// Counts work that is about to be done; an error when nobody waits for it any more.
+    pub(crate) fn work(&self, amount: u64) -> Result<(), HostError> {
+        let unasked = self.unasked.get().saturating_add(amount);
+        if unasked < WORK_UNASKED {
+            self.unasked.set(unasked);
+            return Ok(());
+        }
+        self.unasked.set(0);
+        match (self.stop)() {
+            true => Err(HostError::Stopped { function: self.function.into() }),
+            false => Ok(()),
+        }
+    }
+
     /// Refuses what would take more steps than allowed.
     pub(crate) fn steps(&self, steps: u64) -> Result<(), HostError> {
         let limit = self.limits.steps;
@@ -157,7 +193,11 @@ impl Context<'_> {
 
     /// The bytes of a string.
     pub(crate) fn bytes(&self, handle: u64) -> Result<&[u8], HostError> {
-        self.strings.get(handle).ok_or_else(|| self.value(format!("{handle} is no string of this call")))
+        let missing = || self.value(format!("{handle} is no string of this call"));
+        let bytes = self.strings.get(handle).ok_or_else(missing)?;
+        // Whoever asks for the bytes looks at them; handing them out is some work too.
+        self.work(bytes.len() as u64 + 16)?;
+        Ok(bytes)
     }
 
     /// The text of a string.

@@ -25,13 +25,13 @@ mod vectorize;
 
 pub use call::{Attributes, HostCall};
 pub use error::HostError;
-pub use functions::{FUNCTIONS, HostFunction, Limits, find, run};
+pub use functions::{FUNCTIONS, HostFunction, Limits, find, run, run_until};
 pub use image::{DecodeImage, PixelFormat};
 pub use number::{Format, Parse};
 pub use rank::StringRank;
 pub use search::IndexOf;
 pub use split::StringSplit;
-pub use strings::{StringLimits, StringTable, TableFull};
+pub use strings::{Quota, StringLimits, StringTable, TableFull};
 pub use tensor::{DType, HostTensor, TensorView};
 pub use text::{CaseChange, RegexFullMatch, StringConcat, StringNormalize};
 pub use vectorize::CountNgrams;

@@ -27,6 +27,7 @@ impl Function for Format {
         context.reserve(Some((x.len() as u64).saturating_mul(8)))?;
         let mut handles = Vec::with_capacity(x.len());
         for bits in x.bits() {
+            context.work(64)?;
             handles.push(match x.dtype {
                 DType::String => bits,
                 dtype => context.strings.intern(number_text(dtype, bits).as_bytes())?,

@@ -31,11 +31,15 @@ impl Function for IndexOf {
         context.dtype(&keys, x.dtype)?;
         let mut positions = HashMap::with_capacity(keys.len());
         for (position, key) in keys.bits().enumerate() {
+            context.work(8)?;
             positions.entry(canonical(x.dtype, key)).or_insert(position as u64);
         }
         context.reserve(Some((x.len() as u64).saturating_mul(8)))?;
-        let find = |element| positions.get(&canonical(x.dtype, element)).copied().unwrap_or(u64::MAX);
-        let found: Vec<u64> = x.bits().map(find).collect();
+        let find = |element| {
+            context.work(8)?;
+            Ok(positions.get(&canonical(x.dtype, element)).copied().unwrap_or(u64::MAX))
+        };
+        let found = x.bits().map(find).collect::<Result<Vec<u64>, HostError>>()?;
         if self.required
             && let Some(missing) = found.iter().position(|&position| position == u64::MAX)
         {

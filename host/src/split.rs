@@ -41,7 +41,8 @@ impl Function for StringSplit {
             counts.push(ranges.len() as u64);
             context.reserve(Some((pieces.len() as u64 + ranges.len() as u64).saturating_mul(8)))?;
             for (start, end) in ranges {
-                let piece = context.bytes(handle)?.get(start..end).unwrap_or_default().to_vec();
+                let piece = context.strings.get(handle).and_then(|text| text.get(start..end));
+                let piece = piece.unwrap_or_default().to_vec();
                 pieces.push(context.strings.intern(&piece)?);
             }
         }

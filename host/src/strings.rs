@@ -20,9 +20,19 @@ impl Default for StringLimits {
 
 /// There is no room for another string.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("strings take more than {} bytes or are more than {}", limits.bytes, limits.count)]
-pub struct TableFull {
-    pub limits: StringLimits,
+pub enum TableFull {
+    #[error("strings take more than {} bytes or are more than {}", limits.bytes, limits.count)]
+    Limits { limits: StringLimits },
+    #[error(
+        "strings take {needed_bytes} bytes, of which the last {missing_bytes} are over the memory budget"
+    )]
+    Quota { needed_bytes: u64, missing_bytes: u64 },
+}
+
+/// Memory that a table shares with others, who may take it first.
+pub trait Quota: std::fmt::Debug + Send + Sync {
+    /// Takes `bytes` more, which are the table's from then on; false when they are not there.
+    fn take(&self, bytes: u64) -> bool;
 }
 
 /// What an entry takes besides its text: two pointers to it, its handle, counts, and room in the map.
@@ -41,7 +51,13 @@ pub struct StringTable {
     handles: HashMap<Arc<[u8]>, u64>,
     bytes: u64,
     limits: StringLimits,
+    quota: Option<Arc<dyn Quota>>,
+    /// Taken from the quota and not used yet.
+    spare_bytes: u64,
 }
+
+/// What is taken from a quota at once, at least: strings come one by one.
+const QUOTA_STEP_BYTES: u64 = 16 << 10;
 
 impl Default for StringTable {
     fn default() -> Self {
@@ -54,13 +70,28 @@ impl StringTable {
     pub fn new(limits: StringLimits) -> Self {
         let empty: Arc<[u8]> = Arc::from([]);
         let handles = HashMap::from([(empty.clone(), 0)]);
-        Self { base: None, first: 0, texts: vec![empty], handles, bytes: 0, limits }
+        Self {
+            base: None,
+            first: 0,
+            texts: vec![empty],
+            handles,
+            bytes: 0,
+            limits,
+            quota: None,
+            spare_bytes: 0,
+        }
     }
 
     /// A table with the strings of `base`, to which it adds without changing it.
     pub fn over(base: Arc<StringTable>, limits: StringLimits) -> Self {
         let first = base.len();
-        Self { base: Some(base), first, texts: Vec::new(), handles: HashMap::new(), bytes: 0, limits }
+        let (texts, handles) = (Vec::new(), HashMap::new());
+        Self { base: Some(base), first, texts, handles, bytes: 0, limits, quota: None, spare_bytes: 0 }
+    }
+
+    /// The table, which asks `quota` for the memory of every string it adds from now on.
+    pub fn within(self, quota: Arc<dyn Quota>) -> Self {
+        Self { quota: Some(quota), ..self }
     }
 
     /// The handle of `text`, which is added where it is new.
@@ -73,14 +104,31 @@ impl StringTable {
         }
         let bytes = self.bytes.saturating_add(text.len() as u64).saturating_add(ENTRY_BYTES);
         if bytes > self.limits.bytes || self.texts.len() as u64 >= self.limits.count {
-            return Err(TableFull { limits: self.limits });
+            return Err(TableFull::Limits { limits: self.limits });
         }
+        self.take(bytes - self.bytes)?;
         self.bytes = bytes;
         let handle = self.len();
         let text: Arc<[u8]> = Arc::from(text);
         self.texts.push(text.clone());
         self.handles.insert(text, handle);
         Ok(handle)
+    }
+
+    fn take(&mut self, bytes: u64) -> Result<(), TableFull> {
+        let Some(quota) = self.quota.as_ref().filter(|_| bytes > self.spare_bytes) else {
+            self.spare_bytes = self.spare_bytes.saturating_sub(bytes);
+            return Ok(());
+        };
+        let missing_bytes = bytes - self.spare_bytes;
+        // A little ahead, or else just what it takes.
+        for step in [missing_bytes.max(QUOTA_STEP_BYTES), missing_bytes] {
+            if quota.take(step) {
+                self.spare_bytes = step - missing_bytes;
+                return Ok(());
+            }
+        }
+        Err(TableFull::Quota { needed_bytes: self.bytes.saturating_add(bytes), missing_bytes })
     }
 
     /// The handle of `text`, if the table has it.
@@ -137,6 +185,32 @@ mod tests {
         let b = call.intern(b"b").unwrap();
         assert_eq!((b, call.get(b), call.get(a)), (2, Some(&b"b"[..]), Some(&b"a"[..])));
         assert_eq!((base.len(), call.len(), call.get(0)), (2, 3, Some(&b""[..])));
+    }
+
+    #[derive(Debug)]
+    struct Left(std::sync::atomic::AtomicU64);
+
+    impl Quota for Left {
+        fn take(&self, bytes: u64) -> bool {
+            use std::sync::atomic::Ordering::Relaxed;
+            self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes)).is_ok()
+        }
+    }
+
+    #[test]
+    fn a_quota_is_asked_ahead_and_to_its_last_byte() {
+        let left = Arc::new(Left((QUOTA_STEP_BYTES + ENTRY_BYTES + 5).into()));
+        let mut table = StringTable::default().within(left.clone());
+        assert_eq!(table.intern(b"ahead"), Ok(1));
+        assert_eq!(left.0.load(std::sync::atomic::Ordering::Relaxed), ENTRY_BYTES + 5);
+        // What is left of the step, and then what is left of the quota.
+        let long = vec![b'x'; (QUOTA_STEP_BYTES - 2 * ENTRY_BYTES - 5) as usize];
+        assert_eq!((table.intern(&long), table.intern(b"last!")), (Ok(2), Ok(3)));
+        let full = TableFull::Quota {
+            needed_bytes: QUOTA_STEP_BYTES + 2 * ENTRY_BYTES + 6,
+            missing_bytes: ENTRY_BYTES + 1,
+        };
+        assert_eq!((table.intern(b"y"), table.intern(b"last!")), (Err(full), Ok(3)));
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Function for CountNgrams {
             let elements = &elements[row * length..(row + 1) * length];
             let counts = &mut counts[row * size..(row + 1) * size];
             for (n, grams) in &lengths {
-                count_row(elements, *n, grams, skips as usize, counts);
+                count_row(context, elements, *n, grams, skips as usize, counts)?;
             }
         }
         let data = counts.into_iter().flat_map(f32::to_le_bytes).collect();
@@ -76,13 +76,21 @@ impl Function for CountNgrams {
 }
 
 /// Counts the n-grams of length `n` in a row, at every distance between their elements.
-fn count_row(row: &[u64], n: usize, grams: &Grams, skips: usize, counts: &mut [f32]) {
+fn count_row(
+    context: &Context<'_>,
+    row: &[u64],
+    n: usize,
+    grams: &Grams,
+    skips: usize,
+    counts: &mut [f32],
+) -> Result<(), HostError> {
     // Distance does not matter to single elements.
     let distances = if n == 1 { 1 } else { skips };
     let mut gram = Vec::with_capacity(n);
     for distance in 1..=distances {
         let span = (n - 1).saturating_mul(distance);
         for start in 0..row.len().saturating_sub(span) {
+            context.work(8 + n as u64)?;
             gram.clear();
             gram.extend((0..n).map(|i| row[start + i * distance]));
             if let Some(&column) = grams.get(&gram) {
@@ -90,6 +98,7 @@ fn count_row(row: &[u64], n: usize, grams: &Grams, skips: usize, counts: &mut [f
             }
         }
     }
+    Ok(())
 }
 
 impl CountNgrams {

@@ -254,6 +254,34 @@ fn unknown_functions_and_foreign_attributes_are_named() {
     assert_eq!(error.to_string(), "there is no host function `regex_full_match.9`");
 }
 
+#[test]
+fn a_call_that_nobody_waits_for_ends_between_elements() {
+    let mut f = Fixture::new();
+    let texts: Vec<String> = (0..1000).map(|i| format!("{i:01000}")).collect();
+    let x = f.strings(&[1000], &texts.iter().map(String::as_str).collect::<Vec<_>>());
+    let calls = [
+        (HostCall::new(&StringConcat), vec![&x, &x]),
+        (HostCall::new(&RegexFullMatch { pattern: "a*".to_owned() }), vec![&x]),
+        (HostCall::new(&StringSplit { delimiter: None, max_splits: None }), vec![&x]),
+        (HostCall::new(&StringRank), vec![&x]),
+    ];
+    for (call, operands) in calls {
+        let views: Vec<TensorView<'_>> = operands.into_iter().map(HostTensor::view).collect();
+        let asked = std::cell::Cell::new(0);
+        let stop = || asked.replace(asked.get() + 1) == 2;
+        let before = f.strings.len();
+        let error = run_until(&stop, &call, &views, &mut f.strings, Limits::default()).unwrap_err();
+        assert_eq!(error, HostError::Stopped { function: call.function.clone() });
+        assert_eq!(asked.get(), 3);
+        assert!(f.strings.len() - before < 500, "{}", call.function);
+    }
+    // A call that is waited for ends by itself.
+    let views = [x.view()];
+    assert!(
+        run_until(&|| false, &HostCall::new(&StringRank), &views, &mut f.strings, Limits::default()).is_ok()
+    );
+}
+
 proptest! {
     /// No bytes of attributes or operands make any function panic, or give tensors that are not what they say.
     #[test]

@@ -28,6 +28,10 @@ pub enum DType {
     F8E5M2 = 21,
     F8E5M2FNUZ = 22,
     F8E8M0 = 23,
+    /// Two f32: the real and the imaginary part.
+    C64 = 24,
+    /// Two f64.
+    C128 = 25,
     /// A handle of 64 bits into the strings of a call; see [`crate::texts`].
     String = 64,
 }
@@ -57,6 +61,8 @@ impl DType {
         Self::F8E5M2,
         Self::F8E5M2FNUZ,
         Self::F8E8M0,
+        Self::C64,
+        Self::C128,
         Self::String,
     ];
 
@@ -73,7 +79,8 @@ impl DType {
             Self::F8E4M3FN | Self::F8E4M3FNUZ | Self::F8E5M2 | Self::F8E5M2FNUZ | Self::F8E8M0 => 8,
             Self::I16 | Self::U16 | Self::F16 | Self::BF16 => 16,
             Self::I32 | Self::U32 | Self::F32 => 32,
-            Self::I64 | Self::U64 | Self::F64 | Self::String => 64,
+            Self::I64 | Self::U64 | Self::F64 | Self::C64 | Self::String => 64,
+            Self::C128 => 128,
         }
     }
 
@@ -110,6 +117,8 @@ impl DType {
             Self::F8E5M2 => "f8e5m2",
             Self::F8E5M2FNUZ => "f8e5m2fnuz",
             Self::F8E8M0 => "f8e8m0",
+            Self::C64 => "c64",
+            Self::C128 => "c128",
             Self::String => "string",
         }
     }

@@ -91,7 +91,7 @@ impl Engine {
         inputs: &[TensorRef],
         tensors: &Tensors,
     ) -> Result<Inputs, RuntimeFailure> {
-        let strings = self.instance.module().call_strings();
+        let strings = self.instance.call_strings();
         let named: Result<Vec<_>, RuntimeFailure> = inputs
             .iter()
             .map(|input| Ok((input.name.clone(), self.import(input, tensors, &strings)?)))

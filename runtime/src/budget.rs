@@ -40,6 +40,15 @@ impl MemoryBudget {
     }
 }
 
+impl Reservation {
+    /// Takes `bytes` more; false when they are not there.
+    pub fn try_grow(&mut self, bytes: u64) -> bool {
+        let Some(mut more) = self.budget.try_reserve(bytes) else { return false };
+        self.bytes += std::mem::take(&mut more.bytes);
+        true
+    }
+}
+
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);

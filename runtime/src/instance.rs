@@ -204,6 +204,11 @@ impl Instance {
         self.0.module.entry(entry)?.order(named)
     }
 
+    /// Strings for one call, over those of the module; what they take counts towards the budget as long as they live.
+    pub fn call_strings(&self) -> CallStrings {
+        self.0.call_strings()
+    }
+
     /// Transient memory kept for the next invocation, in bytes.
     pub fn pooled_bytes(&self) -> u64 {
         self.0.pool.kept_bytes()
@@ -267,6 +272,11 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Vec<CachedPlan>> {
         // Nothing panics while holding it.
         self.plans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn call_strings(&self) -> CallStrings {
+        let memory_bytes = self.module.device().info().memory_bytes;
+        CallStrings::over(self.module.strings().clone(), memory_bytes, self.budget.as_ref())
     }
 
     /// Asks the budget, and the device's size, for `bytes`.

@@ -3,6 +3,8 @@
 //! Allocations that end in the piece they begin in share an arena of that piece; each other has a buffer of its own
 //! from the instance's pool. Nothing here waits.
 
+mod host_call;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::mem;
@@ -13,9 +15,8 @@ use ired_hal::{
     Access, AllocateError, Binding, BufferRange, CommandBuffer, Failure, Inline, Operation, Recorder,
     Semaphore, Submission, Timepoint, timeline,
 };
-use ired_host::TensorView;
-use ired_module::code::{Function, Scalar};
-use ired_module::{DType, TensorKind};
+use ired_module::DType;
+use ired_module::code::Scalar;
 
 use crate::error::{Fault, InvokeError};
 use crate::inputs::{Entry, Symbols};
@@ -80,7 +81,7 @@ pub(crate) fn start(
         symbols,
         inputs,
         deadline: options.deadline,
-        strings: options.strings.clone().unwrap_or_else(|| instance.module.call_strings()),
+        strings: options.strings.clone().unwrap_or_else(|| instance.call_strings()),
         output_memory: options.outputs.clone(),
         memory: Vec::new(),
         places: HashMap::new(),
@@ -136,11 +137,8 @@ impl Live {
         let function = module.function(entry.function);
         self.give_back_released();
         loop {
-            if self.state.is_cancelled() {
-                return Err(InvokeError::Cancelled);
-            }
-            if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return Err(InvokeError::DeadlinePassed);
+            if let Some(error) = self.given_up() {
+                return Err(error);
             }
             let stop = self.machine.run(function, &self.shapes, &*module);
             match stop.map_err(|crash| module.fault(entry.function, crash))? {
@@ -154,6 +152,15 @@ impl Live {
                 }
             }
         }
+    }
+
+    /// Why nobody waits for the call any more, if so.
+    fn given_up(&self) -> Option<InvokeError> {
+        if self.state.is_cancelled() {
+            return Some(InvokeError::Cancelled);
+        }
+        let passed = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        passed.then_some(InvokeError::DeadlinePassed)
     }
 
     /// Memory released by the pieces that have run.
@@ -180,62 +187,6 @@ impl Live {
         };
         outcome.map_err(|error| module.fault(entry.function, self.machine.crash_here(Fault::Load(error))))?;
         self.machine.load(dst, dtype, element).map_err(|crash| module.fault(entry.function, crash))
-    }
-
-    /// Runs a host function here and now; its operands are there, and its results are from now on.
-    fn call_host(&mut self, entry: &Entry, function: &Function, call: u32) -> Result<(), InvokeError> {
-        let module = self.instance.module.clone();
-        let called = module.host_call(call);
-        let crashed = |crash| module.fault(entry.function, crash);
-        let operands = self.machine.host_operands(function, &called.operands).map_err(crashed)?;
-        let memory = module.device().info().memory_bytes;
-        let read_bytes = operands.iter().try_fold(0u64, |sum, (region, _)| sum.checked_add(region.bytes));
-        if read_bytes.is_none_or(|bytes| bytes > memory) {
-            return Err(InvokeError::Allocate(AllocateError::OutOfMemory { bytes: memory }));
-        }
-        let mut data = Vec::with_capacity(operands.len());
-        for (region, _) in &operands {
-            data.push(self.read(*region).map_err(|fault| crashed(self.machine.crash_here(fault)))?);
-        }
-        let views =
-            called.operands.iter().zip(&operands).zip(&data).filter_map(|((kind, (_, dims)), data)| {
-                let dtype = ired_host::DType::named(kind.dtype.name())?;
-                Some(TensorView { dtype, dims, data })
-            });
-        let views: Vec<TensorView<'_>> = views.collect();
-        let limits = ired_host::Limits::default();
-        let limits = ired_host::Limits { bytes: limits.bytes.min(memory), ..limits };
-        let given = ired_host::run(&called.call, &views, &mut self.strings.lock(), limits)
-            .map_err(|cause| InvokeError::Host { origin: called.origin.clone(), cause })?;
-        let kinds = |kind: &TensorKind| (kind.dtype.name(), kind.rank);
-        let found: Vec<_> = given.iter().map(|tensor| (tensor.dtype.name(), tensor.dims.len())).collect();
-        let expected: Vec<_> = called.results.iter().map(kinds).collect();
-        if found != expected {
-            let (found, expected) = (format!("{found:?}"), format!("{expected:?}"));
-            return Err(crashed(self.machine.crash_here(Fault::HostResults { found, expected })));
-        }
-        let sizes: Vec<(u64, &[u64])> =
-            given.iter().map(|tensor| (tensor.data.len() as u64, tensor.dims.as_slice())).collect();
-        let allocations = self.machine.host_results(function, &sizes).map_err(crashed)?;
-        self.memory.resize_with(self.machine.tape.allocations.len(), Lease::default);
-        for (index, tensor) in allocations.into_iter().zip(&given) {
-            let lease = self.lease(tensor.data.len() as u64)?;
-            let written = lease.buffer.as_ref().map_or(Ok(()), |buffer| buffer.write(0, &tensor.data));
-            written.map_err(|error| crashed(self.machine.crash_here(Fault::Load(error))))?;
-            self.memory[index as usize] = lease;
-        }
-        Ok(())
-    }
-
-    /// The bytes of a region that no work in flight writes to.
-    fn read(&self, region: Region) -> Result<Vec<u8>, Fault> {
-        let mut data = vec![0; usize::try_from(region.bytes).unwrap_or(usize::MAX)];
-        if data.is_empty() {
-            return Ok(data);
-        }
-        let range = self.range(region.space).ok_or(Fault::LoadBeforeAwait)?;
-        range.buffer.read(range.offset_bytes + region.offset, &mut data).map_err(Fault::Load)?;
-        Ok(data)
     }
 
     /// The bytes of a space.

@@ -17,7 +17,7 @@ use crate::error::{InvokeError, LoadError, UploadError};
 use crate::inputs::{Entry, name_list};
 use crate::instance::{Instance, InstanceOptions};
 use crate::machine::{Crash, InputShape, Machine, Params, Stop};
-use crate::strings::{self, CallStrings, HostFunction};
+use crate::strings::{self, HostFunction};
 use crate::tape::{Region, Space};
 
 /// How to load.
@@ -207,9 +207,9 @@ impl LoadedModule {
         &self.accesses[entry as usize]
     }
 
-    /// Strings for one call, over those of the module.
-    pub fn call_strings(&self) -> CallStrings {
-        CallStrings::over(self.strings.clone())
+    /// The module's string constants.
+    pub(crate) fn strings(&self) -> &Arc<StringTable> {
+        &self.strings
     }
 
     pub(crate) fn host_call(&self, index: u32) -> &HostFunction {

@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ired_host::{HostCall, StringLimits, StringTable};
+use ired_host::{HostCall, Quota, StringLimits, StringTable};
 use ired_module::texts::{self, Texts};
 use ired_module::{Module, SectionKind, TensorKind};
 
+use crate::budget::{MemoryBudget, Reservation};
 use crate::error::{LoadError, StringsError};
 
 /// A host function as the module calls it.
@@ -22,8 +23,20 @@ pub(crate) struct HostFunction {
 pub struct CallStrings(Arc<Mutex<StringTable>>);
 
 impl CallStrings {
-    pub(crate) fn over(constants: Arc<StringTable>) -> Self {
-        Self(Arc::new(Mutex::new(StringTable::over(constants, StringLimits::default()))))
+    /// Strings over those of the module, in at most `memory_bytes`, and in what `budget` has left.
+    pub(crate) fn over(
+        constants: Arc<StringTable>,
+        memory_bytes: u64,
+        budget: Option<&Arc<MemoryBudget>>,
+    ) -> Self {
+        let limits = StringLimits::default();
+        let limits = StringLimits { bytes: limits.bytes.min(memory_bytes), ..limits };
+        let table = StringTable::over(constants, limits);
+        let quota = budget.and_then(|budget| budget.try_reserve(0)).map(Share::new);
+        Self(Arc::new(Mutex::new(match quota {
+            Some(quota) => table.within(quota),
+            None => table,
+        })))
     }
 
     /// The handles, little-endian, of `count` strings that are laid out as [`ired_module::texts`] says.
@@ -65,6 +78,22 @@ impl CallStrings {
     pub(crate) fn lock(&self) -> MutexGuard<'_, StringTable> {
         // A table is sound whatever panicked.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The part of a memory budget that the strings of a call take, given back with them.
+#[derive(Debug)]
+struct Share(Mutex<Reservation>);
+
+impl Share {
+    fn new(reservation: Reservation) -> Arc<dyn Quota> {
+        Arc::new(Self(Mutex::new(reservation)))
+    }
+}
+
+impl Quota for Share {
+    fn take(&self, bytes: u64) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).try_grow(bytes)
     }
 }
 

@@ -10,6 +10,8 @@ mod control;
 mod faults;
 #[path = "cases/harness.rs"]
 mod harness;
+#[path = "cases/host_calls.rs"]
+mod host_calls;
 #[path = "cases/hostile.rs"]
 mod hostile;
 #[path = "cases/inputs.rs"]

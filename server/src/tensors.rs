@@ -35,6 +35,8 @@ pub const fn datatype(dtype: DType) -> &'static str {
         DType::F8E5M2 => "FP8_E5M2",
         DType::F8E5M2FNUZ => "FP8_E5M2FNUZ",
         DType::F8E8M0 => "FP8_E8M0",
+        DType::C64 => "COMPLEX64",
+        DType::C128 => "COMPLEX128",
         _ => "UNKNOWN",
     }
 }

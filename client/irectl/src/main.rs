@@ -4,6 +4,7 @@ mod commands;
 mod exit;
 mod local;
 mod progress;
+mod shapes;
 mod target;
 mod tensors;
 

@@ -5,6 +5,7 @@ pub(crate) mod json;
 mod narrow;
 pub(crate) mod npz;
 pub(crate) mod onnx_data;
+pub(crate) mod onnx_model;
 
 use bytes::Bytes;
 use ired_module::DType;

@@ -159,7 +159,7 @@ fn compare(found: &Tensor, expected: &Tensor, strings: &StringTable) -> Result<(
         };
         return Err(Verdict("wrong-value", format!("{:?}; expected {:?}", texts(found), texts(expected))));
     }
-    let (f, e) = (found.to_f64s(), expected.to_f64s());
+    let (f, e) = (found.to_parts().to_f64s(), expected.to_parts().to_f64s());
     let right = |f: f64, e: f64| match found.dtype().holds_integers() {
         true => true,
         false => f == e || (f.is_nan() && e.is_nan()) || (f - e).abs() <= ABSOLUTE + RELATIVE * e.abs(),

@@ -9,6 +9,7 @@ mod cast;
 mod causal_convolution;
 mod classical;
 mod col2im;
+mod complex;
 mod computed;
 mod constant;
 mod control;
@@ -54,6 +55,7 @@ mod shape;
 mod signal;
 mod slicing;
 mod softmax;
+mod stated;
 mod suppression;
 mod tensor;
 mod text;
@@ -75,7 +77,7 @@ use ired_graph::{DType, Graph, Tensor};
 use ired_host::StringTable;
 use prost::Message;
 
-use crate::{Frontend, ImportError, MemorySource, ModelSource};
+use crate::{Frontend, ImportError, InputShape, MemorySource, ModelSource};
 
 /// The ONNX frontend: models of operator sets 7 and later, some operators of earlier ones.
 #[derive(Clone, Copy, Debug)]
@@ -91,10 +93,13 @@ impl Frontend for Onnx {
         file_name.ends_with(".onnx") || matches!(head, [0x08, 1..=64, ..])
     }
 
-    fn import(&self, source: &dyn ModelSource) -> Result<Graph, ImportError> {
+    fn import_shaped(&self, source: &dyn ModelSource, shapes: &[InputShape]) -> Result<Graph, ImportError> {
         let bytes = source.model()?;
         wire::check(&bytes)?;
-        let model = proto::ModelProto::decode(bytes)?;
+        let mut model = proto::ModelProto::decode(bytes)?;
+        if let Some(graph) = &mut model.graph {
+            stated::state_shapes(graph, shapes)?;
+        }
         import::import_model(&model, source)
     }
 }

@@ -35,12 +35,16 @@ pub enum DType {
     BF16,
     F32,
     F64,
+    /// Two f32: the real and the imaginary part. Complex numbers are moved, taken apart and put together.
+    C64,
+    /// Two f64.
+    C128,
     /// A handle into the string table; see [`ired_host::StringTable`].
     String,
 }
 
 impl DType {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Bool,
         Self::I2,
         Self::I4,
@@ -64,6 +68,8 @@ impl DType {
         Self::BF16,
         Self::F32,
         Self::F64,
+        Self::C64,
+        Self::C128,
         Self::String,
     ];
 
@@ -76,7 +82,8 @@ impl DType {
             Self::F8E4M3FN | Self::F8E4M3FNUZ | Self::F8E5M2 | Self::F8E5M2FNUZ | Self::F8E8M0 => 8,
             Self::I16 | Self::U16 | Self::F16 | Self::BF16 => 16,
             Self::I32 | Self::U32 | Self::F32 => 32,
-            Self::I64 | Self::U64 | Self::F64 | Self::String => 64,
+            Self::I64 | Self::U64 | Self::F64 | Self::C64 | Self::String => 64,
+            Self::C128 => 128,
         }
     }
 
@@ -86,6 +93,28 @@ impl DType {
             Some(bits) => Some(bits.div_ceil(8)),
             None => None,
         }
+    }
+
+    /// The type of the parts of a complex number; `None` for other types.
+    pub const fn part(self) -> Option<Self> {
+        match self {
+            Self::C64 => Some(Self::F32),
+            Self::C128 => Some(Self::F64),
+            _ => None,
+        }
+    }
+
+    /// The complex type whose parts are of this one; `None` where there is none.
+    pub const fn of_parts(self) -> Option<Self> {
+        match self {
+            Self::F32 => Some(Self::C64),
+            Self::F64 => Some(Self::C128),
+            _ => None,
+        }
+    }
+
+    pub const fn is_complex(self) -> bool {
+        self.part().is_some()
     }
 
     /// A float that can be computed with.
@@ -144,6 +173,8 @@ impl DType {
             Self::BF16 => "bf16",
             Self::F32 => "f32",
             Self::F64 => "f64",
+            Self::C64 => "c64",
+            Self::C128 => "c128",
             Self::String => "string",
         }
     }

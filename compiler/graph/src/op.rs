@@ -296,6 +296,10 @@ pub enum UnaryFn {
     IsNan,
     /// Either infinity.
     IsInf,
+    /// The real part of a complex number.
+    Real,
+    /// The imaginary part of a complex number.
+    Imag,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -324,6 +328,8 @@ pub enum BinaryFn {
     ShiftLeft,
     /// Keeps the sign of signed integers. Amounts outside `0..bits` shift everything out.
     ShiftRight,
+    /// The complex number with this real and this imaginary part.
+    Complex,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

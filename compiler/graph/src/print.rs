@@ -191,7 +191,7 @@ impl Printer<'_> {
             return None;
         }
         let text = |handle| std::str::from_utf8(self.graph.strings.get(handle)?).ok();
-        tensor.to_bits().into_iter().map(|handle| Some(Quoted(text(handle)?).to_string())).collect()
+        tensor.to_handles().into_iter().map(|handle| Some(Quoted(text(handle)?).to_string())).collect()
     }
 }
 
@@ -226,12 +226,13 @@ impl fmt::Display for Hex<'_> {
 /// Constants of at most this many elements are printed as lists.
 const MAX_LISTED: usize = 64;
 
-/// Up to 64 numbers as a flat list, others as bytes. Numbers that are not finite keep their bits: `0x7fc00000`.
+/// Up to 64 numbers as a flat list, others as bytes. Numbers that are not finite keep their bits: `0x7fc00000`. Complex
+/// numbers are listed part by part, real ones first.
 struct Elements<'a>(&'a Tensor);
 
 impl fmt::Display for Elements<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tensor = self.0;
+        let tensor = &self.0.to_parts();
         if tensor.len() > MAX_LISTED || tensor.dtype() == DType::String {
             return Hex(tensor.data()).fmt(f);
         }

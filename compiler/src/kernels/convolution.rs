@@ -51,8 +51,7 @@ impl Family for Convolution {
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
-        let plan = Plan::new(site.graph, site.dispatch, site.target)
-            .ok_or(KernelError::NoFamily { dispatch: site.dispatch.name.clone() })?;
+        let plan = site.planned(Plan::new(site.graph, site.dispatch, site.target))?;
         Function::emit(site, false, |f, b| match plan.packing {
             Packing::Depthwise => depthwise::emit(f, b, &plan),
             _ => direct::emit(f, b, &plan),

@@ -4,12 +4,12 @@
 use ired_graph::{BinaryFn, CumulativeFn, Dim, Graph, Op, ValueId};
 use ired_mlir::{Builder, Compare, Value};
 
-use super::arithmetic::register_type;
+use super::arithmetic::{register_bits, register_type};
 use super::eval::{Axis, Known, Point};
-use super::function::{Function, Site, product, symbols};
+use super::function::{Function, Site, line, plain_interface, product};
 use super::generic::{cost, is_smooth};
 use super::{Family, KernelError};
-use crate::dispatch::{Binding, Dispatch, KernelInterface};
+use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 
 pub(super) struct Cumulative;
@@ -29,21 +29,15 @@ impl Family for Cumulative {
         target: &CpuTarget,
     ) -> Result<Option<KernelInterface>, KernelError> {
         let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
-        let mut bindings: Vec<_> = dispatch.inputs.iter().map(|v| Binding::Read(*v)).collect();
-        bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));
         let groups = product(&plan.lines).ceil_div(&Dim::constant(plan.lines_per_group));
-        let grid = [groups, Dim::constant(1), Dim::constant(1)];
-        Ok(Some(KernelInterface { bindings, constants: symbols(graph, dispatch), grid }))
+        Ok(Some(plain_interface(graph, dispatch, line(groups))))
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
-        let plan = Plan::new(site.graph, site.dispatch, site.target)
-            .ok_or(KernelError::NoFamily { dispatch: site.dispatch.name.clone() })?;
+        let plan = site.planned(Plan::new(site.graph, site.dispatch, site.target))?;
         Function::emit(site, false, |f, b| {
-            let per_group = b.index(plan.lines_per_group);
-            let first = b.muli(f.group[0], per_group);
-            let end = b.minsi(b.addi(first, per_group), f.dim(&product(&plan.lines)));
-            b.for_each(first, end, |b, line| plan.emit_lines(f, b, line));
+            let lines = product(&plan.lines);
+            f.for_own(b, plan.lines_per_group, &lines, |b, line| plan.emit_lines(f, b, line));
         })
     }
 }
@@ -68,7 +62,7 @@ impl Plan {
         let operand = root.operands[0];
         let ty = &graph.values[operand.index()].ty;
         let last = ty.shape.len() - 1;
-        let bits = if ty.dtype.is_float() { ty.dtype.bits().max(32) } else { ty.dtype.bits() };
+        let bits = register_bits(ty.dtype);
         let whole = dispatch.outputs.iter().all(|v| graph.values[v.index()].ty.dtype.bits() >= 8);
         let lanes = match axis == last || !whole || !is_smooth(graph, dispatch, operand, last) {
             true => 1,

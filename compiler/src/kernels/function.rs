@@ -48,6 +48,25 @@ pub(super) struct Site<'a, 'm> {
     pub(super) symbol: &'a str,
 }
 
+impl Site<'_, '_> {
+    /// The plan of a family that took the dispatch before.
+    pub(super) fn planned<P>(&self, plan: Option<P>) -> Result<P, KernelError> {
+        plan.ok_or_else(|| KernelError::NoFamily { dispatch: self.dispatch.name.clone() })
+    }
+}
+
+/// What a kernel needs that reads and writes the dispatch's values as they stand in memory.
+pub(super) fn plain_interface(graph: &Graph, dispatch: &Dispatch, grid: [Dim; 3]) -> KernelInterface {
+    let mut bindings: Vec<_> = dispatch.inputs.iter().map(|v| Binding::Read(*v)).collect();
+    bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));
+    KernelInterface { bindings, constants: symbols(graph, dispatch), grid }
+}
+
+/// A grid along x alone.
+pub(super) fn line(groups: Dim) -> [Dim; 3] {
+    [groups, Dim::constant(1), Dim::constant(1)]
+}
+
 impl<'a, 'm> Function<'a, 'm> {
     /// Adds the function, its body filled by `body`. `scalar_loops` asks for LLVM's loop vectoriser.
     pub(super) fn emit(
@@ -130,6 +149,20 @@ impl<'a, 'm> Function<'a, 'm> {
             }
         }
         function
+    }
+
+    /// Runs `body` for this workgroup's `per_group` of the numbers below `count`.
+    pub(super) fn for_own(
+        &self,
+        b: &Builder<'m>,
+        per_group: i64,
+        count: &Dim,
+        body: impl FnOnce(&Builder<'m>, Value<'m>),
+    ) {
+        let per_group = b.index(per_group);
+        let first = b.muli(self.group[0], per_group);
+        let end = b.minsi(b.addi(first, per_group), self.dim(count));
+        b.for_each(first, end, body);
     }
 
     pub(super) fn fail(&self, error: KernelError) {

@@ -13,9 +13,9 @@ use ired_graph::{BinaryFn, Dim, Graph, Node, Op, UnaryFn, ValueId};
 use ired_mlir::{Builder, Compare, Value};
 
 use super::eval::{Axis, Known, Point, spread};
-use super::function::{Function, Site, product, symbols};
+use super::function::{Function, Site, line, plain_interface, product};
 use super::{Family, KernelError};
-use crate::dispatch::{Binding, Dispatch, KernelInterface};
+use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 
 pub(super) struct Generic;
@@ -35,17 +35,8 @@ impl Family for Generic {
         target: &CpuTarget,
     ) -> Result<Option<KernelInterface>, KernelError> {
         let plan = Plan::new(graph, dispatch, target)?;
-        let mut bindings: Vec<_> = dispatch.inputs.iter().map(|v| Binding::Read(*v)).collect();
-        bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));
-        Ok(Some(KernelInterface {
-            bindings,
-            constants: symbols(graph, dispatch),
-            grid: [
-                plan.rows.ceil_div(&Dim::constant(plan.rows_per_group)),
-                Dim::constant(1),
-                Dim::constant(1),
-            ],
-        }))
+        let groups = plan.rows.ceil_div(&Dim::constant(plan.rows_per_group));
+        Ok(Some(plain_interface(graph, dispatch, line(groups))))
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
@@ -100,10 +91,7 @@ impl Plan {
     }
 
     fn emit<'m>(&self, f: &Function<'_, 'm>, b: &Builder<'m>) {
-        let per_group = b.index(self.rows_per_group);
-        let first = b.muli(f.group[0], per_group);
-        let end = b.minsi(b.addi(first, per_group), f.dim(&self.rows));
-        b.for_each(first, end, |b, row| {
+        f.for_own(b, self.rows_per_group, &self.rows, |b, row| {
             if self.per_byte > 1 {
                 self.emit_packed_row(f, b, row)
             } else if self.linear {

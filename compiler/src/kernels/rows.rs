@@ -11,13 +11,13 @@ mod normalize;
 use ired_graph::{DType, Dim, Graph, Op, ReduceFn, ValueId};
 use ired_mlir::{Builder, FloatCompare, Type, Value};
 
-use super::arithmetic::{cast, register_type};
+use super::arithmetic::{cast, register_bits, register_type};
 use super::eval::nested::{identity, loop_nest};
 use super::eval::{Axis, Known, Place, Point};
-use super::function::{Function, Site, product, symbols};
+use super::function::{Function, Site, line, plain_interface, product};
 use super::generic::cost;
 use super::{Family, KernelError};
-use crate::dispatch::{Binding, Dispatch, KernelInterface};
+use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 
 pub(super) struct Rows;
@@ -37,21 +37,14 @@ impl Family for Rows {
         target: &CpuTarget,
     ) -> Result<Option<KernelInterface>, KernelError> {
         let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
-        let mut bindings: Vec<_> = dispatch.inputs.iter().map(|v| Binding::Read(*v)).collect();
-        bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));
         let groups = plan.rows.ceil_div(&Dim::constant(plan.rows_per_group));
-        let grid = [groups, Dim::constant(1), Dim::constant(1)];
-        Ok(Some(KernelInterface { bindings, constants: symbols(graph, dispatch), grid }))
+        Ok(Some(plain_interface(graph, dispatch, line(groups))))
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
-        let plan = Plan::new(site.graph, site.dispatch, site.target)
-            .ok_or(KernelError::NoFamily { dispatch: site.dispatch.name.clone() })?;
+        let plan = site.planned(Plan::new(site.graph, site.dispatch, site.target))?;
         Function::emit(site, false, |f, b| {
-            let per_group = b.index(plan.rows_per_group);
-            let first = b.muli(f.group[0], per_group);
-            let end = b.minsi(b.addi(first, per_group), f.dim(&plan.rows));
-            b.for_each(first, end, |b, row| emit_row(f, b, &plan, row));
+            f.for_own(b, plan.rows_per_group, &plan.rows, |b, row| emit_row(f, b, &plan, row));
         })
     }
 }
@@ -96,7 +89,7 @@ impl Plan {
         let computed = super::generic::producer(graph, dispatch, operand).is_some();
         let suffix = kept.iter().all(|k| *k < reduced[0]);
         let dense = !computed && suffix && matches!(root.op, Op::Reduce { .. });
-        let bits = if sums.is_float() { sums.bits().max(32) } else { sums.bits() };
+        let bits = register_bits(sums);
         let length = reduced.iter().map(|a| ty.shape[*a].as_static().unwrap_or(256).max(1));
         let length: i64 = length.fold(1, i64::saturating_mul);
         let lanes = target.lanes(bits).max(2);

@@ -7,11 +7,12 @@
 use ired_graph::{BinaryFn, Dim, Graph, Op, ScatterFn, ValueId};
 use ired_mlir::{Builder, Compare, Value};
 
+use super::arithmetic::register_bits;
 use super::eval::{Axis, Known, Point};
-use super::function::{Function, Site, product, symbols};
+use super::function::{Function, Site, plain_interface, product};
 use super::generic::{in_lanes, is_smooth, producer};
 use super::{Family, KernelError};
-use crate::dispatch::{Binding, Dispatch, KernelInterface};
+use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 
 pub(super) struct Scatter;
@@ -35,19 +36,16 @@ impl Family for Scatter {
         target: &CpuTarget,
     ) -> Result<Option<KernelInterface>, KernelError> {
         let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
-        let mut bindings: Vec<_> = dispatch.inputs.iter().map(|v| Binding::Read(*v)).collect();
-        bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));
         let grid = [
             plan.slices.ceil_div(&plan.slices_per_group),
             plan.columns.ceil_div(&Dim::constant(GROUP_COLUMNS)),
             Dim::constant(1),
         ];
-        Ok(Some(KernelInterface { bindings, constants: symbols(graph, dispatch), grid }))
+        Ok(Some(plain_interface(graph, dispatch, grid)))
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
-        let plan = Plan::new(site.graph, site.dispatch, site.target)
-            .ok_or(KernelError::NoFamily { dispatch: site.dispatch.name.clone() })?;
+        let plan = site.planned(Plan::new(site.graph, site.dispatch, site.target))?;
         Function::emit(site, false, |f, b| plan.emit(f, b))
     }
 }
@@ -88,7 +86,7 @@ impl Plan {
         let inner = ty.shape.len() - coordinates;
         let dense = producer(graph, dispatch, updates).is_none();
         let smooth = dense || (inner == 1 && is_smooth(graph, dispatch, updates, last - 1));
-        let bits = if ty.dtype.is_float() { ty.dtype.bits().max(32) } else { ty.dtype.bits() };
+        let bits = register_bits(ty.dtype);
         let lanes = if smooth && columns.as_static() != Some(1) { target.lanes(bits) } else { 1 };
         Some(Self {
             function: *function,

@@ -9,7 +9,7 @@ use ired_mlir::{Builder, Compare, FloatCompare, Type, Value};
 
 use super::arithmetic::to_storage;
 use super::eval::{Axis, Known, Point};
-use super::function::{Function, Site, product, symbols};
+use super::function::{Function, Site, line, plain_interface, product};
 use super::{Family, KernelError};
 use crate::dispatch::{Binding, Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
@@ -36,19 +36,17 @@ impl Family for Sort {
         _: &CpuTarget,
     ) -> Result<Option<KernelInterface>, KernelError> {
         let Some(plan) = Plan::new(graph, dispatch) else { return Ok(None) };
-        let mut bindings: Vec<_> = dispatch.inputs.iter().map(|v| Binding::Read(*v)).collect();
-        bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));
         // Each workgroup sorts from one half of its memory into the other.
         let elements = plan.groups.clone() * plan.length.clone() * Dim::constant(2);
-        bindings.push(Binding::Scratch { bytes: elements.clone() * Dim::constant(plan.key_bits() / 8) });
-        bindings.push(Binding::Scratch { bytes: elements * Dim::constant(8) });
-        let grid = [plan.groups, Dim::constant(1), Dim::constant(1)];
-        Ok(Some(KernelInterface { bindings, constants: symbols(graph, dispatch), grid }))
+        let keys = Binding::Scratch { bytes: elements.clone() * Dim::constant(plan.key_bits() / 8) };
+        let positions = Binding::Scratch { bytes: elements * Dim::constant(8) };
+        let mut interface = plain_interface(graph, dispatch, line(plan.groups));
+        interface.bindings.extend([keys, positions]);
+        Ok(Some(interface))
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
-        let plan = Plan::new(site.graph, site.dispatch)
-            .ok_or(KernelError::NoFamily { dispatch: site.dispatch.name.clone() })?;
+        let plan = site.planned(Plan::new(site.graph, site.dispatch))?;
         Function::emit(site, false, |f, b| plan.emit(f, b))
     }
 }

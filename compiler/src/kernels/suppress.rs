@@ -5,7 +5,7 @@ use ired_graph::{Dim, Graph, Op, ValueId};
 use ired_mlir::{Builder, Compare, FloatCompare, Value};
 
 use super::eval::{Axis, Known, Point};
-use super::function::{Function, Site, product, symbols};
+use super::function::{Function, Site, line, plain_interface, product};
 use super::{Family, KernelError};
 use crate::dispatch::{Binding, Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
@@ -29,17 +29,14 @@ impl Family for Suppress {
         target: &CpuTarget,
     ) -> Result<Option<KernelInterface>, KernelError> {
         let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
-        let mut bindings: Vec<_> = dispatch.inputs.iter().map(|v| Binding::Read(*v)).collect();
-        bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));
         let numbers = plan.groups.clone() * plan.room.clone() * Dim::constant(FIELDS);
-        bindings.push(Binding::Scratch { bytes: numbers * Dim::constant(4) });
-        let grid = [plan.groups, Dim::constant(1), Dim::constant(1)];
-        Ok(Some(KernelInterface { bindings, constants: symbols(graph, dispatch), grid }))
+        let mut interface = plain_interface(graph, dispatch, line(plan.groups));
+        interface.bindings.push(Binding::Scratch { bytes: numbers * Dim::constant(4) });
+        Ok(Some(interface))
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
-        let plan = Plan::new(site.graph, site.dispatch, site.target)
-            .ok_or(KernelError::NoFamily { dispatch: site.dispatch.name.clone() })?;
+        let plan = site.planned(Plan::new(site.graph, site.dispatch, site.target))?;
         Function::emit(site, false, |f, b| plan.emit(f, b))
     }
 }

@@ -4,11 +4,12 @@
 use ired_graph::{Dim, Graph, Op, ValueId};
 use ired_mlir::{Builder, Compare, Value};
 
+use super::arithmetic::register_bits;
 use super::eval::{Axis, Known, Point};
-use super::function::{Function, Site, product, symbols};
+use super::function::{Function, Site, line, plain_interface, product};
 use super::generic::is_smooth;
 use super::{Family, KernelError};
-use crate::dispatch::{Binding, Dispatch, KernelInterface};
+use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 
 pub(super) struct Transpose;
@@ -30,16 +31,12 @@ impl Family for Transpose {
         target: &CpuTarget,
     ) -> Result<Option<KernelInterface>, KernelError> {
         let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
-        let mut bindings: Vec<_> = dispatch.inputs.iter().map(|v| Binding::Read(*v)).collect();
-        bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));
         let groups = product(&plan.rows).ceil_div(&Dim::constant(plan.rows_per_group));
-        let grid = [groups, Dim::constant(1), Dim::constant(1)];
-        Ok(Some(KernelInterface { bindings, constants: symbols(graph, dispatch), grid }))
+        Ok(Some(plain_interface(graph, dispatch, line(groups))))
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
-        let plan = Plan::new(site.graph, site.dispatch, site.target)
-            .ok_or(KernelError::NoFamily { dispatch: site.dispatch.name.clone() })?;
+        let plan = site.planned(Plan::new(site.graph, site.dispatch, site.target))?;
         Function::emit(site, false, |f, b| plan.emit(f, b))
     }
 }
@@ -66,10 +63,10 @@ impl Plan {
         }
         let last = perm.len() - 1;
         let across = perm.iter().position(|source| *source == last)?;
-        let bits = if ty.dtype.is_float() { ty.dtype.bits().max(32) } else { ty.dtype.bits() };
+        let bits = register_bits(ty.dtype);
         let lanes = target.lanes(bits).min(MOST_LANES);
         let small = |axis: usize| ty.shape[axis].as_static().is_some_and(|d| d < lanes as i64 / 2);
-        if across == last || small(across) || small(last) {
+        if lanes < 2 || across == last || small(across) || small(last) {
             return None;
         }
         let operand = root.operands[0];
@@ -84,12 +81,9 @@ impl Plan {
     }
 
     fn emit<'m>(&self, f: &Function<'_, 'm>, b: &Builder<'m>) {
-        let per_group = b.index(self.rows_per_group);
-        let first = b.muli(f.group[0], per_group);
-        let end = b.minsi(b.addi(first, per_group), f.dim(&product(&self.rows)));
         let size = b.index(self.lanes as i64);
         let length = f.dim(&f.shape(f.output())[self.perm.len() - 1]);
-        b.for_each(first, end, |b, row| {
+        f.for_own(b, self.rows_per_group, &product(&self.rows), |b, row| {
             let mut axes = f.split_index(b, row, &self.rows);
             axes[self.across].base = b.muli(axes[self.across].base, size);
             b.for_loop(b.index(0), length, size, &[], |b, column, _| {

@@ -1,6 +1,9 @@
 //! Walks a host function and writes the VM's instructions: one scalar register a value, structured control flow
 //! as jumps.
 
+mod control;
+mod moves;
+
 use std::collections::HashMap;
 
 use ired_mlir::{Block, Op, Value};
@@ -240,85 +243,6 @@ impl<'a, 'm> Writer<'a, 'm> {
         Ok(())
     }
 
-    fn branch(&mut self, op: Op<'m>) -> Result<(), Diagnostic> {
-        let condition = self.scalar(op.operand(0))?;
-        let results: Vec<Value<'m>> = op.results().collect();
-        results.iter().try_for_each(|result| self.define(*result))?;
-        let to_then = self.code.len();
-        self.code.push(Inst::JumpIf { condition, to: Label(0) });
-        if let Some(otherwise) = op.region(1).first_block() {
-            self.block(otherwise)?;
-            self.pass_on(otherwise, &results)?;
-        }
-        let to_end = self.code.len();
-        self.code.push(Inst::Jump { to: Label(0) });
-        self.code[to_then] = Inst::JumpIf { condition, to: self.label() };
-        if let Some(then) = op.region(0).first_block() {
-            self.block(then)?;
-            self.pass_on(then, &results)?;
-        }
-        self.code[to_end] = Inst::Jump { to: self.label() };
-        Ok(())
-    }
-
-    fn repeat(&mut self, op: Op<'m>) -> Result<(), Diagnostic> {
-        let (Some(before), Some(body)) = (op.region(0).first_block(), op.region(1).first_block()) else {
-            return Err(fault("a loop has no body"));
-        };
-        let carried: Vec<Value<'m>> = before.arguments().collect();
-        carried.iter().try_for_each(|argument| self.define(*argument))?;
-        self.move_all(op.operands().zip(carried.iter().copied()).collect())?;
-        let start = self.label();
-        let mut condition = None;
-        for inner in before.ops() {
-            if inner.is("scf.condition") {
-                condition = Some(self.scalar(inner.operand(0))?);
-                // What is passed on is where it was computed, for the body and after the loop.
-                for (i, passed) in inner.operands().skip(1).enumerate() {
-                    self.share(passed, body.argument(i))?;
-                    self.share(passed, op.result(i))?;
-                }
-            } else {
-                self.op(inner)?;
-            }
-        }
-        let condition = condition.ok_or_else(|| fault("a loop has no condition"))?;
-        let (to_body, to_end) = (self.code.len(), self.code.len() + 1);
-        self.code.push(Inst::JumpIf { condition, to: Label(to_end as u32 + 1) });
-        self.code.push(Inst::Jump { to: Label(0) });
-        debug_assert_eq!(self.code.len(), to_body + 2);
-        self.block(body)?;
-        self.pass_on(body, &carried)?;
-        self.code.push(Inst::Jump { to: start });
-        self.code[to_end] = Inst::Jump { to: self.label() };
-        Ok(())
-    }
-
-    /// Moves what `block` yields into the registers of `targets`.
-    fn pass_on(&mut self, block: Block<'m>, targets: &[Value<'m>]) -> Result<(), Diagnostic> {
-        let Some(end) = block.terminator() else { return Ok(()) };
-        self.move_all(end.operands().zip(targets.iter().copied()).collect())
-    }
-
-    /// Moves the first of each pair to the second, all at once.
-    fn move_all(&mut self, pairs: Vec<(Value<'m>, Value<'m>)>) -> Result<(), Diagnostic> {
-        let (mut scalars, mut buffers) = (Vec::new(), Vec::new());
-        for (from, to) in pairs {
-            if is_buffer(to) {
-                buffers.push((self.buffer(from)?.0, self.buffer(to)?.0));
-            } else {
-                scalars.push((self.scalar(from)?.0, self.scalar(to)?.0));
-            }
-        }
-        for (src, dst) in sequence(scalars, || take(&mut self.next_scalar))? {
-            self.code.push(Inst::Move { dst: Scalar(dst), src: Scalar(src) });
-        }
-        for (src, dst) in sequence(buffers, || take(&mut self.next_buffer))? {
-            self.code.push(Inst::MoveBuffer { dst: Buffer(dst), src: Buffer(src) });
-        }
-        Ok(())
-    }
-
     /// A register of its own for `value`.
     fn define(&mut self, value: Value<'m>) -> Result<(), Diagnostic> {
         if is_buffer(value) {
@@ -408,28 +332,6 @@ fn take(next: &mut usize) -> Result<u16, Diagnostic> {
     Ok(taken)
 }
 
-/// The moves `(from, to)` in an order in which none destroys what another still reads; `spare` gives a register to
-/// open a circle with.
-fn sequence(
-    mut moves: Vec<(u16, u16)>,
-    mut spare: impl FnMut() -> Result<u16, Diagnostic>,
-) -> Result<Vec<(u16, u16)>, Diagnostic> {
-    moves.retain(|(from, to)| from != to);
-    let mut ordered = Vec::with_capacity(moves.len());
-    while !moves.is_empty() {
-        let free = moves.iter().position(|(_, to)| moves.iter().all(|(from, _)| from != to));
-        if let Some(at) = free {
-            ordered.push(moves.swap_remove(at));
-            continue;
-        }
-        // Only circles are left.
-        let (spare, (kept, _)) = (spare()?, moves[0]);
-        ordered.push((kept, spare));
-        moves.iter_mut().filter(|(from, _)| *from == kept).for_each(|(from, _)| *from = spare);
-    }
-    Ok(ordered)
-}
-
 /// Registers are numbered in 16 bits.
 fn register(number: usize) -> Result<u16, Diagnostic> {
     u16::try_from(number).map_err(|_| {
@@ -477,36 +379,4 @@ fn string(op: Op<'_>, attribute: &str) -> Result<String, Diagnostic> {
     op.attribute(attribute)
         .and_then(|a| a.as_string())
         .ok_or_else(|| fault(format!("`{}` lacks `{attribute}`", op.name())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::sequence;
-
-    /// What registers hold after `moves`, when at first each holds its own number.
-    fn run(moves: Vec<(u16, u16)>) -> Vec<u16> {
-        let mut next = 8;
-        let spare = || {
-            next += 1;
-            Ok(next - 1)
-        };
-        let ordered = sequence(moves, spare).unwrap_or_else(|e| panic!("{e}"));
-        let mut held: Vec<u16> = (0..16).collect();
-        for (from, to) in ordered {
-            held[usize::from(to)] = held[usize::from(from)];
-        }
-        held.truncate(6);
-        held
-    }
-
-    #[test]
-    fn moves_happen_all_at_once() {
-        assert_eq!(run(vec![]), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(run(vec![(1, 1), (2, 3)]), [0, 1, 2, 2, 4, 5]);
-        // A chain, against its order.
-        assert_eq!(run(vec![(0, 1), (1, 2), (2, 3)]), [0, 0, 1, 2, 4, 5]);
-        // A swap, a circle of three beside it, and a copy out of a circle.
-        assert_eq!(run(vec![(0, 1), (1, 0)]), [1, 0, 2, 3, 4, 5]);
-        assert_eq!(run(vec![(0, 1), (1, 0), (2, 3), (3, 4), (4, 2), (3, 5)]), [1, 0, 4, 2, 3, 3]);
-    }
 }

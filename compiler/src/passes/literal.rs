@@ -71,7 +71,8 @@ impl Number {
 /// types that are not computed with.
 pub(super) fn splat(tensor: &Tensor) -> Option<Number> {
     let width = match tensor.dtype().bits() {
-        bits if bits % 8 == 0 && !tensor.dtype().is_narrow_float() => bits / 8,
+        _ if tensor.dtype().is_narrow_float() || tensor.dtype().is_complex() => return None,
+        bits if bits % 8 == 0 => bits / 8,
         _ => return None,
     };
     let (first, rest) = tensor.data().split_at_checked(width)?;

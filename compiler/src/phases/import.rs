@@ -1,12 +1,13 @@
 //! The input phase: a frontend's errors as diagnostics, one a node.
 
-use ired_frontends::{ImportError, ImportErrorKind, ModelSource, SourceError};
+use ired_frontends::{ImportError, ImportErrorKind, InputShape, ModelSource, SourceError};
 use ired_graph::Graph;
 
 use crate::errors::{CompileError, Diagnostic, DiagnosticKind, chain};
 
-pub(super) fn import(source: &dyn ModelSource) -> Result<Graph, CompileError> {
-    ired_frontends::import(source).map_err(|error| CompileError { diagnostics: diagnostics(&error) })
+pub(super) fn import(source: &dyn ModelSource, shapes: &[InputShape]) -> Result<Graph, CompileError> {
+    let graph = ired_frontends::import_shaped(source, shapes);
+    graph.map_err(|error| CompileError { diagnostics: diagnostics(&error) })
 }
 
 pub(super) fn source_error(error: &SourceError) -> CompileError {

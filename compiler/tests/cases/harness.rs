@@ -124,6 +124,14 @@ pub(crate) fn ramp(dtype: DType, shape: &[u64], salt: usize) -> Tensor {
         DType::I8 | DType::U8 => {
             Tensor::from_f64s(dtype, shape, &values.iter().map(|v| v * 30.0).collect::<Vec<_>>())
         }
+        DType::C64 | DType::C128 => {
+            let parts = Tensor::from_f64s(
+                dtype.part().expect("a complex type"),
+                &[count * 2],
+                &values.iter().flat_map(|v| [*v, 1.0 - v]).collect::<Vec<_>>(),
+            );
+            Tensor::new(dtype, shape.to_vec(), parts.data().clone()).expect("two parts an element")
+        }
         other => panic!("no test data of {other}"),
     }
 }
@@ -147,7 +155,7 @@ pub(crate) fn compare(expected: &[Tensor], found: &[Tensor], tolerance: f64) -> 
                 f.shape()
             ));
         }
-        let (e, f) = (e.to_f64s(), f.to_f64s());
+        let (e, f) = (e.to_parts().to_f64s(), f.to_parts().to_f64s());
         let scale = e.iter().filter(|v| v.is_finite()).fold(1.0f64, |m, v| m.max(v.abs()));
         for (i, (x, y)) in e.iter().zip(&f).enumerate() {
             let same = x == y || (x - y).abs() <= tolerance * scale || x.is_nan() && y.is_nan();

@@ -33,8 +33,12 @@ impl Random {
         low + (self.next() >> 11) as f64 / (1u64 << 53) as f64 * (high - low)
     }
 
-    /// Elements in `low..high`; whole numbers for integers, coin flips for bool.
+    /// Elements in `low..high`; whole numbers for integers, coin flips for bool, both parts of complex numbers.
     pub(crate) fn tensor(&mut self, dtype: DType, shape: &[u64], low: f64, high: f64) -> Tensor {
+        if let Some(part) = dtype.part() {
+            let parts = self.tensor(part, &[shape, &[2]].concat(), low, high);
+            return Tensor::new(dtype, shape.to_vec(), parts.data().clone()).unwrap();
+        }
         let count = shape.iter().product::<u64>();
         if !dtype.holds_integers() {
             let values: Vec<_> = (0..count).map(|_| self.float(low, high)).collect();

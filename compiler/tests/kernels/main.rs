@@ -5,6 +5,7 @@
 
 mod attention;
 mod bytes;
+mod complex;
 mod contraction;
 mod convolution;
 mod element_types;

@@ -88,6 +88,20 @@ fn scatters_of_every_type() {
 }
 
 #[test]
+fn scatters_of_complex_numbers() {
+    let mut random = Random::new(77);
+    for dtype in [DType::C64, DType::C128] {
+        for (shape, k, outer) in
+            [(&[4u64, 19][..], 1, &[6u64][..]), (&[17], 1, &[5, 2]), (&[3, 1], 2, &[4]), (&[0, 3], 1, &[0])]
+        {
+            let mut case = scatter(&mut random, dtype, ScatterFn::Set, shape, k, outer);
+            let output = case.root_value();
+            case.check_bits(output);
+        }
+    }
+}
+
+#[test]
 fn scatters_of_every_shape() {
     let mut random = Random::new(72);
     for function in SCATTERS {

@@ -36,6 +36,9 @@ pub struct CompileOptions {
     pub stop_after: Option<String>,
     /// The output is a report on what would be compiled.
     pub explain: Option<ExplainRequest>,
+    /// What is known of the shapes of inputs besides what the model says: a size for each axis, `None` for one that the
+    /// model says or that is open.
+    pub shapes: Vec<(String, Vec<Option<u64>>)>,
     /// Send every phase's result as a [`Dump`].
     pub dump: bool,
     /// Threads to compile with; 0 is every core the process may use.
@@ -54,10 +57,14 @@ pub struct ExplainRequest {
 impl CompileOptions {
     /// The options that change the output, as one line; for cache keys and provenance.
     pub fn canonical(&self) -> String {
-        match (&self.stop_after, &self.explain) {
+        let output = match (&self.stop_after, &self.explain) {
             (None, None) => "default".to_owned(),
             (Some(phase), _) => format!("stop_after={phase}"),
             (None, Some(explain)) => format!("explain={explain:?}"),
+        };
+        match self.shapes.as_slice() {
+            [] => output,
+            shapes => format!("{output},shapes={shapes:?}"),
         }
     }
 }

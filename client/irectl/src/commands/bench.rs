@@ -86,7 +86,7 @@ impl Bench {
 
     async fn start(&self) -> Result<Session> {
         let inputs = npz::Archive::open(&self.inputs)?;
-        let module = local::module(&self.model).await?;
+        let module = local::module(&self.model, Vec::new()).await?;
         let start = Instant::now();
         let worker = local::load(&module, self.threads).await?;
         let load_ms = milliseconds(start.elapsed());

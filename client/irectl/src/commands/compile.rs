@@ -9,6 +9,7 @@ use ired_worker::{CompileOptions, Dump, TargetRequest};
 use serde_json::json;
 
 use super::human_bytes;
+use crate::shapes::Shapes;
 use crate::{local, target};
 
 /// The compiler's phases, in the order they run.
@@ -24,6 +25,8 @@ pub(crate) struct Compile {
     /// `host`, or a triple with features: `x86_64-linux,+avx2,+fma`.
     #[arg(long, default_value = "host", value_parser = target::parse)]
     target: TargetRequest,
+    #[command(flatten)]
+    shapes: Shapes,
     /// Stop after this phase and write its text.
     #[arg(long, value_name = "PHASE", value_parser = PHASES)]
     compile_to: Option<String>,
@@ -46,6 +49,7 @@ impl Compile {
         let options = CompileOptions {
             stop_after: self.compile_to,
             explain: None,
+            shapes: self.shapes.shapes,
             dump: self.dump_ir.is_some(),
             threads: self.threads,
         };

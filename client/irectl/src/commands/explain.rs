@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use ired_worker::{CompileOptions, ExplainRequest, TargetRequest};
 
+use crate::shapes::Shapes;
 use crate::{local, target};
 
 #[derive(clap::Args)]
@@ -16,6 +17,8 @@ pub(crate) struct Explain {
     /// `host`, or a triple with features: `x86_64-linux,+avx2,+fma`.
     #[arg(long, default_value = "host", value_parser = target::parse)]
     target: TargetRequest,
+    #[command(flatten)]
+    shapes: Shapes,
     /// What a symbolic size is where numbers are printed; 1 for those not given.
     #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
     sizes: Vec<(String, u64)>,
@@ -33,7 +36,8 @@ fn size(text: &str) -> Result<(String, u64), String> {
 impl Explain {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let explain = ExplainRequest { sizes: self.sizes, nodes: self.nodes };
-        let options = CompileOptions { explain: Some(explain), ..CompileOptions::default() };
+        let shapes = self.shapes.shapes;
+        let options = CompileOptions { explain: Some(explain), shapes, ..CompileOptions::default() };
         let mut output = tempfile::tempfile().context("cannot make a temporary file")?;
         local::compile(&self.model, self.target, options, &output, |_| ()).await?;
         let mut report = String::new();

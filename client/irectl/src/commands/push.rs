@@ -13,7 +13,7 @@ use serde_json::json;
 use super::human_bytes;
 use crate::local::{open_file, stem};
 use crate::progress::Progress;
-use crate::tensors::onnx_data::external_files;
+use crate::tensors::onnx_model::external_files;
 
 #[derive(clap::Args)]
 pub(crate) struct Push {

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::exit::FAILED;
 use crate::local;
+use crate::shapes::Shapes;
 use crate::tensors::compare::{Tolerance, difference};
 use crate::tensors::{NamedTensor, npz};
 use case::{Outcome, Verdict};
@@ -36,6 +37,8 @@ pub(crate) struct Verify {
     /// Expected outputs, an npz archive keyed by tensor name.
     #[arg(long, value_name = "NPZ", requires = "inputs")]
     expected: Option<PathBuf>,
+    #[command(flatten)]
+    shapes: Shapes,
     /// A float may differ by this much of its expected value, and `--atol` more.
     #[arg(long, default_value_t = 1e-3)]
     rtol: f64,
@@ -79,7 +82,7 @@ impl Verify {
     /// One module, inputs and expectations by name.
     async fn one(&self, model: &Path, inputs: &Path, expected: &Path) -> Result<Verdict> {
         let (inputs, expected) = (npz::Archive::open(inputs)?, npz::Archive::open(expected)?);
-        let module = local::module(model).await?;
+        let module = local::module(model, self.shapes.shapes.clone()).await?;
         let worker = local::load(&module, self.threads).await?;
         let entry = local::first_entry(&worker)?;
         let inputs = inputs.read_named(local::input_names(&worker))?.into_iter().map(Into::into).collect();
@@ -110,11 +113,11 @@ impl Verify {
         };
         let mut tasks = Vec::new();
         for folder in &self.paths {
-            let (slots, folder) = (slots.clone(), folder.clone());
+            let (slots, folder, shapes) = (slots.clone(), folder.clone(), self.shapes.shapes.clone());
             tasks.push(tokio::spawn(async move {
                 let _slot = slots.acquire_owned().await?;
                 let start = Instant::now();
-                let verdict = case::verify(&folder, settings).await;
+                let verdict = case::verify(&folder, shapes, settings).await;
                 anyhow::Ok(Checked { path: folder, verdict, took: start.elapsed() })
             }));
         }

@@ -37,7 +37,10 @@ pub(crate) fn difference(
         return Some(Difference::Shape(text));
     }
     let value = match floats(found).zip(floats(expected)) {
-        Some((found, expected)) => float_difference(&found, &expected, within),
+        Some((numbers, expected)) => {
+            let complex = matches!(found.dtype, DType::C64 | DType::C128);
+            float_difference(&numbers, &expected, if complex { "parts" } else { "elements" }, within)
+        }
         None => exact_difference(found, expected),
     };
     value.map(|text| Difference::Value(format!("`{name}`: {text}")))
@@ -68,7 +71,7 @@ fn exact_difference(found: &NamedTensor, expected: &NamedTensor) -> Option<Strin
     Some(format!("{wrong} of {} elements differ, the first at {first}", found.element_count()))
 }
 
-fn float_difference(found: &[f64], expected: &[f64], within: Tolerance) -> Option<String> {
+fn float_difference(found: &[f64], expected: &[f64], what: &str, within: Tolerance) -> Option<String> {
     let largest = expected.iter().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max(v.abs()));
     let absolute = within.absolute.unwrap_or(within.relative * largest);
     let close = |f: f64, e: f64| {
@@ -85,19 +88,19 @@ fn float_difference(found: &[f64], expected: &[f64], within: Tolerance) -> Optio
         .max_by(|&a, &b| error(a).total_cmp(&error(b)))
         .unwrap_or(0);
     Some(format!(
-        "{wrong} of {} elements differ, the worst at {worst}: found {}, expected {} (largest expected {largest})",
+        "{wrong} of {} {what} differ, the worst at {worst}: found {}, expected {} (largest expected {largest})",
         found.len(),
         found[worst],
         expected[worst],
     ))
 }
 
-/// The elements as f64, if they are floats.
+/// The elements as f64, if they are floats; of complex numbers the parts.
 fn floats(tensor: &NamedTensor) -> Option<Vec<f64>> {
     let data = &tensor.data;
     Some(match tensor.dtype {
-        DType::F64 => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
-        DType::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
+        DType::F64 | DType::C128 => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+        DType::F32 | DType::C64 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
         DType::F16 => data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).into()).collect(),
         DType::BF16 => data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).into()).collect(),
         _ => return narrow::floats(tensor),
@@ -147,6 +150,15 @@ mod tests {
         let f8 = |data| packed(DType::F8E4M3FN, 2, data);
         assert_eq!(difference(&f8(&[0x7f, 0x38]), &f8(&[0xff, 0x38]), WITHIN), None);
         assert!(difference(&f8(&[0x7f, 0x38]), &f8(&[0x7f, 0x39]), WITHIN).is_some());
+    }
+
+    #[test]
+    fn complex_numbers_are_close_where_both_parts_are() {
+        let complex = |parts: &[f32]| NamedTensor { dtype: DType::C64, dims: vec![1], ..tensor(parts) };
+        assert_eq!(difference(&complex(&[1.0, f32::NAN]), &complex(&[1.0005, f32::NAN]), WITHIN), None);
+        let wrong = difference(&complex(&[1.0, 2.0]), &complex(&[1.0, 2.5]), WITHIN);
+        let text = "`y`: 1 of 2 parts differ, the worst at 1: found 2, expected 2.5 (largest expected 2.5)";
+        assert_eq!(wrong, Some(Difference::Value(text.to_owned())));
     }
 
     #[test]

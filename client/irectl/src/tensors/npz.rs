@@ -92,7 +92,9 @@ fn read_array(name: &str, reader: &mut impl Read, limit_bytes: u64) -> Result<Na
     ensure!(data.len() as u64 == expected, "{} bytes of data where {expected} belong", data.len());
     let width = (dtype.bits() / 8) as usize;
     if big_endian {
-        data.chunks_exact_mut(width).for_each(<[u8]>::reverse);
+        // Of a complex number each part by itself.
+        let word = if matches!(dtype, DType::C64 | DType::C128) { width / 2 } else { width };
+        data.chunks_exact_mut(word).for_each(<[u8]>::reverse);
     }
     if header.order() == Order::Fortran {
         data = column_to_row_major(&data, &dims, width);
@@ -148,6 +150,8 @@ fn element_type(header: &NpyHeader) -> Result<(DType, bool)> {
         (TypeChar::Float, 2) => DType::F16,
         (TypeChar::Float, 4) => DType::F32,
         (TypeChar::Float, 8) => DType::F64,
+        (TypeChar::Complex, 8) => DType::C64,
+        (TypeChar::Complex, 16) => DType::C128,
         _ => bail!("elements of type `{ty}` are not supported"),
     };
     Ok((dtype, ty.endianness() == npyz::Endianness::Big))
@@ -219,6 +223,8 @@ fn type_string(dtype: DType) -> Option<&'static str> {
         DType::F16 => "<f2",
         DType::F32 => "<f4",
         DType::F64 => "<f8",
+        DType::C64 => "<c8",
+        DType::C128 => "<c16",
         _ => return None,
     })
 }
@@ -280,6 +286,24 @@ mod tests {
         let expected = "it has 4398046511104 bytes; the arrays of one archive may take 17179869184 together";
         assert!(error.ends_with(expected), "{error}");
         assert_eq!(open().read_named(["x"]).unwrap(), []);
+    }
+
+    #[test]
+    fn complex_numbers_are_read_of_either_byte_order() {
+        let array = |ty: &str, data: &[u8]| {
+            let header = format!("{{'descr': '{ty}', 'fortran_order': False, 'shape': (1,), }}\n");
+            let length = (header.len() as u16).to_le_bytes();
+            [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes(), data].concat()
+        };
+        let read = |ty: &str, data: &[u8]| read_array("x", &mut &array(ty, data)[..], 64).unwrap();
+        let (re, im) = (1.5f32, -2.0f32);
+        let little = read("<c8", &[re.to_le_bytes(), im.to_le_bytes()].concat());
+        assert_eq!((little.dtype, &little.dims[..]), (DType::C64, &[1][..]));
+        assert_eq!(little, read(">c8", &[re.to_be_bytes(), im.to_be_bytes()].concat()));
+        assert_eq!(read("<c16", &[7; 16]).dtype, DType::C128);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        write(file.path(), std::slice::from_ref(&little)).unwrap();
+        assert_eq!(Archive::open(file.path()).unwrap().read_all().unwrap(), [little]);
     }
 
     #[test]

@@ -1,7 +1,5 @@
-//! The little of ONNX that this side of the wire reads: test data (`input_0.pb`, `output_0.pb`…, each one serialized
-//! `TensorProto`) and the names of the files that a model keeps weights in.
+//! ONNX test data: `input_0.pb`, `output_0.pb`…, each one serialized `TensorProto`, sequence or optional value.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -50,77 +48,6 @@ struct OptionalProto {
     tensor_value: Option<TensorProto>,
     #[prost(message, optional, tag = "5")]
     sequence_value: Option<SequenceProto>,
-}
-
-/// The fields of an ONNX model that say which other files it needs.
-#[derive(Clone, PartialEq, Message)]
-struct ModelFiles {
-    #[prost(message, optional, tag = "7")]
-    graph: Option<GraphFiles>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct GraphFiles {
-    #[prost(message, repeated, tag = "1")]
-    node: Vec<NodeFiles>,
-    #[prost(message, repeated, tag = "5")]
-    initializer: Vec<TensorFile>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct NodeFiles {
-    #[prost(message, repeated, tag = "5")]
-    attribute: Vec<AttributeFiles>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct AttributeFiles {
-    #[prost(message, optional, tag = "5")]
-    t: Option<TensorFile>,
-    #[prost(message, optional, tag = "6")]
-    g: Option<GraphFiles>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TensorFile {
-    #[prost(message, repeated, tag = "13")]
-    external_data: Vec<Entry>,
-    /// 1 is external.
-    #[prost(int32, tag = "14")]
-    data_location: i32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Entry {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-/// The files that an ONNX model keeps weights in, as it names them, each once and sorted.
-///
-/// A file that is no model names none: the daemon says what is wrong with it.
-pub(crate) fn external_files(model: &Path) -> Result<Vec<String>> {
-    let bytes = std::fs::read(model).context("cannot read it")?;
-    let model = ModelFiles::decode(Bytes::from(bytes)).unwrap_or_default();
-    let mut files = BTreeSet::new();
-    if let Some(graph) = &model.graph {
-        collect_files(graph, &mut files);
-    }
-    Ok(files.into_iter().collect())
-}
-
-fn collect_files(graph: &GraphFiles, files: &mut BTreeSet<String>) {
-    let attributes = || graph.node.iter().flat_map(|node| &node.attribute);
-    let tensors = graph.initializer.iter().chain(attributes().filter_map(|a| a.t.as_ref()));
-    for tensor in tensors.filter(|t| t.data_location == 1) {
-        let location = tensor.external_data.iter().find(|entry| entry.key == "location");
-        files.extend(location.map(|entry| entry.value.clone()));
-    }
-    for inner in attributes().filter_map(|a| a.g.as_ref()) {
-        collect_files(inner, files);
-    }
 }
 
 /// Reads one tensor; its name may be empty.
@@ -207,6 +134,8 @@ fn element_type(number: i32) -> Result<DType> {
         11 => DType::F64,
         12 => DType::U32,
         13 => DType::U64,
+        14 => DType::C64,
+        15 => DType::C128,
         16 => DType::BF16,
         17 => DType::F8E4M3FN,
         18 => DType::F8E4M3FNUZ,
@@ -237,8 +166,8 @@ fn typed_data(proto: &TensorProto, dtype: DType) -> Result<Bytes> {
         proto.int32_data.iter().flat_map(|v| v.to_le_bytes()[..width].to_vec()).collect()
     };
     Ok(Bytes::from(match dtype {
-        DType::F32 => proto.float_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        DType::F64 => proto.double_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        DType::F32 | DType::C64 => proto.float_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        DType::F64 | DType::C128 => proto.double_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
         DType::I64 => proto.int64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
         DType::U64 => proto.uint64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
         DType::U32 => proto.uint64_data.iter().flat_map(|v| (*v as u32).to_le_bytes()).collect(),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ired_graph::{BinaryFn, Builder, CompareFn, DType, Tensor, UnaryFn, ValueId};
 
-use super::call::{Call, Outcome, invalid};
+use super::call::{Call, Outcome, invalid, unsupported};
 use super::text;
 
 pub(super) fn cast(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
@@ -32,6 +32,12 @@ fn cast_as_asked(b: &mut Builder<'_>, call: &Call<'_>, to: DType) -> Outcome {
     let rounding = call.attributes.text("round_mode")?.unwrap_or("up");
     let x = call.input(0)?;
     let from = b.ty(x).dtype;
+    if from != to && (from.is_complex() || to.is_complex()) {
+        return unsupported(
+            format!("a cast from {from} to {to}"),
+            "ONNX only moves complex numbers: compute with their parts, in tensors of their own",
+        );
+    }
     if to == DType::F8E8M0 && from != to && from != DType::String {
         return to_power_of_two(b, x, rounding, saturate);
     }

@@ -3,6 +3,7 @@
 use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, ReduceFn, ValueId};
 
 use super::call::{Call, Outcome, invalid, unsupported};
+use super::complex;
 use super::tensor::MAX_RANK;
 
 /// Input `[n, c · block, blocks]`, in row-major order of the block and of where blocks are; gives `[n, c, image..]`.
@@ -48,11 +49,13 @@ pub(super) fn col2im(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let order = [0, 1].into_iter().chain((0..rank).flat_map(|a| [2 + a, 2 + rank + a])).collect();
     let paired = b.transpose(apart, order)?;
     let joined = block.iter().zip(&counts).map(|(k, l)| k.clone() * l.clone()).collect::<Vec<_>>();
-    let mut result = b.reshape(paired, [&outer[..], &joined].concat())?;
-    for (a, (axis, count)) in axes.iter().zip(&counts).enumerate() {
-        result = axis.sum(b, result, 2 + a, count)?;
-    }
-    Ok(result)
+    let paired = b.reshape(paired, [&outer[..], &joined].concat())?;
+    complex::by_part(b, paired, |b, mut result| {
+        for (a, (axis, count)) in axes.iter().zip(&counts).enumerate() {
+            result = axis.sum(b, result, 2 + a, count)?;
+        }
+        Ok(result)
+    })
 }
 
 /// How many axes the image has, of whatever tells it.

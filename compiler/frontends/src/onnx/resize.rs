@@ -6,6 +6,7 @@ mod taps;
 use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, ReduceFn, ValueId};
 
 use super::call::{Call, Outcome, invalid};
+use super::complex;
 use change::{Change, by_scales, changes};
 use taps::{Coordinates, Filter, Rounding, Taps};
 
@@ -32,7 +33,7 @@ pub(super) fn resize(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     // Version 10 has no region of interest, no sizes, and one way to map coordinates.
     let (scales, sizes) = if old { (1, 2) } else { (2, 3) };
     let changes = changes(b, call, scales, sizes, coordinates == Coordinates::CropAndResize)?;
-    sampling.apply(b, call.input(0)?, changes)
+    sampling.apply(b, call.input(0)?, &changes)
 }
 
 /// Upsample, of operator sets 1 to 9.
@@ -68,7 +69,7 @@ pub(super) fn upsample(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
         antialias: false,
         outside: 0.0,
     };
-    sampling.apply(b, x, changes)
+    sampling.apply(b, x, &changes)
 }
 
 /// How elements of the result come about, the same along every axis.
@@ -82,7 +83,19 @@ struct Sampling {
 }
 
 impl Sampling {
-    fn apply(&self, b: &mut Builder<'_>, x: ValueId, changes: Vec<Change>) -> Outcome {
+    fn apply(&self, b: &mut Builder<'_>, x: ValueId, changes: &[Change]) -> Outcome {
+        let mut result = complex::by_part(b, x, |b, x| self.sample(b, x, changes))?;
+        for change in changes.iter().filter(|change| change.region.is_some()) {
+            let position = self.coordinates.positions(b, change)?;
+            let outside = outside_of(b, position, &change.from)?;
+            let outside = along(b, outside, change.axis, b.ty(result).rank())?;
+            let value = b.scalar_like(result, self.outside)?;
+            result = b.select_broadcast(outside, value, result)?;
+        }
+        Ok(result)
+    }
+
+    fn sample(&self, b: &mut Builder<'_>, x: ValueId, changes: &[Change]) -> Outcome {
         let dtype = b.ty(x).dtype;
         let weighted = !matches!(self.filter, Filter::Nearest(_));
         let working = match dtype {
@@ -91,30 +104,20 @@ impl Sampling {
             _ => DType::F32,
         };
         let mut result = b.cast(x, working)?;
-        let mut beyond = Vec::new();
         for change in changes {
-            if self.repeats(&change) {
-                result = repeat(b, result, &change)?;
+            if self.repeats(change) {
+                result = repeat(b, result, change)?;
                 continue;
             }
-            let position = self.coordinates.positions(b, &change)?;
-            if change.region.is_some() {
-                beyond.push((change.axis, outside_of(b, position, &change.from)?));
-            }
+            let position = self.coordinates.positions(b, change)?;
             let taps = match self.antialias && weighted {
-                true => Taps::antialiased(b, &self.filter, position, &change)?,
-                false => Taps::plain(b, &self.filter, position, &change)?,
+                true => Taps::antialiased(b, &self.filter, position, change)?,
+                false => Taps::plain(b, &self.filter, position, change)?,
             };
             let taps = if self.exclude_outside { taps.without_outside(b, &change.from)? } else { taps };
             result = weigh(b, result, change.axis, &taps, &change.from)?;
         }
-        let mut result = b.cast(result, dtype)?;
-        for (axis, outside) in beyond {
-            let value = b.scalar_like(result, self.outside)?;
-            let outside = along(b, outside, axis, b.ty(result).rank())?;
-            result = b.select_broadcast(outside, value, result)?;
-        }
-        Ok(result)
+        Ok(b.cast(result, dtype)?)
     }
 
     /// Whether each element is only repeated, a whole number of times.

@@ -7,7 +7,7 @@ mod image;
 use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, UnaryFn, ValueId};
 
 use super::call::{Call, Outcome, invalid};
-use super::cubic;
+use super::{complex, cubic};
 
 pub(super) use affine::affine_grid;
 pub(super) use deform::deform_conv;
@@ -51,8 +51,8 @@ pub(super) fn grid_sample(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
         let component = b.reshape(component, vec![points[0].clone(), count.clone()])?;
         taps.push(sampler.taps(b, component, size)?);
     }
-    let image = Image::new(b, x, !matches!(sampler.method, Method::Nearest))?;
-    let sampled = image.sample(b, &taps)?;
+    let weighted = !matches!(sampler.method, Method::Nearest);
+    let sampled = complex::by_part(b, x, |b, x| Image::new(b, x, weighted)?.sample(b, &taps))?;
     Ok(b.reshape(sampled, [&shape[..2], &out].concat())?)
 }
 

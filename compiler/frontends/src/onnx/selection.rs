@@ -6,7 +6,7 @@ use ired_graph::{
 use ired_host::StringRank;
 
 use super::call::{Call, Outcome, axis, invalid, read_size};
-use super::text;
+use super::{complex, text};
 
 /// The positions at which a vector of bools is true, ascending.
 pub(super) fn positions_of(b: &mut Builder<'_>, flags: ValueId, name: &str) -> Outcome {
@@ -31,7 +31,10 @@ pub(super) fn non_zero(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
     let shape = b.ty(x).shape.clone();
     // A scalar counts as a vector of one element.
     let shape = if shape.is_empty() { vec![Dim::constant(1)] } else { shape };
-    let flags = b.cast(x, DType::Bool)?;
+    let flags = match b.ty(x).dtype.is_complex() {
+        true => complex::is_not_zero(b, x)?,
+        false => b.cast(x, DType::Bool)?,
+    };
     let flags = b.reshape(flags, vec![b.ty(x).elements()])?;
     let positions = positions_of(b, flags, call.name)?;
     let count = b.ty(positions).shape[0].clone();
@@ -121,11 +124,11 @@ pub(super) fn unique_by_appearance(b: &mut Builder<'_>, call: &Call<'_>) -> Outc
     Ok(vec![b.gather(x, found.first, 0)?, found.group, found.count])
 }
 
-/// Strings are in the order of their ranks.
+/// Strings are in the order of their ranks, complex numbers in that of their parts, real ones first.
 fn in_order(b: &mut Builder<'_>, rows: ValueId) -> Outcome {
     match b.ty(rows).dtype {
         DType::String => text::same_shape(b, &StringRank, &[rows], DType::I64),
-        _ => Ok(rows),
+        _ => complex::columns_of_parts(b, rows),
     }
 }
 

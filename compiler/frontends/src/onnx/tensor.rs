@@ -65,6 +65,8 @@ pub(crate) fn dtype(code: i32) -> Result<DType, TensorError> {
         11 => DType::F64,
         12 => DType::U32,
         13 => DType::U64,
+        14 => DType::C64,
+        15 => DType::C128,
         16 => DType::BF16,
         17 => DType::F8E4M3FN,
         18 => DType::F8E4M3FNUZ,
@@ -255,8 +257,13 @@ fn handles(
 /// Data in the fields that ONNX keeps for each group of types.
 fn typed(tensor: &TensorProto, dtype: DType, dims: &[u64], count: u64) -> Result<Bytes, TensorError> {
     let t = tensor;
-    // An entry has as many elements of less than eight bits as a byte.
-    let expected = if dtype.bits() < 8 { count.div_ceil(8 / dtype.bits() as u64) } else { count };
+    let expected = match dtype {
+        // A part an entry.
+        DType::C64 | DType::C128 => count * 2,
+        // An entry has as many elements of less than eight bits as a byte.
+        _ if dtype.bits() < 8 => count.div_ceil(8 / dtype.bits() as u64),
+        _ => count,
+    };
     let check = |found: usize| match found as u64 == expected {
         true => Ok(()),
         false => Err(TensorError::DataCount { dtype, dims: dims.to_vec(), expected, found: found as u64 }),
@@ -266,11 +273,11 @@ fn typed(tensor: &TensorProto, dtype: DType, dims: &[u64], count: u64) -> Result
         Ok(t.int32_data.iter().flat_map(|v| v.to_le_bytes().into_iter().take(width)).collect::<Vec<u8>>())
     };
     let data = match dtype {
-        DType::F32 => {
+        DType::F32 | DType::C64 => {
             check(t.float_data.len())?;
             t.float_data.iter().flat_map(|v| v.to_le_bytes()).collect()
         }
-        DType::F64 => {
+        DType::F64 | DType::C128 => {
             check(t.double_data.len())?;
             t.double_data.iter().flat_map(|v| v.to_le_bytes()).collect()
         }

@@ -152,6 +152,8 @@ pub fn code(dtype: DType) -> i32 {
         DType::F64 => 11,
         DType::U32 => 12,
         DType::U64 => 13,
+        DType::C64 => 14,
+        DType::C128 => 15,
         DType::BF16 => 16,
         DType::F8E4M3FN => 17,
         DType::F8E4M3FNUZ => 18,

@@ -6,6 +6,7 @@
 mod attention;
 mod build;
 mod classical;
+mod complex;
 mod computed;
 mod contraction;
 mod element_types;
@@ -25,6 +26,7 @@ mod random;
 mod ranking;
 mod recurrent;
 mod sequences;
+mod shapes;
 mod signals;
 mod structure;
 mod text;

@@ -12,6 +12,7 @@ impl UnaryFn {
             Self::Not => matches!(dtype, DType::Bool),
             Self::BitNot => dtype.is_integer(),
             Self::Abs | Self::Sign | Self::Neg => dtype.is_float() || dtype.is_integer(),
+            Self::Real | Self::Imag => dtype.is_complex(),
             _ => dtype.is_float(),
         }
     }
@@ -23,6 +24,7 @@ impl BinaryFn {
         match self {
             Self::And | Self::Or | Self::Xor => dtype.is_integer() || matches!(dtype, DType::Bool),
             Self::ShiftLeft | Self::ShiftRight => dtype.is_integer(),
+            Self::Complex => dtype.of_parts().is_some(),
             _ => dtype.is_float() || dtype.is_integer(),
         }
     }
@@ -31,10 +33,12 @@ impl BinaryFn {
 pub(super) fn infer_unary(operands: &Operands<'_>, function: UnaryFn) -> Result<TensorType, ShapeError> {
     let [x] = operands.exactly()?;
     operands.dtype(0, function.accepts(x.dtype), "a type the function is defined on")?;
-    Ok(match function {
-        UnaryFn::IsNan | UnaryFn::IsInf => TensorType::new(DType::Bool, x.shape.clone()),
-        _ => x.clone(),
-    })
+    let dtype = match function {
+        UnaryFn::IsNan | UnaryFn::IsInf => DType::Bool,
+        UnaryFn::Real | UnaryFn::Imag => x.dtype.part().unwrap_or(x.dtype),
+        _ => x.dtype,
+    };
+    Ok(TensorType::new(dtype, x.shape.clone()))
 }
 
 pub(super) fn infer_binary(operands: &Operands<'_>, function: BinaryFn) -> Result<TensorType, ShapeError> {
@@ -42,14 +46,18 @@ pub(super) fn infer_binary(operands: &Operands<'_>, function: BinaryFn) -> Resul
     operands.dtype(0, function.accepts(lhs.dtype), "a type the function is defined on")?;
     operands.same_dtype(1, 0)?;
     operands.same_shape(1, 0)?;
-    Ok(lhs.clone())
+    let dtype = match function {
+        BinaryFn::Complex => lhs.dtype.of_parts().unwrap_or(lhs.dtype),
+        _ => lhs.dtype,
+    };
+    Ok(TensorType::new(dtype, lhs.shape.clone()))
 }
 
 pub(super) fn infer_compare(operands: &Operands<'_>, function: CompareFn) -> Result<TensorType, ShapeError> {
     let [lhs, _] = operands.exactly()?;
     let ordered = !matches!(function, CompareFn::Eq | CompareFn::Ne);
-    let comparable =
-        !lhs.dtype.is_narrow_float() && (!ordered || !matches!(lhs.dtype, DType::Bool | DType::String));
+    let computed = !lhs.dtype.is_narrow_float() && !lhs.dtype.is_complex();
+    let comparable = computed && (!ordered || !matches!(lhs.dtype, DType::Bool | DType::String));
     operands.dtype(0, comparable, "a number type that can be computed with")?;
     operands.same_dtype(1, 0)?;
     operands.same_shape(1, 0)?;
@@ -67,9 +75,13 @@ pub(super) fn infer_select(operands: &Operands<'_>) -> Result<TensorType, ShapeE
 
 pub(super) fn infer_cast(operands: &Operands<'_>, to: DType) -> Result<TensorType, ShapeError> {
     let [x] = operands.exactly()?;
-    operands.dtype(0, x.dtype != DType::String || to == x.dtype, "a type that casts by value")?;
+    let casts = |dtype: DType| dtype != DType::String && !dtype.is_complex();
+    operands.dtype(0, casts(x.dtype) || to == x.dtype, "a type that casts by value")?;
     if to == DType::String && x.dtype != to {
         return Err(operands.attribute("dtype", "is string, which numbers become by a host function"));
+    }
+    if !casts(to) && x.dtype != to {
+        return Err(operands.attribute("dtype", format!("is {to}, which is put together from its parts")));
     }
     Ok(TensorType::new(to, x.shape.clone()))
 }
@@ -83,6 +95,11 @@ pub(super) fn infer_bit_cast(operands: &Operands<'_>, to: DType) -> Result<Tenso
 
 pub(super) fn compute_unary(call: &Call<'_>, function: UnaryFn) -> Tensor {
     let x = call.x();
+    if let (UnaryFn::Real | UnaryFn::Imag, Some(part)) = (function, x.dtype().part()) {
+        let skipped = if function == UnaryFn::Imag { part.bits() } else { 0 };
+        let parts: Vec<u128> = x.to_bits().into_iter().map(|bits| bits >> skipped).collect();
+        return call.bits(&parts);
+    }
     if !x.dtype().is_float() {
         let values: Vec<i128> = x.to_integers().into_iter().map(|v| integer_unary(function, v)).collect();
         return call.integers(&values);
@@ -97,7 +114,7 @@ fn integer_unary(function: UnaryFn, v: i128) -> i128 {
         UnaryFn::Neg => -v,
         UnaryFn::Sign => v.signum(),
         UnaryFn::BitNot => !v,
-        // On bools, which is all that is left for integers.
+        // On bools, which is all that is left for what is no float.
         _ => 1 - v,
     }
 }
@@ -133,12 +150,17 @@ fn float_unary(function: UnaryFn, v: f64) -> f64 {
         UnaryFn::IsNan => f64::from(v.is_nan()),
         UnaryFn::IsInf => f64::from(v.is_infinite()),
         // Not on floats.
-        UnaryFn::Not | UnaryFn::BitNot => v,
+        UnaryFn::Not | UnaryFn::BitNot | UnaryFn::Real | UnaryFn::Imag => v,
     }
 }
 
 pub(super) fn compute_binary(call: &Call<'_>, function: BinaryFn) -> Tensor {
     let [lhs, rhs] = [call.operands[0], call.operands[1]];
+    if function == BinaryFn::Complex {
+        let parts = lhs.to_bits().into_iter().zip(rhs.to_bits());
+        let joined: Vec<u128> = parts.map(|(re, im)| im << lhs.dtype().bits() | re).collect();
+        return call.bits(&joined);
+    }
     if !lhs.dtype().is_float() {
         let bits = lhs.dtype().bits() as i128;
         let pairs = lhs.to_integers().into_iter().zip(rhs.to_integers());
@@ -169,6 +191,8 @@ fn integer_binary(function: BinaryFn, l: i128, r: i128, bits: i128) -> i128 {
         BinaryFn::ShiftLeft if (0..bits).contains(&r) => l << r,
         BinaryFn::ShiftLeft => 0,
         BinaryFn::ShiftRight => l >> if (0..bits).contains(&r) { r } else { bits },
+        // Not on integers.
+        BinaryFn::Complex => l,
     }
 }
 
@@ -212,7 +236,8 @@ fn float_binary(function: BinaryFn, l: f64, r: f64) -> f64 {
         BinaryFn::Max => larger(l, r),
         BinaryFn::Min => -larger(-l, -r),
         // Not on floats.
-        BinaryFn::And | BinaryFn::Or | BinaryFn::Xor | BinaryFn::ShiftLeft | BinaryFn::ShiftRight => l,
+        BinaryFn::And | BinaryFn::Or | BinaryFn::Xor => l,
+        BinaryFn::ShiftLeft | BinaryFn::ShiftRight | BinaryFn::Complex => l,
     }
 }
 
@@ -248,7 +273,7 @@ impl CompareFn {
 pub(super) fn compute_select(call: &Call<'_>) -> Tensor {
     let (if_true, if_false) = (call.operands[1].to_bits(), call.operands[2].to_bits());
     let choices = call.x().to_bools().into_iter().zip(if_true.into_iter().zip(if_false));
-    let values: Vec<u64> = choices.map(|(condition, (t, f))| if condition { t } else { f }).collect();
+    let values: Vec<u128> = choices.map(|(condition, (t, f))| if condition { t } else { f }).collect();
     call.bits(&values)
 }
 

@@ -92,7 +92,7 @@ impl<'a> Call<'a> {
     }
 
     /// The result from elements' bits.
-    pub(super) fn bits(&self, values: &[u64]) -> Tensor {
+    pub(super) fn bits(&self, values: &[u128]) -> Tensor {
         Tensor::from_bits(self.ty.dtype, self.shape, values)
     }
 }

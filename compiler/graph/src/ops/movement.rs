@@ -142,8 +142,8 @@ pub(super) fn concat<T: Clone>(operands: &[(&[u64], &[T])], axis: usize) -> Vec<
 }
 
 pub(super) fn compute_concat(call: &Call<'_>, axis: usize) -> Tensor {
-    let bits: Vec<Vec<u64>> = call.operands.iter().map(|t| t.to_bits()).collect();
-    let operands: Vec<(&[u64], &[u64])> =
+    let bits: Vec<Vec<u128>> = call.operands.iter().map(|t| t.to_bits()).collect();
+    let operands: Vec<(&[u64], &[u128])> =
         call.operands.iter().zip(&bits).map(|(t, bits)| (t.shape(), bits.as_slice())).collect();
     call.bits(&concat(&operands, axis))
 }

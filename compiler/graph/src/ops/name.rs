@@ -94,6 +94,8 @@ functions! {
         Round => "round",
         IsNan => "is_nan",
         IsInf => "is_inf",
+        Real => "real",
+        Imag => "imag",
     }
     BinaryFn {
         Add => "add",
@@ -110,6 +112,7 @@ functions! {
         Xor => "xor",
         ShiftLeft => "shift_left",
         ShiftRight => "shift_right",
+        Complex => "complex",
     }
     CompareFn {
         Eq => "eq",

@@ -45,7 +45,7 @@ pub(super) fn compute(call: &Call<'_>) -> Result<Tensor, ComputeError> {
             if keep {
                 kept.push(area);
             }
-            flags.push(u64::from(keep));
+            flags.push(u128::from(keep));
         }
     }
     Ok(call.bits(&flags))

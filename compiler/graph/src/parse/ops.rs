@@ -345,36 +345,47 @@ impl Attributes {
     fn constant(&mut self, place: Place, ty: &TensorType, strings: &StringTable) -> Parsed<Tensor> {
         let shape = static_shape(place, ty)?;
         let (place, literal) = self.literal(place)?;
-        let bits = match literal {
-            Literal::Bytes(data) => {
-                return Tensor::new(ty.dtype, shape, data).map_err(|e| ParseError::new(place, e.to_string()));
+        let data = match literal {
+            Literal::Bytes(data) => data,
+            Literal::Elements(elements) => list_data(place, ty.dtype, &shape, &elements, strings)?,
+            Literal::Param(_) => {
+                return Err(ParseError::new(place, format!("expected a list of {} elements", ty.dtype)));
             }
-            Literal::Elements(elements) => {
-                let bits = |e: &Element| match ty.dtype {
-                    DType::String => strings.find(e.text.as_bytes()),
-                    dtype => element_bits(&e.text, dtype),
-                };
-                elements.iter().map(bits).collect()
-            }
-            Literal::Param(_) => None,
         };
-        let Some(bits) = bits else {
-            return Err(ParseError::new(place, format!("expected a list of {} elements", ty.dtype)));
-        };
-        let bits: Vec<u64> = bits;
-        if crate::tensor::element_count(&shape) != Some(bits.len() as u64) {
-            return Err(ParseError::new(place, format!("{} elements do not fill {shape:?}", bits.len())));
-        }
-        Ok(Tensor::from_bits(ty.dtype, &shape, &bits))
+        Tensor::new(ty.dtype, shape, data).map_err(|e| ParseError::new(place, e.to_string()))
     }
 }
 
+/// The data of a constant whose elements are listed, those of a complex one part by part.
+fn list_data(
+    place: Place,
+    dtype: DType,
+    shape: &[u64],
+    elements: &[Element],
+    strings: &StringTable,
+) -> Parsed<bytes::Bytes> {
+    let listed = dtype.part().unwrap_or(dtype);
+    let parts = if dtype.is_complex() { 2 } else { 1 };
+    let bits = |e: &Element| match dtype {
+        DType::String => strings.find(e.text.as_bytes()).map(u128::from),
+        _ => element_bits(&e.text, listed),
+    };
+    let Some(bits) = elements.iter().map(bits).collect::<Option<Vec<u128>>>() else {
+        return Err(ParseError::new(place, format!("expected a list of {listed} elements")));
+    };
+    let found = bits.len() as u64;
+    if crate::tensor::element_count(shape).and_then(|count| count.checked_mul(parts)) != Some(found) {
+        return Err(ParseError::new(place, format!("{found} elements do not fill {shape:?}")));
+    }
+    Ok(Tensor::from_bits(listed, &[found], &bits).data().clone())
+}
+
 /// The bits of one element as it is written; `None` if it is no element of `dtype`.
-fn element_bits(text: &str, dtype: DType) -> Option<u64> {
+fn element_bits(text: &str, dtype: DType) -> Option<u128> {
     let one = match dtype {
         DType::Bool => Tensor::from_bools(&[1], &[text.parse().ok()?]),
         _ if !dtype.holds_integers() => match text.strip_prefix("0x") {
-            Some(digits) => return u64::from_str_radix(digits, 16).ok(),
+            Some(digits) => return u128::from_str_radix(digits, 16).ok(),
             // Narrow floats are written as the f32 they equal.
             None if dtype == DType::F64 => Tensor::from_f64s(dtype, &[1], &[text.parse().ok()?]),
             None => Tensor::from_f64s(dtype, &[1], &[f64::from(text.parse::<f32>().ok()?)]),

@@ -25,7 +25,8 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// Every element as f64: floats and integers of up to 53 bits exactly, bools as 0 and 1.
+    /// Every element as f64: floats and integers of up to 53 bits exactly, bools as 0 and 1, complex numbers as their
+    /// real part.
     pub fn to_f64s(&self) -> Vec<f64> {
         let data = &self.data;
         match self.dtype {
@@ -33,6 +34,7 @@ impl Tensor {
             DType::BF16 => read!(data, bf16, bf16::to_f64),
             DType::F32 => read!(data, f32, f64::from),
             DType::F64 => read!(data, f64, |v| v),
+            DType::C64 | DType::C128 => self.to_parts().to_f64s().into_iter().step_by(2).collect(),
             dtype if dtype.is_narrow_float() => {
                 self.codes().map(|code| narrow::decode(dtype, code)).collect()
             }
@@ -56,7 +58,7 @@ impl Tensor {
             DType::U16 => read!(data, u16, i128::from),
             DType::U32 => read!(data, u32, i128::from),
             DType::U64 | DType::String => read!(data, u64, i128::from),
-            DType::F16 | DType::BF16 | DType::F32 | DType::F64 => {
+            DType::F16 | DType::BF16 | DType::F32 | DType::F64 | DType::C64 | DType::C128 => {
                 self.to_f64s().into_iter().map(|v| v as i128).collect()
             }
             DType::F4E2M1
@@ -91,25 +93,35 @@ impl Tensor {
     }
 
     /// Every element's bits, zero-extended.
-    pub(crate) fn to_bits(&self) -> Vec<u64> {
+    pub(crate) fn to_bits(&self) -> Vec<u128> {
         let data = &self.data;
         match self.dtype.bits() {
-            2 | 4 | 8 => self.codes().map(u64::from).collect(),
-            16 => read!(data, u16, u64::from),
-            32 => read!(data, u32, u64::from),
-            _ => read!(data, u64, |v| v),
+            2 | 4 | 8 => self.codes().map(u128::from).collect(),
+            16 => read!(data, u16, u128::from),
+            32 => read!(data, u32, u128::from),
+            64 => read!(data, u64, u128::from),
+            _ => read!(data, u128, |v| v),
         }
     }
 
     /// The inverse of [`Tensor::to_bits`].
-    pub(crate) fn from_bits(dtype: DType, shape: &[u64], bits: &[u64]) -> Self {
+    pub(crate) fn from_bits(dtype: DType, shape: &[u64], bits: &[u128]) -> Self {
         let data: Vec<u8> = match dtype.bits() {
             width @ (2 | 4 | 8) => pack(width, bits.iter().map(|&b| b as u8)),
             16 => bits.iter().flat_map(|&b| (b as u16).to_le_bytes()).collect(),
             32 => bits.iter().flat_map(|&b| (b as u32).to_le_bytes()).collect(),
+            64 => bits.iter().flat_map(|&b| (b as u64).to_le_bytes()).collect(),
             _ => bits.iter().flat_map(|&b| b.to_le_bytes()).collect(),
         };
         Self::checked(dtype, shape, data)
+    }
+
+    /// Complex elements as real and imaginary parts, along a last axis of two; other tensors as they are.
+    pub fn to_parts(&self) -> Self {
+        match self.dtype.part() {
+            Some(dtype) => Self { dtype, shape: [&self.shape[..], &[2]].concat(), data: self.data.clone() },
+            None => self.clone(),
+        }
     }
 
     /// The bits of each element of at most eight bits.
@@ -120,7 +132,7 @@ impl Tensor {
     }
 
     /// A tensor of `dtype` from real numbers: floats rounded once, those of at most eight bits saturated, integers
-    /// truncated and saturated (NaN gives 0), bools true where not 0.
+    /// truncated and saturated (NaN gives 0), bools true where not 0, complex numbers without an imaginary part.
     ///
     /// # Panics
     /// When there are not as many values as `shape` says.
@@ -130,6 +142,8 @@ impl Tensor {
             DType::BF16 => values.iter().flat_map(|&v| round_to_bf16(v).to_le_bytes()).collect(),
             DType::F32 => values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
             DType::F64 => values.iter().flat_map(|&v| v.to_le_bytes()).collect(),
+            DType::C64 => values.iter().flat_map(|&v| [v as f32, 0.0]).flat_map(f32::to_le_bytes).collect(),
+            DType::C128 => values.iter().flat_map(|&v| [v, 0.0]).flat_map(f64::to_le_bytes).collect(),
             DType::Bool => values.iter().map(|&v| u8::from(v != 0.0)).collect(),
             _ if dtype.is_narrow_float() => {
                 pack(dtype.bits(), values.iter().map(|&v| narrow::encode(dtype, v)))
@@ -162,6 +176,8 @@ impl Tensor {
             DType::BF16 => values.iter().flat_map(|&v| integer_to_bf16(v).to_le_bytes()).collect(),
             DType::F32 => values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
             DType::F64 => values.iter().flat_map(|&v| (v as f64).to_le_bytes()).collect(),
+            DType::C64 => values.iter().flat_map(|&v| [v as f32, 0.0]).flat_map(f32::to_le_bytes).collect(),
+            DType::C128 => values.iter().flat_map(|&v| [v as f64, 0.0]).flat_map(f64::to_le_bytes).collect(),
             DType::F4E2M1
             | DType::F8E4M3FN
             | DType::F8E4M3FNUZ
@@ -190,12 +206,12 @@ impl Tensor {
     /// # Panics
     /// When there are not as many handles as `shape` says.
     pub fn from_handles(shape: &[u64], handles: &[u64]) -> Self {
-        Self::from_bits(DType::String, shape, handles)
+        Self::checked(DType::String, shape, handles.iter().flat_map(|h| h.to_le_bytes()).collect())
     }
 
-    /// The elements of a string tensor: handles of a [`ired_host::StringTable`]. Of other types, their bits.
+    /// The elements of a string tensor: handles of a [`ired_host::StringTable`]. Of other types, their lowest 64 bits.
     pub fn to_handles(&self) -> Vec<u64> {
-        self.to_bits()
+        self.to_bits().into_iter().map(|bits| bits as u64).collect()
     }
 
     /// # Panics

@@ -91,9 +91,16 @@ fn splat<'m>(b: &Builder<'m>, tensor: &ired_graph::Tensor) -> Option<Value<'m>> 
     if elements.any(|other| other != first) {
         return None;
     }
-    let mut wide = [0u8; 8];
-    wide[..bytes].copy_from_slice(first);
-    let raw = u64::from_le_bytes(wide);
+    let word = |bytes: &[u8]| {
+        let mut wide = [0u8; 8];
+        wide[..bytes.len()].copy_from_slice(bytes);
+        u64::from_le_bytes(wide)
+    };
+    if let (Some(DType::F64), (low, high)) = (dtype.part(), first.split_at(bytes / 2)) {
+        let half = |bytes| b.extui(b.integer(b.int_type(64), word(bytes).cast_signed()), ty);
+        return Some(b.ori(half(low), b.shli(half(high), b.integer(ty, 64))));
+    }
+    let raw = word(first);
     Some(match dtype {
         DType::F32 => b.float(ty, f64::from(f32::from_bits(raw as u32))),
         DType::F64 => b.float(ty, f64::from_bits(raw)),

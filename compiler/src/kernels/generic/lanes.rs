@@ -39,7 +39,7 @@ pub(super) fn choose(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget, lin
         .iter()
         .flat_map(|id| &graph.nodes[id.index()].results)
         .map(|v| graph.values[v.index()].ty.dtype)
-        .filter(|dtype| dtype.is_float() || *dtype == ty.dtype)
+        .filter(|dtype| dtype.is_float() || dtype.is_complex() || *dtype == ty.dtype)
         .map(DType::bits)
         .fold(32, usize::max);
     let lanes = target.lanes(widest);

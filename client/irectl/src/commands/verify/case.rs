@@ -8,6 +8,7 @@ use ired_worker::{CompileFailure, FailureKind, RuntimeFailure, RuntimeWorker, Te
 
 use super::values;
 use crate::local;
+use crate::shapes::{self, InputShape};
 use crate::tensors::NamedTensor;
 use crate::tensors::compare::{Difference, Tolerance, difference};
 
@@ -110,8 +111,8 @@ pub(super) struct Settings {
 }
 
 /// Compiles and runs every data set of the case; the first that is not right decides.
-pub(super) async fn verify(folder: &Path, settings: Settings) -> Verdict {
-    match tokio::time::timeout(settings.timeout, run(folder, settings)).await {
+pub(super) async fn verify(folder: &Path, shapes: Vec<InputShape>, settings: Settings) -> Verdict {
+    match tokio::time::timeout(settings.timeout, run(folder, shapes, settings)).await {
         Ok(Ok(verdict)) => verdict,
         Ok(Err(error)) => Verdict::of_error(&error),
         Err(_) => {
@@ -121,7 +122,7 @@ pub(super) async fn verify(folder: &Path, settings: Settings) -> Verdict {
     }
 }
 
-async fn run(folder: &Path, settings: Settings) -> Result<Verdict> {
+async fn run(folder: &Path, mut shapes: Vec<InputShape>, settings: Settings) -> Result<Verdict> {
     let sets = match data_sets(folder) {
         Ok(sets) => sets,
         Err(error) => {
@@ -131,7 +132,11 @@ async fn run(folder: &Path, settings: Settings) -> Result<Verdict> {
             });
         }
     };
-    let module = local::module(&folder.join("model.onnx")).await?;
+    let model = folder.join("model.onnx");
+    if shapes.is_empty() {
+        shapes = shapes::of_data(&model, &sets[0])?;
+    }
+    let module = local::module(&model, shapes).await?;
     let worker = local::load(&module, settings.threads).await?;
     let mut verdict = Verdict::pass();
     for set in sets {

@@ -34,7 +34,8 @@ pub(super) fn input_type(
         Err(error) => return Ok(Err((error.to_string(), OTHER_DTYPE))),
     };
     let Some(shape) = &tensor.shape else {
-        let hint = "declare the input's shape in the model; a size that varies can be a name";
+        let hint =
+            "state its shape, `?` for a size that varies: `--shape NAME=2x3x?`, or in the model itself";
         return Ok(Err(("a tensor whose rank is not known".to_owned(), hint)));
     };
     Ok(Ok(TensorType { dtype, shape: dims(symbols, shape).map_err(invalid)? }))
