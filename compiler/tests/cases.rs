@@ -6,6 +6,8 @@
 mod barriers;
 #[path = "cases/checks.rs"]
 mod checks;
+#[path = "cases/draws.rs"]
+mod draws;
 #[path = "cases/dynamic.rs"]
 mod dynamic;
 #[path = "cases/end_to_end.rs"]

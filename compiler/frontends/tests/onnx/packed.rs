@@ -32,6 +32,21 @@ fn packed_tokens_see_those_of_their_item() {
 }
 
 #[test]
+fn padding_goes_and_comes_back() {
+    let own = |op_type| op_of("com.microsoft", op_type);
+    let x = Data(f32s(&[2, 3, 1], &[1.0, 9.0, 9.0, 2.0, 3.0, 9.0]));
+    let counts = Data(Tensor::from_i32s(&[2], &[1, 2]));
+    let outputs = outputs_of(17, own("RemovePadding"), &[x, counts], 4);
+    assert_near(&outputs[0], &[3, 1], &[1.0, 2.0, 3.0]);
+    assert_eq!(outputs[1], Tensor::from_i32s(&[2, 3], &[0, 3, 4, 1, 2, 5]));
+    assert_eq!(outputs[2], Tensor::from_i32s(&[3], &[0, 1, 3]));
+    assert_eq!(outputs[3], Tensor::from_i32s(&[1], &[2]));
+    let [tokens, places, _, _]: [Tensor; 4] = outputs.try_into().unwrap();
+    let restored = [1.0, 0.0, 0.0, 2.0, 3.0, 0.0];
+    check(17, own("RestorePadding"), &[Data(tokens), Data(places)], &[2, 3, 1], &restored);
+}
+
+#[test]
 fn one_token_sees_all_before_it() {
     let new = |value: f32| Data(f32s(&[1, 1, 1], &[value]));
     let past = |values: &[f32]| Data(f32s(&[1, 1, values.len() as u64, 1], values));

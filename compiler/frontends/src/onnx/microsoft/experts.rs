@@ -80,6 +80,13 @@ fn mixture(b: &mut Builder<'_>, call: &Call<'_>, layers: [Layer; 3], given: Opti
         return unsupported("a third layer besides a gate in the first", "export with one of the two");
     }
     let Some(experts) = b.ty(routing).shape.get(1).cloned() else { return invalid("scores of rank 1") };
+    for weights in layers.iter().filter_map(|layer| layer.weights) {
+        let found = b.ty(weights).shape.first().cloned().unwrap_or(1.into());
+        if b.graph.symbols.is_known_ne(&found, &experts) {
+            let (found, scored) = (found.display(&b.graph.symbols), experts.display(&b.graph.symbols));
+            return invalid(format!("weights of {found} experts and scores of {scored}"));
+        }
+    }
     let nothing = b.full(DType::F32, vec![tokens.clone(), hidden], 0.0)?;
     let results = repeat(b, experts, &[nothing], |b, expert, state| {
         let inner = first.apply(b, flat, expert)?;

@@ -1,10 +1,10 @@
 //! Attention of tokens of which those that only pad their sequence are left out: they are put in their places, attended
 //! to as sequences of one length, and picked out again.
 
-use ired_graph::{BinaryFn, Builder, DType, Dim, ScatterFn, ValueId};
+use ired_graph::{BinaryFn, Builder, CompareFn, CumulativeFn, DType, Dim, ReduceFn, ScatterFn, ValueId};
 
 use super::super::attention::{Heads, attend, join_heads, split_heads};
-use super::super::call::{Call, Outcome, invalid, unsupported};
+use super::super::call::{Call, Outcome, invalid, read_size, unsupported};
 use super::activation::with_bias;
 use super::attention::{head_count, mask_of, merged_parts, scoring_of};
 
@@ -46,6 +46,56 @@ pub(in super::super) fn multi_head(b: &mut Builder<'_>, call: &Call<'_>) -> Outc
     }
     let packing = Packing::of(b, call, 4)?;
     packing.attend(b, call, parts, call.optional(6))
+}
+
+/// Inputs: tokens `[batch, length, size]`, how many of each item count. Outputs: those that count, their places and after
+/// them those of the others, the numbers added up, and the largest of them.
+pub(in super::super) fn remove_padding(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome<Vec<ValueId>> {
+    let (x, counts) = (call.input(0)?, call.input(1)?);
+    let shape = b.ty(x).shape.clone();
+    let [batch, length, size] = shape.as_slice() else {
+        return invalid(format!("tokens of rank {}; expected 3", shape.len()));
+    };
+    let counts = b.cast(counts, DType::I64)?;
+    let counts = b.reshape(counts, vec![batch.clone()])?;
+    let column = b.unsqueeze(counts, &[1])?;
+    let position = b.iota(DType::I64, vec![length.clone()], 0)?;
+    let pads = b.compare_broadcast(CompareFn::Ge, position, column)?;
+    let pads = b.cast(pads, DType::I64)?;
+    let all = batch.clone() * length.clone();
+    let pads = b.reshape(pads, vec![all.clone()])?;
+    // Of equals the order stays, so that tokens come first, in theirs.
+    let places = b.sort(pads, 0, false)?;
+    let total = b.reduce(ReduceFn::Sum, counts, &[0], false)?;
+    let total = read_size(b, total, "tokens")?;
+    let kept = b.slice_axis(places, 0, 0.into(), total)?;
+    let rows = b.reshape(x, vec![all, size.clone()])?;
+    let tokens = b.gather(rows, kept, 0)?;
+    let places = b.cast(places, DType::I32)?;
+    let places = b.reshape(places, vec![batch.clone(), length.clone()])?;
+    let sums = b.cumulative(CumulativeFn::Sum, counts, 0)?;
+    let none = b.full(DType::I64, vec![1.into()], 0.0)?;
+    let sums = b.concat(&[none, sums], 0)?;
+    let largest = b.reduce(ReduceFn::Max, counts, &[0], true)?;
+    Ok(vec![tokens, places, b.cast(sums, DType::I32)?, b.cast(largest, DType::I32)?])
+}
+
+/// Tokens put in their places, zeros in the others. Inputs: tokens `[tokens, size]`, places as [`remove_padding`] gives
+/// them.
+pub(in super::super) fn restore_padding(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome {
+    let (x, places) = (call.input(0)?, call.input(1)?);
+    let (tokens, shape) = (b.ty(x).shape.clone(), b.ty(places).shape.clone());
+    let ([count, size], [batch, length]) = (tokens.as_slice(), shape.as_slice()) else {
+        return invalid(format!("tokens of rank {} at places of rank {}", tokens.len(), shape.len()));
+    };
+    let all = batch.clone() * length.clone();
+    let places = b.reshape(places, vec![all.clone()])?;
+    let kept = b.slice_axis(places, 0, 0.into(), count.clone())?;
+    let kept = b.cast(kept, DType::I64)?;
+    let kept = b.unsqueeze(kept, &[1])?;
+    let nothing = b.full(b.ty(x).dtype, vec![all, size.clone()], 0.0)?;
+    let restored = b.scatter_nd(ScatterFn::Set, nothing, kept, x)?;
+    Ok(b.reshape(restored, vec![batch.clone(), length.clone(), size.clone()])?)
 }
 
 /// Where tokens are among sequences of one length.

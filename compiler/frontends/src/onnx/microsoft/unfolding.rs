@@ -13,7 +13,12 @@ pub(in super::super) fn unfold(b: &mut Builder<'_>, call: &Call<'_>) -> Outcome 
     let Some(size) = call.attributes.int("size")?.filter(|size| *size > 0 && step > 0) else {
         return invalid("slices without a size, or without a step between them");
     };
-    let count = (b.ty(x).shape[at].clone() - size.into()).floor_div(&step.into()) + 1.into();
+    let extent = b.ty(x).shape[at].clone();
+    if b.graph.symbols.is_known_gt(&size.into(), &extent) {
+        let extent = extent.display(&b.graph.symbols);
+        return invalid(format!("slices of {size} elements of an axis of {extent}"));
+    }
+    let count = (extent - size.into()).floor_div(&step.into()) + 1.into();
     let shape = vec![count, size.into()];
     let (slice, within) = (b.iota(DType::I64, shape.clone(), 0)?, b.iota(DType::I64, shape, 1)?);
     let start = b.binary_scalar(BinaryFn::Mul, slice, step as f64)?;

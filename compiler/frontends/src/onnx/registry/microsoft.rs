@@ -53,6 +53,8 @@ pub(super) const OPERATORS: &[Entry] = &[
     (MICROSOFT, "QAttention", 1, Many(microsoft::attention::quantized)),
     (MICROSOFT, "PackedAttention", 1, One(microsoft::packed::attention)),
     (MICROSOFT, "PackedMultiHeadAttention", 1, One(microsoft::packed::multi_head)),
+    (MICROSOFT, "RemovePadding", 1, Many(microsoft::packed::remove_padding)),
+    (MICROSOFT, "RestorePadding", 1, One(microsoft::packed::restore_padding)),
     (MICROSOFT, "DecoderMaskedMultiHeadAttention", 1, Many(microsoft::decoder::attention)),
     (MICROSOFT, "MoE", 1, One(microsoft::experts::experts)),
     (MICROSOFT, "QMoE", 1, One(microsoft::experts::quantized)),
