@@ -32,9 +32,10 @@ impl CallStrings {
         let limits = StringLimits::default();
         let limits = StringLimits { bytes: limits.bytes.min(memory_bytes), ..limits };
         let table = StringTable::over(constants, limits);
-        let quota = budget.and_then(|budget| budget.try_reserve(0)).map(Share::new);
-        Self(Arc::new(Mutex::new(match quota {
-            Some(quota) => table.within(quota),
+        // Nothing at first; as much as strings take later.
+        let share = budget.and_then(|budget| budget.try_reserve(0));
+        Self(Arc::new(Mutex::new(match share {
+            Some(share) => table.within(Arc::new(Share(Mutex::new(share)))),
             None => table,
         })))
     }
@@ -84,12 +85,6 @@ impl CallStrings {
 /// The part of a memory budget that the strings of a call take, given back with them.
 #[derive(Debug)]
 struct Share(Mutex<Reservation>);
-
-impl Share {
-    fn new(reservation: Reservation) -> Arc<dyn Quota> {
-        Arc::new(Self(Mutex::new(reservation)))
-    }
-}
 
 impl Quota for Share {
     fn take(&self, bytes: u64) -> bool {

@@ -73,7 +73,7 @@ fn laid_out(strings: &[impl AsRef<str>]) -> Vec<u8> {
 fn bound(instance: &Instance, strings: &CallStrings, values: &[impl AsRef<str>]) -> BoundTensor {
     let handles = strings.intern(&laid_out(values), values.len() as u64).unwrap();
     let buffer = instance.module().device().import(HostMemory::read_only(handles)).unwrap();
-    BoundTensor::new(DType::String, &[values.len() as u64], BufferRange::whole(&buffer))
+    BoundTensor::new(DType::String, [values.len() as u64], BufferRange::whole(&buffer))
 }
 
 fn spelled(strings: &CallStrings, tensor: &BoundTensor) -> Vec<String> {
@@ -203,7 +203,7 @@ fn a_function_ends_when_the_deadline_passes() {
     let all = [handles[..8].repeat(1 << 20), handles[8..].to_vec()].concat();
     let count = all.len() as u64 / 8;
     let buffer = instance.module().device().import(HostMemory::read_only(all)).unwrap();
-    let x = BoundTensor::new(DType::String, &[count], BufferRange::whole(&buffer));
+    let x = BoundTensor::new(DType::String, [count], BufferRange::whole(&buffer));
     let options = InvokeOptions {
         deadline: Some(Instant::now() + Duration::from_millis(20)),
         strings: Some(strings),
@@ -220,7 +220,7 @@ fn what_is_no_handle_is_an_error_of_the_call() {
     let strings = instance.call_strings();
     let memory = HostMemory::read_only(99u64.to_le_bytes().to_vec());
     let buffer = instance.module().device().import(memory).unwrap();
-    let wrong = BoundTensor::new(DType::String, &[1], BufferRange::whole(&buffer));
+    let wrong = BoundTensor::new(DType::String, [1], BufferRange::whole(&buffer));
     let inputs = vec![bound(&instance, &strings, &["a"]), wrong];
     let options = InvokeOptions { strings: Some(strings), ..InvokeOptions::default() };
     let ended = instance.invoke_with("main", inputs, &options).and_then(|call| call.wait(None));

@@ -7,11 +7,11 @@ use prost::Message;
 
 use crate::build::*;
 
-fn stated(model: &ModelProto, shapes: &[(&str, &[Option<u64>])]) -> Result<Graph, ImportError> {
-    let shape = |(input, dims): &(&str, &[Option<u64>])| InputShape {
-        input: (*input).to_owned(),
-        dims: dims.to_vec(),
-    };
+/// An input and its sizes.
+type Stated<'a> = (&'a str, &'a [Option<u64>]);
+
+fn stated(model: &ModelProto, shapes: &[Stated<'_>]) -> Result<Graph, ImportError> {
+    let shape = |(input, dims): &Stated<'_>| InputShape { input: (*input).to_owned(), dims: dims.to_vec() };
     let shapes: Vec<InputShape> = shapes.iter().map(shape).collect();
     Onnx.import_shaped(&MemorySource::new("m.onnx", model.encode_to_vec().into()), &shapes)
 }
@@ -51,8 +51,8 @@ fn a_named_size_is_stated_for_every_input() {
         (input_text(&imported, 0).as_str(), input_text(&imported, 1).as_str()),
         ("f32[4, 5, 3]", "f32[4]")
     );
-    let problem = |shapes: &[(&str, &[Option<u64>])]| stated(&m, shapes).unwrap_err().to_string();
-    let wrong: [(&[(&str, &[Option<u64>])], &str); 5] = [
+    let problem = |shapes: &[Stated<'_>]| stated(&m, shapes).unwrap_err().to_string();
+    let wrong: [(&[Stated<'_>], &str); 5] = [
         (&[("a", &[None])], "model input `a` is stated with rank 1; the model says 3"),
         (
             &[("a", &[None, None, Some(2)])],

@@ -69,7 +69,7 @@ fn join(tensors: &[NamedTensor], values: &TensorSpec, shapes: &TensorSpec) -> Re
         total += tensor.element_count();
         sizes.extend(tensor.dims.iter().flat_map(|dim| dim.to_le_bytes()));
     }
-    ensure!(dtype.bits() % 8 == 0, "a sequence of {dtype}, whose elements share bytes");
+    ensure!(dtype.bits().is_multiple_of(8), "a sequence of {dtype}, whose elements share bytes");
     Ok([plain(dtype, vec![total], data), plain(DType::I64, vec![tensors.len() as u64, rank], sizes)])
 }
 
