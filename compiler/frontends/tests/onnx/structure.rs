@@ -270,3 +270,16 @@ fn files_are_recognised_by_name_or_beginning() {
     let imported = ired_frontends::import(&source).unwrap();
     assert_eq!(interpret(&imported, std::slice::from_ref(&*TWO_BY_TWO)).unwrap()[0], *TWO_BY_TWO);
 }
+
+#[test]
+fn nodes_of_one_name_may_state_weights_each() {
+    let numbers: Vec<f32> = (0..400).map(|i| i as f32).collect();
+    let constant = |output: &str| {
+        let tensor = raw("", &f32s(&[400], &numbers));
+        node("Constant", &[], &[output]).named("weights").tensor("value", tensor)
+    };
+    let nodes = vec![constant("a"), constant("b"), node("Add", &["a", "b"], &["y"])];
+    let model = model(graph(vec![input_f32("x", &[1])], nodes, &["y"]));
+    let y = run(&model, &[f32s(&[1], &[0.0])]).remove(0);
+    assert_eq!(y, f32s(&[400], &numbers.iter().map(|x| x + x).collect::<Vec<_>>()));
+}

@@ -1,6 +1,6 @@
 //! What a model takes and gives: its inputs, its outputs, and how many there may be.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use ired_graph::{Definition, Graph, Op, ValueId};
 
@@ -104,7 +104,21 @@ impl Importer<'_> {
             values.push(self.name_output(name, value)?);
         }
         self.graph.set_outputs(self.graph.body, values);
+        self.name_params_apart();
         Ok(self.graph)
+    }
+
+    /// Weights that a node states are called after the node, and nodes of one name are common.
+    fn name_params_apart(&mut self) {
+        let (mut taken, mut counts) = (HashSet::new(), HashMap::<String, usize>::new());
+        for param in &mut self.graph.params {
+            let stated = param.name.clone();
+            while !taken.insert(param.name.clone()) {
+                let count = counts.entry(stated.clone()).or_default();
+                *count += 1;
+                param.name = format!("{stated}.{count}");
+            }
+        }
     }
 
     /// `value` under the name of a model output; a copy of it where it already has a name, being an input or another
