@@ -44,7 +44,10 @@ fn scores(b: &mut Builder<'_>, call: &Call<'_>, rows: Option<i64>) -> Outcome<(V
         (None, Some(features)) if features > 0 => count / features,
         (None, _) => return invalid("coefficients of an unknown number of classes"),
     };
-    if rows == 0 || !count.is_multiple_of(rows) || features.is_some_and(|n| n.checked_mul(rows) != Some(count)) {
+    if rows == 0
+        || !count.is_multiple_of(rows)
+        || features.is_some_and(|n| n.checked_mul(rows) != Some(count))
+    {
         return invalid(format!("{count} coefficients for {rows} rows of features"));
     }
     let features = count / rows;
