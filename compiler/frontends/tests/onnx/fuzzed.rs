@@ -59,3 +59,13 @@ fn rows_of_coefficients_are_counted_without_wrapping() {
     m.opset_import.push(opset_of("ai.onnx.ml", 1));
     assert!(matches!(import(&m), Err(ImportError::Invalid(_))));
 }
+
+#[test]
+fn a_mask_of_attention_may_be_a_scalar() {
+    for mask in [DType::F32, DType::Bool] {
+        let inputs = ["q", "k", "v"].map(|name| input_f32(name, &[1, 1, 2, 2]));
+        let all = [inputs.to_vec(), vec![input("mask", mask, [])]].concat();
+        let g = graph(all, vec![node("Attention", &["q", "k", "v", "mask"], &["y"])], &["y"]);
+        import(&model_of(23, g)).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    }
+}

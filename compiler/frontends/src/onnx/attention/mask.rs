@@ -107,8 +107,7 @@ impl Mask {
             _ if !self.may_be_empty => return Ok(probabilities),
             (None, None) => return Ok(probabilities),
             (Some(allowed), None) => {
-                let last = b.ty(allowed).rank() - 1;
-                let some = b.reduce(ReduceFn::Any, allowed, &[last], true)?;
+                let some = b.reduce(ReduceFn::Any, allowed, &last_axis(b, allowed), true)?;
                 b.unary(UnaryFn::Not, some)?
             }
             (allowed, Some(mut bias)) => {
@@ -116,8 +115,7 @@ impl Mask {
                 if let Some(allowed) = allowed {
                     bias = b.select_broadcast(allowed, bias, forbidden)?;
                 }
-                let last = b.ty(bias).rank() - 1;
-                let largest = b.reduce(ReduceFn::Max, bias, &[last], true)?;
+                let largest = b.reduce(ReduceFn::Max, bias, &last_axis(b, bias), true)?;
                 b.compare_broadcast(CompareFn::Eq, largest, forbidden)?
             }
         };
@@ -125,6 +123,11 @@ impl Mask {
         let zero = b.scalar_like(probabilities, 0.0)?;
         Ok(b.select_broadcast(is_empty, zero, probabilities)?)
     }
+}
+
+/// The last axis of `value`; none of a scalar, which is the same for every key.
+fn last_axis(b: &Builder<'_>, value: ValueId) -> Vec<usize> {
+    b.ty(value).rank().checked_sub(1).into_iter().collect()
 }
 
 /// Where queries and keys stand in their sequence, as i64 that broadcast to `[batch, 1, queries, keys]`.
