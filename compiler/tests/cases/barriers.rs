@@ -14,7 +14,7 @@ const CHAIN: &str = r#"graph chain {
     %2 = matmul %0, %1 : f32[n, 16]
     %3 = matmul %2, %1 : f32[n, 16]
     %4 = matmul %3, %1 : f32[n, 16]
-    %5 = softmax %4 axis=1 : f32[n, 16]
+    %5 = softmax %4 axis=0 : f32[n, 16]
     %6 = matmul %5, %1 : f32[n, 16]
     yield %6
   }
