@@ -13,10 +13,10 @@ use std::ops::Range;
 
 use ired_graph::{Dim, Graph, Node, Op, ValueId};
 
-use super::function::{Function, Site, product, symbols};
+use super::function::{Function, Site, plain_interface, product};
 use super::generic::producer;
 use super::{Family, KernelError};
-use crate::dispatch::{Binding, Dispatch, KernelInterface};
+use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 
 pub(super) struct Attention;
@@ -33,16 +33,13 @@ impl Family for Attention {
         target: &CpuTarget,
     ) -> Result<Option<KernelInterface>, KernelError> {
         let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
-        let mut bindings: Vec<_> = dispatch.inputs.iter().map(|value| Binding::Read(*value)).collect();
-        bindings.extend(dispatch.outputs.iter().map(|value| Binding::Write(*value)));
         let blocks = plan.queries.ceil_div(&Dim::constant(plan.rows as i64));
         let grid = [blocks, product(&plan.batch), Dim::constant(1)];
-        Ok(Some(KernelInterface { bindings, constants: symbols(graph, dispatch), grid }))
+        Ok(Some(plain_interface(graph, dispatch, grid)))
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
-        let plan = Plan::new(site.graph, site.dispatch, site.target)
-            .ok_or(KernelError::NoFamily { dispatch: site.dispatch.name.clone() })?;
+        let plan = site.planned(Plan::new(site.graph, site.dispatch, site.target))?;
         Function::emit(site, false, |f, b| blocks::Emitter::new(f, b, &plan).emit(b))
     }
 }

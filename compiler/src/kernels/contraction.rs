@@ -11,10 +11,10 @@ use ired_graph::{Dim, Graph, Node, Op, ValueId};
 
 use super::bytes::{DEPTH, Dot};
 use super::eval::nested::accumulator;
-use super::function::{Function, Site, product, symbols};
+use super::function::{Function, Site, packed_interface, product};
 use super::generic::producer;
 use super::{Family, KernelError};
-use crate::dispatch::{Binding, Dispatch, KernelInterface, Packing};
+use crate::dispatch::{Dispatch, KernelInterface, Packing};
 use crate::targets::CpuTarget;
 
 pub(super) struct Contraction;
@@ -31,16 +31,8 @@ impl Family for Contraction {
         target: &CpuTarget,
     ) -> Result<Option<KernelInterface>, KernelError> {
         let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
-        let mut bindings: Vec<_> = dispatch
-            .inputs
-            .iter()
-            .map(|value| match &plan.packed {
-                Some((param, packing)) if param == value => Binding::ReadPacked(*value, packing.clone()),
-                _ => Binding::Read(*value),
-            })
-            .collect();
-        bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));
-        Ok(Some(KernelInterface { bindings, constants: symbols(graph, dispatch), grid: plan.grid() }))
+        let packed = plan.packed.as_ref().map(|(param, packing)| (*param, packing));
+        Ok(Some(packed_interface(graph, dispatch, plan.grid(), packed)))
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {

@@ -14,9 +14,9 @@ use ired_graph::{Dim, Graph, Op, ValueId, Window};
 use super::bytes::{DEPTH, Dot};
 use super::contraction::packed_filters;
 use super::eval::nested::accumulator;
-use super::function::{Function, Site, product, symbols};
+use super::function::{Function, Site, packed_interface, product};
 use super::{Family, KernelError};
-use crate::dispatch::{Binding, Dispatch, KernelInterface, Packing};
+use crate::dispatch::{Dispatch, KernelInterface, Packing};
 use crate::targets::CpuTarget;
 
 pub(super) struct Convolution;
@@ -33,21 +33,9 @@ impl Family for Convolution {
         target: &CpuTarget,
     ) -> Result<Option<KernelInterface>, KernelError> {
         let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
-        let mut bindings: Vec<_> = dispatch
-            .inputs
-            .iter()
-            .map(|value| {
-                if *value == plan.weights {
-                    Binding::ReadPacked(*value, plan.packing.clone())
-                } else {
-                    Binding::Read(*value)
-                }
-            })
-            .collect();
-        bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));
         let rows = product(&plan.row_shape).ceil_div(&Dim::constant(plan.rows));
         let grid = [Dim::constant(plan.columns), rows, Dim::constant(1)];
-        Ok(Some(KernelInterface { bindings, constants: symbols(graph, dispatch), grid }))
+        Ok(Some(packed_interface(graph, dispatch, grid, Some((plan.weights, &plan.packing)))))
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {

@@ -9,7 +9,7 @@ use ired_mlir::{Builder, Compare, Type, Value};
 
 use super::KernelError;
 use super::arithmetic::storage_type;
-use crate::dispatch::{Binding, Dispatch, KernelInterface};
+use crate::dispatch::{Binding, Dispatch, KernelInterface, Packing};
 use crate::targets::CpuTarget;
 
 /// What families share while they emit: the dispatch, and where its values are.
@@ -57,7 +57,21 @@ impl Site<'_, '_> {
 
 /// What a kernel needs that reads and writes the dispatch's values as they stand in memory.
 pub(super) fn plain_interface(graph: &Graph, dispatch: &Dispatch, grid: [Dim; 3]) -> KernelInterface {
-    let mut bindings: Vec<_> = dispatch.inputs.iter().map(|v| Binding::Read(*v)).collect();
+    packed_interface(graph, dispatch, grid, None)
+}
+
+/// The same, but for a parameter that is read in an order of the kernel's own.
+pub(super) fn packed_interface(
+    graph: &Graph,
+    dispatch: &Dispatch,
+    grid: [Dim; 3],
+    packed: Option<(ValueId, &Packing)>,
+) -> KernelInterface {
+    let read = |value: &ValueId| match packed {
+        Some((param, packing)) if param == *value => Binding::ReadPacked(*value, packing.clone()),
+        _ => Binding::Read(*value),
+    };
+    let mut bindings: Vec<_> = dispatch.inputs.iter().map(read).collect();
     bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));
     KernelInterface { bindings, constants: symbols(graph, dispatch), grid }
 }

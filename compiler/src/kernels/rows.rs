@@ -5,8 +5,9 @@
 //! axis need nothing of this: the generic family has lanes along what is kept.
 
 mod fold;
-pub(super) use fold::halve;
 mod normalize;
+
+pub(super) use fold::halve;
 
 use ired_graph::{DType, Dim, Graph, Op, ReduceFn, ValueId};
 use ired_mlir::{Builder, FloatCompare, Type, Value};

@@ -6,7 +6,7 @@
 //! nobody else reads. A dispatch has one output, which all its nodes lead to, so dispatches cannot wait for
 //! each other in a circle.
 
-pub(crate) mod attention;
+mod attention;
 mod epilogue;
 mod prologue;
 

@@ -36,8 +36,6 @@ pub(crate) struct Program {
     steps: Vec<Step>,
     bindings: Vec<BoundTo>,
     constants: Vec<i64>,
-    /// Names of the kernels, for profiles.
-    names: Vec<Arc<str>>,
     profiler: Arc<Profiler>,
     /// Whether the last run took long enough to share it from the start.
     pub(crate) long: AtomicBool,
@@ -64,8 +62,8 @@ enum Work {
         kernel: Kernel,
         grid: [u32; 3],
         constants: usize,
-        /// Index into the program's names.
-        name: usize,
+        /// For profiles.
+        name: Arc<str>,
     },
     /// From binding 0 to binding 1.
     Copy {
@@ -213,8 +211,8 @@ impl Program {
     }
 
     fn name_of(&self, step: &Step) -> Arc<str> {
-        match step.work {
-            Work::Dispatch { name, .. } => self.names[name].clone(),
+        match &step.work {
+            Work::Dispatch { name, .. } => name.clone(),
             Work::Copy { .. } => "copy".into(),
             Work::Fill { .. } => "fill".into(),
         }
@@ -303,7 +301,6 @@ impl Build {
             steps: Vec::new(),
             bindings: Vec::new(),
             constants: Vec::new(),
-            names: Vec::new(),
             profiler: profiler.clone(),
             long: AtomicBool::new(false),
         };
@@ -322,7 +319,7 @@ impl Build {
         }
         let executable = CpuExecutable::of(&*dispatch.executable);
         let kernel = executable.kernels[dispatch.entry as usize];
-        let name = self.name(&executable.entries()[dispatch.entry as usize]);
+        let name = executable.labels[dispatch.entry as usize].clone();
         let constants = self.program.constants.len();
         self.program.constants.extend_from_slice(&dispatch.constants);
         self.step(workgroups, dispatch.bindings.iter(), Work::Dispatch { kernel, grid, constants, name });
@@ -330,14 +327,6 @@ impl Build {
             self.executables.push(dispatch.executable);
         }
         Ok(())
-    }
-
-    fn name(&mut self, name: &str) -> usize {
-        let names = &mut self.program.names;
-        names.iter().position(|known| **known == *name).unwrap_or_else(|| {
-            names.push(name.into());
-            names.len() - 1
-        })
     }
 
     fn copy(&mut self, src: &Binding, dst: &Binding) {

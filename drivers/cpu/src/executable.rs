@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "turns addresses of loaded code into functions")]
 
 use std::any::Any;
+use std::sync::Arc;
 
 use ired_hal::{Executable, ExecutableSource, PrepareError};
 
@@ -15,6 +16,8 @@ pub(crate) type Kernel = unsafe extern "C" fn(*const *mut u8, *const i64, u32, u
 #[derive(Debug)]
 pub(crate) struct CpuExecutable {
     names: Vec<String>,
+    /// The names again, for programs to share.
+    pub(crate) labels: Vec<Arc<str>>,
     /// Valid while `_image` is.
     pub(crate) kernels: Vec<Kernel>,
     _image: LoadedImage,
@@ -39,7 +42,8 @@ impl CpuExecutable {
             Ok(unsafe { std::mem::transmute::<*const u8, Kernel>(address) })
         };
         let kernels = source.entries.iter().map(find).collect::<Result<_, PrepareError>>()?;
-        Ok(Self { names: source.entries.to_vec(), kernels, _image: image })
+        let labels = source.entries.iter().map(|name| name.as_str().into()).collect();
+        Ok(Self { names: source.entries.to_vec(), labels, kernels, _image: image })
     }
 
     /// The executable behind the interface. Validation has seen that it is one of ours.

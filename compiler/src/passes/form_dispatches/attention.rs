@@ -8,7 +8,7 @@ use super::Facts;
 use super::epilogue::Group;
 
 /// Elements of a query, key or value that a kernel keeps on its stack for a block of them.
-pub(crate) const MAX_DEPTH: i64 = 256;
+const MAX_DEPTH: i64 = 256;
 
 /// Nodes between the products, at most.
 const MAX_NODES: usize = 24;

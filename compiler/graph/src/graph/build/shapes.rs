@@ -133,8 +133,12 @@ impl Builder<'_> {
     /// # Errors
     /// As [`Self::reshape`].
     pub fn name_long_sizes(&mut self, x: ValueId, name: &str) -> Built {
+        let is_long = |dim: &Dim| dim.complexity() > LONG;
+        if !self.ty(x).shape.iter().any(is_long) {
+            return Ok(x);
+        }
         let mut shape = self.ty(x).shape.clone();
-        for dim in shape.iter_mut().filter(|dim| dim.complexity() > LONG) {
+        for dim in shape.iter_mut().filter(|dim| is_long(dim)) {
             *dim = Dim::symbol(self.named_size(dim, name)?);
         }
         self.reshape(x, shape)
