@@ -4,15 +4,13 @@ use ired_mlir::{Builder, Compare, Value};
 
 use super::divisor;
 use super::tile::Emitter;
+use crate::kernels::ahead::Ahead;
 use crate::kernels::eval::zero_of;
 
 /// Nodes from which on an epilogue is not repeated in a tile of every size.
 const HEAVY_NODES: usize = 8;
 /// More sizes of tiles than this are not emitted for the rows that are left.
 const MOST_CASES: usize = 8;
-/// How far ahead of a tile that is alone with its weights they are fetched, in bytes.
-const AHEAD_BYTES: i64 = 8 << 10;
-const CACHE_LINE_BYTES: i64 = 64;
 
 /// Columns of a panel, and the steps of `k` that a pass makes.
 pub(super) struct Piece<'m> {
@@ -37,14 +35,6 @@ pub(super) enum Sums<'m> {
     Kept(Value<'m>),
     /// From what lies here to the end.
     Last(Value<'m>),
-}
-
-/// Weights to fetch while a tile is computed: at each step of `k` some lines.
-pub(super) struct Ahead<'m> {
-    pub(super) start: Value<'m>,
-    /// Elements further at each step.
-    pub(super) step: Value<'m>,
-    pub(super) lines: i64,
 }
 
 impl<'m> Emitter<'_, '_, 'm> {
@@ -183,28 +173,13 @@ impl<'m> Emitter<'_, '_, 'm> {
         if b.known(tiles) == Some(1) {
             return self.straight_ahead(b, piece);
         }
-        let step = b.ceil_div(self.step_elements(b)?, tiles);
         let next = self.position(b, piece.panel, piece.end_step);
         let steps = b.subi(piece.end_step, piece.first_step);
-        Some(Ahead { start: b.addi(next, b.muli(b.muli(number, steps), step)), step, lines: 1 })
+        Some(self.panels()?.shared(b, next, number, tiles, steps))
     }
 
-    /// For a tile that reads weights faster than they come: those a little further on.
+    /// For a tile that is alone with its piece.
     fn straight_ahead(&self, b: &Builder<'m>, piece: &Piece<'m>) -> Option<Ahead<'m>> {
-        let step = self.step_elements(b)?;
-        let element_bytes = self.f.dtype(self.rhs).bits() as i64 / 8;
-        let here = self.position(b, piece.panel, piece.first_step);
-        let lines = (b.known(step)? * element_bytes + CACHE_LINE_BYTES - 1) / CACHE_LINE_BYTES;
-        Some(Ahead { start: b.addi(here, b.index(AHEAD_BYTES / element_bytes)), step, lines })
-    }
-
-    /// Fetches the lines of step `k` of a piece.
-    pub(super) fn fetch(&self, b: &Builder<'m>, piece: &Piece<'m>, ahead: &Ahead<'m>, k: Value<'m>) {
-        let Some(memref) = self.packed() else { return };
-        let line = CACHE_LINE_BYTES / (self.f.dtype(self.rhs).bits() as i64 / 8);
-        let at = b.addi(ahead.start, b.muli(b.subi(k, piece.first_step), ahead.step));
-        for i in 0..ahead.lines {
-            b.prefetch(memref, b.addi(at, b.index(i * line)));
-        }
+        Some(self.panels()?.straight(b, self.position(b, piece.panel, piece.first_step)))
     }
 }

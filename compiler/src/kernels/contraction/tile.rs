@@ -4,7 +4,8 @@ use ired_graph::ValueId;
 use ired_mlir::{Builder, Type, Value};
 
 use super::Plan;
-use super::panel::{Ahead, Piece, Sums};
+use super::panel::{Piece, Sums};
+use crate::kernels::ahead::{Ahead, Panels};
 use crate::kernels::arithmetic::{cast, from_storage, register_type};
 use crate::kernels::bytes::{DEPTH, Dot, word};
 use crate::kernels::eval::nested::{accumulator, multiply_add};
@@ -66,21 +67,23 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
     }
 
     /// The right-hand side, where it is in panels.
-    pub(super) fn packed(&self) -> Option<Value<'m>> {
+    fn packed(&self) -> Option<Value<'m>> {
         self.plan.packed.as_ref().and_then(|(param, _)| self.f.packed(*param))
     }
 
+    pub(super) fn panels(&self) -> Option<Panels<'m>> {
+        let element_bytes = self.f.dtype(self.rhs).bits() as i64 / 8;
+        Some(Panels { memref: self.packed()?, element_bytes, step_elements: self.step_elements() })
+    }
+
     /// Elements of a panel that belong to one step.
-    pub(super) fn step_elements(&self, b: &Builder<'m>) -> Option<Value<'m>> {
-        self.packed()?;
-        let depth = if self.plan.bytes.is_some() { DEPTH } else { 1 };
-        Some(b.index(self.plan.width() * depth))
+    fn step_elements(&self) -> i64 {
+        self.plan.width() * if self.plan.bytes.is_some() { DEPTH } else { 1 }
     }
 
     /// Where a step of a panel begins.
     pub(super) fn position(&self, b: &Builder<'m>, panel: Value<'m>, step: Value<'m>) -> Value<'m> {
-        let depth = if self.plan.bytes.is_some() { DEPTH } else { 1 };
-        b.muli(b.addi(b.muli(panel, self.steps), step), b.index(self.plan.width() * depth))
+        b.muli(b.addi(b.muli(panel, self.steps), step), b.index(self.step_elements()))
     }
 
     pub(super) fn emit_tile(
@@ -114,7 +117,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             for u in 0..unroll {
                 let k = b.addi(k, b.index(u as i64));
                 if let Some(ahead) = &ahead {
-                    self.fetch(b, piece, ahead, k);
+                    ahead.fetch(b, b.subi(k, piece.first_step));
                 }
                 self.emit_step(b, piece, k, &rows, &mut next[u * tile..(u + 1) * tile]);
             }
