@@ -13,7 +13,7 @@ mod prologue;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
-use ired_graph::{Graph, Node, NodeId, Op, RegionId, ValueId};
+use ired_graph::{DType, Graph, Node, NodeId, Op, RegionId, ValueId};
 
 use crate::dispatch::Dispatch;
 
@@ -208,6 +208,11 @@ impl<'g> Facts<'g> {
     pub(super) fn node(&self, id: NodeId) -> &'g Node {
         &self.graph.nodes[id.index()]
     }
+}
+
+/// Whether a node reads bf16 as f32.
+fn is_widening(graph: &Graph, node: &Node) -> bool {
+    node.op == Op::Cast(DType::F32) && graph.ty(node.operands[0]).dtype == DType::BF16
 }
 
 /// Roots decide a kernel's family.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use ired_graph::{Graph, NodeId, Op, ValueId};
 
-use super::{Facts, attention, is_root};
+use super::{Facts, attention, is_root, is_widening};
 
 /// How far after its root an epilogue is looked for, and how long it may get. Bounds the search, not real models.
 const WINDOW: usize = 256;
@@ -84,6 +84,8 @@ fn grow(facts: &Facts<'_>, taken: &Epilogues, root: NodeId, window: &[NodeId]) -
             // Several elements of one byte are written together, which roots' kernels do not do.
             && graph.ty(node.results[0]).dtype.bits() >= 8
             && !taken.contains(id)
+            // What is read as bf16 is stored as bf16.
+            && !is_widening(graph, node)
             && same_shape(graph, node.results[0], result)
             && !operands.any(|v| waiting.contains(v));
         if !joins {

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ired_graph::{DType, Dim, NodeId, Op, ValueId};
+use ired_graph::{Dim, NodeId, Op, ValueId};
 
 use super::epilogue::{Epilogues, Group};
-use super::{Facts, is_root};
+use super::{Facts, is_root, is_widening};
 use crate::dispatch::Dispatch;
 
 /// Bounds on one kernel: what it computes and what it reads.
@@ -153,9 +153,7 @@ impl Pull<'_, '_> {
             }
             Op::Broadcast { .. } => !matches!(place, Place::Window | Place::Memory),
             // Two bytes are read in place of four, and a machine may multiply them as they are.
-            Op::Cast(DType::F32) if self.facts.graph.ty(node.operands[0]).dtype == DType::BF16 => {
-                place != Place::Memory
-            }
+            Op::Cast(_) if is_widening(self.facts.graph, node) => place != Place::Memory,
             Op::Transpose { .. } | Op::Slice { .. } | Op::Cast(_) | Op::BitCast(_) => {
                 matches!(place, Place::Element | Place::Stretched)
             }
