@@ -16,3 +16,4 @@ mod nested;
 mod order;
 mod rows;
 mod suppress;
+mod winograd;
