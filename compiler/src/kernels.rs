@@ -4,6 +4,7 @@
 //! calls nothing, and reads and writes nothing but its bindings. Two kernels of the same structure have the same
 //! text but for their symbol.
 
+mod ahead;
 mod arithmetic;
 mod attention;
 mod bytes;

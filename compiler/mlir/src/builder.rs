@@ -221,6 +221,10 @@ impl<'m> Builder<'m> {
         Attribute::from_raw(unsafe { sys::mlirUnitAttrGet(self.context) })
     }
 
+    pub fn bool_attribute(&self, value: bool) -> Attribute<'m> {
+        self.parse_attribute(if value { "true" } else { "false" })
+    }
+
     pub fn string_attribute(&self, text: &str) -> Attribute<'m> {
         // SAFETY: see above.
         Attribute::from_raw(unsafe { sys::mlirStringAttrGet(self.context, string_ref(text)) })

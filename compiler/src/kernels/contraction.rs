@@ -2,9 +2,12 @@
 //!
 //! A constant right-hand side is packed into panels of a few vectors at compile time, and its product has no batch:
 //! all rows of all batches are one tall matrix. Two computed operands are multiplied batch by batch, the right one
-//! read where it is. A tile holds `m0 x n1` accumulators and runs over all of `k`; rows that do not fill one get a
-//! tile of exactly their size, columns that do not fill one are masked when stored.
+//! read where it is. A tile holds `m0 x n1` accumulators and runs over `k`, a long one in several passes; rows that do not fill one get a
+//! tile of exactly their size, columns that do not fill one are masked when stored. Weights come from far away, so
+//! those needed next are fetched while these are multiplied.
 
+mod panel;
+mod sizes;
 mod tile;
 
 use ired_graph::{Dim, Graph, Node, Op, ValueId};
@@ -16,6 +19,7 @@ use super::generic::producer;
 use super::{Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface, Packing};
 use crate::targets::CpuTarget;
+use sizes::{Problem, Sizes};
 
 pub(super) struct Contraction;
 
@@ -55,18 +59,12 @@ struct Plan {
     /// How bytes are multiplied, where both sides are such.
     bytes: Option<Dot>,
     lanes: usize,
-    /// Vectors and rows of a tile.
-    n1: usize,
-    m0: usize,
-    /// Rows and panels of a workgroup.
-    rows: i64,
-    panels: i64,
+    sizes: Sizes,
+    /// Whether the right-hand side is too big to stay in a core's cache while all rows go by.
+    is_right_big: bool,
+    /// Half of the second-level cache, in bytes.
+    half_cache: i64,
 }
-
-/// Multiply-adds worth a workgroup of their own: some microseconds.
-const WORKGROUP_WORK: i64 = 1 << 20;
-/// A product of no more than this is one workgroup.
-const TINY_WORK: i64 = 1 << 17;
 
 impl Plan {
     fn new(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Option<Self> {
@@ -100,10 +98,20 @@ impl Plan {
             Some(dot)
         });
         let lanes = target.lanes(accumulator(dtype).bits()).max(2);
-        let (n1, m0) = tile_size(target, lanes, &n, &m);
-        let width = (n1 * lanes) as i64;
+        let steps = if bytes.is_some() { k.ceil_div(&Dim::constant(DEPTH)) } else { k.clone() };
+        let problem = Problem {
+            target,
+            m: &m,
+            n: &n,
+            steps: &steps,
+            batches: &product(&batch),
+            lanes,
+            is_bytes: bytes.is_some(),
+            is_packed: packed.is_some(),
+        };
+        let sizes = Sizes::of(&problem);
         let packed = packed.map(|(value, transposed)| {
-            let width = width as u64;
+            let width = (sizes.n1 * lanes) as u64;
             let depth = if bytes.is_some() { DEPTH as u64 } else { 1 };
             let packing = match transposed {
                 true => Packing::TransposedPanels { width, depth },
@@ -111,18 +119,26 @@ impl Plan {
             };
             (value, packing)
         });
-        let steps = if bytes.is_some() { k.ceil_div(&Dim::constant(DEPTH)) } else { k.clone() };
-        let (rows, panels) = workgroup_size(&m, &n, &steps, &product(&batch), m0 as i64, width);
-        Some(Self { batch, row_shape, m, n, k, packed, bytes, lanes, n1, m0, rows, panels })
+        let element_bytes = graph.values[root.operands[1].index()].ty.dtype.bits() as i64 / 8;
+        let right_bytes = (n.clone() * k.clone() * Dim::constant(element_bytes)).as_static();
+        let half_cache = target.l2_bytes as i64 / 2;
+        let is_right_big = packed.is_some() && right_bytes.is_some_and(|bytes| bytes > half_cache);
+        Some(Self { batch, row_shape, m, n, k, packed, bytes, lanes, sizes, is_right_big, half_cache })
     }
 
     fn width(&self) -> i64 {
-        (self.n1 * self.lanes) as i64
+        (self.sizes.n1 * self.lanes) as i64
+    }
+
+    /// Workgroups along the columns, and along the rows.
+    fn blocks(&self) -> (Dim, Dim) {
+        let columns = Dim::constant(self.width() * self.sizes.panels);
+        (self.n.ceil_div(&columns), self.m.ceil_div(&self.sizes.rows))
     }
 
     fn grid(&self) -> [Dim; 3] {
-        let columns = Dim::constant(self.width() * self.panels);
-        [self.n.ceil_div(&columns), self.m.ceil_div(&Dim::constant(self.rows)), product(&self.batch)]
+        let (columns, rows) = self.blocks();
+        [columns * rows, product(&self.batch), Dim::constant(1)]
     }
 }
 
@@ -139,30 +155,6 @@ fn is_pointwise(graph: &Graph, root: &Node) -> bool {
         && zeros(&window.pad_high)
 }
 
-/// Vectors and rows of a tile: `m0 * n1` accumulators, `n1` vectors and a broadcast fit the registers.
-fn tile_size(target: &CpuTarget, lanes: usize, n: &Dim, m: &Dim) -> (usize, usize) {
-    let many = target.vector_registers >= 32;
-    let n1 = match n.as_static() {
-        Some(n) if n <= lanes as i64 => 1,
-        Some(n) if many && n >= 256 && n % (4 * lanes as i64) == 0 => 4,
-        _ => 2,
-    };
-    let m0 = match (many, n1) {
-        (true, 4) => 6,
-        (true, _) => 8,
-        (false, _) => 6,
-    };
-    match m.as_static() {
-        Some(m) if m < m0 as i64 => (n1, m.max(1) as usize),
-        _ => (n1, m0),
-    }
-}
-
-/// How many rows there are if every symbol is one.
-fn likely_size(m: &Dim) -> i64 {
-    m.evaluate(&|_| Some(1)).unwrap_or(1).max(1)
-}
-
 /// What a dimension is a multiple of, whatever its symbols.
 pub(super) fn divisor(dim: &Dim) -> i64 {
     let terms = dim.terms().map(|(_, coefficient)| coefficient);
@@ -171,25 +163,6 @@ pub(super) fn divisor(dim: &Dim) -> i64 {
 
 fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { gcd(b, a % b) }
-}
-
-fn workgroup_size(m: &Dim, n: &Dim, k: &Dim, batches: &Dim, m0: i64, width: i64) -> (i64, i64) {
-    let k = k.as_static().unwrap_or(256).max(1);
-    let total_panels = n.as_static().map_or(i64::MAX, |n| (n + width - 1) / width).max(1);
-    let whole = |rows: i64| (rows + m0 - 1) / m0 * m0;
-    if let (Some(m), Some(n), Some(1)) = (m.as_static(), n.as_static(), batches.as_static())
-        && m.saturating_mul(n).saturating_mul(k) <= TINY_WORK
-    {
-        return (whole(m.max(1)), total_panels);
-    }
-    let rows = match m.as_static() {
-        // Blocks of equal size.
-        Some(m) => whole((m.max(1) + (m.max(1) + 95) / 96 - 1) / ((m.max(1) + 95) / 96)),
-        None => whole(60),
-    };
-    let likely_rows = likely_size(m).max(if m.as_static().is_none() { 32 } else { 1 }).min(rows);
-    let panels = (WORKGROUP_WORK / (likely_rows * width * k).max(1)).clamp(1, total_panels.min(64));
-    (rows, panels)
 }
 
 /// The weights of a convolution, if they are a parameter that nothing else of the dispatch reads.

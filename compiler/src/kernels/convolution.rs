@@ -11,6 +11,7 @@ mod pixels;
 pub(super) mod winograd;
 
 use ired_graph::{Dim, Graph, Op, ValueId, Window};
+use ired_mlir::Value;
 
 use super::bytes::{DEPTH, Dot};
 use super::contraction::packed_filters;
@@ -36,7 +37,9 @@ impl Family for Convolution {
     ) -> Result<Option<KernelInterface>, KernelError> {
         let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
         let rows = product(&plan.row_shape).ceil_div(&Dim::constant(plan.rows));
-        let grid = [Dim::constant(plan.columns), rows, Dim::constant(1)];
+        let columns = Dim::constant(plan.columns);
+        let [x, y] = if plan.is_rows_first { [rows, columns] } else { [columns, rows] };
+        let grid = [x, y, Dim::constant(1)];
         Ok(Some(packed_interface(graph, dispatch, grid, Some((plan.weights, &plan.packing)))))
     }
 
@@ -68,10 +71,12 @@ struct Plan {
     /// Vectors and pixels of a tile.
     n1: usize,
     pixels: usize,
-    /// Workgroups along x: panels of all groups, or blocks of channels.
+    /// Panels of all groups, or blocks of channels: a workgroup has one.
     columns: i64,
     /// Output rows of a workgroup.
     rows: i64,
+    /// Whether neighbouring workgroups share the weights, these being too big to stay in a core's cache, or the rows.
+    is_rows_first: bool,
 }
 
 /// Multiply-adds worth a workgroup of their own: some microseconds.
@@ -117,7 +122,10 @@ impl Plan {
         let row_work = out_width.unwrap_or(32).max(1) * taps * channel_work;
         let row_shape = shape[..shape.len() - 2].to_vec();
         let rows = (WORKGROUP_WORK / row_work.max(1)).clamp(1, 64);
+        let weight_bytes =
+            groups * filters * channels * taps * graph.values[weights.index()].ty.dtype.bits() as i64 / 8;
         Some(Self {
+            is_rows_first: weight_bytes as u64 > target.l2_bytes / 2,
             x,
             weights,
             result,
@@ -134,6 +142,22 @@ impl Plan {
             columns,
             rows,
         })
+    }
+
+    /// Channels that are multiplied at once.
+    fn depth(&self) -> i64 {
+        if self.bytes.is_some() { DEPTH } else { 1 }
+    }
+
+    /// Rows of packed weights in a panel.
+    fn panel_steps(&self) -> i64 {
+        let taps = self.window.extent.iter().product::<u64>() as i64;
+        taps * ((self.channels + self.depth() - 1) / self.depth())
+    }
+
+    /// The numbers of a workgroup's panel and of its block of rows.
+    fn place<'m>(&self, f: &Function<'_, 'm>) -> (Value<'m>, Value<'m>) {
+        if self.is_rows_first { (f.group[1], f.group[0]) } else { (f.group[0], f.group[1]) }
     }
 
     /// The last spatial axis: pixels of a row follow each other along it.

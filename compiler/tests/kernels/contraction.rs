@@ -67,6 +67,30 @@ fn fixed_sizes_have_one_remainder() {
 }
 
 #[test]
+fn long_sums_are_made_in_passes() {
+    let mut random = Random::new(37);
+    for [m, k, n] in [[1u64, 1025, 40], [9, 1100, 16], [100, 1537, 48], [130, 1030, 50], [0, 2048, 4]] {
+        for fixed in [true, false] {
+            let mut case = Case::new();
+            let rows = if fixed { (m as i64).into() } else { case.symbol("m", m) };
+            let x = random.tensor(DType::F32, &[m, k], -1.0, 1.0);
+            let x = case.input_of(x, vec![rows, (k as i64).into()]);
+            let w = case.param(random.tensor(DType::F32, &[k, n], -1.0, 1.0));
+            let y = case.root(Op::MatMul, &[x, w]);
+            let y = epilogue(&mut case, &mut random, y, &[m, n]);
+            case.check(y, 2e-6);
+        }
+    }
+    for dtype in [DType::F64, DType::F16, DType::I32] {
+        let mut case = Case::new();
+        let x = case.input(random.tensor(dtype, &[11, 1200], -4.0, 4.0));
+        let w = case.param(random.tensor(dtype, &[1200, 21], -4.0, 4.0));
+        let y = case.root(Op::MatMul, &[x, w]);
+        case.check(y, if dtype == DType::F16 { 1e-3 } else { 2e-6 });
+    }
+}
+
+#[test]
 fn shared_weights_make_batches_rows() {
     let mut random = Random::new(33);
     for (batch, length, transposed) in [(1u64, 5u64, false), (3, 7, false), (2, 1, true), (4, 16, true)] {

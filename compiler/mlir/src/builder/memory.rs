@@ -14,6 +14,18 @@ impl<'m> Builder<'m> {
         self.op("memref.store").operands(&[value, memref, index]).build();
     }
 
+    /// `memref.prefetch` of an element's cache line for reading, as far as the second-level cache. The element need not
+    /// be inside the memref.
+    pub fn prefetch(&self, memref: Value<'m>, index: Value<'m>) {
+        const SECOND_LEVEL: i64 = 2;
+        self.op("memref.prefetch")
+            .operands(&[memref, index])
+            .attribute("isWrite", self.bool_attribute(false))
+            .attribute("localityHint", self.integer_attribute(self.int_type(32), SECOND_LEVEL))
+            .attribute("isDataCache", self.bool_attribute(true))
+            .build();
+    }
+
     /// `memref.alloca` of a static one-dimensional array, on the stack.
     pub fn stack_array(&self, elements: usize, element: Type<'m>, alignment: i64) -> Value<'m> {
         let ty = self.parse_type(&format!("memref<{elements}x{element}>"));

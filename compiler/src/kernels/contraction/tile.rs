@@ -1,9 +1,11 @@
-//! The loops of a product: panels, blocks of rows, tiles, `k`; and the epilogue on accumulators.
+//! A tile of a product: its steps along `k`, and the epilogue on its sums.
 
 use ired_graph::ValueId;
-use ired_mlir::{Builder, Compare, Type, Value};
+use ired_mlir::{Builder, Type, Value};
 
-use super::{Plan, divisor};
+use super::Plan;
+use super::panel::{Piece, Sums};
+use crate::kernels::ahead::{Ahead, Panels};
 use crate::kernels::arithmetic::{cast, from_storage, register_type};
 use crate::kernels::bytes::{DEPTH, Dot, word};
 use crate::kernels::eval::nested::{accumulator, multiply_add};
@@ -11,23 +13,24 @@ use crate::kernels::eval::{Axis, Known, Place, Point, spread, zero_of};
 use crate::kernels::function::Function;
 
 pub(super) struct Emitter<'f, 'a, 'm> {
-    f: &'f Function<'a, 'm>,
-    plan: &'f Plan,
-    lhs: ValueId,
-    rhs: ValueId,
+    pub(super) f: &'f Function<'a, 'm>,
+    pub(super) plan: &'f Plan,
+    pub(super) lhs: ValueId,
+    pub(super) rhs: ValueId,
     /// The product itself, and what is stored.
     result: ValueId,
     output: ValueId,
     /// Index of this workgroup's batch, axis by axis, and as a number.
     batch: Vec<Axis<'m>>,
     batch_number: Value<'m>,
-    n: Value<'m>,
-    k: Value<'m>,
-    vector: Type<'m>,
+    pub(super) n: Value<'m>,
+    pub(super) k: Value<'m>,
+    /// Steps of the sum: elements, or groups of bytes.
+    pub(super) steps: Value<'m>,
+    /// Steps of a pass where there are several, and the sums between them.
+    pub(super) passes: Option<(i64, Value<'m>)>,
+    pub(super) vector: Type<'m>,
 }
-
-/// Nodes from which on an epilogue is not repeated in a tile of every size.
-const HEAVY_NODES: usize = 8;
 
 /// A row of the product: where it is read and written.
 struct Row<'m> {
@@ -42,8 +45,10 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
     pub(super) fn new(f: &'f Function<'a, 'm>, b: &Builder<'m>, plan: &'f Plan) -> Self {
         let root = f.root();
         let result = root.results[0];
-        let batch = f.split_index(b, f.group[2], &plan.batch);
+        let batch = f.split_index(b, f.group[1], &plan.batch);
         let element = register_type(b, accumulator(f.dtype(result)));
+        let steps = if plan.bytes.is_some() { plan.k.ceil_div(&DEPTH.into()) } else { plan.k.clone() };
+        let kept = plan.sizes.most_rows * plan.width();
         Self {
             f,
             plan,
@@ -52,120 +57,69 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             result,
             output: f.output(),
             batch,
-            batch_number: f.group[2],
+            batch_number: f.group[1],
             n: f.dim(&plan.n),
             k: f.dim(&plan.k),
+            steps: f.dim(&steps),
+            passes: plan.sizes.k_block.map(|block| (block, b.stack_array(kept as usize, element, 64))),
             vector: b.vector_type(plan.lanes, element),
         }
     }
 
-    pub(super) fn emit(&self, b: &Builder<'m>) {
-        let (plan, f) = (self.plan, self.f);
-        let all_panels = f.dim(&plan.n.ceil_div(&plan.width().into()));
-        let panels = b.index(plan.panels);
-        let first_panel = b.muli(f.group[0], panels);
-        let last_panel = b.minsi(b.addi(first_panel, panels), all_panels);
-        let rows = b.index(plan.rows);
-        let first_row = b.muli(f.group[1], rows);
-        let last_row = b.minsi(b.addi(first_row, rows), f.dim(&plan.m));
-        b.for_each(first_panel, last_panel, |b, panel| self.emit_panel(b, panel, first_row, last_row));
+    /// The right-hand side, where it is in panels.
+    fn packed(&self) -> Option<Value<'m>> {
+        self.plan.packed.as_ref().and_then(|(param, _)| self.f.packed(*param))
     }
 
-    fn emit_panel(&self, b: &Builder<'m>, panel: Value<'m>, first: Value<'m>, last: Value<'m>) {
-        let m0 = self.plan.m0 as i64;
-        let size = b.index(m0);
-        let column = b.muli(panel, b.index(self.plan.width()));
-        let masks = self.masks(b, column);
-        let rest = b.remui(b.subi(last, first), size);
-        let full = b.subi(last, rest);
-        b.for_loop(first, full, size, &[], |b, row, _| {
-            self.emit_tile(b, panel, column, row, m0, &masks);
-            Vec::new()
-        });
-        // All blocks but the last are whole, and the number of rows has known divisors.
-        let cases: Vec<i64> = match self.plan.m.as_static() {
-            Some(m) => Some(m % m0).filter(|rest| *rest != 0).into_iter().collect(),
-            None => {
-                let unit = divisor(&self.plan.m);
-                (1..m0).filter(|rest| (0..m0).any(|n| (unit % m0 * n) % m0 == *rest)).collect()
-            }
-        };
-        if cases.is_empty() {
-            return;
-        }
-        if cases.len() > 2 && self.f.dispatch.nodes.len() > HEAVY_NODES {
-            return self.emit_halves(b, panel, column, full, rest, &masks);
-        }
-        b.switch(rest, &cases, |b, count| self.emit_tile(b, panel, column, full, count, &masks));
+    pub(super) fn panels(&self) -> Option<Panels<'m>> {
+        let element_bytes = self.f.dtype(self.rhs).bits() as i64 / 8;
+        Some(Panels { memref: self.packed()?, element_bytes, step_elements: self.step_elements() })
     }
 
-    /// The rows that are left, as tiles of 4, 2 and 1: less code than a tile of every size.
-    fn emit_halves(
+    /// Elements of a panel that belong to one step.
+    fn step_elements(&self) -> i64 {
+        self.plan.width() * if self.plan.bytes.is_some() { DEPTH } else { 1 }
+    }
+
+    /// Where a step of a panel begins.
+    pub(super) fn position(&self, b: &Builder<'m>, panel: Value<'m>, step: Value<'m>) -> Value<'m> {
+        b.muli(b.addi(b.muli(panel, self.steps), step), b.index(self.step_elements()))
+    }
+
+    pub(super) fn emit_tile(
         &self,
         b: &Builder<'m>,
-        panel: Value<'m>,
-        column: Value<'m>,
-        first: Value<'m>,
-        rest: Value<'m>,
-        masks: &[Option<Value<'m>>],
-    ) {
-        let zero = b.index(0);
-        let mut row = first;
-        for size in [4, 2, 1] {
-            let bit = b.andi(rest, b.index(size));
-            let set = b.cmpi(Compare::Ne, bit, zero);
-            b.if_then(set, |b| self.emit_tile(b, panel, column, row, size, masks));
-            row = b.addi(row, bit);
-        }
-    }
-
-    /// One mask a vector of the panel, where columns may be missing.
-    fn masks(&self, b: &Builder<'m>, column: Value<'m>) -> Vec<Option<Value<'m>>> {
-        let width = self.plan.width();
-        let whole = self.plan.n.modulo(&width.into()).as_static() == Some(0);
-        (0..self.plan.n1)
-            .map(|j| {
-                if whole {
-                    return None;
-                }
-                let start = b.addi(column, b.index((j * self.plan.lanes) as i64));
-                Some(b.mask(b.subi(self.n, start), self.plan.lanes))
-            })
-            .collect()
-    }
-
-    fn emit_tile(
-        &self,
-        b: &Builder<'m>,
-        panel: Value<'m>,
-        column: Value<'m>,
+        piece: &Piece<'m>,
         first: Value<'m>,
         count: i64,
-        masks: &[Option<Value<'m>>],
+        ahead: Option<Ahead<'m>>,
     ) {
-        let plan = self.plan;
+        let (plan, n1) = (self.plan, self.plan.sizes.n1);
         let rows: Vec<Row<'m>> = (0..count).map(|i| self.row(b, b.addi(first, b.index(i)))).collect();
         // Few accumulators wait for each other: several steps of `k` at once make more of them.
-        let tile = rows.len() * plan.n1;
-        let unroll: usize = if tile >= 8 {
-            1
-        } else if tile >= 4 {
-            2
-        } else {
-            4
+        let tile = rows.len() * n1;
+        let unroll: usize = match tile {
+            8.. => 1,
+            4..8 => 2,
+            _ => 4,
         };
-        let zero = zero_of(b, self.vector);
         // Bytes go by in whole groups, and then what is left of one.
         let bytes = plan.bytes.zip(plan.k.as_static());
-        let steps = bytes.map_or(self.k, |(_, k)| b.index(k / DEPTH));
+        let end = bytes.map_or(piece.end_step, |(_, k)| b.index(k / DEPTH));
         let step = b.index(unroll as i64);
-        let rest = b.remui(steps, step);
-        let full = b.subi(steps, rest);
-        let sums = b.for_loop(b.index(0), full, step, &vec![zero; tile * unroll], |b, k, sums| {
+        let rest = b.remui(b.subi(end, piece.first_step), step);
+        let full = b.subi(end, rest);
+        let zero = zero_of(b, self.vector);
+        let mut sums = self.kept(b, piece, first, tile);
+        sums.resize(tile * unroll, zero);
+        let sums = b.for_loop(piece.first_step, full, step, &sums, |b, k, sums| {
             let mut next = sums.to_vec();
             for u in 0..unroll {
                 let k = b.addi(k, b.index(u as i64));
-                self.emit_step(b, panel, column, k, &rows, masks, &mut next[u * tile..(u + 1) * tile]);
+                if let Some(ahead) = &ahead {
+                    ahead.fetch(b, b.subi(k, piece.first_step));
+                }
+                self.emit_step(b, piece, k, &rows, &mut next[u * tile..(u + 1) * tile]);
             }
             next
         });
@@ -176,21 +130,42 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             })
             .collect();
         if b.known(rest) != Some(0) && unroll > 1 {
-            sums = b.for_loop(full, steps, b.index(1), &sums, |b, k, sums| {
+            sums = b.for_loop(full, end, b.index(1), &sums, |b, k, sums| {
                 let mut next = sums.to_vec();
-                self.emit_step(b, panel, column, k, &rows, masks, &mut next);
+                self.emit_step(b, piece, k, &rows, &mut next);
                 next
             });
         }
         if let Some((dot, k)) = bytes.filter(|(_, k)| k % DEPTH != 0) {
-            self.emit_byte_step(b, dot, panel, b.index(k / DEPTH), k % DEPTH, &rows, &mut sums);
+            self.emit_byte_step(b, dot, piece, b.index(k / DEPTH), k % DEPTH, &rows, &mut sums);
+        }
+        if let Sums::Kept(memref) = piece.sums {
+            for (i, sum) in sums.iter().enumerate() {
+                b.vector_store(*sum, memref, self.place_of_sum(b, piece, first, i));
+            }
+            return;
         }
         for (i, row) in rows.iter().enumerate() {
-            for (j, mask) in masks.iter().enumerate() {
-                let at = b.addi(column, b.index((j * plan.lanes) as i64));
-                self.emit_store(b, row, at, sums[i * plan.n1 + j], *mask);
+            for (j, mask) in piece.masks.iter().enumerate() {
+                let at = b.addi(piece.column, b.index((j * plan.lanes) as i64));
+                self.emit_store(b, row, at, sums[i * n1 + j], *mask);
             }
         }
+    }
+
+    /// The sums that a tile begins with.
+    fn kept(&self, b: &Builder<'m>, piece: &Piece<'m>, first: Value<'m>, count: usize) -> Vec<Value<'m>> {
+        let (Sums::Kept(memref) | Sums::Last(memref)) = piece.sums else {
+            return vec![zero_of(b, self.vector); count];
+        };
+        let load = |i| b.vector_load(memref, self.place_of_sum(b, piece, first, i), self.plan.lanes);
+        (0..count).map(load).collect()
+    }
+
+    /// Where sum `i` of the tile at row `first` is kept between passes.
+    fn place_of_sum(&self, b: &Builder<'m>, piece: &Piece<'m>, first: Value<'m>, i: usize) -> Value<'m> {
+        let row = b.muli(b.subi(first, piece.first_row), b.index(self.plan.width()));
+        b.addi(row, b.index((i * self.plan.lanes) as i64))
     }
 
     fn add(&self, b: &Builder<'m>, x: Value<'m>, y: Value<'m>) -> Value<'m> {
@@ -207,27 +182,22 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
     }
 
     /// One step of `k` for every accumulator of the tile.
-    #[allow(clippy::too_many_arguments, reason = "a tile's place has this many parts")]
     fn emit_step(
         &self,
         b: &Builder<'m>,
-        panel: Value<'m>,
-        column: Value<'m>,
+        piece: &Piece<'m>,
         k: Value<'m>,
         rows: &[Row<'m>],
-        masks: &[Option<Value<'m>>],
         sums: &mut [Value<'m>],
     ) {
         let (f, plan) = (self.f, self.plan);
         if let Some(dot) = plan.bytes {
-            return self.emit_byte_step(b, dot, panel, k, DEPTH, rows, sums);
+            return self.emit_byte_step(b, dot, piece, k, DEPTH, rows, sums);
         }
         let to = accumulator(f.dtype(self.result));
-        let rights: Vec<Value<'m>> = masks
-            .iter()
-            .enumerate()
-            .map(|(j, mask)| {
-                let y = self.right(b, panel, column, k, j, *mask);
+        let rights: Vec<Value<'m>> = (0..plan.sizes.n1)
+            .map(|j| {
+                let y = self.right(b, piece, k, j);
                 spread(b, cast(b, f.dtype(self.rhs), to, y), plan.lanes)
             })
             .collect();
@@ -235,7 +205,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             let x = self.left(b, row, k);
             let x = spread(b, cast(b, f.dtype(self.lhs), to, x), plan.lanes);
             for (j, y) in rights.iter().enumerate() {
-                let sum = &mut sums[i * plan.n1 + j];
+                let sum = &mut sums[i * plan.sizes.n1 + j];
                 *sum = multiply_add(b, x, *y, *sum);
             }
         }
@@ -247,19 +217,17 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         &self,
         b: &Builder<'m>,
         dot: Dot,
-        panel: Value<'m>,
+        piece: &Piece<'m>,
         group: Value<'m>,
         count: i64,
         rows: &[Row<'m>],
         sums: &mut [Value<'m>],
     ) {
         let (f, plan) = (self.f, self.plan);
-        let weights = plan.packed.as_ref().and_then(|(param, _)| f.packed(*param));
-        let (Some(weights), Some(lhs)) = (weights, f.memory(self.lhs)) else { return };
-        let groups = f.dim(&plan.k.ceil_div(&DEPTH.into()));
-        let start = b.muli(b.addi(b.muli(panel, groups), group), b.index(plan.width() * DEPTH));
+        let (Some(weights), Some(lhs)) = (self.packed(), f.memory(self.lhs)) else { return };
+        let start = self.position(b, piece.panel, group);
         let lane_bytes = plan.lanes * DEPTH as usize;
-        let rights: Vec<_> = (0..plan.n1)
+        let rights: Vec<_> = (0..plan.sizes.n1)
             .map(|j| {
                 let at = b.addi(start, b.index((j * lane_bytes) as i64));
                 dot.right(b, b.vector_load(weights, at, lane_bytes))
@@ -269,7 +237,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             let at = b.addi(row.lhs_start, b.muli(group, b.index(DEPTH)));
             let left = dot.left(b, word(b, lhs, at, count), plan.lanes);
             for (j, right) in rights.iter().enumerate() {
-                let sum = &mut sums[i * plan.n1 + j];
+                let sum = &mut sums[i * plan.sizes.n1 + j];
                 *sum = dot.add(b, &left, right, *sum);
             }
         }
@@ -287,26 +255,17 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         f.eval(b, self.lhs, &point, &mut Known::default())
     }
 
-    fn right(
-        &self,
-        b: &Builder<'m>,
-        panel: Value<'m>,
-        column: Value<'m>,
-        k: Value<'m>,
-        j: usize,
-        mask: Option<Value<'m>>,
-    ) -> Value<'m> {
+    /// Vector `j` of the right-hand side at step `k`.
+    fn right(&self, b: &Builder<'m>, piece: &Piece<'m>, k: Value<'m>, j: usize) -> Value<'m> {
         let (f, plan) = (self.f, self.plan);
-        if let Some(memref) = plan.packed.as_ref().and_then(|(param, _)| f.packed(*param)) {
-            let width = b.index(plan.width());
-            let row = b.muli(b.addi(b.muli(panel, self.k), k), width);
-            let at = b.addi(row, b.index((j * plan.lanes) as i64));
+        let lane = b.index((j * plan.lanes) as i64);
+        if let Some(memref) = self.packed() {
+            let at = b.addi(self.position(b, piece.panel, k), lane);
             return from_storage(b, f.dtype(self.rhs), b.vector_load(memref, at, plan.lanes));
         }
-        let at = b.addi(column, b.index((j * plan.lanes) as i64));
         let mut axes = self.batch.clone();
-        axes.extend([Axis::at(k), Axis::along(at)]);
-        f.eval(b, self.rhs, &Point::axes(axes, plan.lanes, mask), &mut Known::default())
+        axes.extend([Axis::at(k), Axis::along(b.addi(piece.column, lane))]);
+        f.eval(b, self.rhs, &Point::axes(axes, plan.lanes, piece.masks[j]), &mut Known::default())
     }
 
     fn emit_store(

@@ -16,7 +16,7 @@ use crate::kernels::generic::in_lanes;
 const UNROLLED_TAPS: i64 = 16;
 
 pub(super) fn emit<'m>(f: &Function<'_, 'm>, b: &Builder<'m>, plan: &Plan) {
-    let first = b.muli(f.group[1], b.index(plan.rows));
+    let first = b.muli(plan.place(f).1, b.index(plan.rows));
     let last = b.minsi(b.addi(first, b.index(plan.rows)), f.dim(&product(&plan.row_shape)));
     let element = register_type(b, accumulator(f.dtype(plan.result)));
     let emitter = Emitter { f, plan, vector: b.vector_type(plan.lanes, element) };

@@ -1,32 +1,37 @@
 //! Tiles of pixels by filters, summed over the window and the channels of a group.
 
+use ired_graph::Dim;
 use ired_mlir::{Builder, Type, Value};
 
 use super::Plan;
 use super::pixels::{TapRun, Tile, for_each_tile};
+use crate::kernels::ahead::{Ahead, Panels};
 use crate::kernels::arithmetic::{cast, from_storage, register_type};
 use crate::kernels::bytes::{DEPTH, Dot, word};
 use crate::kernels::eval::nested::{accumulator, loop_nest, multiply_add};
 use crate::kernels::eval::{Axis, Known, Point, spread, zero_of};
-use crate::kernels::function::Function;
+use crate::kernels::function::{Function, product};
 
 pub(super) fn emit<'m>(f: &Function<'_, 'm>, b: &Builder<'m>, plan: &Plan) {
     let panels = plan.columns / plan.groups;
-    let group = b.divui(f.group[0], b.index(panels));
-    let panel = b.remui(f.group[0], b.index(panels));
+    let (number, rows) = plan.place(f);
+    let group = b.divui(number, b.index(panels));
+    let panel = b.remui(number, b.index(panels));
     let element = register_type(b, accumulator(f.dtype(plan.result)));
+    let first = b.muli(rows, b.index(plan.rows));
+    let all = f.dim(&product(&plan.row_shape));
+    let last = b.minsi(b.addi(first, b.index(plan.rows)), all);
     let place = Panel {
         f,
         plan,
         group,
-        number: f.group[0],
+        number,
+        // Workgroups that share a panel also share out what to fetch for the next.
+        sharing: if plan.is_rows_first { (b.index(0), all) } else { (first, last) },
         column: b.muli(panel, b.index((plan.n1 * plan.lanes) as i64)),
         vector: b.vector_type(plan.lanes, element),
     };
     let masks = place.masks(b);
-    let first = b.muli(f.group[1], b.index(plan.rows));
-    let all = f.dim(&crate::kernels::function::product(&plan.row_shape));
-    let last = b.minsi(b.addi(first, b.index(plan.rows)), all);
     b.for_each(first, last, |b, row| {
         let row = place.row(b, row);
         for_each_tile(f, b, plan, &mut |b, tile| place.emit_tile(b, &row, tile, &masks));
@@ -40,13 +45,18 @@ struct Panel<'f, 'a, 'm> {
     group: Value<'m>,
     /// Of all groups' panels.
     number: Value<'m>,
+    /// The rows, first and after last, whose tiles fetch the next panel.
+    sharing: (Value<'m>, Value<'m>),
     /// First filter, within the group.
     column: Value<'m>,
     vector: Type<'m>,
 }
 
-/// An output row: its index, and where its window lies.
+/// An output row: its index, where its window lies, and what is fetched during a tile of it.
+#[derive(Clone)]
 struct Row<'m> {
+    number: Value<'m>,
+    ahead: Option<Ahead<'m>>,
     axes: Vec<Axis<'m>>,
     starts: Vec<Value<'m>>,
     ranges: Vec<(Value<'m>, Value<'m>)>,
@@ -76,11 +86,12 @@ impl<'m> Panel<'_, '_, 'm> {
             starts.push(start);
             ranges.push(range);
         }
-        Row { axes, starts, ranges }
+        Row { number, ahead: None, axes, starts, ranges }
     }
 
     fn emit_tile(&self, b: &Builder<'m>, row: &Row<'m>, tile: &Tile<'m>, masks: &[Option<Value<'m>>]) {
         let plan = self.plan;
+        let row = &Row { ahead: self.ahead(b, row, tile), ..row.clone() };
         let zero = zero_of(b, self.vector);
         let sums = vec![zero; tile.pixels * plan.n1];
         let sums = loop_nest(b, &row.ranges, &sums, &mut |b, taps, sums| {
@@ -91,6 +102,36 @@ impl<'m> Panel<'_, '_, 'm> {
             for (j, mask) in masks.iter().enumerate() {
                 self.emit_store(b, row, at, j, sums[pixel * plan.n1 + j], *mask);
             }
+        }
+    }
+
+    /// The next panel's weights, shared out among the tiles that use this one.
+    fn ahead(&self, b: &Builder<'m>, row: &Row<'m>, tile: &Tile<'m>) -> Option<Ahead<'m>> {
+        let (f, plan) = (self.f, self.plan);
+        let panels = Panels {
+            memref: f.packed(plan.weights)?,
+            element_bytes: f.dtype(plan.weights).bits() as i64 / 8,
+            step_elements: (plan.n1 * plan.lanes) as i64 * plan.depth(),
+        };
+        let width = &f.shape(plan.result)[f.shape(plan.result).len() - 2];
+        let tiles_of_row = f.dim(&width.ceil_div(&Dim::constant(plan.pixels as i64)));
+        let (first, last) = self.sharing;
+        let tiles = b.muli(b.subi(last, first), tiles_of_row);
+        let steps = b.index(plan.panel_steps());
+        let here = b.muli(b.muli(self.number, steps), b.index(panels.step_elements));
+        if b.known(tiles) == Some(1) {
+            return Some(panels.straight(b, here));
+        }
+        let column = b.divui(tile.start, b.index(plan.pixels as i64));
+        let number = b.addi(b.muli(b.subi(row.number, first), tiles_of_row), column);
+        let next = b.addi(here, b.muli(steps, b.index(panels.step_elements)));
+        Some(panels.shared(b, next, number, tiles, steps))
+    }
+
+    /// Fetches what falls to the packed row `at` of this panel.
+    fn fetch(&self, b: &Builder<'m>, row: &Row<'m>, at: Value<'m>) {
+        if let Some(ahead) = &row.ahead {
+            ahead.fetch(b, b.subi(at, b.muli(self.number, b.index(self.plan.panel_steps()))));
         }
     }
 
@@ -106,7 +147,7 @@ impl<'m> Panel<'_, '_, 'm> {
     ) -> Vec<Value<'m>> {
         let (f, plan, axis) = (self.f, self.plan, self.plan.last_axis());
         // Bytes go by in groups; without a rest they follow each other like single channels.
-        let depth = if plan.bytes.is_some() { DEPTH } else { 1 };
+        let depth = plan.depth();
         let (whole, rest) = (plan.channels / depth, plan.channels % depth);
         let channels = b.index(whole);
         let (stride, dilation) =
@@ -158,9 +199,11 @@ impl<'m> Panel<'_, '_, 'm> {
             return self.emit_byte_step(b, dot, row, window, first, pixels, channel, count, sums);
         }
         let to = accumulator(f.dtype(plan.result));
+        let at = self.weight_row(b, window, plan.channels, channel);
+        self.fetch(b, row, at);
         let weights: Vec<Value<'m>> = (0..plan.n1)
             .map(|j| {
-                let w = self.weight(b, window, channel, j);
+                let w = self.weight(b, at, j);
                 cast(b, f.dtype(plan.weights), to, w)
             })
             .collect();
@@ -231,6 +274,7 @@ impl<'m> Panel<'_, '_, 'm> {
         let lane_bytes = plan.lanes * DEPTH as usize;
         let groups = (plan.channels + DEPTH - 1) / DEPTH;
         let start = self.weight_row(b, window, groups, group);
+        self.fetch(b, row, start);
         let start = b.muli(start, b.index((plan.n1 * lane_bytes) as i64));
         let weights: Vec<_> = (0..plan.n1)
             .map(|j| {
@@ -268,9 +312,9 @@ impl<'m> Panel<'_, '_, 'm> {
         b.addi(b.muli(row, b.index(channels)), channel)
     }
 
-    fn weight(&self, b: &Builder<'m>, window: &[Value<'m>], channel: Value<'m>, j: usize) -> Value<'m> {
+    /// Vector `j` of a packed row.
+    fn weight(&self, b: &Builder<'m>, row: Value<'m>, j: usize) -> Value<'m> {
         let (f, plan) = (self.f, self.plan);
-        let row = self.weight_row(b, window, plan.channels, channel);
         let at = b.muli(row, b.index((plan.n1 * plan.lanes) as i64));
         let at = b.addi(at, b.index((j * plan.lanes) as i64));
         match f.packed(plan.weights) {

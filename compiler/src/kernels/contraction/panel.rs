@@ -1,0 +1,185 @@
+//! The loops of a product around its tiles: panels, passes over `k`, blocks of rows; and what is fetched ahead.
+
+use ired_mlir::{Builder, Compare, Value};
+
+use super::divisor;
+use super::tile::Emitter;
+use crate::kernels::ahead::Ahead;
+use crate::kernels::eval::zero_of;
+
+/// Nodes from which on an epilogue is not repeated in a tile of every size.
+const HEAVY_NODES: usize = 8;
+/// More sizes of tiles than this are not emitted for the rows that are left.
+const MOST_CASES: usize = 8;
+
+/// Columns of a panel, and the steps of `k` that a pass makes.
+pub(super) struct Piece<'m> {
+    pub(super) panel: Value<'m>,
+    pub(super) column: Value<'m>,
+    /// One mask a vector, where columns may be missing.
+    pub(super) masks: Vec<Option<Value<'m>>>,
+    pub(super) first_step: Value<'m>,
+    pub(super) end_step: Value<'m>,
+    pub(super) sums: Sums<'m>,
+    /// Rows of this workgroup.
+    pub(super) first_row: Value<'m>,
+    pub(super) last_row: Value<'m>,
+}
+
+/// Where a pass finds its sums, and leaves them.
+#[derive(Clone, Copy)]
+pub(super) enum Sums<'m> {
+    /// From zero to the end.
+    Only,
+    /// From what lies here, row by row of the workgroup, to here.
+    Kept(Value<'m>),
+    /// From what lies here to the end.
+    Last(Value<'m>),
+}
+
+impl<'m> Emitter<'_, '_, 'm> {
+    pub(super) fn emit(&self, b: &Builder<'m>) {
+        let (plan, f) = (self.plan, self.f);
+        let (column_block, row_block) = self.block(b);
+        let all_panels = f.dim(&plan.n.ceil_div(&plan.width().into()));
+        let panels = b.index(plan.sizes.panels);
+        let first_panel = b.muli(column_block, panels);
+        let last_panel = b.minsi(b.addi(first_panel, panels), all_panels);
+        let rows = f.dim(&plan.sizes.rows);
+        let first_row = b.muli(row_block, rows);
+        let last_row = b.minsi(b.addi(first_row, rows), f.dim(&plan.m));
+        b.for_each(first_panel, last_panel, |b, panel| self.emit_panel(b, panel, first_row, last_row));
+    }
+
+    /// Which columns and rows this workgroup does. Neighbours share the weights where these are big and the left-hand
+    /// side is not, else the rows.
+    fn block(&self, b: &Builder<'m>) -> (Value<'m>, Value<'m>) {
+        let (plan, f) = (self.plan, self.f);
+        let (columns, rows) = plan.blocks();
+        let (columns, rows) = (f.dim(&columns), f.dim(&rows));
+        let number = f.group[0];
+        let along_columns = (b.remui(number, columns), b.divui(number, columns));
+        if !plan.is_right_big {
+            return along_columns;
+        }
+        let element_bytes = f.dtype(self.lhs).bits() as i64 / 8;
+        let left_bytes = b.muli(b.muli(f.dim(&plan.m), self.k), b.index(element_bytes));
+        let fits = b.cmpi(Compare::SignedLe, left_bytes, b.index(plan.half_cache));
+        let column = b.select(fits, b.divui(number, rows), along_columns.0);
+        (column, b.select(fits, b.remui(number, rows), along_columns.1))
+    }
+
+    fn emit_panel(&self, b: &Builder<'m>, panel: Value<'m>, first_row: Value<'m>, last_row: Value<'m>) {
+        let column = b.muli(panel, b.index(self.plan.width()));
+        let masks = self.masks(b, column);
+        let piece = |first_step, end_step, sums| Piece {
+            panel,
+            column,
+            masks: masks.clone(),
+            first_step,
+            end_step,
+            sums,
+            first_row,
+            last_row,
+        };
+        let (zero, steps) = (b.index(0), self.steps);
+        let Some((block, kept)) = self.passes else {
+            return self.emit_rows(b, &piece(zero, steps, Sums::Only));
+        };
+        let lanes = b.index(self.plan.lanes as i64);
+        let elements = b.muli(b.subi(last_row, first_row), b.index(self.plan.width()));
+        b.for_loop(zero, elements, lanes, &[], |b, at, _| {
+            b.vector_store(zero_of(b, self.vector), kept, at);
+            Vec::new()
+        });
+        let last = b.muli(b.divui(b.subi(steps, b.index(1)), b.index(block)), b.index(block));
+        b.for_loop(zero, last, b.index(block), &[], |b, first, _| {
+            let end = b.addi(first, b.index(block));
+            self.emit_rows(b, &piece(first, end, Sums::Kept(kept)));
+            Vec::new()
+        });
+        self.emit_rows(b, &piece(last, steps, Sums::Last(kept)));
+    }
+
+    /// All rows of the workgroup in one pass.
+    fn emit_rows(&self, b: &Builder<'m>, piece: &Piece<'m>) {
+        let m0 = self.plan.sizes.m0 as i64;
+        let size = b.index(m0);
+        let rows = b.subi(piece.last_row, piece.first_row);
+        let rest = b.remui(rows, size);
+        let full = b.subi(piece.last_row, rest);
+        let tiles = b.divui(rows, size);
+        b.for_loop(piece.first_row, full, size, &[], |b, row, _| {
+            let number = b.divui(b.subi(row, piece.first_row), size);
+            self.emit_tile(b, piece, row, m0, self.ahead(b, piece, number, tiles));
+            Vec::new()
+        });
+        // All blocks but the last are whole, and the number of rows has known divisors.
+        let cases: Vec<i64> = match self.plan.m.as_static() {
+            Some(m) => Some(m % m0).filter(|rest| *rest != 0).into_iter().collect(),
+            None => {
+                let unit = divisor(&self.plan.m);
+                (1..m0).filter(|rest| (0..m0).any(|n| (unit % m0 * n) % m0 == *rest)).collect()
+            }
+        };
+        if cases.is_empty() {
+            return;
+        }
+        if cases.len() > MOST_CASES || cases.len() > 2 && self.f.dispatch.nodes.len() > HEAVY_NODES {
+            return self.emit_halves(b, piece, full, rest);
+        }
+        b.switch(rest, &cases, |b, count| {
+            self.emit_tile(b, piece, full, count, self.straight_ahead(b, piece));
+        });
+    }
+
+    /// The rows that are left, as tiles of 8, 4, 2 and 1: less code than a tile of every size.
+    fn emit_halves(&self, b: &Builder<'m>, piece: &Piece<'m>, first: Value<'m>, rest: Value<'m>) {
+        let zero = b.index(0);
+        let mut row = first;
+        for size in [8, 4, 2, 1] {
+            if size >= self.plan.sizes.m0 as i64 {
+                continue;
+            }
+            let bit = b.andi(rest, b.index(size));
+            let set = b.cmpi(Compare::Ne, bit, zero);
+            b.if_then(set, |b| self.emit_tile(b, piece, row, size, self.straight_ahead(b, piece)));
+            row = b.addi(row, bit);
+        }
+    }
+
+    fn masks(&self, b: &Builder<'m>, column: Value<'m>) -> Vec<Option<Value<'m>>> {
+        let width = self.plan.width();
+        let whole = self.plan.n.modulo(&width.into()).as_static() == Some(0);
+        (0..self.plan.sizes.n1)
+            .map(|j| {
+                if whole {
+                    return None;
+                }
+                let start = b.addi(column, b.index((j * self.plan.lanes) as i64));
+                Some(b.mask(b.subi(self.n, start), self.plan.lanes))
+            })
+            .collect()
+    }
+
+    /// What follows the piece in memory, shared out among its tiles.
+    fn ahead(
+        &self,
+        b: &Builder<'m>,
+        piece: &Piece<'m>,
+        number: Value<'m>,
+        tiles: Value<'m>,
+    ) -> Option<Ahead<'m>> {
+        if b.known(tiles) == Some(1) {
+            return self.straight_ahead(b, piece);
+        }
+        let next = self.position(b, piece.panel, piece.end_step);
+        let steps = b.subi(piece.end_step, piece.first_step);
+        Some(self.panels()?.shared(b, next, number, tiles, steps))
+    }
+
+    /// For a tile that is alone with its piece.
+    fn straight_ahead(&self, b: &Builder<'m>, piece: &Piece<'m>) -> Option<Ahead<'m>> {
+        Some(self.panels()?.straight(b, self.position(b, piece.panel, piece.first_step)))
+    }
+}

@@ -1,0 +1,135 @@
+//! How big tiles, blocks of `k` and workgroups are.
+
+use ired_graph::Dim;
+
+use crate::targets::CpuTarget;
+
+/// Multiply-adds worth a workgroup of their own: some microseconds.
+const WORKGROUP_WORK: i64 = 1 << 20;
+/// A product of no more than this is one workgroup.
+const TINY_WORK: i64 = 1 << 17;
+/// Rows of a workgroup, where there are as many; so that all threads have some.
+const ROWS: i64 = 96;
+/// Longer sums than this are made in several passes, so that a pass's part of both sides stays in near caches.
+const LONG_K: i64 = 1024;
+/// Steps of such a pass.
+const K_BLOCK: i64 = 512;
+
+/// What a product needs to know to be cut up.
+pub(super) struct Problem<'a> {
+    pub(super) target: &'a CpuTarget,
+    pub(super) m: &'a Dim,
+    pub(super) n: &'a Dim,
+    /// Steps of the sum: elements, or groups of bytes.
+    pub(super) steps: &'a Dim,
+    pub(super) batches: &'a Dim,
+    pub(super) lanes: usize,
+    /// Whether four bytes are multiplied at once, which takes registers for more than the sums.
+    pub(super) is_bytes: bool,
+    /// Whether the right-hand side is in panels, one after another.
+    pub(super) is_packed: bool,
+}
+
+/// How a product is cut up.
+#[derive(Clone, Debug)]
+pub(super) struct Sizes {
+    /// Rows and vectors of a tile.
+    pub(super) m0: usize,
+    pub(super) n1: usize,
+    /// Rows of a workgroup, a multiple of `m0`, and the most it can be.
+    pub(super) rows: Dim,
+    pub(super) most_rows: i64,
+    /// Panels of a workgroup.
+    pub(super) panels: i64,
+    /// Steps of a pass over `k`, if there are several.
+    pub(super) k_block: Option<i64>,
+}
+
+impl Sizes {
+    pub(super) fn of(problem: &Problem<'_>) -> Self {
+        let n1 = vectors(problem);
+        let m0 = tile_rows(problem, n1);
+        let width = (n1 * problem.lanes) as i64;
+        let k_block = match problem.steps.as_static() {
+            Some(k) if k > LONG_K && problem.is_packed && !problem.is_bytes => Some(even(k, K_BLOCK, 8)),
+            _ => None,
+        };
+        let most_rows = whole(ROWS, m0 as i64);
+        let (rows, panels) = problem.workgroup(m0 as i64, width, most_rows);
+        let most_rows = rows.as_static().unwrap_or(most_rows);
+        Self { m0, n1, rows, most_rows, panels, k_block }
+    }
+}
+
+impl Problem<'_> {
+    /// Rows and panels of a workgroup.
+    fn workgroup(&self, m0: i64, width: i64, most_rows: i64) -> (Dim, i64) {
+        let k = self.steps.as_static().unwrap_or(256).max(1);
+        let total_panels = self.n.as_static().map_or(i64::MAX, |n| (n + width - 1) / width).max(1);
+        if let (Some(m), Some(n), Some(1)) =
+            (self.m.as_static(), self.n.as_static(), self.batches.as_static())
+            && m.saturating_mul(n).saturating_mul(k) <= TINY_WORK
+        {
+            return (Dim::constant(whole(m.max(1), m0)), total_panels);
+        }
+        // Blocks of equal size.
+        let rows = match self.m.as_static() {
+            Some(m) => Dim::constant(even(m.max(1), most_rows, m0)),
+            None => {
+                let blocks = self.m.ceil_div(&Dim::constant(most_rows)).maximum(&Dim::constant(1));
+                self.m.ceil_div(&blocks).ceil_div(&Dim::constant(m0)).maximum(&Dim::constant(1))
+                    * Dim::constant(m0)
+            }
+        };
+        let likely_rows = rows.as_static().unwrap_or(32).min(self.m.as_static().unwrap_or(32).max(1));
+        let panels = (WORKGROUP_WORK / (likely_rows * width * k).max(1)).clamp(1, total_panels.min(64));
+        (rows, panels)
+    }
+}
+
+/// Vectors of a tile: as wide as leaves nothing over where that can be had.
+fn vectors(problem: &Problem<'_>) -> usize {
+    let lanes = problem.lanes as i64;
+    let many = problem.target.vector_registers >= 32;
+    let Some(n) = problem.n.as_static() else { return 2 };
+    let vectors = (n + lanes - 1) / lanes;
+    if vectors <= 1 {
+        return 1;
+    }
+    if problem.is_bytes || !problem.is_packed {
+        return if many && n >= 256 && n % (4 * lanes) == 0 { 4 } else { 2 };
+    }
+    let wide: &[i64] = if many { &[3, 4, 2] } else { &[2] };
+    let left_over = |n1: i64| (n1 - vectors % n1) % n1;
+    // The first of the best.
+    wide.iter().copied().min_by_key(|n1| left_over(*n1)).unwrap_or(2) as usize
+}
+
+/// Rows of a tile: `m0 * n1` sums, `n1` vectors and a broadcast fit the registers, and few rows are left over.
+fn tile_rows(problem: &Problem<'_>, n1: usize) -> usize {
+    let many = problem.target.vector_registers >= 32;
+    let most: i64 = match (many, n1) {
+        (true, 4) => 6,
+        (true, 3) => 9,
+        (true, _) if problem.is_bytes || !problem.is_packed => 8,
+        (true, _) => 12,
+        (false, _) => 6,
+    };
+    let Some(m) = problem.m.as_static() else { return most as usize };
+    if m <= most {
+        return m.max(1) as usize;
+    }
+    // A tile takes as long as its rows and loading one more.
+    let cost = |m0: i64| m / m0 * (m0 + 1) + if m % m0 == 0 { 0 } else { m % m0 + 1 };
+    (most / 2 + 1..=most).rev().min_by_key(|m0| cost(*m0)).unwrap_or(most) as usize
+}
+
+/// Blocks of equal size, each at most `most` and a multiple of `unit`, that cover `size`: how big they are.
+fn even(size: i64, most: i64, unit: i64) -> i64 {
+    let blocks = (size + most - 1) / most;
+    whole((size + blocks - 1) / blocks.max(1), unit)
+}
+
+fn whole(size: i64, unit: i64) -> i64 {
+    (size + unit - 1) / unit * unit
+}
