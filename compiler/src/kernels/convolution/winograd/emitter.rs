@@ -4,6 +4,7 @@ use ired_mlir::{Builder, Compare, Type, Value};
 
 use super::Plan;
 use super::transforms::{OUTPUTS, SQUARE, Transform, VALUES, in_two_dimensions};
+use crate::kernels::ahead::{Ahead, Panels};
 use crate::kernels::eval::nested::multiply_add;
 use crate::kernels::eval::{Axis, Known, Point, zero_of};
 use crate::kernels::function::{Function, product};
@@ -130,30 +131,51 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
     fn multiply(&self, b: &Builder<'m>, panel: Value<'m>, value: Value<'m>) {
         let (block, size) = (self.plan.share.tiles, self.plan.m0);
         let full = block / size * size;
+        let row = b.addi(b.muli(panel, b.index(SQUARE as i64)), value);
+        let row = b.muli(row, b.index(self.plan.channels as i64));
         b.for_loop(b.index(0), b.index(full as i64), b.index(size as i64), &[], |b, first, _| {
-            self.multiply_tiles(b, panel, value, first, size);
+            let number = b.divui(first, b.index(size as i64));
+            let ahead = self.ahead(b, row, number, full / size);
+            self.multiply_tiles(b, value, row, first, size, ahead);
             Vec::new()
         });
         if full < block {
-            self.multiply_tiles(b, panel, value, b.index(full as i64), block - full);
+            self.multiply_tiles(b, value, row, b.index(full as i64), block - full, None);
         }
     }
 
+    /// The next product's filters, shared out among the runs of tiles that are multiplied by those from `row` on.
+    fn ahead(&self, b: &Builder<'m>, row: Value<'m>, number: Value<'m>, runs: usize) -> Option<Ahead<'m>> {
+        let width = self.plan.width() as i64;
+        let memref = self.f.packed(self.plan.weights)?;
+        let panels = Panels { memref, element_bytes: size_of::<f32>() as i64, step_elements: width };
+        let channels = b.index(self.plan.channels as i64);
+        if runs == 1 {
+            return Some(panels.straight(b, b.muli(row, b.index(width))));
+        }
+        let next = b.muli(b.addi(row, channels), b.index(width));
+        Some(panels.shared(b, next, number, b.index(runs as i64), channels))
+    }
+
+    /// `count` tiles by the filters from packed row `row` on.
     fn multiply_tiles(
         &self,
         b: &Builder<'m>,
-        panel: Value<'m>,
         value: Value<'m>,
+        row: Value<'m>,
         first: Value<'m>,
         count: usize,
+        ahead: Option<Ahead<'m>>,
     ) {
         let plan = self.plan;
-        let channels = b.index(plan.channels as i64);
-        let row = b.muli(b.addi(b.muli(panel, b.index(SQUARE as i64)), value), channels);
         let place = |b: &Builder<'m>, i: usize| b.addi(first, b.index(i as i64));
         let zeros = vec![zero_of(b, self.vector); count * plan.n1];
+        let channels = b.index(plan.channels as i64);
         let sums = b.for_loop(b.index(0), channels, b.index(1), &zeros, |b, channel, sums| {
             let mut sums = sums.to_vec();
+            if let Some(ahead) = &ahead {
+                ahead.fetch(b, channel);
+            }
             let weights = self.weights(b, b.addi(row, channel));
             for i in 0..count {
                 let at = self.inputs.at(b, value, place(b, i), channel);
