@@ -39,7 +39,8 @@ impl Family for Winograd {
     ) -> Result<Option<KernelInterface>, KernelError> {
         let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
         let blocks = product(&plan.tiles).ceil_div(&Dim::constant(plan.share.tiles as i64));
-        let grid = [Dim::constant(plan.filter_groups()), blocks, Dim::constant(1)];
+        // Neighbours share their filters.
+        let grid = [blocks, Dim::constant(plan.filter_groups()), Dim::constant(1)];
         let packing = Packing::Winograd { width: plan.width() as u64 };
         Ok(Some(packed_interface(graph, dispatch, grid, Some((plan.weights, &packing)))))
     }
@@ -81,12 +82,14 @@ struct Share {
     panels: usize,
 }
 
+/// Elements of a cache line; as many lanes or more than a vector has.
+const LINE: usize = 16;
 /// What a workgroup keeps on its stack, of which a thread has two megabytes.
 const MOST_STACK_BYTES: usize = 1 << 20;
 /// Tiles that are multiplied at once and read filters from the nearest cache, where those are in the next.
 const LEAST_RUNS: usize = 2;
 /// Workgroups that let a few threads finish together.
-const WORKGROUPS: usize = 4;
+const WORKGROUPS: usize = 8;
 /// Panels of a workgroup that are worth transforming its inputs for.
 const LEAST_PANELS: usize = 2;
 
@@ -182,7 +185,7 @@ impl Share {
     ) -> Option<Self> {
         let square_bytes = |elements: usize| SQUARE * elements * size_of::<f32>();
         let cache = target.l2_bytes as usize;
-        let fitting = cache.min(MOST_STACK_BYTES) / square_bytes(channels + target.lanes(32) + width);
+        let fitting = cache.min(MOST_STACK_BYTES) / square_bytes(padded(channels) + width);
         // Each block reads all the filters: where those do not stay in the cache, the fewer the better.
         let far = square_bytes(channels * panels * width) > cache;
         let largest = if far { fitting } else { fitting.min(LEAST_RUNS * most) };
@@ -203,6 +206,12 @@ impl Share {
 const BYTE_COST: f64 = 80.0 / 15.0;
 const TRANSFORM_COST: f64 = 400.0;
 const LEAST_GAIN: f64 = 1.2;
+
+/// Elements kept of a tile's channels at a point: whole lines, and one more, lest all points' are in the same sets of
+/// the cache.
+fn padded(channels: usize) -> usize {
+    channels.next_multiple_of(LINE) + LINE
+}
 
 /// The product of sizes, as if what is unknown were one.
 fn likely(sizes: &[Dim]) -> usize {

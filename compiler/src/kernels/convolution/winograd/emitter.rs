@@ -2,8 +2,8 @@
 
 use ired_mlir::{Builder, Compare, Type, Value};
 
-use super::Plan;
 use super::transforms::{OUTPUTS, SQUARE, Transform, VALUES, in_two_dimensions};
+use super::{LINE, Plan, padded};
 use crate::kernels::ahead::{Ahead, Panels};
 use crate::kernels::eval::nested::multiply_add;
 use crate::kernels::eval::{Axis, Known, Point, zero_of};
@@ -11,8 +11,6 @@ use crate::kernels::function::{Function, product};
 use crate::kernels::generic::in_lanes;
 
 const ALIGNMENT: i64 = 64;
-/// Elements of a cache line.
-const LINE: usize = 16;
 
 pub(super) struct Emitter<'f, 'a, 'm> {
     f: &'f Function<'a, 'm>,
@@ -28,23 +26,30 @@ pub(super) struct Emitter<'f, 'a, 'm> {
     outputs: Value<'m>,
 }
 
-/// For each of the 36 values, a row of elements a tile.
+/// Rows of elements, one for each tile and each of the 36 values.
 struct Squares<'m> {
     memory: Value<'m>,
-    row: usize,
+    /// Elements from a tile's row to the next tile's, and from a value's to the next value's.
+    tile: usize,
     value: usize,
 }
 
 impl<'m> Squares<'m> {
-    fn new(b: &Builder<'m>, tiles: usize, row: usize) -> Self {
-        // An odd number of lines: the 36 places that are written together are in different sets of the cache.
+    /// A tile's 36 rows follow each other: they are written together, and so are on few pages.
+    fn by_tile(b: &Builder<'m>, tiles: usize, row: usize) -> Self {
+        let tile = SQUARE * row;
+        Self { memory: b.stack_array(tiles * tile, b.f32_type(), ALIGNMENT), tile, value: row }
+    }
+
+    /// All tiles' rows of one value follow each other; those of one tile are in different sets of the cache.
+    fn by_value(b: &Builder<'m>, tiles: usize, row: usize) -> Self {
         let value = ((tiles * row).div_ceil(LINE) | 1) * LINE;
-        Self { memory: b.stack_array(SQUARE * value, b.f32_type(), ALIGNMENT), row, value }
+        Self { memory: b.stack_array(SQUARE * value, b.f32_type(), ALIGNMENT), tile: row, value }
     }
 
     fn at(&self, b: &Builder<'m>, value: Value<'m>, tile: Value<'m>, column: Value<'m>) -> Value<'m> {
-        let start = b.muli(value, b.index(self.value as i64));
-        b.addi(start, b.addi(b.muli(tile, b.index(self.row as i64)), column))
+        let start = b.muli(tile, b.index(self.tile as i64));
+        b.addi(b.addi(start, b.muli(value, b.index(self.value as i64))), column)
     }
 }
 
@@ -60,10 +65,10 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             f,
             plan,
             vector: b.vector_type(plan.lanes, b.f32_type()),
-            first: b.muli(f.group[1], b.index(plan.share.tiles as i64)),
+            first: b.muli(f.group[0], b.index(plan.share.tiles as i64)),
             all: f.dim(&product(&plan.tiles)),
-            inputs: Squares::new(b, plan.share.tiles, plan.channels.next_multiple_of(plan.lanes)),
-            products: Squares::new(b, plan.share.tiles, plan.width()),
+            inputs: Squares::by_tile(b, plan.share.tiles, padded(plan.channels)),
+            products: Squares::by_value(b, plan.share.tiles, plan.width()),
             outputs: b.stack_array(OUTPUTS * OUTPUTS * plan.width(), b.f32_type(), ALIGNMENT),
         }
     }
@@ -78,7 +83,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             self.transform_inputs(b, place, &tile);
         });
         let panels = b.index(plan.share.panels as i64);
-        let first = b.muli(self.f.group[0], panels);
+        let first = b.muli(self.f.group[1], panels);
         let end = b.minsi(b.addi(first, panels), b.index(plan.all_panels() as i64));
         let tiles = b.minsi(b.subi(self.all, self.first), block);
         b.for_each(first, end, |b, panel| {
