@@ -202,4 +202,19 @@ mod tests {
         let packed = pack(&packing, DType::U8, &[1, 3, 2], &[1, 2, 3, 4, 5, 6]);
         assert_eq!(packed, [1, 3, 5, 0, 2, 4, 6, 0]);
     }
+
+    #[test]
+    fn transformed_filters_go_panel_point_channel_lane() {
+        // Three filters of two channels, told apart by their last tap: what stands at the last point as it is.
+        let taps = |number: u64| (0..9).map(move |tap| if tap == 8 { number as f32 + 1.0 } else { 0.0 });
+        let data: Vec<u8> = (0..6).flat_map(taps).flat_map(f32::to_le_bytes).collect();
+        let packed = pack(&Packing::Winograd { width: 2 }, DType::F32, &[3, 2, 3, 3], &data);
+        let packed: Vec<f32> =
+            packed.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let (panels, points) = packed.as_chunks::<{ SQUARE * 4 }>();
+        assert_eq!((panels.len(), points.len()), (2, 0));
+        assert_eq!(panels[0][..4], [0.0; 4]);
+        assert_eq!(panels[0][SQUARE * 4 - 4..], [1.0, 3.0, 2.0, 4.0]);
+        assert_eq!(panels[1][SQUARE * 4 - 4..], [5.0, 0.0, 6.0, 0.0]);
+    }
 }

@@ -111,7 +111,6 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             let start = b.subi(tile.corner[axis], b.index(plan.padding[axis]));
             line(b, start, plan.input[axis])
         });
-        let transform = Transform { b, vector: self.vector };
         in_lanes(b, b.index(0), b.index(plan.channels as i64), plan.lanes, &mut |b, channel, mask| {
             let square = ys.map(|y| {
                 xs.map(|x| {
@@ -123,7 +122,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
                     self.f.read(b, plan.x, memory, &Point::axes(axes, plan.lanes, Some(mask)))
                 })
             });
-            let transform = Transform { b, ..transform };
+            let transform = Transform { b, vector: self.vector };
             let values = in_two_dimensions(square, |line| transform.inputs(line));
             for (number, value) in values.as_flattened().iter().enumerate() {
                 let at = self.inputs.at(b, b.index(number as i64), place, channel);

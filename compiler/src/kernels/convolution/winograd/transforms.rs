@@ -41,7 +41,6 @@ fn filter_line([a, b, c]: [f64; TAPS]) -> [f64; VALUES] {
 }
 
 /// The maps of inputs and products, of vectors of a type.
-#[derive(Clone, Copy)]
 pub(super) struct Transform<'b, 'm> {
     pub(super) b: &'b Builder<'m>,
     pub(super) vector: Type<'m>,
