@@ -79,8 +79,12 @@ struct Plan {
     is_rows_first: bool,
 }
 
-/// Multiply-adds worth a workgroup of their own: some microseconds.
+/// Multiply-adds of a workgroup: some microseconds, and less where there would be few workgroups.
 const WORKGROUP_WORK: i64 = 1 << 20;
+const LEAST_WORK: i64 = 1 << 17;
+const GROUPS: i64 = 16;
+/// Multiply-adds that take as long as one of a depthwise convolution, which waits for memory.
+const DEPTHWISE_COST: i64 = 4;
 
 impl Plan {
     fn new(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Option<Self> {
@@ -115,13 +119,15 @@ impl Plan {
         let columns = if depthwise { 1 } else { groups * ((filters + width - 1) / width) };
         let taps = window.extent.iter().product::<u64>() as i64;
         let channel_work = if depthwise {
-            (groups + width - 1) / width * lanes as i64
+            (groups + width - 1) / width * lanes as i64 * DEPTHWISE_COST
         } else {
             width * (channels + depth - 1) / depth
         };
         let row_work = out_width.unwrap_or(32).max(1) * taps * channel_work;
         let row_shape = shape[..shape.len() - 2].to_vec();
-        let rows = (WORKGROUP_WORK / row_work.max(1)).clamp(1, 64);
+        let all_rows = product(&row_shape).as_static().unwrap_or(64);
+        let fair = all_rows.saturating_mul(row_work).saturating_mul(columns) / GROUPS;
+        let rows = (fair.clamp(LEAST_WORK, WORKGROUP_WORK) / row_work.max(1)).clamp(1, 64);
         let weight_bytes =
             groups * filters * channels * taps * graph.values[weights.index()].ty.dtype.bits() as i64 / 8;
         Some(Self {

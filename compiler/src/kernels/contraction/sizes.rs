@@ -8,8 +8,11 @@ use crate::targets::CpuTarget;
 const WORKGROUP_WORK: i64 = 1 << 20;
 /// A product of no more than this is one workgroup.
 const TINY_WORK: i64 = 1 << 17;
-/// Rows of a workgroup, where there are as many; so that all threads have some.
+/// The most rows of a workgroup: what they read of the left-hand side stays in a core's cache.
 const ROWS: i64 = 96;
+/// Workgroups to have at least, so that threads end together, if each gets enough to be worth it.
+const GROUPS: i64 = 16;
+const LEAST_WORK: i64 = 1 << 17;
 /// Longer sums than this are made in several passes, so that a pass's part of both sides stays in near caches.
 const LONG_K: i64 = 1024;
 /// Steps of such a pass.
@@ -72,13 +75,21 @@ impl Problem<'_> {
         {
             return (Dim::constant(whole(m.max(1), m0)), total_panels);
         }
-        // Blocks of equal size.
+        // Blocks of equal size, small enough for every thread to have some.
+        let columns = (total_panels.min(GROUPS) * width).max(1);
         let rows = match self.m.as_static() {
-            Some(m) => Dim::constant(even(m.max(1), most_rows, m0)),
+            Some(m) => {
+                let all = m.max(1).saturating_mul(self.n.as_static().unwrap_or(width)).saturating_mul(k);
+                let fair = (all / GROUPS).max(LEAST_WORK) / (width * k).max(1);
+                Dim::constant(even(m.max(1), most_rows.min(whole(fair.max(1), m0)), m0))
+            }
             None => {
-                let blocks = self.m.ceil_div(&Dim::constant(most_rows)).maximum(&Dim::constant(1));
-                self.m.ceil_div(&blocks).ceil_div(&Dim::constant(m0)).maximum(&Dim::constant(1))
-                    * Dim::constant(m0)
+                let one = Dim::constant(1);
+                let wanted = Dim::constant((GROUPS * width + columns - 1) / columns);
+                let possible = self.m.ceil_div(&Dim::constant(2 * m0));
+                let blocks = self.m.ceil_div(&Dim::constant(most_rows)).maximum(&wanted.minimum(&possible));
+                let tiles = self.m.ceil_div(&blocks.maximum(&one)).ceil_div(&Dim::constant(m0));
+                tiles.maximum(&one) * Dim::constant(m0)
             }
         };
         let likely_rows = rows.as_static().unwrap_or(32).min(self.m.as_static().unwrap_or(32).max(1));
