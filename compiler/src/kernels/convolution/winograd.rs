@@ -80,6 +80,8 @@ struct Share {
     tiles: usize,
     /// Panels of filters.
     panels: usize,
+    /// How often all filters come from beyond a core's own cache.
+    filter_reads: usize,
 }
 
 /// Elements of a cache line; as many lanes or more than a vector has.
@@ -88,9 +90,10 @@ const LINE: usize = 16;
 const MOST_STACK_BYTES: usize = 1 << 20;
 /// Tiles that are multiplied at once and read filters from the nearest cache, where those are in the next.
 const LEAST_RUNS: usize = 2;
-/// Workgroups that let a few threads finish together.
+/// Workgroups that let a few threads finish together, and without which a second would do nothing.
 const WORKGROUPS: usize = 8;
-/// Panels of a workgroup that are worth transforming its inputs for.
+const LEAST_WORKGROUPS: usize = 2;
+/// Panels of a workgroup that are well worth transforming its inputs for.
 const LEAST_PANELS: usize = 2;
 
 impl Plan {
@@ -165,9 +168,9 @@ impl Plan {
 
         let taps = (TAPS * TAPS) as f64;
         let direct = taps * (pixels * channels * filters + weights * BYTE_COST);
-        let blocks = (tiles / self.share.tiles as f64).ceil();
+        let reads = self.share.filter_reads as f64;
         let transforms = TRANSFORM_COST * (channels * self.filter_groups() as f64 + filters);
-        let squares = SQUARE as f64 * (tiles * channels * filters + blocks * weights * BYTE_COST);
+        let squares = SQUARE as f64 * (tiles * channels * filters + reads * weights * BYTE_COST);
         (squares + tiles * transforms) * LEAST_GAIN < direct
     }
 }
@@ -186,18 +189,21 @@ impl Share {
         let square_bytes = |elements: usize| SQUARE * elements * size_of::<f32>();
         let cache = target.l2_bytes as usize;
         let fitting = cache.min(MOST_STACK_BYTES) / square_bytes(padded(channels) + width);
-        // Each block reads all the filters: where those do not stay in the cache, the fewer the better.
-        let far = square_bytes(channels * panels * width) > cache;
-        let largest = if far { fitting } else { fitting.min(LEAST_RUNS * most) };
-        if largest == 0 {
+        if fitting == 0 {
             return None;
         }
+        // Each block reads all the filters: where those do not stay in the cache, the fewer blocks the better.
+        let far = square_bytes(channels * panels * width) > cache;
+        let largest = if far { fitting } else { fitting.min(LEAST_RUNS * most) };
         let blocks = match tiles.div_ceil(largest) {
             1 => 1,
             several => several.next_multiple_of(2),
         };
-        let splits = WORKGROUPS.div_ceil(blocks).min(panels.div_ceil(LEAST_PANELS));
-        Some(Self { tiles: tiles.div_ceil(blocks), panels: panels.div_ceil(splits) })
+        // Each group of panels transforms the inputs once more.
+        let wanted = WORKGROUPS.div_ceil(blocks).min(panels.div_ceil(LEAST_PANELS));
+        let splits = wanted.max(LEAST_WORKGROUPS.div_ceil(blocks)).min(panels);
+        let filter_reads = if far { blocks } else { 1 };
+        Some(Self { tiles: tiles.div_ceil(blocks), panels: panels.div_ceil(splits), filter_reads })
     }
 }
 
@@ -205,7 +211,8 @@ impl Share {
 /// them in the time of 15 bytes; and to transform all inputs of a tile in one channel, or its outputs of one filter.
 const BYTE_COST: f64 = 80.0 / 15.0;
 const TRANSFORM_COST: f64 = 400.0;
-const LEAST_GAIN: f64 = 1.2;
+/// For less, filters of four times the size are not kept.
+const LEAST_GAIN: f64 = 1.3;
 
 /// Elements kept of a tile's channels at a point: whole lines, and one more, lest all points' are in the same sets of
 /// the cache.
