@@ -13,7 +13,9 @@ use ired_compiler::{
 use ired_module::WriteError;
 use ired_worker::child::usage;
 use ired_worker::messages::full_text;
-use ired_worker::{CompileJob, CompileReport, Diagnostic, ExplainRequest, FailureKind, MappedFile, Severity};
+use ired_worker::{
+    CompileJob, CompileReport, Diagnostic, ExplainRequest, FailureKind, MappedFile, Precision, Severity,
+};
 
 use crate::broker::Broker;
 use crate::job::{Events, Failure};
@@ -48,6 +50,10 @@ fn options(job: &CompileJob) -> Result<Options, Failure> {
     if job.options.threads > 0 {
         options.threads = job.options.threads as usize;
     }
+    options.precision = match job.options.precision {
+        Precision::Exact => ired_compiler::passes::Precision::Exact,
+        Precision::Fast => ired_compiler::passes::Precision::Fast,
+    };
     options.model_name.clone_from(&job.model_name);
     let shapes = job.options.shapes.iter().cloned();
     options.shapes = shapes.map(|(input, dims)| InputShape { input, dims }).collect();

@@ -7,10 +7,10 @@
 mod ahead;
 mod arithmetic;
 mod attention;
-mod bytes;
 mod contraction;
 mod convolution;
 mod cumulative;
+mod dot;
 mod eval;
 mod function;
 mod generic;

@@ -8,6 +8,7 @@ pub(crate) mod form_dispatches;
 mod fuse_quantized;
 mod literal;
 mod merge_duplicates;
+mod narrow_products;
 mod outline_constants;
 mod recognize_layer_norm;
 mod rewrite;
@@ -18,29 +19,56 @@ use ired_graph::{Graph, ShapeError};
 
 use crate::errors::{CompileError, Diagnostic};
 
+/// Whether a model may be computed less exactly than it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// In the types that the model states.
+    #[default]
+    Exact,
+    /// Operands of f32 products with constant weights are rounded to bf16, sums stay f32; on targets that multiply bf16.
+    Fast,
+}
+
+impl Precision {
+    /// What users call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Fast => "fast",
+        }
+    }
+}
+
 /// A pass over a graph.
 pub struct Pass {
     pub name: &'static str,
+    /// Runs only for this precision; an exact pass runs for both.
+    pub precision: Precision,
     run: fn(&mut Graph) -> Result<(), PassError>,
 }
 
 /// Every graph pass, in the order they run.
 pub const PASSES: &[Pass] = &[
-    Pass { name: "fuse_quantized", run: fuse_quantized::fuse_quantized },
-    Pass { name: "simplify", run: simplify::simplify },
-    Pass { name: "fold_constants", run: fold_constants::fold_constants },
-    Pass { name: "merge_duplicates", run: merge_duplicates::merge_duplicates },
-    Pass { name: "recognize_layer_norm", run: recognize_layer_norm::recognize_layer_norm },
-    Pass { name: "fold_batch_norm", run: fold_batch_norm::fold_batch_norm },
-    Pass { name: "flatten_batches", run: flatten_batches::flatten_batches },
-    Pass { name: "assign_layout", run: assign_layout::assign_layout },
-    Pass { name: "simplify", run: simplify::simplify },
-    Pass { name: "fold_constants", run: fold_constants::fold_constants },
-    Pass { name: "split_concats", run: split_concats::split_concats },
-    Pass { name: "outline_constants", run: outline_constants::outline_constants },
-    Pass { name: "merge_duplicates", run: merge_duplicates::merge_duplicates },
-    Pass { name: "drop_unused", run: drop_unused },
+    exact("fuse_quantized", fuse_quantized::fuse_quantized),
+    exact("simplify", simplify::simplify),
+    exact("fold_constants", fold_constants::fold_constants),
+    exact("merge_duplicates", merge_duplicates::merge_duplicates),
+    exact("recognize_layer_norm", recognize_layer_norm::recognize_layer_norm),
+    exact("fold_batch_norm", fold_batch_norm::fold_batch_norm),
+    exact("flatten_batches", flatten_batches::flatten_batches),
+    exact("assign_layout", assign_layout::assign_layout),
+    exact("simplify", simplify::simplify),
+    exact("fold_constants", fold_constants::fold_constants),
+    exact("split_concats", split_concats::split_concats),
+    Pass { name: "narrow_products", precision: Precision::Fast, run: narrow_products::narrow_products },
+    exact("outline_constants", outline_constants::outline_constants),
+    exact("merge_duplicates", merge_duplicates::merge_duplicates),
+    exact("drop_unused", drop_unused),
 ];
+
+const fn exact(name: &'static str, run: fn(&mut Graph) -> Result<(), PassError>) -> Pass {
+    Pass { name, precision: Precision::Exact, run }
+}
 
 /// No tensor that a pass computes is larger than this; what would be is computed when the model runs.
 pub(crate) const MAX_FOLDED_BYTES: u64 = 256 << 20;
@@ -53,6 +81,10 @@ pub enum PassError {
 }
 
 impl Pass {
+    pub fn runs_for(&self, precision: Precision) -> bool {
+        self.precision == Precision::Exact || precision == Precision::Fast
+    }
+
     pub fn run(&self, graph: &mut Graph) -> Result<(), PassError> {
         (self.run)(graph)
     }

@@ -17,7 +17,7 @@ use crate::executables::{ObjectCache, build_image};
 use crate::explain::{self, Explain};
 use crate::module::Interface;
 use crate::passes::form_dispatches::form_dispatches;
-use crate::passes::{PASSES, PassError};
+use crate::passes::{PASSES, PassError, Precision};
 use crate::program::{Program, build_program};
 use crate::schedule::schedule;
 use crate::targets::CpuTarget;
@@ -74,6 +74,7 @@ impl Phase {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub target: CpuTarget,
+    pub precision: Precision,
     /// Threads that compile kernels; at least one is used.
     pub threads: usize,
     /// Stops after this phase and gives its text instead of a module.
@@ -92,6 +93,7 @@ impl Options {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             target,
+            precision: Precision::Exact,
             threads,
             stop_after: None,
             explain: None,
@@ -100,9 +102,18 @@ impl Options {
         }
     }
 
+    /// These with no more of the target than the precision uses.
+    fn reduced(&self) -> Self {
+        let mut options = self.clone();
+        if options.precision == Precision::Exact {
+            options.target = options.target.without_tiles();
+        }
+        options
+    }
+
     /// What of the options decides the module's content, in one canonical text.
     fn canonical(&self) -> String {
-        let mut text = format!("target={}", self.target);
+        let mut text = format!("target={} precision={}", self.target, self.precision.name());
         for InputShape { input, dims } in &self.shapes {
             let _ = write!(text, " shape={input:?}:{dims:?}");
         }
@@ -177,6 +188,7 @@ pub fn compile_graph(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, CompileError> {
     verify_model(&graph)?;
+    let options = &options.reduced();
     let mut stops = Stops { options, observer };
     if let Some(stopped) = stops.after(Phase::Input, || graph.to_string()) {
         return Ok(stopped);
@@ -184,7 +196,7 @@ pub fn compile_graph(
     let interface = Interface::of(&graph);
     let source = options.explain.as_ref().map(|explain| explain::Source::of(&graph, explain));
 
-    optimize(&mut graph, stops.observer)?;
+    optimize(&mut graph, options, stops.observer)?;
     if let Some(stopped) =
         stops.after(Phase::Graph, || format!("{graph}{}", crate::passes::describe_dispatches(&graph)))
     {
@@ -245,9 +257,12 @@ fn verify_model(graph: &Graph) -> Result<(), CompileError> {
     })
 }
 
-/// Runs every graph pass; after each, in debug builds, the verifier.
-fn optimize(graph: &mut Graph, observer: &mut dyn Observer) -> Result<(), CompileError> {
-    for (done, pass) in PASSES.iter().enumerate() {
+/// Runs every graph pass for the precision; after each, in debug builds, the verifier.
+fn optimize(graph: &mut Graph, options: &Options, observer: &mut dyn Observer) -> Result<(), CompileError> {
+    let can_be_fast = options.target.has_bf16_products();
+    let precision = if can_be_fast { options.precision } else { Precision::Exact };
+    let passes = PASSES.iter().filter(|pass| pass.runs_for(precision));
+    for (done, pass) in passes.enumerate() {
         observer.progress(Phase::Graph, done as u64, PASSES.len() as u64, pass.name);
         pass.run(graph).map_err(|e: PassError| Diagnostic::internal(pass.name, &e))?;
         if cfg!(debug_assertions) {

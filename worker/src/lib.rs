@@ -23,8 +23,8 @@ pub use compile::{
 };
 pub use confine::forbid_new_code;
 pub use messages::compile::{
-    CompileJob, CompileOptions, CompileReport, Diagnostic, Dump, ExplainRequest, FailureKind, Progress,
-    Severity, TargetRequest,
+    CompileJob, CompileOptions, CompileReport, Diagnostic, Dump, ExplainRequest, FailureKind, Precision,
+    Progress, Severity, TargetRequest,
 };
 pub use messages::handshake::Role;
 pub use messages::runtime::{

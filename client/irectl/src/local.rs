@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use ired_worker::{
     CompileEvent, CompileJob, CompileOptions, CompileReport, CompileWorkers, DirectoryFiles, Dump,
     RuntimeConfig, RuntimeOptions, RuntimeWorker, TargetRequest, Tensor,
 };
 
+use crate::compile_args::CompileArgs;
 use crate::progress::Progress;
-use crate::shapes::InputShape;
 use crate::tensors::NamedTensor;
 
 /// A module in a file that has no name, ready to be read from its start.
@@ -50,17 +50,16 @@ pub(crate) async fn compile(
     report.with_context(|| format!("cannot compile `{}`", model.display()))
 }
 
-/// Opens a compiled module, or compiles a model for this machine, whose inputs have these shapes.
-pub(crate) async fn module(path: &Path, shapes: Vec<InputShape>) -> Result<Module> {
+/// Opens a compiled module, or compiles a model for this machine.
+pub(crate) async fn module(path: &Path, args: &CompileArgs) -> Result<Module> {
     if is_module(path) {
-        ensure!(shapes.is_empty(), "`{}` is compiled: `--shape` goes with a model", path.display());
+        args.ensure_none(path)?;
         let file = open_file(path)?;
         return Ok(Module { file, compile_time: Duration::ZERO });
     }
     let file = tempfile::tempfile().context("cannot make a temporary file")?;
     let start = Instant::now();
-    let options = CompileOptions { shapes, ..CompileOptions::default() };
-    compile(path, TargetRequest::default(), options, &file, |_| ()).await?;
+    compile(path, TargetRequest::default(), args.options(), &file, |_| ()).await?;
     Ok(Module { file, compile_time: start.elapsed() })
 }
 

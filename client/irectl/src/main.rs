@@ -1,6 +1,7 @@
 //! `irectl`: the command line of ired. One file per command; local commands need no daemon.
 
 mod commands;
+mod compile_args;
 mod exit;
 mod local;
 mod progress;

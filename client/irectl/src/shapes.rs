@@ -9,7 +9,7 @@ use crate::tensors::{onnx_data, onnx_model};
 /// An input and a size for each axis; `None` for one that the model says or that varies.
 pub(crate) type InputShape = (String, Vec<Option<u64>>);
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub(crate) struct Shapes {
     /// The shape of an input of which the model does not say it, `?` for a size that varies: `x=2x3x?`; `x=` is a
     /// scalar.

@@ -25,4 +25,4 @@ pub use error::{Diagnostic, Error, Severity};
 pub use ir::{Attribute, Block, Location, Op, Region, Type, Value};
 pub use link::link;
 pub use module::Module;
-pub use object::{Machine, MachineError, TargetSpec};
+pub use object::{Machine, MachineError, TargetSpec, host_features};

@@ -16,8 +16,8 @@ use llvm_sys::target::{
 };
 use llvm_sys::target_machine::{
     LLVMCodeGenFileType, LLVMCodeGenOptLevel, LLVMCodeModel, LLVMCreateTargetDataLayout,
-    LLVMCreateTargetMachine, LLVMDisposeTargetMachine, LLVMGetTargetFromTriple, LLVMRelocMode,
-    LLVMTargetMachineEmitToMemoryBuffer, LLVMTargetMachineRef,
+    LLVMCreateTargetMachine, LLVMDisposeTargetMachine, LLVMGetHostCPUFeatures, LLVMGetTargetFromTriple,
+    LLVMRelocMode, LLVMTargetMachineEmitToMemoryBuffer, LLVMTargetMachineRef,
 };
 use llvm_sys::transforms::pass_builder::{
     LLVMCreatePassBuilderOptions, LLVMDisposePassBuilderOptions, LLVMRunPasses,
@@ -26,6 +26,18 @@ use mlir_sys as sys;
 
 use crate::Module;
 use crate::error::Error;
+
+/// LLVM's names of the features that this machine and its operating system have.
+pub fn host_features() -> Vec<String> {
+    // SAFETY: gives a string of its own, which is read and then given back.
+    let text = unsafe {
+        let text = LLVMGetHostCPUFeatures();
+        let copy = CStr::from_ptr(text).to_string_lossy().into_owned();
+        LLVMDisposeMessage(text);
+        copy
+    };
+    text.split(',').filter_map(|feature| feature.strip_prefix('+')).map(str::to_owned).collect()
+}
 
 /// What to compile for, in LLVM's words.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

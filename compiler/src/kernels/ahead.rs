@@ -38,7 +38,12 @@ impl<'m> Panels<'m> {
     ) -> Ahead<'m> {
         let stride = b.ceil_div(b.index(self.step_elements), tiles);
         let start = b.addi(next, b.muli(b.muli(number, steps), stride));
-        Ahead { memref: self.memref, start, stride, lines: 1, line_elements: self.line_elements() }
+        // Of a number of tiles that only the run knows, some are likely.
+        const LIKELY_TILES: i64 = 4;
+        let line_elements = self.line_elements();
+        let elements = b.known(stride).unwrap_or(self.step_elements / LIKELY_TILES);
+        let lines = (elements + line_elements - 1) / line_elements;
+        Ahead { memref: self.memref, start, stride, lines, line_elements }
     }
 
     /// For a tile that reads the weights from element `here` on faster than they come: those a little further on.
@@ -47,6 +52,11 @@ impl<'m> Panels<'m> {
         let start = b.addi(here, b.index(STRAIGHT_BYTES / self.element_bytes));
         let lines = (self.step_elements + line_elements - 1) / line_elements;
         Ahead { memref: self.memref, start, stride: b.index(self.step_elements), lines, line_elements }
+    }
+
+    /// The same panels in steps of `count` of theirs.
+    pub(super) fn in_steps_of(self, count: i64) -> Self {
+        Self { step_elements: self.step_elements * count, ..self }
     }
 
     fn line_elements(self) -> i64 {

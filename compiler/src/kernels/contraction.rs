@@ -9,10 +9,11 @@
 mod panel;
 mod sizes;
 mod tile;
+mod tiles;
 
-use ired_graph::{Dim, Graph, Node, Op, ValueId};
+use ired_graph::{DType, Dim, Graph, Node, Op, ValueId};
 
-use super::bytes::{DEPTH, Dot};
+use super::dot::{Dot, DotProduct};
 use super::eval::nested::accumulator;
 use super::function::{Function, Site, packed_interface, product};
 use super::generic::producer;
@@ -56,10 +57,12 @@ struct Plan {
     k: Dim,
     /// The parameter that is the right-hand side, and its order in memory.
     packed: Option<(ValueId, Packing)>,
-    /// How bytes are multiplied, where both sides are such.
-    bytes: Option<Dot>,
+    /// How neighbours along `k` are multiplied at once, where that can be.
+    dot: Option<DotProduct>,
     lanes: usize,
     sizes: Sizes,
+    /// Whether the machine's tiles multiply.
+    in_tiles: bool,
     /// Whether the right-hand side is too big to stay in a core's cache while all rows go by.
     is_right_big: bool,
     /// Half of the second-level cache, in bytes.
@@ -91,14 +94,19 @@ impl Plan {
             None => (shape[..rank - 2].to_vec(), vec![shape[rank - 2].clone()]),
         };
         let (m, n, mut k) = (product(&row_shape), shape[rank - 1].clone(), lhs[rank - 1].clone());
-        let bytes = packed.and_then(|(weights, transposed)| {
-            let dot = Dot::of(graph, dispatch, root.operands[0], weights, target)?;
+        let dot = packed.and_then(|(weights, transposed)| {
+            let dot = DotProduct::of(graph, dispatch, root.operands[0], weights, target)?;
             // What is filled up is known when compiling.
             k = Dim::constant(shape_of(weights)[usize::from(transposed)].as_static()?);
             Some(dot)
         });
         let lanes = target.lanes(accumulator(dtype).bits()).max(2);
-        let steps = if bytes.is_some() { k.ceil_div(&Dim::constant(DEPTH)) } else { k.clone() };
+        let depth = dot.map_or(1, |dot| dot.dot.depth());
+        let steps = k.ceil_div(&Dim::constant(depth));
+        let is_bf16 = dot.is_some_and(|dot| dot.dot == Dot::Bf16);
+        let fills_tiles =
+            m.as_static().is_none_or(|m| m >= 16) && k.as_static().is_some_and(|k| k >= tiles::TILE_K);
+        let in_tiles = is_bf16 && target.has_bf16_tiles() && fills_tiles;
         let problem = Problem {
             target,
             m: &m,
@@ -106,13 +114,13 @@ impl Plan {
             steps: &steps,
             batches: &product(&batch),
             lanes,
-            is_bytes: bytes.is_some(),
+            is_dot: dot.is_some(),
+            in_tiles,
             is_packed: packed.is_some(),
         };
         let sizes = Sizes::of(&problem);
         let packed = packed.map(|(value, transposed)| {
-            let width = (sizes.n1 * lanes) as u64;
-            let depth = if bytes.is_some() { DEPTH as u64 } else { 1 };
+            let (width, depth) = ((sizes.n1 * lanes) as u64, depth as u64);
             let packing = match transposed {
                 true => Packing::TransposedPanels { width, depth },
                 false => Packing::Panels { width, depth },
@@ -123,7 +131,25 @@ impl Plan {
         let right_bytes = (n.clone() * k.clone() * Dim::constant(element_bytes)).as_static();
         let half_cache = target.l2_bytes as i64 / 2;
         let is_right_big = packed.is_some() && right_bytes.is_some_and(|bytes| bytes > half_cache);
-        Some(Self { batch, row_shape, m, n, k, packed, bytes, lanes, sizes, is_right_big, half_cache })
+        Some(Self {
+            batch,
+            row_shape,
+            m,
+            n,
+            k,
+            packed,
+            dot,
+            lanes,
+            sizes,
+            in_tiles,
+            is_right_big,
+            half_cache,
+        })
+    }
+
+    /// Neighbours along `k` that are multiplied at once.
+    fn depth(&self) -> i64 {
+        self.dot.map_or(1, |dot| dot.dot.depth())
     }
 
     fn width(&self) -> i64 {
@@ -167,7 +193,13 @@ fn gcd(a: i64, b: i64) -> i64 {
 
 /// The weights of a convolution, if they are a parameter that nothing else of the dispatch reads.
 pub(super) fn packed_filters(graph: &Graph, dispatch: &Dispatch, root: &Node) -> Option<ValueId> {
-    let weights = root.operands[1];
+    let mut weights = root.operands[1];
+    // Panels are of the elements as they are stored.
+    if let Some(Node { op: Op::Cast(DType::F32), operands, .. }) = producer(graph, dispatch, weights)
+        && graph.ty(operands[0]).dtype == DType::BF16
+    {
+        weights = operands[0];
+    }
     let nodes = dispatch.nodes.iter().map(|id| &graph.nodes[id.index()]);
     let uses = nodes.flat_map(|node| &node.operands).filter(|v| **v == weights).count();
     let bits = graph.values[weights.index()].ty.dtype.bits();
@@ -196,6 +228,8 @@ fn packed_rhs(graph: &Graph, dispatch: &Dispatch, root: &Node) -> Option<(ValueI
         match &node.op {
             Op::Broadcast { .. } if from.len() >= 2 && shape.ends_with(&from[from.len() - 2..]) => {}
             Op::Transpose { perm } if perm[..] == [1, 0] => transposed = !transposed,
+            // Panels are of the elements as they are stored.
+            Op::Cast(DType::F32) if graph.ty(node.operands[0]).dtype == DType::BF16 => {}
             _ => return None,
         }
         value = node.operands[0];

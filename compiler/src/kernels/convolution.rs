@@ -13,8 +13,8 @@ pub(super) mod winograd;
 use ired_graph::{Dim, Graph, Op, ValueId, Window};
 use ired_mlir::Value;
 
-use super::bytes::{DEPTH, Dot};
 use super::contraction::packed_filters;
+use super::dot::DotProduct;
 use super::eval::nested::accumulator;
 use super::function::{Function, Site, packed_interface, product};
 use super::{Family, KernelError};
@@ -63,8 +63,8 @@ struct Plan {
     /// Input channels and filters of one group.
     channels: i64,
     filters: i64,
-    /// How bytes are multiplied, where both sides are such.
-    bytes: Option<Dot>,
+    /// How neighbouring channels are multiplied at once, where that can be.
+    dot: Option<DotProduct>,
     /// Batch and all spatial axes but the last.
     row_shape: Vec<Dim>,
     lanes: usize,
@@ -104,8 +104,8 @@ impl Plan {
         let out_width = shape[shape.len() - 2].as_static();
         let depthwise = channels == 1 && filters == 1;
         let registers = target.vector_registers;
-        let bytes = Dot::of(graph, dispatch, x, weights, target).filter(|_| !depthwise);
-        let depth = if bytes.is_some() { DEPTH } else { 1 };
+        let dot = DotProduct::of(graph, dispatch, x, weights, target).filter(|_| !depthwise);
+        let depth = dot.map_or(1, |dot| dot.dot.depth());
         let (packing, n1, most) = if depthwise {
             (Packing::Depthwise, 1, if registers >= 32 { 8 } else { 4 })
         } else {
@@ -140,7 +140,7 @@ impl Plan {
             groups,
             channels,
             filters,
-            bytes,
+            dot,
             row_shape,
             lanes,
             n1,
@@ -150,9 +150,14 @@ impl Plan {
         })
     }
 
+    /// What is read of the input, where that is in memory.
+    fn source(&self) -> ValueId {
+        self.dot.map_or(self.x, |dot| dot.left)
+    }
+
     /// Channels that are multiplied at once.
     fn depth(&self) -> i64 {
-        if self.bytes.is_some() { DEPTH } else { 1 }
+        self.dot.map_or(1, |dot| dot.dot.depth())
     }
 
     /// Rows of packed weights in a panel.

@@ -1,6 +1,6 @@
 //! Random small graphs: what a pass, or the whole compiler, makes of one computes the same.
 
-use ired_compiler::passes::PASSES;
+use ired_compiler::passes::{PASSES, Precision};
 use ired_graph::{
     BinaryFn, Builder, CompareFn, DType, Dim, Graph, Op, Param, ReduceFn, Tensor, TensorType, UnaryFn,
     ValueId, verify,
@@ -24,7 +24,7 @@ proptest! {
             // Sizes that do not fit each other are the caller's fault, and found when the graph runs.
             let Ok(expected) = harness::reference(&graph, &inputs) else { continue };
             let mut after = graph.clone();
-            for pass in PASSES {
+            for pass in PASSES.iter().filter(|pass| pass.runs_for(Precision::Exact)) {
                 let before = after.to_string();
                 pass.run(&mut after).map_err(|e| TestCaseError::fail(format!("{}: {e}", pass.name)))?;
                 let outcome = verify(&after).map_err(|e| format!("{e:?}")).and_then(|()| {

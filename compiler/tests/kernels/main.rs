@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod attention;
+mod bf16;
 mod bytes;
 mod complex;
 mod contraction;

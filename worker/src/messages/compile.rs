@@ -29,6 +29,16 @@ impl TargetRequest {
     }
 }
 
+/// Whether a model may be computed less exactly than it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Precision {
+    /// In the types that the model states.
+    #[default]
+    Exact,
+    /// Products of f32 with constant weights take operands rounded to bf16, where the target multiplies those.
+    Fast,
+}
+
 /// How to compile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CompileOptions {
@@ -39,6 +49,7 @@ pub struct CompileOptions {
     /// What is known of the shapes of inputs besides what the model says: a size for each axis, `None` for one that the
     /// model says or that is open.
     pub shapes: Vec<(String, Vec<Option<u64>>)>,
+    pub precision: Precision,
     /// Send every phase's result as a [`Dump`].
     pub dump: bool,
     /// Threads to compile with; 0 is every core the process may use.
@@ -62,10 +73,15 @@ impl CompileOptions {
             (Some(phase), _) => format!("stop_after={phase}"),
             (None, Some(explain)) => format!("explain={explain:?}"),
         };
-        match self.shapes.as_slice() {
-            [] => output,
-            shapes => format!("{output},shapes={shapes:?}"),
-        }
+        let shapes = match self.shapes.as_slice() {
+            [] => String::new(),
+            shapes => format!(",shapes={shapes:?}"),
+        };
+        let precision = match self.precision {
+            Precision::Exact => "",
+            Precision::Fast => ",precision=fast",
+        };
+        format!("{output}{shapes}{precision}")
     }
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use ired_worker::{BenchRequest, BenchResult, RuntimeWorker, Tensor};
 use serde_json::json;
 
+use crate::compile_args::CompileArgs;
 use crate::local;
 use crate::tensors::{NamedTensor, npz};
 
@@ -24,6 +25,8 @@ pub(crate) struct Bench {
     /// Inputs, an npz archive keyed by tensor name; they stay bound over all iterations.
     #[arg(long, value_name = "NPZ")]
     inputs: PathBuf,
+    #[command(flatten)]
+    how: CompileArgs,
     /// Where the outputs of the last iteration go, an npz archive.
     #[arg(long, value_name = "NPZ")]
     outputs: Option<PathBuf>,
@@ -86,7 +89,7 @@ impl Bench {
 
     async fn start(&self) -> Result<Session> {
         let inputs = npz::Archive::open(&self.inputs)?;
-        let module = local::module(&self.model, Vec::new()).await?;
+        let module = local::module(&self.model, &self.how).await?;
         let start = Instant::now();
         let worker = local::load(&module, self.threads).await?;
         let load_ms = milliseconds(start.elapsed());

@@ -9,7 +9,7 @@ use ired_worker::{CompileOptions, Dump, TargetRequest};
 use serde_json::json;
 
 use super::human_bytes;
-use crate::shapes::Shapes;
+use crate::compile_args::CompileArgs;
 use crate::{local, target};
 
 /// The compiler's phases, in the order they run.
@@ -26,7 +26,7 @@ pub(crate) struct Compile {
     #[arg(long, default_value = "host", value_parser = target::parse)]
     target: TargetRequest,
     #[command(flatten)]
-    shapes: Shapes,
+    how: CompileArgs,
     /// Stop after this phase and write its text.
     #[arg(long, value_name = "PHASE", value_parser = PHASES)]
     compile_to: Option<String>,
@@ -48,10 +48,9 @@ impl Compile {
         }
         let options = CompileOptions {
             stop_after: self.compile_to,
-            explain: None,
-            shapes: self.shapes.shapes,
             dump: self.dump_ir.is_some(),
             threads: self.threads,
+            ..self.how.options()
         };
         let output = local::Output::create(&self.output)?;
         let mut dumps = Vec::new();

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use ired_worker::{CompileOptions, ExplainRequest, TargetRequest};
 
-use crate::shapes::Shapes;
+use crate::compile_args::CompileArgs;
 use crate::{local, target};
 
 #[derive(clap::Args)]
@@ -18,7 +18,7 @@ pub(crate) struct Explain {
     #[arg(long, default_value = "host", value_parser = target::parse)]
     target: TargetRequest,
     #[command(flatten)]
-    shapes: Shapes,
+    how: CompileArgs,
     /// What a symbolic size is where numbers are printed; 1 for those not given.
     #[arg(long = "size", value_name = "NAME=N", value_parser = size)]
     sizes: Vec<(String, u64)>,
@@ -36,8 +36,7 @@ fn size(text: &str) -> Result<(String, u64), String> {
 impl Explain {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let explain = ExplainRequest { sizes: self.sizes, nodes: self.nodes };
-        let shapes = self.shapes.shapes;
-        let options = CompileOptions { explain: Some(explain), shapes, ..CompileOptions::default() };
+        let options = CompileOptions { explain: Some(explain), ..self.how.options() };
         let mut output = tempfile::tempfile().context("cannot make a temporary file")?;
         local::compile(&self.model, self.target, options, &output, |_| ()).await?;
         let mut report = String::new();

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::compile_args::CompileArgs;
 use crate::exit::printable;
 use crate::local;
-use crate::shapes::Shapes;
 use crate::tensors::{NamedTensor, npz};
 
 #[derive(clap::Args)]
@@ -15,7 +15,7 @@ pub(crate) struct Run {
     /// A model, or a compiled module (`.irm`).
     model: PathBuf,
     #[command(flatten)]
-    shapes: Shapes,
+    how: CompileArgs,
     /// Inputs, an npz archive keyed by tensor name.
     #[arg(long, value_name = "NPZ")]
     inputs: PathBuf,
@@ -30,7 +30,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let inputs = npz::Archive::open(&self.inputs)?;
-        let module = local::module(&self.model, self.shapes.shapes).await?;
+        let module = local::module(&self.model, &self.how).await?;
         let worker = local::load(&module, self.threads).await?;
         let entry = local::first_entry(&worker)?;
         let inputs = inputs.read_named(local::input_names(&worker))?;

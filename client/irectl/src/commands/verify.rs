@@ -12,9 +12,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
+use crate::compile_args::CompileArgs;
 use crate::exit::FAILED;
 use crate::local;
-use crate::shapes::Shapes;
 use crate::tensors::compare::{Tolerance, difference};
 use crate::tensors::{NamedTensor, npz};
 use case::{Outcome, Verdict};
@@ -38,7 +38,7 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "NPZ", requires = "inputs")]
     expected: Option<PathBuf>,
     #[command(flatten)]
-    shapes: Shapes,
+    how: CompileArgs,
     /// A float may differ by this much of its expected value, and `--atol` more.
     #[arg(long, default_value_t = 1e-3)]
     rtol: f64,
@@ -82,7 +82,7 @@ impl Verify {
     /// One module, inputs and expectations by name.
     async fn one(&self, model: &Path, inputs: &Path, expected: &Path) -> Result<Verdict> {
         let (inputs, expected) = (npz::Archive::open(inputs)?, npz::Archive::open(expected)?);
-        let module = local::module(model, self.shapes.shapes.clone()).await?;
+        let module = local::module(model, &self.how).await?;
         let worker = local::load(&module, self.threads).await?;
         let entry = local::first_entry(&worker)?;
         let inputs = inputs.read_named(local::input_names(&worker))?.into_iter().map(Into::into).collect();
@@ -113,11 +113,11 @@ impl Verify {
         };
         let mut tasks = Vec::new();
         for folder in &self.paths {
-            let (slots, folder, shapes) = (slots.clone(), folder.clone(), self.shapes.shapes.clone());
+            let (slots, folder, how) = (slots.clone(), folder.clone(), self.how.clone());
             tasks.push(tokio::spawn(async move {
                 let _slot = slots.acquire_owned().await?;
                 let start = Instant::now();
-                let verdict = case::verify(&folder, shapes, settings).await;
+                let verdict = case::verify(&folder, how, settings).await;
                 anyhow::Ok(Checked { path: folder, verdict, took: start.elapsed() })
             }));
         }

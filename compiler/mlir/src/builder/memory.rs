@@ -26,6 +26,15 @@ impl<'m> Builder<'m> {
             .build();
     }
 
+    /// The address of an element, for instructions that are told addresses.
+    pub fn address(&self, memref: Value<'m>, index: Value<'m>) -> Value<'m> {
+        let element_bytes = memref.ty().element().bits().unwrap_or(8).div_ceil(8);
+        let base = self.simple("memref.extract_aligned_pointer_as_index", &[memref], self.index_type());
+        let address = self.addi(base, self.muli(index, self.index(element_bytes as i64)));
+        let address = self.index_cast(address, self.int_type(64));
+        self.simple("llvm.inttoptr", &[address], self.pointer_type())
+    }
+
     /// `memref.alloca` of a static one-dimensional array, on the stack.
     pub fn stack_array(&self, elements: usize, element: Type<'m>, alignment: i64) -> Value<'m> {
         let ty = self.parse_type(&format!("memref<{elements}x{element}>"));

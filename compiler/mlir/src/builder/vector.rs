@@ -1,7 +1,7 @@
 //! One-dimensional vectors: memory access, lanes, reductions.
 
 use crate::builder::Builder;
-use crate::ir::{Type, Value};
+use crate::ir::{Op, Type, Value};
 
 impl<'m> Builder<'m> {
     /// `vector.load` of consecutive elements; needs no alignment beyond the element's.
@@ -99,13 +99,21 @@ impl<'m> Builder<'m> {
 
     /// An instruction by LLVM's name for it, such as `llvm.x86.avx2.pmadd.wd`; the target must have it.
     pub fn intrinsic(&self, name: &str, operands: &[Value<'m>], result: Type<'m>) -> Value<'m> {
+        self.call_intrinsic(name, operands, &[result]).result(0)
+    }
+
+    /// The same for one without a result.
+    pub fn effect(&self, name: &str, operands: &[Value<'m>]) {
+        self.call_intrinsic(name, operands, &[]);
+    }
+
+    fn call_intrinsic(&self, name: &str, operands: &[Value<'m>], results: &[Type<'m>]) -> Op<'m> {
         self.op("llvm.call_intrinsic")
             .operands(operands)
             .attribute("intrin", self.string_attribute(name))
             .attribute("operandSegmentSizes", self.dense_i32_attribute(&[operands.len() as i32, 0]))
             .attribute("op_bundle_sizes", self.dense_i32_attribute(&[]))
-            .results(&[result])
+            .results(results)
             .build()
-            .result(0)
     }
 }

@@ -13,6 +13,7 @@ const HEAVY_NODES: usize = 8;
 const MOST_CASES: usize = 8;
 
 /// Columns of a panel, and the steps of `k` that a pass makes.
+#[derive(Clone)]
 pub(super) struct Piece<'m> {
     pub(super) panel: Value<'m>,
     pub(super) column: Value<'m>,
@@ -86,12 +87,10 @@ impl<'m> Emitter<'_, '_, 'm> {
         let Some((block, kept)) = self.passes else {
             return self.emit_rows(b, &piece(zero, steps, Sums::Only));
         };
-        let lanes = b.index(self.plan.lanes as i64);
-        let elements = b.muli(b.subi(last_row, first_row), b.index(self.plan.width()));
-        b.for_loop(zero, elements, lanes, &[], |b, at, _| {
-            b.vector_store(zero_of(b, self.vector), kept, at);
-            Vec::new()
-        });
+        if self.plan.in_tiles {
+            return self.emit_in_tiles(b, &piece(zero, steps, Sums::Only), kept);
+        }
+        self.clear(b, &piece(zero, steps, Sums::Only), kept);
         let last = b.muli(b.divui(b.subi(steps, b.index(1)), b.index(block)), b.index(block));
         b.for_loop(zero, last, b.index(block), &[], |b, first, _| {
             let end = b.addi(first, b.index(block));
@@ -101,8 +100,19 @@ impl<'m> Emitter<'_, '_, 'm> {
         self.emit_rows(b, &piece(last, steps, Sums::Last(kept)));
     }
 
+    /// Lets the sums of the piece's rows begin at zero.
+    pub(super) fn clear(&self, b: &Builder<'m>, piece: &Piece<'m>, kept: Value<'m>) {
+        let lanes = b.index(self.plan.lanes as i64);
+        let rows = b.subi(piece.last_row, piece.first_row);
+        let elements = b.muli(rows, b.index(self.plan.width()));
+        b.for_loop(b.index(0), elements, lanes, &[], |b, at, _| {
+            b.vector_store(zero_of(b, self.vector), kept, at);
+            Vec::new()
+        });
+    }
+
     /// All rows of the workgroup in one pass.
-    fn emit_rows(&self, b: &Builder<'m>, piece: &Piece<'m>) {
+    pub(super) fn emit_rows(&self, b: &Builder<'m>, piece: &Piece<'m>) {
         let m0 = self.plan.sizes.m0 as i64;
         let size = b.index(m0);
         let rows = b.subi(piece.last_row, piece.first_row);

@@ -2,6 +2,7 @@
 
 use ired_graph::Dim;
 
+use super::tiles::PANEL_VECTORS;
 use crate::targets::CpuTarget;
 
 /// Multiply-adds worth a workgroup of their own: some microseconds.
@@ -10,6 +11,8 @@ const WORKGROUP_WORK: i64 = 1 << 20;
 const TINY_WORK: i64 = 1 << 17;
 /// The most rows of a workgroup: what they read of the left-hand side stays in a core's cache.
 const ROWS: i64 = 96;
+/// The same where the machine's tiles multiply: these are so fast that weights have to serve more rows.
+const ROWS_OF_TILES: i64 = 192;
 /// Workgroups to have at least, so that threads end together, if each gets enough to be worth it.
 const GROUPS: i64 = 16;
 const LEAST_WORK: i64 = 1 << 17;
@@ -27,8 +30,10 @@ pub(super) struct Problem<'a> {
     pub(super) steps: &'a Dim,
     pub(super) batches: &'a Dim,
     pub(super) lanes: usize,
-    /// Whether four bytes are multiplied at once, which takes registers for more than the sums.
-    pub(super) is_bytes: bool,
+    /// Whether neighbours are multiplied at once, which takes registers for more than the sums.
+    pub(super) is_dot: bool,
+    /// Whether the machine's tiles multiply.
+    pub(super) in_tiles: bool,
     /// Whether the right-hand side is in panels, one after another.
     pub(super) is_packed: bool,
 }
@@ -54,10 +59,10 @@ impl Sizes {
         let m0 = tile_rows(problem, n1);
         let width = (n1 * problem.lanes) as i64;
         let k_block = match problem.steps.as_static() {
-            Some(k) if k > LONG_K && problem.is_packed && !problem.is_bytes => Some(even(k, K_BLOCK, 8)),
+            Some(k) if k > LONG_K && problem.is_packed && !problem.is_dot => Some(even(k, K_BLOCK, 8)),
             _ => None,
         };
-        let most_rows = whole(ROWS, m0 as i64);
+        let most_rows = whole(if problem.in_tiles { ROWS_OF_TILES } else { ROWS }, m0 as i64);
         let (rows, panels) = problem.workgroup(m0 as i64, width, most_rows);
         let most_rows = rows.as_static().unwrap_or(most_rows);
         Self { m0, n1, rows, most_rows, panels, k_block }
@@ -102,12 +107,15 @@ impl Problem<'_> {
 fn vectors(problem: &Problem<'_>) -> usize {
     let lanes = problem.lanes as i64;
     let many = problem.target.vector_registers >= 32;
+    if problem.in_tiles {
+        return PANEL_VECTORS;
+    }
     let Some(n) = problem.n.as_static() else { return 2 };
     let vectors = (n + lanes - 1) / lanes;
     if vectors <= 1 {
         return 1;
     }
-    if problem.is_bytes || !problem.is_packed {
+    if problem.is_dot || !problem.is_packed {
         return if many && n >= 256 && n % (4 * lanes) == 0 { 4 } else { 2 };
     }
     let wide: &[i64] = if many { &[3, 4, 2] } else { &[2] };
@@ -122,7 +130,7 @@ fn tile_rows(problem: &Problem<'_>, n1: usize) -> usize {
     let most: i64 = match (many, n1) {
         (true, 4) => 6,
         (true, 3) => 9,
-        (true, _) if problem.is_bytes || !problem.is_packed => 8,
+        (true, _) if problem.is_dot || !problem.is_packed => 8,
         (true, _) => 12,
         (false, _) => 6,
     };

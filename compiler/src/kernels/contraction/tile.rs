@@ -1,13 +1,13 @@
 //! A tile of a product: its steps along `k`, and the epilogue on its sums.
 
-use ired_graph::ValueId;
+use ired_graph::{DType, ValueId};
 use ired_mlir::{Builder, Type, Value};
 
 use super::Plan;
 use super::panel::{Piece, Sums};
 use crate::kernels::ahead::{Ahead, Panels};
 use crate::kernels::arithmetic::{cast, from_storage, register_type};
-use crate::kernels::bytes::{DEPTH, Dot, word};
+use crate::kernels::dot::{DotProduct, word};
 use crate::kernels::eval::nested::{accumulator, multiply_add};
 use crate::kernels::eval::{Axis, Known, Place, Point, spread, zero_of};
 use crate::kernels::function::Function;
@@ -47,8 +47,9 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         let result = root.results[0];
         let batch = f.split_index(b, f.group[1], &plan.batch);
         let element = register_type(b, accumulator(f.dtype(result)));
-        let steps = if plan.bytes.is_some() { plan.k.ceil_div(&DEPTH.into()) } else { plan.k.clone() };
+        let steps = plan.k.ceil_div(&plan.depth().into());
         let kept = plan.sizes.most_rows * plan.width();
+        let passes = if plan.in_tiles { Some(0) } else { plan.sizes.k_block };
         Self {
             f,
             plan,
@@ -61,24 +62,35 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             n: f.dim(&plan.n),
             k: f.dim(&plan.k),
             steps: f.dim(&steps),
-            passes: plan.sizes.k_block.map(|block| (block, b.stack_array(kept as usize, element, 64))),
+            passes: passes.map(|block| (block, b.stack_array(kept as usize, element, 64))),
             vector: b.vector_type(plan.lanes, element),
         }
     }
 
+    /// The left-hand side as it lies in memory.
+    pub(super) fn left_memory(&self) -> Option<Value<'m>> {
+        self.f.memory(self.plan.dot.map_or(self.lhs, |dot| dot.left))
+    }
+
     /// The right-hand side, where it is in panels.
-    fn packed(&self) -> Option<Value<'m>> {
+    pub(super) fn packed(&self) -> Option<Value<'m>> {
         self.plan.packed.as_ref().and_then(|(param, _)| self.f.packed(*param))
     }
 
+    /// Of the right-hand side as it is read: panels are of the elements as they are stored.
+    fn right_dtype(&self) -> DType {
+        let value = self.plan.packed.as_ref().map_or(self.rhs, |(param, _)| *param);
+        self.f.dtype(value)
+    }
+
     pub(super) fn panels(&self) -> Option<Panels<'m>> {
-        let element_bytes = self.f.dtype(self.rhs).bits() as i64 / 8;
+        let element_bytes = self.right_dtype().bits() as i64 / 8;
         Some(Panels { memref: self.packed()?, element_bytes, step_elements: self.step_elements() })
     }
 
     /// Elements of a panel that belong to one step.
     fn step_elements(&self) -> i64 {
-        self.plan.width() * if self.plan.bytes.is_some() { DEPTH } else { 1 }
+        self.plan.width() * self.plan.depth()
     }
 
     /// Where a step of a panel begins.
@@ -103,9 +115,9 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             4..8 => 2,
             _ => 4,
         };
-        // Bytes go by in whole groups, and then what is left of one.
-        let bytes = plan.bytes.zip(plan.k.as_static());
-        let end = bytes.map_or(piece.end_step, |(_, k)| b.index(k / DEPTH));
+        // Neighbours go by in whole groups, and then what is left of one.
+        let dot = plan.dot.zip(plan.k.as_static());
+        let end = dot.map_or(piece.end_step, |(_, k)| b.minsi(piece.end_step, b.index(k / plan.depth())));
         let step = b.index(unroll as i64);
         let rest = b.remui(b.subi(end, piece.first_step), step);
         let full = b.subi(end, rest);
@@ -136,8 +148,10 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
                 next
             });
         }
-        if let Some((dot, k)) = bytes.filter(|(_, k)| k % DEPTH != 0) {
-            self.emit_byte_step(b, dot, piece, b.index(k / DEPTH), k % DEPTH, &rows, &mut sums);
+        let is_last = !matches!(piece.sums, Sums::Kept(_));
+        if let Some((dot, k)) = dot.filter(|(_, k)| is_last && k % plan.depth() != 0) {
+            let (group, count) = (b.index(k / plan.depth()), k % plan.depth());
+            self.emit_dot_step(b, dot, piece, group, count, &rows, &mut sums);
         }
         if let Sums::Kept(memref) = piece.sums {
             for (i, sum) in sums.iter().enumerate() {
@@ -191,14 +205,14 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         sums: &mut [Value<'m>],
     ) {
         let (f, plan) = (self.f, self.plan);
-        if let Some(dot) = plan.bytes {
-            return self.emit_byte_step(b, dot, piece, k, DEPTH, rows, sums);
+        if let Some(dot) = plan.dot {
+            return self.emit_dot_step(b, dot, piece, k, plan.depth(), rows, sums);
         }
         let to = accumulator(f.dtype(self.result));
         let rights: Vec<Value<'m>> = (0..plan.sizes.n1)
             .map(|j| {
                 let y = self.right(b, piece, k, j);
-                spread(b, cast(b, f.dtype(self.rhs), to, y), plan.lanes)
+                spread(b, cast(b, self.right_dtype(), to, y), plan.lanes)
             })
             .collect();
         for (i, row) in rows.iter().enumerate() {
@@ -211,12 +225,12 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         }
     }
 
-    /// The first `count` products of group `group` along `k` for every accumulator of the tile.
+    /// The first `count` products of group `group` along `k` for every accumulator of the tile, at once.
     #[allow(clippy::too_many_arguments, reason = "a tile's place has this many parts")]
-    fn emit_byte_step(
+    fn emit_dot_step(
         &self,
         b: &Builder<'m>,
-        dot: Dot,
+        DotProduct { dot, left }: DotProduct,
         piece: &Piece<'m>,
         group: Value<'m>,
         count: i64,
@@ -224,18 +238,18 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         sums: &mut [Value<'m>],
     ) {
         let (f, plan) = (self.f, self.plan);
-        let (Some(weights), Some(lhs)) = (self.packed(), f.memory(self.lhs)) else { return };
+        let (Some(weights), Some(lhs)) = (self.packed(), f.memory(left)) else { return };
         let start = self.position(b, piece.panel, group);
-        let lane_bytes = plan.lanes * DEPTH as usize;
+        let lane_elements = plan.lanes * dot.depth() as usize;
         let rights: Vec<_> = (0..plan.sizes.n1)
             .map(|j| {
-                let at = b.addi(start, b.index((j * lane_bytes) as i64));
-                dot.right(b, b.vector_load(weights, at, lane_bytes))
+                let at = b.addi(start, b.index((j * lane_elements) as i64));
+                dot.right(b, b.vector_load(weights, at, lane_elements))
             })
             .collect();
         for (i, row) in rows.iter().enumerate() {
-            let at = b.addi(row.lhs_start, b.muli(group, b.index(DEPTH)));
-            let left = dot.left(b, word(b, lhs, at, count), plan.lanes);
+            let at = b.addi(row.lhs_start, b.muli(group, b.index(dot.depth())));
+            let left = dot.left(b, word(b, lhs, at, count, dot.depth()), plan.lanes);
             for (j, right) in rights.iter().enumerate() {
                 let sum = &mut sums[i * plan.sizes.n1 + j];
                 *sum = dot.add(b, &left, right, *sum);
@@ -261,7 +275,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         let lane = b.index((j * plan.lanes) as i64);
         if let Some(memref) = self.packed() {
             let at = b.addi(self.position(b, piece.panel, k), lane);
-            return from_storage(b, f.dtype(self.rhs), b.vector_load(memref, at, plan.lanes));
+            return from_storage(b, self.right_dtype(), b.vector_load(memref, at, plan.lanes));
         }
         let mut axes = self.batch.clone();
         axes.extend([Axis::at(k), Axis::along(b.addi(piece.column, lane))]);

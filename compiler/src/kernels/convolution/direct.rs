@@ -7,7 +7,7 @@ use super::Plan;
 use super::pixels::{TapRun, Tile, for_each_tile};
 use crate::kernels::ahead::{Ahead, Panels};
 use crate::kernels::arithmetic::{cast, from_storage, register_type};
-use crate::kernels::bytes::{DEPTH, Dot, word};
+use crate::kernels::dot::{DotProduct, word};
 use crate::kernels::eval::nested::{accumulator, loop_nest, multiply_add};
 use crate::kernels::eval::{Axis, Known, Point, spread, zero_of};
 use crate::kernels::function::{Function, product};
@@ -146,7 +146,7 @@ impl<'m> Panel<'_, '_, 'm> {
         sums: &[Value<'m>],
     ) -> Vec<Value<'m>> {
         let (f, plan, axis) = (self.f, self.plan, self.plan.last_axis());
-        // Bytes go by in groups; without a rest they follow each other like single channels.
+        // Neighbours go by in groups; without a rest these follow each other like single channels.
         let depth = plan.depth();
         let (whole, rest) = (plan.channels / depth, plan.channels % depth);
         let channels = b.index(whole);
@@ -157,7 +157,7 @@ impl<'m> Panel<'_, '_, 'm> {
         // Neighbouring taps read neighbouring pixels: their channels follow each other, as the weights' do.
         // (An axis of one element has no neighbours, and its index is not looked at.)
         let wide = !self.is_one_pixel_wide() && whole > 1 && rest == 0;
-        if wide && plan.groups == 1 && plan.window.dilation[axis] == 1 && f.memory(plan.x).is_some() {
+        if wide && plan.groups == 1 && plan.window.dilation[axis] == 1 && f.memory(plan.source()).is_some() {
             let range = (b.muli(run.first, channels), b.muli(run.end, channels));
             let window = [taps, &[b.index(0)]].concat();
             return loop_nest(b, &[range], sums, &mut |b, indices, sums| {
@@ -181,7 +181,7 @@ impl<'m> Panel<'_, '_, 'm> {
         })
     }
 
-    /// One channel, or `count` bytes of one group, of one tap, for the pixels it reaches; `first` is where pixel 0 reads on the last axis.
+    /// One channel, or `count` neighbours of one group, of one tap, for the pixels it reaches; `first` is where pixel 0 reads on the last axis.
     #[allow(clippy::too_many_arguments, reason = "a tap's place has this many parts")]
     fn emit_step(
         &self,
@@ -195,8 +195,8 @@ impl<'m> Panel<'_, '_, 'm> {
         sums: &mut [Value<'m>],
     ) {
         let (f, plan) = (self.f, self.plan);
-        if let Some(dot) = plan.bytes {
-            return self.emit_byte_step(b, dot, row, window, first, pixels, channel, count, sums);
+        if let Some(dot) = plan.dot {
+            return self.emit_dot_step(b, dot, row, window, first, pixels, channel, count, sums);
         }
         let to = accumulator(f.dtype(plan.result));
         let at = self.weight_row(b, window, plan.channels, channel);
@@ -257,10 +257,10 @@ impl<'m> Panel<'_, '_, 'm> {
     }
 
     #[allow(clippy::too_many_arguments, reason = "a tap's place has this many parts")]
-    fn emit_byte_step(
+    fn emit_dot_step(
         &self,
         b: &Builder<'m>,
-        dot: Dot,
+        DotProduct { dot, left }: DotProduct,
         row: &Row<'m>,
         window: &[Value<'m>],
         first: Value<'m>,
@@ -270,26 +270,27 @@ impl<'m> Panel<'_, '_, 'm> {
         sums: &mut [Value<'m>],
     ) {
         let (f, plan) = (self.f, self.plan);
-        let (Some(memref), Some(packed)) = (f.memory(plan.x), f.packed(plan.weights)) else { return };
-        let lane_bytes = plan.lanes * DEPTH as usize;
-        let groups = (plan.channels + DEPTH - 1) / DEPTH;
+        let (Some(memref), Some(packed)) = (f.memory(left), f.packed(plan.weights)) else { return };
+        let depth = dot.depth();
+        let lane_elements = plan.lanes * depth as usize;
+        let groups = (plan.channels + depth - 1) / depth;
         let start = self.weight_row(b, window, groups, group);
         self.fetch(b, row, start);
-        let start = b.muli(start, b.index((plan.n1 * lane_bytes) as i64));
+        let start = b.muli(start, b.index((plan.n1 * lane_elements) as i64));
         let weights: Vec<_> = (0..plan.n1)
             .map(|j| {
-                let at = b.addi(start, b.index((j * lane_bytes) as i64));
-                dot.right(b, b.vector_load(packed, at, lane_bytes))
+                let at = b.addi(start, b.index((j * lane_elements) as i64));
+                dot.right(b, b.vector_load(packed, at, lane_elements))
             })
             .collect();
-        let channel = b.addi(b.muli(self.group, b.index(plan.channels)), b.muli(group, b.index(DEPTH)));
+        let channel = b.addi(b.muli(self.group, b.index(plan.channels)), b.muli(group, b.index(depth)));
         let mut axes = self.tap_axes(b, row, window);
         axes.extend([Axis::at(first), Axis::at(channel)]);
         let channels = f.dim(&f.shape(plan.x)[axes.len() - 1]);
         let (base, _) = f.offset(b, plan.x, &Point::axes(axes, 1, None));
         for &pixel in pixels {
             let distance = b.muli(self.pixel_distance(b, pixel), channels);
-            let left = dot.left(b, word(b, memref, b.addi(base, distance), count), plan.lanes);
+            let left = dot.left(b, word(b, memref, b.addi(base, distance), count, depth), plan.lanes);
             for (j, weights) in weights.iter().enumerate() {
                 let sum = &mut sums[pixel * plan.n1 + j];
                 *sum = dot.add(b, &left, weights, *sum);

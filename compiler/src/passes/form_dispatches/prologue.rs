@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ired_graph::{Dim, NodeId, Op, ValueId};
+use ired_graph::{DType, Dim, NodeId, Op, ValueId};
 
 use super::epilogue::{Epilogues, Group};
 use super::{Facts, is_root};
@@ -152,6 +152,10 @@ impl Pull<'_, '_> {
                 matches!(place, Place::Epilogue | Place::Element | Place::Stretched)
             }
             Op::Broadcast { .. } => !matches!(place, Place::Window | Place::Memory),
+            // Two bytes are read in place of four, and a machine may multiply them as they are.
+            Op::Cast(DType::F32) if self.facts.graph.ty(node.operands[0]).dtype == DType::BF16 => {
+                place != Place::Memory
+            }
             Op::Transpose { .. } | Op::Slice { .. } | Op::Cast(_) | Op::BitCast(_) => {
                 matches!(place, Place::Element | Place::Stretched)
             }

@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "reads CPU identification registers")]
 
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::sync::OnceLock;
 
 #[derive(Clone, Copy)]
 enum Register {
@@ -24,8 +25,10 @@ enum Saved {
     Avx,
     /// zmm and mask registers.
     Avx512,
+    /// Tiles, once the process has asked for them.
+    Amx,
 }
-use Saved::{Avx, Avx512, Base};
+use Saved::{Amx, Avx, Avx512, Base};
 
 /// Leaf, subleaf, register, bit.
 type Bit = (u32, u32, Register, u32);
@@ -93,7 +96,10 @@ const FEATURES: &[(&str, Bit, Saved)] = &[
     ("serialize", (7, 0, D, 14), Base),
     ("tsxldtrk", (7, 0, D, 16), Base),
     ("pconfig", (7, 0, D, 18), Base),
+    ("amx-bf16", (7, 0, D, 22), Amx),
     ("avx512fp16", (7, 0, D, 23), Avx512),
+    ("amx-tile", (7, 0, D, 24), Amx),
+    ("amx-int8", (7, 0, D, 25), Amx),
     ("sha512", (7, 1, A, 0), Avx),
     ("sm3", (7, 1, A, 1), Avx),
     ("sm4", (7, 1, A, 2), Avx),
@@ -130,13 +136,30 @@ const FEATURES: &[(&str, Bit, Saved)] = &[
 
 pub(super) fn detect() -> Vec<&'static str> {
     let saved = saved_registers();
+    let tiles = saved & TILES == TILES && may_use_tiles();
     let usable = |needs: Saved| match needs {
         Base => true,
         Avx => saved & 0b110 == 0b110,
         Avx512 => saved & 0b1110_0110 == 0b1110_0110,
+        Amx => tiles,
     };
     let present = FEATURES.iter().filter(|(_, bit, needs)| usable(*needs) && is_set(*bit));
     present.map(|(name, ..)| *name).collect()
+}
+
+/// Their configuration and their data, in XCR0.
+const TILES: u64 = 0b11 << 17;
+
+/// Asks the system for tiles, once: their registers are so big that Linux gives them only to processes that do.
+fn may_use_tiles() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    const TILE_DATA: libc::c_long = 18;
+    static GRANTED: OnceLock<bool> = OnceLock::new();
+    *GRANTED.get_or_init(|| {
+        // SAFETY: the call takes two numbers and touches no memory of this process.
+        let result = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) };
+        result == 0
+    })
 }
 
 fn is_set((leaf, subleaf, register, bit): Bit) -> bool {

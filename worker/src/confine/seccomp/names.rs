@@ -100,10 +100,11 @@ const EVERYWHERE: &[(&str, c_long)] = &[
     ("writev", libc::SYS_writev),
 ];
 
-/// Calls that newer architectures replaced; naming them elsewhere says nothing.
+/// Calls that newer architectures replaced or never had; naming them elsewhere says nothing.
 #[cfg(target_arch = "x86_64")]
 const SUPERSEDED: &[(&str, Option<c_long>)] = &[
     ("access", Some(libc::SYS_access)),
+    ("arch_prctl", Some(libc::SYS_arch_prctl)),
     ("chmod", Some(libc::SYS_chmod)),
     ("getrlimit", Some(libc::SYS_getrlimit)),
     ("mkdir", Some(libc::SYS_mkdir)),
@@ -119,6 +120,7 @@ const SUPERSEDED: &[(&str, Option<c_long>)] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const SUPERSEDED: &[(&str, Option<c_long>)] = &[
     ("access", None),
+    ("arch_prctl", None),
     ("chmod", None),
     ("getrlimit", None),
     ("mkdir", None),
@@ -134,6 +136,7 @@ const SUPERSEDED: &[(&str, Option<c_long>)] = &[
 
 /// Flag words that conditions may name.
 const CONSTANTS: &[(&str, u64)] = &[
+    ("ARCH_REQ_XCOMP_PERM", ARCH_REQ_XCOMP_PERM),
     ("CLONE_NAMESPACES", CLONE_NAMESPACES),
     ("CLONE_THREAD", libc::CLONE_THREAD as u64),
     ("PROT_EXEC", libc::PROT_EXEC as u64),
@@ -145,6 +148,7 @@ const CONSTANTS: &[(&str, u64)] = &[
 ];
 
 /// Not in every libc's headers yet.
+const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
 const PR_GET_AUXV: u64 = 0x4155_5856;
 
 /// Every flag of `clone` that makes a namespace.

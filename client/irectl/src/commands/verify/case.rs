@@ -7,8 +7,9 @@ use anyhow::{Context, Result, bail};
 use ired_worker::{CompileFailure, FailureKind, RuntimeFailure, RuntimeWorker, Tensor};
 
 use super::values;
+use crate::compile_args::CompileArgs;
 use crate::local;
-use crate::shapes::{self, InputShape};
+use crate::shapes;
 use crate::tensors::NamedTensor;
 use crate::tensors::compare::{Difference, Tolerance, difference};
 
@@ -111,8 +112,8 @@ pub(super) struct Settings {
 }
 
 /// Compiles and runs every data set of the case; the first that is not right decides.
-pub(super) async fn verify(folder: &Path, shapes: Vec<InputShape>, settings: Settings) -> Verdict {
-    match tokio::time::timeout(settings.timeout, run(folder, shapes, settings)).await {
+pub(super) async fn verify(folder: &Path, how: CompileArgs, settings: Settings) -> Verdict {
+    match tokio::time::timeout(settings.timeout, run(folder, how, settings)).await {
         Ok(Ok(verdict)) => verdict,
         Ok(Err(error)) => Verdict::of_error(&error),
         Err(_) => {
@@ -122,7 +123,7 @@ pub(super) async fn verify(folder: &Path, shapes: Vec<InputShape>, settings: Set
     }
 }
 
-async fn run(folder: &Path, mut shapes: Vec<InputShape>, settings: Settings) -> Result<Verdict> {
+async fn run(folder: &Path, mut how: CompileArgs, settings: Settings) -> Result<Verdict> {
     let sets = match data_sets(folder) {
         Ok(sets) => sets,
         Err(error) => {
@@ -133,10 +134,10 @@ async fn run(folder: &Path, mut shapes: Vec<InputShape>, settings: Settings) -> 
         }
     };
     let model = folder.join("model.onnx");
-    if shapes.is_empty() {
-        shapes = shapes::of_data(&model, &sets[0])?;
+    if how.shapes.shapes.is_empty() {
+        how.shapes.shapes = shapes::of_data(&model, &sets[0])?;
     }
-    let module = local::module(&model, shapes).await?;
+    let module = local::module(&model, &how).await?;
     let worker = local::load(&module, settings.threads).await?;
     let mut verdict = Verdict::pass();
     for set in sets {

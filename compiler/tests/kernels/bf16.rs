@@ -1,0 +1,115 @@
+//! Products and convolutions of bf16 operands, summed in f32: in tiles, by pairs, and where a machine has neither.
+
+use ired_compiler::targets::CpuTarget;
+use ired_graph::{BinaryFn, DType, Op, UnaryFn, ValueId, Window};
+
+use crate::harness::{Case, Random, dims, targets};
+
+/// This machine with and without tiles, as far as it multiplies bf16 at all; and the smallest x86-64.
+fn all_targets() -> Vec<CpuTarget> {
+    let mut all = targets();
+    let present = ired_driver_cpu::features::host_features();
+    let without: Vec<_> = present.iter().filter(|f| *f == "avx512f" || *f == "avx512bf16").collect();
+    if without.len() == 2 {
+        all.push(CpuTarget::parse("x86_64-linux,+avx512f,+avx512bf16").unwrap());
+    }
+    // Whatever this process may not use would end it.
+    all.retain(|target| target.features.iter().all(|feature| present.contains(feature)));
+    all
+}
+
+fn check(case: &mut Case, output: ValueId) {
+    for target in all_targets() {
+        case.check_on(&target, output, 3e-6);
+    }
+}
+
+fn widened(case: &mut Case, value: ValueId) -> ValueId {
+    case.op(Op::Cast(DType::F32), &[value])
+}
+
+/// Bias and an activation, as models have them.
+fn epilogue(case: &mut Case, random: &mut Random, sum: ValueId) -> ValueId {
+    let shape = case.graph.ty(sum).shape.clone();
+    let columns = shape[shape.len() - 1].as_static().unwrap() as u64;
+    let bias = case.param(random.tensor(DType::F32, &[columns], -1.0, 1.0));
+    let bias = case.op(Op::Broadcast { shape }, &[bias]);
+    let sum = case.op(Op::Binary(BinaryFn::Add), &[sum, bias]);
+    let active = case.op(Op::Unary(UnaryFn::Sigmoid), &[sum]);
+    case.op(Op::Binary(BinaryFn::Mul), &[sum, active])
+}
+
+#[test]
+fn products_have_every_remainder() {
+    let mut random = Random::new(71);
+    for [m, k, n] in [
+        [1u64, 64, 10],
+        [2, 7, 16],
+        [7, 33, 40],
+        [15, 32, 32],
+        [16, 32, 33],
+        [17, 63, 64],
+        [31, 96, 17],
+        [32, 65, 1],
+        [33, 100, 100],
+        [50, 31, 48],
+        [197, 128, 35],
+        [70, 1100, 33],
+        [0, 32, 4],
+        [20, 0, 5],
+    ] {
+        for fixed in [true, false] {
+            let mut case = Case::new();
+            let rows = if fixed { (m as i64).into() } else { case.symbol("m", m) };
+            let x = random.tensor(DType::BF16, &[m, k], -1.0, 1.0);
+            let x = case.input_of(x, vec![rows, (k as i64).into()]);
+            let w = case.param(random.tensor(DType::BF16, &[k, n], -1.0, 1.0));
+            let (x, w) = (widened(&mut case, x), widened(&mut case, w));
+            let y = case.root(Op::MatMul, &[x, w]);
+            let y = epilogue(&mut case, &mut random, y);
+            check(&mut case, y);
+        }
+    }
+}
+
+#[test]
+fn weights_may_serve_all_batches() {
+    let mut random = Random::new(72);
+    let (batch, length, k, n) = (3u64, 11u64, 40u64, 24u64);
+    let mut case = Case::new();
+    let x = case.input(random.tensor(DType::BF16, &[batch, length, k], -1.0, 1.0));
+    let w = case.param(random.tensor(DType::BF16, &[k, n], -1.0, 1.0));
+    let (x, w) = (widened(&mut case, x), widened(&mut case, w));
+    let w = case.op(Op::Broadcast { shape: dims(&[batch, k, n]) }, &[w]);
+    let y = case.root(Op::MatMul, &[x, w]);
+    check(&mut case, y);
+}
+
+#[test]
+fn convolutions_have_every_remainder() {
+    let mut random = Random::new(73);
+    for ([h, w], channels, filters, extent, stride, pad, groups) in [
+        ([7u64, 9u64], 32u64, 20u64, 3u64, 1u64, 1u64, 1u64),
+        ([8, 8], 17, 33, 1, 1, 0, 1),
+        ([9, 5], 5, 16, 3, 2, 1, 1),
+        ([20, 16], 64, 40, 1, 1, 0, 1),
+        ([6, 6], 12, 12, 3, 1, 1, 2),
+    ] {
+        let mut case = Case::new();
+        let x = case.input(random.tensor(DType::BF16, &[2, h, w, channels], -1.0, 1.0));
+        let shape = [filters, channels / groups, extent, extent];
+        let weights = case.param(random.tensor(DType::BF16, &shape, -1.0, 1.0));
+        let (x, weights) = (widened(&mut case, x), widened(&mut case, weights));
+        let window = Window {
+            extent: vec![extent; 2],
+            stride: vec![stride; 2],
+            dilation: vec![1; 2],
+            pad_low: vec![pad; 2],
+            pad_high: vec![pad; 2],
+            ceil: false,
+        };
+        let y = case.root(Op::Conv { window, groups, channels_last: true }, &[x, weights]);
+        let y = epilogue(&mut case, &mut random, y);
+        check(&mut case, y);
+    }
+}
