@@ -30,6 +30,8 @@ pub struct Dispatch {
 /// What the schedule needs to launch a kernel.
 #[derive(Clone, Debug)]
 pub struct KernelInterface {
+    /// Name of the kernel family that computes the dispatch: one or two words, for people.
+    pub family: &'static str,
     /// The kernel's bindings, in ABI order.
     pub bindings: Vec<Binding>,
     /// The kernel's `i64` constants, in ABI order.
@@ -74,4 +76,6 @@ pub enum Packing {
     ConvPanels { groups: u64, width: u64, depth: u64 },
     /// Depthwise weights `[c, 1, window..]` to `[window..][c]`.
     Depthwise,
+    /// Filters `[k, c, 3, 3]`, transformed to 6 x 6 products, to `[k / width][6][6][c][width]`: f32 only.
+    Winograd { width: u64 },
 }

@@ -161,7 +161,8 @@ impl Report<'_> {
         for (number, (in_loop, dispatch)) in self.all_dispatches(plan).into_iter().enumerate() {
             let result =
                 dispatch.outputs.first().map_or(String::new(), |v| self.type_text(self.graph.ty(*v)));
-            let family = kernels::family(self.graph, dispatch, self.target).unwrap_or("none");
+            let family = kernels::interface(self.graph, dispatch, self.target)
+                .map_or("none", |interface| interface.family);
             let mark = if in_loop { '*' } else { ' ' };
             let work = self.count(&self.work_of(dispatch));
             let fused = self.origins(dispatch).join(", ");

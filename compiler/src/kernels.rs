@@ -35,6 +35,7 @@ pub use pack::pack;
 const FAMILIES: &[&dyn Family] = &[
     &attention::Attention,
     &contraction::Contraction,
+    &convolution::Winograd,
     &convolution::Convolution,
     &rows::Rows,
     &scatter::Scatter,
@@ -57,6 +58,11 @@ trait Family: Sync {
         dispatch: &Dispatch,
         target: &CpuTarget,
     ) -> Result<Option<KernelInterface>, KernelError>;
+
+    /// Whether it is the fastest for a dispatch that families after it compute too.
+    fn pays(&self, _graph: &Graph, _dispatch: &Dispatch, _target: &CpuTarget) -> bool {
+        true
+    }
 
     /// Adds the function.
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError>;
@@ -103,12 +109,46 @@ pub fn interface(
     dispatch: &Dispatch,
     target: &CpuTarget,
 ) -> Result<KernelInterface, KernelError> {
-    choose(graph, dispatch, target).map(|(_, interface)| interface)
+    let graph_dtype = |value: &ired_graph::ValueId| graph.ty(*value).dtype;
+    // Several elements of one byte are written together, by the last family only.
+    let packed = dispatch.outputs.iter().any(|value| graph_dtype(value).bits() < 8);
+    let families = if packed { &FAMILIES[FAMILIES.len() - 1..] } else { FAMILIES };
+    for family in families {
+        if let Some(interface) = interface_of(*family, graph, dispatch, target)?
+            && family.pays(graph, dispatch, target)
+        {
+            return Ok(interface);
+        }
+    }
+    Err(KernelError::NoFamily { dispatch: dispatch.name.clone() })
 }
 
-/// The name of the family that computes a dispatch, if one does.
-pub(crate) fn family(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Option<&'static str> {
-    choose(graph, dispatch, target).ok().map(|(family, _)| family.name())
+/// [`interface`] by the family of this name, whether another would be picked or not.
+///
+/// # Errors
+/// As [`interface`]; [`KernelError::NoFamily`] where the family does not compute the dispatch.
+pub fn interface_by(
+    family: &str,
+    graph: &Graph,
+    dispatch: &Dispatch,
+    target: &CpuTarget,
+) -> Result<KernelInterface, KernelError> {
+    let none = || KernelError::NoFamily { dispatch: dispatch.name.clone() };
+    interface_of(named(family).ok_or_else(none)?, graph, dispatch, target)?.ok_or_else(none)
+}
+
+fn interface_of(
+    family: &dyn Family,
+    graph: &Graph,
+    dispatch: &Dispatch,
+    target: &CpuTarget,
+) -> Result<Option<KernelInterface>, KernelError> {
+    let interface = family.interface(graph, dispatch, target)?;
+    Ok(interface.map(|interface| KernelInterface { family: family.name(), ..interface }))
+}
+
+fn named(family: &str) -> Option<&'static dyn Family> {
+    FAMILIES.iter().copied().find(|known| known.name() == family)
 }
 
 /// Adds the kernel as `func.func @symbol` where `builder` inserts: the body of a module or an executable.
@@ -123,23 +163,7 @@ pub fn emit(
     builder: &Builder<'_>,
     symbol: &str,
 ) -> Result<(), KernelError> {
-    let (family, _) = choose(graph, dispatch, target)?;
+    let family =
+        named(interface.family).ok_or_else(|| KernelError::NoFamily { dispatch: dispatch.name.clone() })?;
     family.emit(&Site { graph, dispatch, target, interface, outer: builder, symbol })
-}
-
-fn choose(
-    graph: &Graph,
-    dispatch: &Dispatch,
-    target: &CpuTarget,
-) -> Result<(&'static dyn Family, KernelInterface), KernelError> {
-    let graph_dtype = |value: &ired_graph::ValueId| graph.ty(*value).dtype;
-    // Several elements of one byte are written together, by the last family only.
-    let packed = dispatch.outputs.iter().any(|value| graph_dtype(value).bits() < 8);
-    let families = if packed { &FAMILIES[FAMILIES.len() - 1..] } else { FAMILIES };
-    for family in families {
-        if let Some(interface) = family.interface(graph, dispatch, target)? {
-            return Ok((*family, interface));
-        }
-    }
-    Err(KernelError::NoFamily { dispatch: dispatch.name.clone() })
 }

@@ -8,6 +8,7 @@
 mod depthwise;
 mod direct;
 mod pixels;
+pub(super) mod winograd;
 
 use ired_graph::{Dim, Graph, Op, ValueId, Window};
 use ired_mlir::Value;
@@ -19,6 +20,7 @@ use super::function::{Function, Site, packed_interface, product};
 use super::{Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface, Packing};
 use crate::targets::CpuTarget;
+pub(super) use winograd::Winograd;
 
 pub(super) struct Convolution;
 

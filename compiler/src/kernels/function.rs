@@ -73,7 +73,8 @@ pub(super) fn packed_interface(
     };
     let mut bindings: Vec<_> = dispatch.inputs.iter().map(read).collect();
     bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));
-    KernelInterface { bindings, constants: symbols(graph, dispatch), grid }
+    // Whoever asks a family knows which it is.
+    KernelInterface { family: "", bindings, constants: symbols(graph, dispatch), grid }
 }
 
 /// A grid along x alone.

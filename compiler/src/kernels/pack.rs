@@ -2,6 +2,7 @@
 
 use ired_graph::DType;
 
+use super::convolution::winograd::transforms::{SQUARE, TAPS, transform_filter};
 use crate::dispatch::Packing;
 
 /// Bytes moved by one thread before another is worth starting.
@@ -17,22 +18,55 @@ pub fn pack(packing: &Packing, dtype: DType, shape: &[u64], data: &[u8]) -> Vec<
     let element_bytes = dtype.bits().div_ceil(8);
     let count: u64 = shape.iter().product();
     assert_eq!(data.len() as u64, count * element_bytes as u64, "packing {shape:?}");
+    if let Packing::Winograd { width } = packing {
+        assert_eq!(dtype, DType::F32, "packing {shape:?}");
+        return pack_transformed(*width as usize, shape, data);
+    }
     let order = Order::new(packing, shape);
-    let mut packed = vec![0u8; order.panels * order.panel_elements * element_bytes];
+    let panel_bytes = order.panel_elements * element_bytes;
+    fill_panels(order.panels, panel_bytes, &|first, part| order.fill(first, element_bytes, data, part))
+}
+
+/// Panels of zeros that `fill` wrote over: parts of several, each with the number of its first.
+fn fill_panels(panels: usize, panel_bytes: usize, fill: &(dyn Fn(usize, &mut [u8]) + Sync)) -> Vec<u8> {
+    let mut packed = vec![0u8; panels * panel_bytes];
     if packed.is_empty() {
         return packed;
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.min(packed.len() / BYTES_PER_THREAD + 1);
-    let panels_per_thread = order.panels.div_ceil(threads);
-    let chunk = panels_per_thread * order.panel_elements * element_bytes;
+    let panels_per_thread = panels.div_ceil(threads);
     std::thread::scope(|scope| {
-        for (i, part) in packed.chunks_mut(chunk).enumerate() {
-            let order = &order;
-            scope.spawn(move || order.fill(i * panels_per_thread, element_bytes, data, part));
+        for (i, part) in packed.chunks_mut(panels_per_thread * panel_bytes).enumerate() {
+            scope.spawn(move || fill(i * panels_per_thread, part));
         }
     });
     packed
+}
+
+/// Filters `[k, c, 3, 3]` of f32 as [`Packing::Winograd`] has them, each value rounded once.
+fn pack_transformed(width: usize, shape: &[u64], data: &[u8]) -> Vec<u8> {
+    const ELEMENT: usize = size_of::<f32>();
+    let (filters, channels) = (shape[0] as usize, shape[1] as usize);
+    let panel_bytes = SQUARE * channels * width * ELEMENT;
+    let element = |at: usize| {
+        let bytes = std::array::from_fn(|i| data[at * ELEMENT + i]);
+        f64::from(f32::from_le_bytes(bytes))
+    };
+    let fill_panel = |number: usize, panel: &mut [u8]| {
+        let lanes = width.min(filters - number * width);
+        for (channel, lane) in (0..channels).flat_map(|c| (0..lanes).map(move |lane| (c, lane))) {
+            let start = ((number * width + lane) * channels + channel) * TAPS * TAPS;
+            let taps = std::array::from_fn(|y| std::array::from_fn(|x| element(start + y * TAPS + x)));
+            for (i, value) in transform_filter(taps).as_flattened().iter().enumerate() {
+                let at = ((i * channels + channel) * width + lane) * ELEMENT;
+                panel[at..at + ELEMENT].copy_from_slice(&(*value as f32).to_le_bytes());
+            }
+        }
+    };
+    fill_panels(filters.div_ceil(width), panel_bytes, &|first, part| {
+        part.chunks_mut(panel_bytes).enumerate().for_each(|(i, panel)| fill_panel(first + i, panel));
+    })
 }
 
 /// A packed order as nested counts: panel, then rows of the panel, then lanes; with the source's strides.
@@ -71,6 +105,7 @@ impl Order {
                 let rows = vec![(window, 1), (channels, window)];
                 (groups, lanes, *width as usize, *depth, lanes * filter, filter, rows)
             }
+            Packing::Winograd { .. } => unreachable!("transformed filters are not only moved"),
             Packing::Depthwise => {
                 let window: usize = shape[1..].iter().product();
                 (1, shape[0], shape[0].max(1), 1, 0, window, vec![(window, 1)])
@@ -166,5 +201,20 @@ mod tests {
         let packing = Packing::ConvPanels { groups: 1, width: 1, depth: 4 };
         let packed = pack(&packing, DType::U8, &[1, 3, 2], &[1, 2, 3, 4, 5, 6]);
         assert_eq!(packed, [1, 3, 5, 0, 2, 4, 6, 0]);
+    }
+
+    #[test]
+    fn transformed_filters_go_panel_point_channel_lane() {
+        // Three filters of two channels, told apart by their last tap: what stands at the last point as it is.
+        let taps = |number: u64| (0..9).map(move |tap| if tap == 8 { number as f32 + 1.0 } else { 0.0 });
+        let data: Vec<u8> = (0..6).flat_map(taps).flat_map(f32::to_le_bytes).collect();
+        let packed = pack(&Packing::Winograd { width: 2 }, DType::F32, &[3, 2, 3, 3], &data);
+        let packed: Vec<f32> =
+            packed.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let (panels, points) = packed.as_chunks::<{ SQUARE * 4 }>();
+        assert_eq!((panels.len(), points.len()), (2, 0));
+        assert_eq!(panels[0][..4], [0.0; 4]);
+        assert_eq!(panels[0][SQUARE * 4 - 4..], [1.0, 3.0, 2.0, 4.0]);
+        assert_eq!(panels[1][SQUARE * 4 - 4..], [5.0, 0.0, 6.0, 0.0]);
     }
 }

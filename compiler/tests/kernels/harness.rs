@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 
 use ired_compiler::dispatch::{Binding, Dispatch, KernelInterface};
-use ired_compiler::kernels;
+use ired_compiler::kernels::{self, KernelError};
 use ired_compiler::targets::{CpuTarget, compile_executable};
 use ired_graph::{DType, Dim, Graph, Op, Param, SymbolId, Tensor, TensorType, ValueId, interpret};
 use ired_mlir::{Context, Module, link};
@@ -60,11 +60,14 @@ pub(crate) struct Case {
     pub(crate) inputs: Vec<Tensor>,
     root: Option<ValueId>,
     symbols: HashMap<SymbolId, i64>,
+    /// The kernel family that has to compute it; the best if none is named.
+    pub(crate) family: Option<&'static str>,
 }
 
 impl Case {
     pub(crate) fn new() -> Self {
-        Self { graph: Graph::new("case"), inputs: Vec::new(), root: None, symbols: HashMap::new() }
+        let graph = Graph::new("case");
+        Self { graph, inputs: Vec::new(), root: None, symbols: HashMap::new(), family: None }
     }
 
     /// An unknown dimension of this size.
@@ -179,10 +182,22 @@ impl Case {
         ready.output()
     }
 
+    fn interface(&self, dispatch: &Dispatch, target: &CpuTarget) -> Result<KernelInterface, KernelError> {
+        match self.family {
+            Some(family) => kernels::interface_by(family, &self.graph, dispatch, target),
+            None => kernels::interface(&self.graph, dispatch, target),
+        }
+    }
+
+    /// Which family computes `output`; none where the one that is named does not.
+    pub(crate) fn chosen(&self, target: &CpuTarget, output: ValueId) -> Option<&'static str> {
+        self.interface(&self.dispatch(output), target).ok().map(|interface| interface.family)
+    }
+
     /// Everything but the run itself.
     pub(crate) fn prepare(&self, target: &CpuTarget, output: ValueId) -> Ready {
         let dispatch = self.dispatch(output);
-        let interface = kernels::interface(&self.graph, &dispatch, target).unwrap();
+        let interface = self.interface(&dispatch, target).unwrap();
         let kernel = Kernel::compile(&self.graph, &dispatch, target, &interface);
         let ty = self.graph.ty(output);
         let shape: Vec<u64> = ty.shape.iter().map(|d| self.number(d)).collect();

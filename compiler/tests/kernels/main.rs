@@ -17,3 +17,4 @@ mod nested;
 mod order;
 mod rows;
 mod suppress;
+mod winograd;

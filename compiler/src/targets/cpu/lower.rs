@@ -21,7 +21,7 @@ pub(super) fn is_lean(name: &str) -> bool {
     match dialect {
         "linalg" | "affine" => false,
         "vector" => !op.starts_with("transfer") && op != "contract",
-        "memref" => matches!(op, "load" | "store" | "global" | "get_global" | "alloca"),
+        "memref" => matches!(op, "load" | "store" | "prefetch" | "global" | "get_global" | "alloca"),
         _ => true,
     }
 }
