@@ -89,6 +89,7 @@ fn probe(executable: &Arc<dyn Executable>, workgroups: u32, steps: i64) -> Dispa
         grid: [workgroups, 1, 1],
         bindings,
         constants: vec![steps],
+        tag: 0,
     }
 }
 
@@ -125,6 +126,7 @@ fn every_workgroup_runs_once_and_barriers_order_them() {
                                     grid,
                                     bindings,
                                     constants: vec![count.into()],
+                                    tag: 0,
                                 }
                             }),
                         );
