@@ -13,12 +13,13 @@ use ired_hal::Peak;
 const CHAINS: usize = 12;
 /// Elements of one sum, where they are that many; where fewer, there are as many more steps.
 const LANES: usize = 16;
-/// Some milliseconds of work.
-const STEPS: usize = 2_000_000;
-/// Read by all threads together.
+/// Less work than a thread gets done before the system gives its processor to another.
+const STEPS: usize = 400_000;
+/// Read by all threads together, a part in each round.
 const STREAM_BYTES: usize = 256 << 20;
+const PARTS: usize = 16;
 /// The fastest counts: the machine has other things to do.
-const ROUNDS: usize = 12;
+const ROUNDS: usize = 4 * PARTS;
 
 /// Measures, which takes tenths of a second.
 pub(crate) fn measure(threads: u32) -> Peak {
@@ -26,16 +27,17 @@ pub(crate) fn measure(threads: u32) -> Peak {
     let compute = fastest(
         threads,
         || (),
-        |()| {
+        |(), _| {
             variants::multiply_adds(black_box(1.0));
         },
     );
-    let words = STREAM_BYTES / 8 / threads;
+    let words = STREAM_BYTES / 8 / PARTS / threads;
     let stream = fastest(
         threads,
-        || vec![1u64; words],
-        |data| {
-            black_box(variants::sum(black_box(data)));
+        || vec![1u64; words * PARTS],
+        |data, round| {
+            let part = &data[round % PARTS * words..][..words];
+            black_box(variants::sum(black_box(part)));
         },
     );
     let rate = |amount: usize, time: Duration| (amount as f64 / time.as_secs_f64()) as u64;
@@ -46,15 +48,15 @@ pub(crate) fn measure(threads: u32) -> Peak {
 }
 
 /// The shortest time from when all threads begin `work` to when all have done it.
-fn fastest<T>(threads: usize, prepare: impl Fn() -> T + Sync, work: impl Fn(&T) + Sync) -> Duration {
+fn fastest<T>(threads: usize, prepare: impl Fn() -> T + Sync, work: impl Fn(&T, usize) + Sync) -> Duration {
     let barrier = Barrier::new(threads);
     let run = || {
         let data = prepare();
         (0..ROUNDS)
-            .map(|_| {
+            .map(|round| {
                 barrier.wait();
                 let start = Instant::now();
-                work(&data);
+                work(&data, round);
                 barrier.wait();
                 start.elapsed()
             })
@@ -159,7 +161,7 @@ mod tests {
         let took = fastest(
             3,
             || (),
-            |()| {
+            |(), _| {
                 work.fetch_add(1, Ordering::Relaxed);
             },
         );

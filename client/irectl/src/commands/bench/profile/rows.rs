@@ -15,9 +15,9 @@ const NODES_WIDTH: usize = 72;
 #[derive(Default)]
 struct Row<'a> {
     nodes: Vec<&'a str>,
-    /// Parts of launches that each span is.
+    /// Launches; a span counts as the part of one that it is.
     calls: f64,
-    /// Multiplied by the calls of each launch; unknown if it is of one.
+    /// Of all launches together; not known if that of one is not.
     operations: Option<f64>,
     bytes: Option<f64>,
     spans: Vec<&'a WorkSpan>,
