@@ -94,7 +94,9 @@ impl Peers {
         let timeout = Duration::from_secs(self.load_timeout);
         let engines = Engines::new(&names, folder()?.join("iree"), timeout)?;
         println!("least / median latency in ms; in brackets ours to theirs, below 1 where ours is faster");
-        println!("of peers in Python the call from there is part, some microseconds; `tract` and ours have none");
+        println!(
+            "of peers in Python the call from there is part, some microseconds; `tract` and ours have none"
+        );
         let mut rows = Vec::new();
         for case in &cases {
             for &threads in &self.threads {
