@@ -2,12 +2,10 @@
 //!
 //! Numbers that depend on sizes are given as expressions of them and, at sizes of the reader's choice, as numbers.
 
-mod work;
-
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
-use ired_graph::{Dim, Graph, NodeId, Op, SymbolId, TensorType, ValueId};
+use ired_graph::{Dim, Graph, Op, SymbolId, TensorType, ValueId};
 
 use crate::dispatch::Dispatch;
 use crate::kernels;
@@ -15,6 +13,7 @@ use crate::passes::form_dispatches::{Plan, Step};
 use crate::program::Program;
 use crate::schedule;
 use crate::targets::CpuTarget;
+use crate::work;
 
 /// What to assume where a report needs numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -133,7 +132,9 @@ impl Report<'_> {
 
     fn totals(&self, plan: &Plan, program: &Program<'_>, text: &mut String) {
         let all = self.all_dispatches(plan);
-        let work = all.iter().fold(Dim::constant(0), |sum, (_, dispatch)| sum + self.work_of(dispatch));
+        let work = all
+            .iter()
+            .fold(Dim::constant(0), |sum, (_, dispatch)| sum + work::operations(self.graph, dispatch));
         let _ = writeln!(
             text,
             "a call\n  {} dispatches of {} kernels\n  {} floating-point or integer operations{}",
@@ -164,8 +165,8 @@ impl Report<'_> {
             let family = kernels::interface(self.graph, dispatch, self.target)
                 .map_or("none", |interface| interface.family);
             let mark = if in_loop { '*' } else { ' ' };
-            let work = self.count(&self.work_of(dispatch));
-            let fused = self.origins(dispatch).join(", ");
+            let work = self.count(&work::operations(self.graph, dispatch));
+            let fused = work::origins(self.graph, dispatch).join(", ");
             let _ = writeln!(text, "{number:>5}{mark} {result:<32} {work:>9}  {family:<12} {fused}");
         }
     }
@@ -195,28 +196,6 @@ impl Report<'_> {
                 _ => {}
             }
         }
-    }
-
-    fn work_of(&self, dispatch: &Dispatch) -> Dim {
-        dispatch.nodes.iter().fold(Dim::constant(0), |sum, id| sum + work::operations(self.graph, *id))
-    }
-
-    /// The model's nodes that a dispatch computes, each once; weights and constants are not worth a name.
-    fn origins(&self, dispatch: &Dispatch) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        let computes = |id: &NodeId| !matches!(self.graph.node(*id).op, Op::Constant(_) | Op::Param(_));
-        for id in dispatch.nodes.iter().filter(|id| computes(id)) {
-            let node = self.graph.node(*id);
-            let name = match &node.origin {
-                Some(origin) if origin.name.is_empty() => origin.op.clone(),
-                Some(origin) => format!("{} ({})", origin.name, origin.op),
-                None => format!("({})", node.op.name()),
-            };
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        names
     }
 
     fn type_text(&self, ty: &TensorType) -> String {

@@ -15,6 +15,7 @@ mod phases;
 mod program;
 mod schedule;
 pub mod targets;
+mod work;
 
 /// Version and build, as modules name it: the build is a digest of the compiler's own sources.
 pub const COMPILER: &str = concat!("ired ", env!("CARGO_PKG_VERSION"), "+", env!("IRED_COMPILER_SOURCES"));

@@ -1,6 +1,7 @@
 //! The module phase: host functions as VM code, weights as kernels read them, and what callers need to know.
 
 mod code;
+mod notes;
 mod params;
 
 use ired_graph::{DType, Graph};
@@ -9,6 +10,7 @@ use ired_module::{ExecutableDraft, KernelEntry, ModuleDraft};
 
 use crate::errors::{Diagnostic, DiagnosticKind};
 use crate::names::EntryNames;
+use crate::passes::form_dispatches::Plan;
 use crate::program::{ENTRY, Program};
 use crate::targets::CpuTarget;
 
@@ -40,6 +42,7 @@ impl Interface {
 /// When the program is over what the VM's registers can hold.
 pub(crate) fn draft(
     graph: &Graph,
+    plan: &Plan,
     program: &Program<'_>,
     interface: &Interface,
     image: Vec<u8>,
@@ -76,7 +79,7 @@ pub(crate) fn draft(
         params: params::materialize(graph, &program.params),
         texts: texts(graph)?,
         host_calls: program.host_calls.clone(),
-        debug: Vec::new(),
+        debug: notes::notes(graph, plan, &code.dispatches).encode(),
     })
 }
 

@@ -244,7 +244,7 @@ pub fn compile_graph(
         compiler: COMPILER.to_owned(),
         options: options.canonical(),
     };
-    let draft = crate::module::draft(&graph, &program, &interface, image, &options.target, provenance)
+    let draft = crate::module::draft(&graph, &plan, &program, &interface, image, &options.target, provenance)
         .map_err(|diagnostics| CompileError { diagnostics })?;
     stops.observer.progress(Phase::Module, 1, 1, "");
     Ok(Outcome::Module(Box::new(draft)))

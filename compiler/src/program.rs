@@ -21,7 +21,7 @@ use crate::passes::form_dispatches::Plan;
 use crate::targets::CpuTarget;
 
 pub(crate) use executables::Executable;
-pub(crate) use host::{IN_PLACE, OWN, OWNED};
+pub(crate) use host::{IN_PLACE, OWN, OWNED, ROOT};
 
 /// The one entry point, and the function that callers invoke.
 pub(crate) const ENTRY: &str = "main";

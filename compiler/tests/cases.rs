@@ -14,6 +14,8 @@ mod dynamic;
 mod end_to_end;
 #[path = "cases/harness.rs"]
 mod harness;
+#[path = "cases/notes.rs"]
+mod notes;
 #[path = "cases/passes.rs"]
 mod passes;
 #[path = "cases/phases.rs"]

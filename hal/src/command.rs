@@ -55,6 +55,8 @@ pub struct Dispatch {
     pub grid: [u32; 3],
     pub bindings: Vec<Binding>,
     pub constants: Vec<i64>,
+    /// Whatever its recorder knows it by: comes back in [`Span::tag`](crate::Span::tag), and means nothing to devices.
+    pub tag: u32,
 }
 
 /// Bytes that a command works on.

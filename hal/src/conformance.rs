@@ -155,5 +155,5 @@ fn dispatch(
     bindings: Vec<Binding>,
     constants: Vec<i64>,
 ) -> Dispatch {
-    Dispatch { executable: executable.clone(), entry, grid: [workgroups, 1, 1], bindings, constants }
+    Dispatch { executable: executable.clone(), entry, grid: [workgroups, 1, 1], bindings, constants, tag: 0 }
 }

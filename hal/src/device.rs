@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::{
-    AllocateError, Buffer, CommandBuffer, Executable, ExecutableSource, HostMemory, Memory, PrepareError,
-    RecordError, Recording, Semaphore, Span, Submission, SubmitError,
+    AllocateError, Buffer, CommandBuffer, Executable, ExecutableSource, HostMemory, Memory, Peak,
+    PrepareError, RecordError, Recording, Semaphore, Span, Submission, SubmitError,
 };
 
 /// One device: a CPU's thread pool, a GPU. All methods may be called from any thread.
@@ -51,6 +51,12 @@ pub trait Device: Debug + Send + Sync {
     /// nothing from devices that cannot tell.
     fn take_profile(&self) -> Vec<Span> {
         Vec::new()
+    }
+
+    /// Measures what nothing on this device can be faster than, which takes it some tenths of a second; `None` from
+    /// devices that cannot tell.
+    fn measure_peak(&self) -> Option<Peak> {
+        None
     }
 }
 

@@ -34,6 +34,6 @@ pub use command::{
 };
 pub use device::{Device, DeviceInfo, DeviceKind, Limits};
 pub use executable::{Executable, ExecutableSource, PrepareError};
-pub use profile::Span;
+pub use profile::{Peak, Span};
 pub use semaphore::{Failure, Semaphore, SignalError, Timepoint, WaitError};
 pub use submission::{HostCall, Inline, Operation, Submission, SubmitError};

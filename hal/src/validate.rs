@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::{
     AllocateError, Buffer, CommandBuffer, Device, DeviceInfo, Executable, ExecutableSource, HostMemory,
-    Memory, PrepareError, RecordError, Recording, Semaphore, Span, Submission, SubmitError, Timepoint,
+    Memory, Peak, PrepareError, RecordError, Recording, Semaphore, Span, Submission, SubmitError, Timepoint,
 };
 use ledger::{Ledger, Node};
 use objects::{CheckedBuffer, CheckedCommandBuffer, CheckedExecutable, CheckedSemaphore};
@@ -74,6 +74,10 @@ impl Device for Validated {
 
     fn take_profile(&self) -> Vec<Span> {
         self.inner.take_profile()
+    }
+
+    fn measure_peak(&self) -> Option<Peak> {
+        self.inner.measure_peak()
     }
 
     fn submit(&self, submission: Submission<'_>) -> Result<(), SubmitError> {

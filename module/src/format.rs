@@ -57,6 +57,7 @@ pub enum SectionKind {
     Entries = 7,
     Executable = 8,
     ParamIndex = 9,
+    /// For profiles, see `ired_module::notes`; what runs does not depend on it.
     Debug = 10,
     /// String constants of the model; see [`crate::texts`].
     Texts = 11,

@@ -16,6 +16,8 @@ pub mod dtype;
 mod error;
 pub mod format;
 mod host_calls;
+#[cfg(feature = "std")]
+pub mod notes;
 mod reader;
 #[cfg(feature = "std")]
 pub mod signature;

@@ -177,7 +177,7 @@ impl<'a> Module<'a> {
         self.section(SectionKind::Executable)
     }
 
-    /// Debug data of the compiler's own making.
+    /// Debug data, for `ired_module::notes` to decode.
     pub fn debug(&self) -> &'a [u8] {
         self.section(SectionKind::Debug)
     }

@@ -30,7 +30,7 @@ pub struct ModuleDraft {
     pub texts: Vec<u8>,
     /// What [`code::Inst::HostCall`] calls.
     pub host_calls: Vec<HostCallDraft>,
-    /// Of the compiler's own making; the runtime ignores it.
+    /// What profiles say of dispatches, as [`crate::notes`] encodes it; the runtime ignores it.
     pub debug: Vec<u8>,
 }
 

@@ -4,6 +4,8 @@
 mod adversary;
 #[path = "cases/bytecode.rs"]
 mod bytecode;
+#[path = "cases/notes.rs"]
+mod notes;
 #[path = "cases/round_trip.rs"]
 mod round_trip;
 #[path = "cases/sample.rs"]

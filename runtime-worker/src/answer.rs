@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ired_hal::Span;
 use ired_worker::child::{Sender, Tensors, usage};
 use ired_worker::messages::runtime::{Answer, FromRuntime, MAX_BENCH_ITERATIONS, Moment, TensorRef};
-use ired_worker::{BenchRequest, RuntimeFailure, Timing, WorkSpan};
+use ired_worker::{BenchRequest, RuntimeFailure, Timing, WorkPeak, WorkSpan};
 
 use crate::engine::Engine;
 use crate::inbox::{Inbox, Request};
@@ -95,9 +95,18 @@ impl Runner {
         };
         let after = usage();
         let spans = if request.profile { self.profile(once)? } else { Vec::new() };
+        let peak = if request.profile { self.peak() } else { None };
         let outputs = last.lend(self.engine.output_names(entry), &self.tensors)?;
         let cpu = after.cpu.saturating_sub(cpu_before);
-        Ok(Answer::Bench { outputs, latencies, cpu, rss_bytes: after.rss_bytes, spans })
+        Ok(Answer::Bench { outputs, latencies, cpu, rss_bytes: after.rss_bytes, spans, peak })
+    }
+
+    fn peak(&self) -> Option<WorkPeak> {
+        let peak = self.engine.device().measure_peak()?;
+        Some(WorkPeak {
+            operations_per_second: peak.operations_per_second,
+            bytes_per_second: peak.bytes_per_second,
+        })
     }
 
     /// Where the time goes in the fastest of some iterations.
@@ -123,10 +132,12 @@ impl Runner {
         let spans = fastest.map(|(_, spans)| spans).unwrap_or_default();
         let message = |span: Span| WorkSpan {
             work: span.work.to_string(),
+            instruction: span.tag,
             thread: span.thread,
             start: span.start,
             took: span.took,
             workgroups: span.workgroups,
+            of_workgroups: span.of_workgroups,
         };
         Ok(spans.into_iter().map(message).collect())
     }

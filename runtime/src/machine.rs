@@ -392,7 +392,8 @@ impl Machine {
         }
         let bindings = first_region..self.tape.regions.len() as u32;
         let constants = first_constant..self.tape.constants.len() as u32;
-        self.tape.items.push(Item::Dispatch { entry, grid: workgroups, bindings, constants });
+        let instruction = self.next as u32 - 1;
+        self.tape.items.push(Item::Dispatch { instruction, entry, grid: workgroups, bindings, constants });
         Ok(())
     }
 

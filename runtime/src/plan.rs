@@ -260,7 +260,7 @@ pub(crate) fn record(
                 recorder.barrier();
                 continue;
             }
-            Item::Dispatch { entry, grid, bindings, constants } => {
+            Item::Dispatch { instruction, entry, grid, bindings, constants } => {
                 // A module without kernels has no dispatches: verification bounds their entries.
                 let Some(executable) = module.executable() else { continue };
                 let bindings = tape.bindings(bindings).iter().zip(module.accesses(*entry));
@@ -273,6 +273,7 @@ pub(crate) fn record(
                     grid: *grid,
                     bindings: bindings.collect(),
                     constants: tape.constants(constants).to_vec(),
+                    tag: *instruction,
                 })?;
             }
             Item::Copy { src, dst } => {

@@ -29,9 +29,22 @@ pub(crate) struct Region {
 pub(crate) enum Item {
     Allocate(u32),
     Release(u32),
-    Dispatch { entry: u32, grid: [u32; 3], bindings: Range<u32>, constants: Range<u32> },
-    Copy { src: Region, dst: Region },
-    Fill { dst: Region, pattern: Pattern },
+    /// `instruction` is the one that asked for it.
+    Dispatch {
+        instruction: u32,
+        entry: u32,
+        grid: [u32; 3],
+        bindings: Range<u32>,
+        constants: Range<u32>,
+    },
+    Copy {
+        src: Region,
+        dst: Region,
+    },
+    Fill {
+        dst: Region,
+        pattern: Pattern,
+    },
     Barrier,
 }
 

@@ -28,7 +28,7 @@ pub use messages::compile::{
 };
 pub use messages::handshake::Role;
 pub use messages::runtime::{
-    BenchRequest, LoadedModule, ProcessUsage, RuntimeFailure, RuntimeOptions, Timing, WorkSpan,
+    BenchRequest, LoadedModule, ProcessUsage, RuntimeFailure, RuntimeOptions, Timing, WorkPeak, WorkSpan,
 };
 pub use messages::sandbox::{LayerState, Probe, ProbeOutcome, SandboxReport};
 pub use printable::printable;

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use crate::executable;
 use crate::messages::handshake::Role;
 use crate::messages::runtime::{
-    BenchRequest, LoadedModule, ProcessUsage, RuntimeFailure, RuntimeOptions, Timing, WorkSpan,
+    BenchRequest, LoadedModule, ProcessUsage, RuntimeFailure, RuntimeOptions, Timing, WorkPeak, WorkSpan,
 };
 use crate::messages::sandbox::SandboxReport;
 use crate::tensor::{InputBuffer, Tensor};
@@ -91,6 +91,8 @@ pub struct BenchResult {
     pub outputs: Vec<Tensor>,
     /// Of the fastest profiled iteration; none if nobody asked.
     pub spans: Vec<WorkSpan>,
+    /// What the device can do, if somebody asked for a profile and it knows.
+    pub peak: Option<WorkPeak>,
 }
 
 /// One process holding one module, restarted when it dies. Cheap to clone; the last clone's drop ends the process.

@@ -1,6 +1,7 @@
 //! `cargo xtask`: what people and machines do with this repository. Needs nothing but Rust, so that `setup` can
 //! run on a fresh machine.
 
+mod bench;
 mod check;
 mod conformance;
 mod demo;
@@ -30,6 +31,9 @@ enum Task {
     /// Runs a public test suite and compares with what is known to fail
     #[command(subcommand)]
     Conformance(conformance::Conformance),
+    /// Measures kernels, whole models beside other engines, and compilation
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Runs the fuzzers for a while each: what strangers send, and what passes do to it
     Fuzz(fuzz::Fuzz),
     /// Formatting, lints, and that the module reader needs neither std nor an allocator
@@ -42,6 +46,7 @@ fn main() -> Result<()> {
         Task::Demo => setup::run().and_then(|()| demo::run()),
         Task::Test => setup::run().and_then(|()| test::run()),
         Task::Conformance(suite) => setup::run().and_then(|()| conformance::run(&suite)),
+        Task::Bench(bench) => setup::run().and_then(|()| bench::run(&bench)),
         Task::Fuzz(fuzz) => setup::run().and_then(|()| fuzz.run()),
         Task::Check => check::run(),
     }

@@ -6,12 +6,13 @@ mod moves;
 
 use std::collections::HashMap;
 
+use ired_graph::NodeId;
 use ired_mlir::{Block, Op, Value};
 use ired_module::code::{ArithOp, Buffer, Function, Inst, Label, OwnedInst, Scalar};
 use ired_module::signature::PeakBytes;
 
 use crate::errors::{Diagnostic, DiagnosticKind};
-use crate::program::{ENTRY, Program};
+use crate::program::{ENTRY, Program, ROOT};
 use crate::schedule::{ARENA, bindings, entry_block, host_functions};
 
 /// VM functions of a program.
@@ -20,6 +21,8 @@ pub(super) struct Code {
     pub(super) functions: Vec<Function>,
     pub(super) messages: Vec<String>,
     pub(super) peak: PeakBytes,
+    /// Dispatches of the entry point: the instruction, and its main node.
+    pub(super) dispatches: Vec<(u32, NodeId)>,
 }
 
 /// `output_ranks` are those of the entry point.
@@ -37,6 +40,7 @@ pub(super) fn lower(program: &Program<'_>, output_ranks: Vec<usize>) -> Result<C
     main.code.push(Inst::Return);
     let arena = block.ops().find(|op| op.is("ired.alloc") && op.attribute(ARENA).is_some());
     let mut messages = std::mem::take(&mut main.messages);
+    let dispatches = std::mem::take(&mut main.dispatches);
     let mut functions = vec![main.finish(ENTRY, &program.input_ranks, &output_ranks)?];
     let peak = match arena.map(|op| op.operand(0)) {
         None => PeakBytes::Static(0),
@@ -53,7 +57,7 @@ pub(super) fn lower(program: &Program<'_>, output_ranks: Vec<usize>) -> Result<C
             }
         },
     };
-    Ok(Code { functions, messages, peak })
+    Ok(Code { functions, messages, peak, dispatches })
 }
 
 fn fault(message: impl Into<String>) -> Diagnostic {
@@ -65,6 +69,7 @@ struct Writer<'a, 'm> {
     entry: Block<'m>,
     code: Vec<OwnedInst>,
     messages: Vec<String>,
+    dispatches: Vec<(u32, NodeId)>,
     scalars: HashMap<Value<'m>, Scalar>,
     buffers: HashMap<Value<'m>, Buffer>,
     next_scalar: usize,
@@ -78,6 +83,7 @@ impl<'a, 'm> Writer<'a, 'm> {
             entry,
             code: Vec::new(),
             messages: Vec::new(),
+            dispatches: Vec::new(),
             scalars: HashMap::new(),
             buffers: HashMap::new(),
             next_scalar: 0,
@@ -226,6 +232,9 @@ impl<'a, 'm> Writer<'a, 'm> {
         let constants = constants.map(|v| self.scalar(v)).collect::<Result<_, _>>()?;
         let grid = [self.scalar(op.operand(0))?, self.scalar(op.operand(1))?, self.scalar(op.operand(2))?];
         let bindings = bound.into_iter().map(|v| self.buffer(v)).collect::<Result<_, _>>()?;
+        if let Some(root) = op.attribute(ROOT).and_then(|a| a.as_integer()) {
+            self.dispatches.push((self.label().0, NodeId(root as u32)));
+        }
         self.code.push(Inst::Dispatch { entry, grid, bindings, constants });
         Ok(())
     }

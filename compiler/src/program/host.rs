@@ -16,12 +16,16 @@ use crate::dispatch::{Binding, Dispatch};
 use crate::errors::{Diagnostic, DiagnosticKind};
 use crate::names::EntryNames;
 use crate::passes::form_dispatches::{Plan, Step};
+use crate::work::bytes_of;
 
 use regions::Claim;
 pub(crate) use regions::{OWN, OWNED};
 
 /// Marks a dispatch whose single result may take the place of the bindings listed.
 pub(crate) const IN_PLACE: &str = "ired.in_place";
+
+/// The main node of a dispatch, by number, so that profiles can tell what a dispatch is of.
+pub(crate) const ROOT: &str = "ired.root";
 
 pub(super) fn build_main(
     graph: &Graph,
@@ -216,6 +220,7 @@ impl<'m> Host<'_, 'm> {
             None => b.clone(),
         };
         let op = b.dispatch([symbol, symbol], grid, &bindings, &access, &constants);
+        op.set_attribute(ROOT, b.i64_attribute(dispatch.root.0.into()));
         if !in_place.is_empty() {
             op.set_attribute(IN_PLACE, b.array_attribute(&in_place));
         }
@@ -223,7 +228,7 @@ impl<'m> Host<'_, 'm> {
     }
 
     fn allocate(&mut self, ty: &TensorType) -> Built<Value<'m>> {
-        self.allocate_bytes(&bytes(ty))
+        self.allocate_bytes(&bytes_of(ty))
     }
 
     fn allocate_bytes(&mut self, bytes: &Dim) -> Built<Value<'m>> {
@@ -280,12 +285,6 @@ fn anchor(graph: &Graph, step: &Step) -> Option<NodeId> {
         Step::Alias { value, .. } => graph.producer(*value),
         Step::Control(id) | Step::Read(id) | Step::Host(id) => Some(*id),
     }
-}
-
-/// Bytes of a tensor, as an expression.
-fn bytes(ty: &TensorType) -> Dim {
-    let bits = ty.elements() * Dim::constant(ty.dtype.bits() as i64);
-    bits.ceil_div(&Dim::constant(8))
 }
 
 /// Whether a kernel that reads `value` may write its result over it: each element is read where it is written, or,

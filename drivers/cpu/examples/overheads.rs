@@ -18,6 +18,14 @@ fn main() {
         let config = CpuConfig { threads: Some(threads), ..CpuConfig::default() };
         let device = CpuDevice::new(&config).expect("threads start");
         println!("{threads} threads");
+        if let Some(peak) = device.measure_peak() {
+            let giga = |n: u64| n as f64 / 1e9;
+            println!(
+                "  peak                               {:>8.1} GFLOP/s",
+                giga(peak.operations_per_second)
+            );
+            println!("  streaming read                     {:>8.1} GB/s", giga(peak.bytes_per_second));
+        }
         println!(
             "  empty command buffer, inline       {:>8.3} µs",
             submit(&device, &commands(&device, 0, 1, 1))
@@ -60,7 +68,7 @@ fn commands(device: &CpuDevice, epochs: usize, workgroups: u32, block: i64) -> A
             accesses.into_iter().zip(0..).map(|(a, slot)| Binding::slot(slot, 0, count as u64 * 4, a));
         let (bindings, constants) = (bindings.collect(), vec![count, block]);
         let (executable, grid) = (executable.clone(), [workgroups, 1, 1]);
-        let dispatch = Dispatch { executable, entry: ADD_F32, grid, bindings, constants };
+        let dispatch = Dispatch { executable, entry: ADD_F32, grid, bindings, constants, tag: 0 };
         recorder.dispatch(dispatch).expect("valid");
         recorder.barrier();
     }

@@ -62,8 +62,9 @@ enum Work {
         kernel: Kernel,
         grid: [u32; 3],
         constants: usize,
-        /// For profiles.
+        /// Both for profiles.
         name: Arc<str>,
+        tag: u32,
     },
     /// From binding 0 to binding 1.
     Copy {
@@ -194,27 +195,22 @@ impl Program {
 
     /// Runs workgroups `start..end` of an epoch.
     pub(crate) fn run(&self, bound: &Bound, epoch: u32, start: u32, end: u32) {
-        let steps = &self.steps[self.epochs[epoch as usize].steps.clone()];
+        let Epoch { steps, workgroups } = &self.epochs[epoch as usize];
+        let steps = &self.steps[steps.clone()];
         let mut index = if start == 0 { 0 } else { steps.partition_point(|step| step.first <= start) - 1 };
         let mut start = start;
         while start < end {
             let step = &steps[index];
-            let step_end = steps.get(index + 1).map_or(end, |next| next.first.min(end));
+            let next = steps.get(index + 1).map_or(*workgroups, |next| next.first);
+            let step_end = next.min(end);
             let begun = self.profiler.begin();
             self.run_step(bound, step, start - step.first, step_end - step.first);
             if let Some(begun) = begun {
-                self.profiler.note(self.name_of(step), begun, step_end - start);
+                let (work, tag) = step.work.name();
+                self.profiler.note(begun, work, tag, step_end - start, next - step.first);
             }
             start = step_end;
             index += 1;
-        }
-    }
-
-    fn name_of(&self, step: &Step) -> Arc<str> {
-        match &step.work {
-            Work::Dispatch { name, .. } => name.clone(),
-            Work::Copy { .. } => "copy".into(),
-            Work::Fill { .. } => "fill".into(),
         }
     }
 
@@ -253,6 +249,17 @@ impl Program {
                 // be uninitialised for the language, so they are written through a pointer.
                 unsafe { fill(bindings[0].add(piece.start), piece.len(), pattern) };
             }
+        }
+    }
+}
+
+impl Work {
+    /// What profiles call it.
+    fn name(&self) -> (Arc<str>, Option<u32>) {
+        match self {
+            Self::Dispatch { name, tag, .. } => (name.clone(), Some(*tag)),
+            Self::Copy { .. } => ("copy".into(), None),
+            Self::Fill { .. } => ("fill".into(), None),
         }
     }
 }
@@ -320,9 +327,13 @@ impl Build {
         let executable = CpuExecutable::of(&*dispatch.executable);
         let kernel = executable.kernels[dispatch.entry as usize];
         let name = executable.labels[dispatch.entry as usize].clone();
-        let constants = self.program.constants.len();
+        let (tag, constants) = (dispatch.tag, self.program.constants.len());
         self.program.constants.extend_from_slice(&dispatch.constants);
-        self.step(workgroups, dispatch.bindings.iter(), Work::Dispatch { kernel, grid, constants, name });
+        self.step(
+            workgroups,
+            dispatch.bindings.iter(),
+            Work::Dispatch { kernel, grid, constants, name, tag },
+        );
         if !self.executables.iter().any(|held| Arc::ptr_eq(held, &dispatch.executable)) {
             self.executables.push(dispatch.executable);
         }

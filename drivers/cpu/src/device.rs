@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ired_hal::{
     AllocateError, Buffer, CommandBuffer, Device, DeviceInfo, DeviceKind, Executable, ExecutableSource,
-    HostMemory, Limits, Memory, PrepareError, RecordError, Recording, Semaphore, Span, Submission,
+    HostMemory, Limits, Memory, Peak, PrepareError, RecordError, Recording, Semaphore, Span, Submission,
     SubmitError,
 };
 
@@ -119,6 +119,15 @@ impl Device for CpuDevice {
 
     fn take_profile(&self) -> Vec<Span> {
         self.core.profiler.take()
+    }
+
+    fn measure_peak(&self) -> Option<Peak> {
+        // Code that is not optimised would say nothing of the machine.
+        #[cfg(target_arch = "x86_64")]
+        if !cfg!(debug_assertions) {
+            return Some(crate::peak::measure(self.info.parallelism));
+        }
+        None
     }
 }
 

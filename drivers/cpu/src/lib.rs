@@ -11,6 +11,8 @@ mod device;
 mod executable;
 pub mod features;
 pub mod loader;
+#[cfg(target_arch = "x86_64")]
+mod peak;
 mod pool;
 mod profile;
 mod queue;

@@ -47,12 +47,21 @@ impl Profiler {
         self.is_on.load(Ordering::Relaxed).then(Instant::now)
     }
 
-    pub(crate) fn note(&self, work: Arc<str>, begun: Instant, workgroups: u32) {
+    /// `workgroups` of `of_workgroups` of a command have run since `begun`.
+    pub(crate) fn note(
+        &self,
+        begun: Instant,
+        work: Arc<str>,
+        tag: Option<u32>,
+        workgroups: u32,
+        of_workgroups: u32,
+    ) {
         let took = begun.elapsed();
         let mut notes = self.lock();
         let Some(origin) = notes.origin.filter(|_| notes.spans.len() < MAX_SPANS) else { return };
         let start = begun.saturating_duration_since(origin);
-        notes.spans.push(Span { work, thread: THREAD.with(|thread| *thread), start, took, workgroups });
+        let thread = THREAD.with(|thread| *thread);
+        notes.spans.push(Span { work, tag, thread, start, took, workgroups, of_workgroups });
     }
 
     fn lock(&self) -> MutexGuard<'_, Notes> {

@@ -89,6 +89,7 @@ fn probe(executable: &Arc<dyn Executable>, workgroups: u32, steps: i64) -> Dispa
         grid: [workgroups, 1, 1],
         bindings,
         constants: vec![steps],
+        tag: 0,
     }
 }
 
@@ -125,6 +126,7 @@ fn every_workgroup_runs_once_and_barriers_order_them() {
                                     grid,
                                     bindings,
                                     constants: vec![count.into()],
+                                    tag: 0,
                                 }
                             }),
                         );
@@ -262,5 +264,22 @@ fn a_host_call_may_drop_the_device() {
         drop(device);
         gate.semaphore.signal(1).unwrap();
         done.wait(Some(Instant::now() + Duration::from_secs(60))).unwrap();
+    }
+}
+
+#[test]
+fn a_profile_says_which_dispatch_each_span_is_of_and_all_workgroups_are_in_one() {
+    let device = device(2);
+    let executable = executable(&device);
+    let tagged = |tag, workgroups| Dispatch { tag, ..probe(&executable, workgroups, 1000) };
+    let commands = record(&device, [tagged(7, 3), tagged(9, 50)]);
+    let counts = u32s(&device, [0, 0]);
+    device.start_profile();
+    run(&device, &commands, &[BufferRange::whole(&counts)], Inline::Allowed);
+    let spans = device.take_profile();
+    for (tag, workgroups) in [(7, 3), (9, 50)] {
+        let of_tag: Vec<_> = spans.iter().filter(|span| span.tag == Some(tag)).collect();
+        assert!(of_tag.iter().all(|span| span.of_workgroups == workgroups && &*span.work == "probe"));
+        assert_eq!(of_tag.iter().map(|span| span.workgroups).sum::<u32>(), workgroups);
     }
 }

@@ -38,7 +38,7 @@ fn record(device: &Arc<dyn Device>, commands: &[Dispatch]) -> Result<Arc<dyn Com
 }
 
 fn dispatch(executable: &Arc<dyn Executable>, bindings: Vec<Binding>) -> Dispatch {
-    Dispatch { executable: executable.clone(), entry: 0, grid: [1; 3], bindings, constants: vec![] }
+    Dispatch { executable: executable.clone(), entry: 0, grid: [1; 3], bindings, constants: vec![], tag: 0 }
 }
 
 /// The rule that submitting `operation` breaks.

@@ -49,7 +49,7 @@ fn grid_once(context: &Context) {
             let bindings = vec![whole(&buffer, Access::ReadWrite)];
             let constants = vec![grid[0].into(), grid[1].into()];
             let executable = executable.clone();
-            let dispatch = Dispatch { executable, entry: COUNT_IDS, grid, bindings, constants };
+            let dispatch = Dispatch { executable, entry: COUNT_IDS, grid, bindings, constants, tag: 0 };
             recorder.dispatch(dispatch).expect("a valid dispatch");
         });
         execute(context, &commands, &[]);
@@ -63,7 +63,8 @@ fn empty_grid(context: &Context) {
     let commands = context.commands(|recorder| {
         for grid in [[0, 1, 1], [u32::MAX, 0, u32::MAX], [3, 3, 0]] {
             let (executable, bindings) = (context.executable(), vec![whole(&buffer, Access::Write)]);
-            let dispatch = Dispatch { executable, entry: COUNT_IDS, grid, bindings, constants: vec![1, 1] };
+            let dispatch =
+                Dispatch { executable, entry: COUNT_IDS, grid, bindings, constants: vec![1, 1], tag: 0 };
             recorder.dispatch(dispatch).expect("a valid dispatch");
             recorder.barrier();
         }

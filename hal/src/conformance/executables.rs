@@ -58,7 +58,8 @@ fn refuses_missing_entry(context: &Context) {
 
 fn entries_checked(context: &Context) {
     let executable = context.executable();
-    let dispatch = Dispatch { executable, entry: 4, grid: [1; 3], bindings: vec![], constants: vec![] };
+    let dispatch =
+        Dispatch { executable, entry: 4, grid: [1; 3], bindings: vec![], constants: vec![], tag: 0 };
     let refused = Recorder::new().dispatch(dispatch);
     assert_eq!(refused, Err(RecordError::NoSuchEntry { command: 0, entry: 4, entries: 4 }));
 }

@@ -67,11 +67,24 @@ pub struct BenchRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkSpan {
     pub work: String,
+    /// The instruction of the entry's function that a dispatch is; not of copies and fills.
+    pub instruction: Option<u32>,
     pub thread: u32,
     /// From the start of the iteration on.
     pub start: Duration,
     pub took: Duration,
     pub workgroups: u32,
+    /// Workgroups of the whole launch.
+    pub of_workgroups: u32,
+}
+
+/// What the worker's threads do at most, as measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkPeak {
+    /// Of f32, a multiply-add counting two.
+    pub operations_per_second: u64,
+    /// Read from memory.
+    pub bytes_per_second: u64,
 }
 
 /// Why a runtime worker did not answer a request, or could not be started.
@@ -245,6 +258,7 @@ pub enum Answer {
         cpu: Duration,
         rss_bytes: u64,
         spans: Vec<WorkSpan>,
+        peak: Option<WorkPeak>,
     },
     Usage(ProcessUsage),
 }

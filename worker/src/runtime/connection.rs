@@ -126,9 +126,9 @@ impl Connection {
             Answer::Infer { outputs, timing } => {
                 Reply::Infer(InferenceResult { outputs: self.outputs(outputs)?, timing })
             }
-            Answer::Bench { outputs, latencies, cpu, rss_bytes, spans } => {
+            Answer::Bench { outputs, latencies, cpu, rss_bytes, spans, peak } => {
                 let outputs = self.outputs(outputs)?;
-                Reply::Bench(BenchResult { latencies, cpu, rss_bytes, outputs, spans })
+                Reply::Bench(BenchResult { latencies, cpu, rss_bytes, outputs, spans, peak })
             }
             Answer::Usage(usage) => Reply::Usage(usage),
         })

@@ -8,12 +8,15 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use ired_module::notes::DispatchNotes;
 use ired_worker::{BenchRequest, BenchResult, RuntimeWorker, Tensor};
 use serde_json::json;
 
 use crate::compile_args::CompileArgs;
 use crate::local;
 use crate::tensors::{NamedTensor, npz};
+
+use profile::Profile;
 
 /// Iterations before the first timed one of a burst.
 const WARM_UP: u64 = 1;
@@ -39,7 +42,8 @@ pub(crate) struct Bench {
     /// Timed iterations at most.
     #[arg(long, default_value_t = 1000)]
     iters: u64,
-    /// Print which kernels took how long, instead of the latencies.
+    /// Print what each kernel launch computes, how long it took and how near to the machine's peak that is, instead of
+    /// the latencies.
     #[arg(long, conflicts_with = "worker")]
     profile: bool,
     /// Where a trace of one iteration goes, for Perfetto or Chrome.
@@ -55,6 +59,7 @@ struct Session {
     worker: RuntimeWorker,
     entry: String,
     inputs: Vec<Tensor>,
+    notes: DispatchNotes,
     compile_ms: f64,
     load_ms: f64,
 }
@@ -69,8 +74,9 @@ impl Bench {
             let profile = self.profile || self.trace.is_some();
             let result = session.measure(self.iters, self.budget_ms, WARM_UP, profile).await?;
             let cpu = result.cpu + (own_cpu() - cpu_before);
+            let profile = session.profile(&result);
             if let Some(path) = &self.trace {
-                profile::write_trace(path, &result.spans)?;
+                profile::write_trace(path, &profile)?;
             }
             let line = json!({
                 "latencies_us": microseconds(&result.latencies), "load_ms": session.load_ms,
@@ -78,7 +84,7 @@ impl Bench {
                 "cpu_us": cpu.as_secs_f64() * 1e6, "version": env!("CARGO_PKG_VERSION"),
             });
             match self.profile {
-                true => print!("{}", profile::table(&result.spans)),
+                true => print!("{}", profile::table(&profile)),
                 false => println!("{line}"),
             }
             self.write_outputs(result)?;
@@ -90,12 +96,15 @@ impl Bench {
     async fn start(&self) -> Result<Session> {
         let inputs = npz::Archive::open(&self.inputs)?;
         let module = local::module(&self.model, &self.how).await?;
+        let wants_notes = self.profile || self.trace.is_some();
+        let notes = if wants_notes { profile::read_notes(&module.file)? } else { DispatchNotes::default() };
         let start = Instant::now();
         let worker = local::load(&module, self.threads).await?;
         let load_ms = milliseconds(start.elapsed());
         let entry = local::first_entry(&worker)?;
         let inputs = inputs.read_named(local::input_names(&worker))?.into_iter().map(Into::into).collect();
-        Ok(Session { worker, entry, inputs, compile_ms: milliseconds(module.compile_time), load_ms })
+        let compile_ms = milliseconds(module.compile_time);
+        Ok(Session { worker, entry, inputs, notes, compile_ms, load_ms })
     }
 
     /// Answers bursts; the first run is timed apart and gives the outputs.
@@ -139,6 +148,19 @@ impl Bench {
 }
 
 impl Session {
+    fn profile<'a>(&'a self, result: &'a BenchResult) -> Profile<'a> {
+        let entries = &self.worker.module().signature.entries;
+        let entry = entries.iter().find(|entry| entry.name == self.entry);
+        let dims_of = |name: &str| {
+            let input = self.inputs.iter().find(|input| input.name == name);
+            input.map(|input| input.dims.clone()).unwrap_or_default()
+        };
+        let dims: Vec<Vec<u64>> =
+            entry.into_iter().flat_map(|entry| &entry.inputs).map(|input| dims_of(&input.name)).collect();
+        let function = entry.map_or(0, |entry| entry.function);
+        Profile::new(&result.spans, result.peak, &self.notes, function, &dims)
+    }
+
     async fn burst(&self, iters: u64, budget_ms: f64) -> Result<BenchResult> {
         self.measure(iters, budget_ms, WARM_UP, false).await
     }

@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use ired_graph::{DType, Dim, Node, NodeId, Op, RegionId, TensorType, ValueId};
 use ired_mlir::{Builder, Compare, Value};
 
-use super::{Built, Host, at, bytes};
+use super::{Built, Host, at, bytes_of};
 use crate::errors::{Diagnostic, DiagnosticKind};
 use crate::passes::form_dispatches::Step;
 use crate::program::dims::ScopeKind;
@@ -192,7 +192,7 @@ impl<'m> Host<'_, 'm> {
 
     /// An allocation that will be handed over, in the block that `b` fills.
     pub(super) fn allocate_own(&mut self, ty: &TensorType, b: &Builder<'m>) -> Built<Value<'m>> {
-        let bytes = self.size(&bytes(ty))?;
+        let bytes = self.size(&bytes_of(ty))?;
         let buffer = b.alloc(bytes);
         if let Some(op) = buffer.definition() {
             op.set_attribute(OWN, b.unit_attribute());

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use ired_graph::{Dim, Node, RegionId, SymbolId, TensorType, ValueId};
 use ired_mlir::{Builder, Compare, Type, Value};
 
-use super::super::{Built, Host, bytes};
+use super::super::{Built, Host, bytes_of};
 use super::carried::{Carried, Now, State, flatten};
 use super::{Output, Target, mark_owned};
 use crate::errors::{Diagnostic, DiagnosticKind};
@@ -202,7 +202,7 @@ impl<'m> Host<'_, 'm> {
             let message = format!("a loop collects slices of {} that are no whole bytes", slice.dtype);
             return Err(Diagnostic::new(DiagnosticKind::Unsupported, message));
         }
-        let bytes = self.size(&bytes(&slice))?;
+        let bytes = self.size(&bytes_of(&slice))?;
         Ok(b.slice(memory, b.muli(index, bytes), bytes))
     }
 }
