@@ -21,6 +21,7 @@ mod rows;
 mod scatter;
 mod sort;
 mod suppress;
+mod tile_registers;
 mod transpose;
 
 use ired_graph::{DType, Graph, Node};
@@ -36,6 +37,7 @@ const FAMILIES: &[&dyn Family] = &[
     &attention::Attention,
     &contraction::Contraction,
     &convolution::Winograd,
+    &convolution::Tiled,
     &convolution::Convolution,
     &rows::Rows,
     &scatter::Scatter,

@@ -8,6 +8,7 @@
 mod depthwise;
 mod direct;
 mod pixels;
+mod tiled;
 pub(super) mod winograd;
 
 use ired_graph::{Dim, Graph, Op, ValueId, Window};
@@ -20,6 +21,7 @@ use super::function::{Function, Site, packed_interface, product};
 use super::{Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface, Packing};
 use crate::targets::CpuTarget;
+pub(super) use tiled::Tiled;
 pub(super) use winograd::Winograd;
 
 pub(super) struct Convolution;

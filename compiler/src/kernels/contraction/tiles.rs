@@ -3,15 +3,13 @@
 //! Tiles make the sums of a panel and a workgroup's rows over all whole steps of `k`, and leave them where passes leave
 //! theirs; what is left of `k` and the epilogue are a last pass as any other.
 
-use ired_mlir::{Builder, Compare, Type, Value};
+use ired_mlir::{Builder, Compare, Value};
 
 use super::panel::{Piece, Sums};
 use super::tile::Emitter;
 use crate::kernels::ahead::Ahead;
+use crate::kernels::tile_registers::{ROW_BYTES, SIDE, TileRegisters};
 
-/// Rows of a tile, and its columns of f32 sums.
-const SIDE: i64 = 16;
-const ROW_BYTES: i64 = 64;
 /// Elements of `k` in a tile of the left-hand side, and the steps that they are.
 pub(super) const TILE_K: i64 = 32;
 const TILE_STEPS: i64 = 16;
@@ -62,7 +60,7 @@ impl<'m> Emitter<'_, '_, 'm> {
         ahead: Option<Ahead<'m>>,
     ) {
         let Some((weights, left)) = self.packed().zip(self.left_memory()) else { return };
-        let tiles = Tiles::new(b);
+        let tiles = TileRegisters::new(b, TILE_K);
         let zeros: Vec<_> = (0..count * 2).map(|_| tiles.zero(b)).collect();
         let steps = b.divui(self.k, b.index(TILE_K));
         let left_bytes = b.muli(self.k, b.index(2));
@@ -74,14 +72,14 @@ impl<'m> Emitter<'_, '_, 'm> {
             let rights: Vec<_> = (0..2)
                 .map(|j| {
                     let at = b.addi(start, b.index(j * SIDE * 2));
-                    tiles.load(b, b.address(weights, at), b.index(2 * ROW_BYTES))
+                    tiles.load_right(b, b.address(weights, at), b.index(2 * ROW_BYTES))
                 })
                 .collect();
             let mut next = sums.to_vec();
             for i in 0..count {
                 let first = b.muli(b.addi(row, b.index(i * SIDE)), self.k);
                 let at = b.addi(first, b.muli(step, b.index(TILE_K)));
-                let left = tiles.load(b, b.address(left, at), left_bytes);
+                let left = tiles.load_left(b, b.address(left, at), left_bytes);
                 for (j, right) in rights.iter().enumerate() {
                     let sum = &mut next[i as usize * 2 + j];
                     *sum = tiles.multiply_add(b, *sum, left, *right);
@@ -108,41 +106,5 @@ impl<'m> Emitter<'_, '_, 'm> {
         let panels = self.panels()?.in_steps_of(TILE_STEPS);
         let next = self.position(b, piece.panel, piece.end_step);
         Some(panels.shared(b, next, number, runs, b.divui(self.k, b.index(TILE_K))))
-    }
-}
-
-/// LLVM's operations on tiles of full size; it finds registers for them and configures them.
-struct Tiles<'m> {
-    ty: Type<'m>,
-    side: Value<'m>,
-    row_bytes: Value<'m>,
-}
-
-impl<'m> Tiles<'m> {
-    fn new(b: &Builder<'m>) -> Self {
-        let short = |value| b.integer(b.int_type(16), value);
-        Self { ty: b.parse_type("!llvm.x86_amx"), side: short(SIDE), row_bytes: short(ROW_BYTES) }
-    }
-
-    fn zero(&self, b: &Builder<'m>) -> Value<'m> {
-        b.intrinsic("llvm.x86.tilezero.internal", &[self.side, self.row_bytes], self.ty)
-    }
-
-    /// Rows `stride` bytes after each other.
-    fn load(&self, b: &Builder<'m>, address: Value<'m>, stride: Value<'m>) -> Value<'m> {
-        let stride = b.index_cast(stride, b.int_type(64));
-        let operands = [self.side, self.row_bytes, address, stride];
-        b.intrinsic("llvm.x86.tileloadd64.internal", &operands, self.ty)
-    }
-
-    fn store(&self, b: &Builder<'m>, tile: Value<'m>, address: Value<'m>, stride: Value<'m>) {
-        let stride = b.index_cast(stride, b.int_type(64));
-        let operands = [self.side, self.row_bytes, address, stride, tile];
-        b.effect("llvm.x86.tilestored64.internal", &operands);
-    }
-
-    fn multiply_add(&self, b: &Builder<'m>, sum: Value<'m>, left: Value<'m>, right: Value<'m>) -> Value<'m> {
-        let operands = [self.side, self.row_bytes, self.row_bytes, sum, left, right];
-        b.intrinsic("llvm.x86.tdpbf16ps.internal", &operands, self.ty)
     }
 }

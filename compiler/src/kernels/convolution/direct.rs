@@ -39,22 +39,22 @@ pub(super) fn emit<'m>(f: &Function<'_, 'm>, b: &Builder<'m>, plan: &Plan) {
 }
 
 /// A panel of filters.
-struct Panel<'f, 'a, 'm> {
-    f: &'f Function<'a, 'm>,
-    plan: &'f Plan,
-    group: Value<'m>,
+pub(super) struct Panel<'f, 'a, 'm> {
+    pub(super) f: &'f Function<'a, 'm>,
+    pub(super) plan: &'f Plan,
+    pub(super) group: Value<'m>,
     /// Of all groups' panels.
-    number: Value<'m>,
+    pub(super) number: Value<'m>,
     /// The rows, first and after last, whose tiles fetch the next panel.
-    sharing: (Value<'m>, Value<'m>),
+    pub(super) sharing: (Value<'m>, Value<'m>),
     /// First filter, within the group.
-    column: Value<'m>,
-    vector: Type<'m>,
+    pub(super) column: Value<'m>,
+    pub(super) vector: Type<'m>,
 }
 
 /// An output row: its index, where its window lies, and what is fetched during a tile of it.
 #[derive(Clone)]
-struct Row<'m> {
+pub(super) struct Row<'m> {
     number: Value<'m>,
     ahead: Option<Ahead<'m>>,
     axes: Vec<Axis<'m>>,
@@ -64,7 +64,7 @@ struct Row<'m> {
 
 impl<'m> Panel<'_, '_, 'm> {
     /// One mask a vector, where filters may be missing.
-    fn masks(&self, b: &Builder<'m>) -> Vec<Option<Value<'m>>> {
+    pub(super) fn masks(&self, b: &Builder<'m>) -> Vec<Option<Value<'m>>> {
         let plan = self.plan;
         let whole = plan.filters % (plan.n1 * plan.lanes) as i64 == 0;
         (0..plan.n1)
@@ -76,7 +76,7 @@ impl<'m> Panel<'_, '_, 'm> {
             .collect()
     }
 
-    fn row(&self, b: &Builder<'m>, number: Value<'m>) -> Row<'m> {
+    pub(super) fn row(&self, b: &Builder<'m>, number: Value<'m>) -> Row<'m> {
         let (f, plan) = (self.f, self.plan);
         let axes = f.split_index(b, number, &plan.row_shape);
         let (mut starts, mut ranges) = (Vec::new(), Vec::new());
@@ -324,7 +324,7 @@ impl<'m> Panel<'_, '_, 'm> {
         }
     }
 
-    fn emit_store(
+    pub(super) fn emit_store(
         &self,
         b: &Builder<'m>,
         row: &Row<'m>,
