@@ -78,7 +78,9 @@ fn serve(
         let helpers: Vec<_> = (1..runners)
             .map(|index| {
                 let name = format!("ired-run-{index}");
-                thread::Builder::new().name(name).spawn_scoped(scope, || runner.run())
+                // They lead requests, and so run kernels, which keep up to a megabyte on their stack.
+                let builder = thread::Builder::new().name(name).stack_size(4 << 20);
+                builder.spawn_scoped(scope, || runner.run())
             })
             .collect::<Result<_, _>>()
             .context("cannot start a thread")?;

@@ -5,6 +5,9 @@ use std::thread::{Builder, JoinHandle};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+/// Kernels keep up to a megabyte on their stack.
+const STACK_BYTES: usize = 4 << 20;
+
 /// More threads than this are not started, whatever is asked for.
 const MAX_THREADS: usize = 1024;
 
@@ -28,7 +31,7 @@ pub(super) fn spawn(
 ) -> io::Result<JoinHandle<()>> {
     // The first processor is for the caller, so worker 0 takes the second.
     let cpu = pin.then(|| cpus.get((index + 1) % cpus.len().max(1)).copied()).flatten();
-    Builder::new().name(format!("ired-cpu-{index}")).spawn(move || {
+    Builder::new().name(format!("ired-cpu-{index}")).stack_size(STACK_BYTES).spawn(move || {
         if let Err(error) = pin_to(cpu) {
             tracing::warn!(index, %error, "cannot tie a worker thread to a processor");
         }
