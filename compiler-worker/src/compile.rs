@@ -37,8 +37,18 @@ pub(crate) fn compile(
         module_bytes,
         phases: observer.finish(),
         peak_rss_bytes: usage().peak_rss_bytes,
-        warnings: Vec::new(),
+        warnings: warnings(job, &options),
     })
+}
+
+/// What the user asked for and does not get, though it is no error.
+fn warnings(job: &CompileJob, options: &Options) -> Vec<Diagnostic> {
+    let in_vain = job.options.precision == Precision::Fast && !options.target.has_bf16_products();
+    let warning = || {
+        let message = format!("precision `fast` changes nothing: `{}` has no bf16 products", options.target);
+        Diagnostic { severity: Severity::Warning, ..error(message, None) }
+    };
+    in_vain.then(warning).into_iter().collect()
 }
 
 fn options(job: &CompileJob) -> Result<Options, Failure> {
