@@ -138,7 +138,7 @@ mod tests {
 
     fn dispatch(instruction: u32, nodes: &'static str, operations: Option<u64>) -> KnownDispatch<'static> {
         let result = "f32[2, 3]".to_owned();
-        KnownDispatch { function: 0, instruction, nodes, result, operations, bytes: Some(1000) }
+        KnownDispatch { function: 0, instruction, nodes, problem: "", result, operations, bytes: Some(1000) }
     }
 
     fn lines(text: &str) -> Vec<Vec<&str>> {
