@@ -331,8 +331,14 @@ mod tests {
             (format!("{product}m0 = 15\nn1 = 1\nrows = 15"), "line 4: `m0` is 15, expected 1 to 14"),
             (format!("{product}m0 = 0\nn1 = 1\nrows = 15"), "line 4: `m0` is 0, expected 1 to 14"),
             (format!("{product}m0 = 1\nn1 = 5\nrows = 15"), "`n1` is 5, expected 1 to 4"),
-            (format!("{product}m0 = 9\nn1 = 4\nrows = 18"), "9 x 4 vectors take 41 registers; the target has 32"),
-            (format!("{product}m0 = 4\nn1 = 2\nrows = 10"), "`rows` is 10, expected a multiple of 4 up to 1024"),
+            (
+                format!("{product}m0 = 9\nn1 = 4\nrows = 18"),
+                "9 x 4 vectors take 41 registers; the target has 32",
+            ),
+            (
+                format!("{product}m0 = 4\nn1 = 2\nrows = 10"),
+                "`rows` is 10, expected a multiple of 4 up to 1024",
+            ),
             (format!("{product}m0 = 4\nn1 = 2\nrows = 2048"), "`rows` is 2048"),
             (format!("{product}m0 = 4\nn1 = 2\nrows = 8\nk_block = 0"), "`k_block` is 0"),
             (format!("{product}m0 = 4\nn1 = 2\nrows = 8\nfamily = 'winograd'"), "`family` is not for"),
@@ -354,7 +360,9 @@ mod tests {
         }
         let error = |text: &str| Tuning::parse(text, &target()).unwrap_err().to_string();
         assert!(error("version = 2\ntarget = ''").contains("line 1: version 2 is not known"));
-        assert!(error("version = 1\ntarget = 'x86_64-linux'").contains("line 2: it is for target `x86_64-linux`"));
+        assert!(
+            error("version = 1\ntarget = 'x86_64-linux'").contains("line 2: it is for target `x86_64-linux`")
+        );
         assert!(error("version = 1\ntarget = 'pdp11'").contains("line 2: it is for target `pdp11`"));
         assert!(error("version 1").contains("line 1: "));
         assert!(error(&"#".repeat(MAX_BYTES + 1)).contains("the limit is"));

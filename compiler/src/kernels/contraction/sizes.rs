@@ -96,7 +96,8 @@ impl Sizes {
         lanes: usize,
         target: &CpuTarget,
     ) -> Vec<Choice> {
-        let rows_of = |m0: usize, rows: i64| whole(rows.max(1), m0 as i64).min(MAX_ROWS / m0 as i64 * m0 as i64);
+        let rows_of =
+            |m0: usize, rows: i64| whole(rows.max(1), m0 as i64).min(MAX_ROWS / m0 as i64 * m0 as i64);
         let now = Tile {
             m0: self.m0,
             n1: self.n1,

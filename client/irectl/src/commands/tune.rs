@@ -1,0 +1,265 @@
+//! `irectl tune`: measures ways to compute a model's kernels on this machine, and writes the fastest to a file.
+//!
+//! The compiler says what can be tuned and how. Every problem that takes time gets its next candidate in each round, and
+//! is timed alone, in turns with what it is now: rounds are about as many as candidates, not problems times candidates.
+
+mod entries;
+
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use ired_worker::{CompileOptions, ExplainRequest, TargetRequest};
+
+use super::bench::Session;
+use crate::compile_args::CompileArgs;
+use crate::local;
+use crate::tensors::npz;
+use entries::{Entries, Entry};
+
+/// A candidate takes this share of the time, or less, to be chosen.
+const WORTH_IT: f64 = 0.97;
+/// Problems that take this share of all that can be tuned, the longest first, are.
+const HOT: f64 = 0.95;
+/// Times that each side of a comparison is measured, in turns.
+const TURNS: usize = 2;
+/// The second time, candidates vary what was chosen the first time.
+const PASSES: usize = 2;
+
+#[derive(clap::Args)]
+pub(crate) struct Tune {
+    /// The model, with its external data beside it.
+    model: PathBuf,
+    /// Inputs, an npz archive keyed by tensor name.
+    #[arg(long, value_name = "NPZ")]
+    inputs: PathBuf,
+    /// Where the tuning file goes.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    how: CompileArgs,
+    /// Threads that run kernels; all by default. What is best for one number may not be for another.
+    #[arg(long)]
+    threads: Option<u32>,
+    /// No candidates are tried after this many seconds.
+    #[arg(long, default_value_t = 300, value_name = "S")]
+    budget_s: u64,
+}
+
+/// What a problem takes, at best, as it is and in another way.
+struct Trial {
+    now: Duration,
+    other: Duration,
+}
+
+impl Trial {
+    fn ratio(&self) -> f64 {
+        self.other.as_secs_f64() / self.now.as_secs_f64().max(1e-9)
+    }
+}
+
+impl Tune {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        ensure!(
+            self.how.tuning.is_none(),
+            "`irectl tune` begins without a tuning: `--tuning` goes with other commands"
+        );
+        let until = Instant::now() + Duration::from_secs(self.budget_s);
+        let output = local::Output::create(&self.output)?;
+        let usual = self.load("").await?;
+        let mut chosen: BTreeMap<String, Entry> = BTreeMap::new();
+        let mut header = String::new();
+        for _ in 0..PASSES {
+            let text = Entries::text(&header, chosen.values());
+            let candidates = self.candidates(&text).await?;
+            header.clone_from(&candidates.header);
+            let better = match chosen.is_empty() {
+                true => self.pass(&usual, candidates, &chosen, until).await?,
+                false => {
+                    let now = self.load(&text).await?;
+                    let better = self.pass(&now, candidates, &chosen, until).await;
+                    now.worker.shutdown().await;
+                    better?
+                }
+            };
+            if better.is_empty() {
+                break;
+            }
+            chosen.extend(better);
+        }
+        let text = Entries::text(&header, chosen.values());
+        if chosen.is_empty() {
+            println!("nothing is faster than what the compiler does without a tuning");
+        } else {
+            let tuned = self.load(&text).await?;
+            let Trial { now, other } = whole(&usual, &tuned).await?;
+            println!(
+                "the model takes {} without and {} with `{}`",
+                shown(now),
+                shown(other),
+                self.output.display()
+            );
+            tuned.worker.shutdown().await;
+        }
+        usual.worker.shutdown().await;
+        output.file().write_all(text.as_bytes()).context("cannot write the tuning file")?;
+        output.keep()?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn options(&self, tuning: &str) -> CompileOptions {
+        let tuning = (!tuning.is_empty()).then(|| tuning.to_owned());
+        CompileOptions { tuning, ..self.how.options() }
+    }
+
+    /// What can be tried, where the model is compiled with this tuning now.
+    async fn candidates(&self, tuning: &str) -> Result<Entries> {
+        let explain = ExplainRequest { candidates: true, ..ExplainRequest::default() };
+        let options = CompileOptions { explain: Some(explain), ..self.options(tuning) };
+        let mut file = tempfile::tempfile().context("cannot make a temporary file")?;
+        local::compile(&self.model, TargetRequest::default(), options, &file, |_| ()).await?;
+        let mut text = String::new();
+        file.rewind()?;
+        file.read_to_string(&mut text).context("cannot read the candidates")?;
+        Ok(Entries::parse(&text))
+    }
+
+    async fn load(&self, tuning: &str) -> Result<Session> {
+        let file = tempfile::tempfile().context("cannot make a temporary file")?;
+        let start = Instant::now();
+        local::compile(&self.model, TargetRequest::default(), self.options(tuning), &file, |_| ()).await?;
+        let module = local::Module { file, compile_time: start.elapsed() };
+        Session::load(&module, npz::Archive::open(&self.inputs)?, self.threads, true).await
+    }
+
+    /// Tries every candidate of every problem that takes time, and gives the best of each where that is worth it.
+    async fn pass(
+        &self,
+        now: &Session,
+        mut candidates: Entries,
+        chosen: &BTreeMap<String, Entry>,
+        until: Instant,
+    ) -> Result<BTreeMap<String, Entry>> {
+        let hot = hot(&times(now).await?);
+        candidates.by_problem.retain(|problem, _| hot.contains(problem));
+        let rounds = candidates.by_problem.values().map(Vec::len).max().unwrap_or(0);
+        let mut best: BTreeMap<String, (f64, Trial, Entry)> = BTreeMap::new();
+        for round in 0..rounds {
+            if Instant::now() >= until {
+                eprintln!("the time is up: {} of {rounds} candidates were not tried", rounds - round);
+                break;
+            }
+            let mut tried = chosen.clone();
+            let all = candidates.by_problem.iter();
+            let new: BTreeMap<String, Entry> =
+                all.filter_map(|(p, entries)| Some((p.clone(), entries.get(round)?.clone()))).collect();
+            tried.extend(new.clone());
+            let other = self.load(&Entries::text(&candidates.header, tried.values())).await?;
+            let trials = compare(now, &other).await;
+            other.worker.shutdown().await;
+            let mut trials = trials?;
+            for (problem, entry) in new {
+                let Some(trial) = trials.remove(&problem) else { continue };
+                let ratio = trial.ratio();
+                if best.get(&problem).is_none_or(|(least, ..)| ratio < *least) {
+                    best.insert(problem, (ratio, trial, entry));
+                }
+            }
+        }
+        println!("{:>10}  {:>10}  problem: choice", "now", "best other");
+        for (problem, (ratio, Trial { now, other }, entry)) in &best {
+            let choice = if *ratio <= WORTH_IT { entry.choice() } else { "as it is".to_owned() };
+            println!("{:>10}  {:>10}  {problem}: {choice}", shown(*now), shown(*other));
+        }
+        best.retain(|_, (ratio, ..)| *ratio <= WORTH_IT);
+        Ok(best.into_iter().map(|(problem, (_, _, entry))| (problem, entry)).collect())
+    }
+}
+
+/// How long each problem takes in the fastest of some iterations.
+async fn times(session: &Session) -> Result<BTreeMap<String, Duration>> {
+    let result = session.measure(1, 0.0, 1, true).await?;
+    let profile = session.profile(&result);
+    Ok(profile.problem_times().into_iter().map(|(problem, time)| (problem.to_owned(), time)).collect())
+}
+
+/// Each problem's least time on both sides.
+async fn compare(now: &Session, other: &Session) -> Result<BTreeMap<String, Trial>> {
+    let (mut now_times, mut other_times) = (BTreeMap::new(), BTreeMap::new());
+    for _ in 0..TURNS {
+        keep_least(&mut now_times, times(now).await?);
+        keep_least(&mut other_times, times(other).await?);
+    }
+    let both = |(problem, now): (String, Duration)| {
+        let other = *other_times.get(&problem)?;
+        Some((problem, Trial { now, other }))
+    };
+    Ok(now_times.into_iter().filter_map(both).collect())
+}
+
+fn keep_least(least: &mut BTreeMap<String, Duration>, times: BTreeMap<String, Duration>) {
+    for (problem, time) in times {
+        let entry = least.entry(problem).or_insert(time);
+        *entry = time.min(*entry);
+    }
+}
+
+/// The least latency of the whole model on both sides.
+async fn whole(now: &Session, other: &Session) -> Result<Trial> {
+    let mut trial = Trial { now: Duration::MAX, other: Duration::MAX };
+    for _ in 0..2 * TURNS {
+        for (session, least) in [(now, &mut trial.now), (other, &mut trial.other)] {
+            let latencies = session.measure(1000, 500.0, 1, false).await?.latencies;
+            *least = latencies.into_iter().fold(*least, Duration::min);
+        }
+    }
+    Ok(trial)
+}
+
+/// The problems that take nearly all of the time.
+fn hot(times: &BTreeMap<String, Duration>) -> Vec<String> {
+    let mut by_time: Vec<_> = times.iter().collect();
+    by_time.sort_by_key(|(_, time)| std::cmp::Reverse(**time));
+    let all: Duration = times.values().sum();
+    let mut sum = Duration::ZERO;
+    let mut hot = Vec::new();
+    for (problem, time) in by_time {
+        if sum >= all.mul_f64(HOT) {
+            break;
+        }
+        sum += *time;
+        hot.push(problem.clone());
+    }
+    hot
+}
+
+fn shown(time: Duration) -> String {
+    format!("{:.1} µs", time.as_secs_f64() * 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_little_time_is_not_hot() {
+        let times = |list: &[(&str, u64)]| -> BTreeMap<String, Duration> {
+            list.iter().map(|(name, ms)| ((*name).to_owned(), Duration::from_millis(*ms))).collect()
+        };
+        assert_eq!(hot(&times(&[("a", 4), ("b", 60), ("c", 36)])), ["b", "c"]);
+        assert_eq!(hot(&times(&[("a", 5)])), ["a"]);
+        assert!(hot(&times(&[])).is_empty());
+    }
+
+    #[test]
+    fn the_least_time_of_each_problem_counts() {
+        let ms = Duration::from_millis;
+        let mut least = BTreeMap::from([("a".to_owned(), ms(5))]);
+        keep_least(&mut least, BTreeMap::from([("a".to_owned(), ms(4)), ("b".to_owned(), ms(9))]));
+        keep_least(&mut least, BTreeMap::from([("a".to_owned(), ms(6))]));
+        assert_eq!(least, BTreeMap::from([("a".to_owned(), ms(4)), ("b".to_owned(), ms(9))]));
+    }
+}
