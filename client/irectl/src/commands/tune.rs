@@ -25,7 +25,7 @@ const WORTH_IT: f64 = 0.97;
 /// Problems that take this share of all that can be tuned, the longest first, are.
 const HOT: f64 = 0.95;
 /// Times that each side of a comparison is measured, in turns.
-const TURNS: usize = 2;
+const TURNS: usize = 4;
 /// The second time, candidates vary what was chosen the first time.
 const PASSES: usize = 2;
 
@@ -90,24 +90,49 @@ impl Tune {
             }
             chosen.extend(better);
         }
-        let text = Entries::text(&header, chosen.values());
+        let chosen = self.confirm(&usual, &header, chosen).await?;
         if chosen.is_empty() {
             println!("nothing is faster than what the compiler does without a tuning");
-        } else {
-            let tuned = self.load(&text).await?;
-            let Trial { now, other } = whole(&usual, &tuned).await?;
-            println!(
-                "the model takes {} without and {} with `{}`",
-                shown(now),
-                shown(other),
-                self.output.display()
-            );
-            tuned.worker.shutdown().await;
         }
         usual.worker.shutdown().await;
-        output.file().write_all(text.as_bytes()).context("cannot write the tuning file")?;
+        output
+            .file()
+            .write_all(Entries::text(&header, chosen.values()).as_bytes())
+            .context("cannot write the tuning file")?;
         output.keep()?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// What of the choices holds when they are measured again, all together: the least of many noisy times looks better than
+    /// it is. Nothing does where the model as a whole is not faster.
+    async fn confirm(
+        &self,
+        usual: &Session,
+        header: &str,
+        mut chosen: BTreeMap<String, Entry>,
+    ) -> Result<BTreeMap<String, Entry>> {
+        if chosen.is_empty() {
+            return Ok(chosen);
+        }
+        let mut tuned = self.load(&Entries::text(header, chosen.values())).await?;
+        let trials = compare(usual, &tuned).await?;
+        let all = chosen.len();
+        chosen.retain(|problem, _| trials.get(problem).is_some_and(|trial| trial.ratio() <= WORTH_IT));
+        println!("measured again, {} of {all} choices are faster", chosen.len());
+        if chosen.len() < all {
+            tuned.worker.shutdown().await;
+            if chosen.is_empty() {
+                return Ok(chosen);
+            }
+            tuned = self.load(&Entries::text(header, chosen.values())).await?;
+        }
+        let Trial { now, other } = whole(usual, &tuned).await?;
+        tuned.worker.shutdown().await;
+        println!("the model takes {} without and {} with them", shown(now), shown(other));
+        if other >= now {
+            chosen.clear();
+        }
+        Ok(chosen)
     }
 
     fn options(&self, tuning: &str) -> CompileOptions {
@@ -189,9 +214,15 @@ async fn times(session: &Session) -> Result<BTreeMap<String, Duration>> {
 /// Each problem's least time on both sides.
 async fn compare(now: &Session, other: &Session) -> Result<BTreeMap<String, Trial>> {
     let (mut now_times, mut other_times) = (BTreeMap::new(), BTreeMap::new());
-    for _ in 0..TURNS {
-        keep_least(&mut now_times, times(now).await?);
+    for turn in 0..TURNS {
+        // Neither side is always the first.
+        if turn % 2 == 0 {
+            keep_least(&mut now_times, times(now).await?);
+        }
         keep_least(&mut other_times, times(other).await?);
+        if turn % 2 == 1 {
+            keep_least(&mut now_times, times(now).await?);
+        }
     }
     let both = |(problem, now): (String, Duration)| {
         let other = *other_times.get(&problem)?;
@@ -210,7 +241,7 @@ fn keep_least(least: &mut BTreeMap<String, Duration>, times: BTreeMap<String, Du
 /// The least latency of the whole model on both sides.
 async fn whole(now: &Session, other: &Session) -> Result<Trial> {
     let mut trial = Trial { now: Duration::MAX, other: Duration::MAX };
-    for _ in 0..2 * TURNS {
+    for _ in 0..TURNS {
         for (session, least) in [(now, &mut trial.now), (other, &mut trial.other)] {
             let latencies = session.measure(1000, 500.0, 1, false).await?.latencies;
             *least = latencies.into_iter().fold(*least, Duration::min);
