@@ -49,18 +49,6 @@ pub(crate) struct Tune {
     budget_s: u64,
 }
 
-/// What a problem takes, at best, as it is and in another way.
-struct Trial {
-    now: Duration,
-    other: Duration,
-}
-
-impl Trial {
-    fn ratio(&self) -> f64 {
-        self.other.as_secs_f64() / self.now.as_secs_f64().max(1e-9)
-    }
-}
-
 impl Tune {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         ensure!(
@@ -115,9 +103,12 @@ impl Tune {
             return Ok(chosen);
         }
         let mut tuned = self.load(&Entries::text(header, chosen.values())).await?;
-        let trials = compare(usual, &tuned).await?;
+        let (now_times, tuned_times) = compare(usual, &tuned).await?;
         let all = chosen.len();
-        chosen.retain(|problem, _| trials.get(problem).is_some_and(|trial| trial.ratio() <= WORTH_IT));
+        chosen.retain(|problem, _| {
+            let both = now_times.get(problem).zip(tuned_times.get(problem));
+            both.is_some_and(|(now, tuned)| is_worth_it(*now, *tuned))
+        });
         println!("measured again, {} of {all} choices are faster", chosen.len());
         if chosen.len() < all {
             tuned.worker.shutdown().await;
@@ -126,7 +117,7 @@ impl Tune {
             }
             tuned = self.load(&Entries::text(header, chosen.values())).await?;
         }
-        let Trial { now, other } = whole(usual, &tuned).await?;
+        let (now, other) = whole(usual, &tuned).await?;
         tuned.worker.shutdown().await;
         println!("the model takes {} without and {} with them", shown(now), shown(other));
         if other >= now {
@@ -171,7 +162,8 @@ impl Tune {
         let hot = hot(&times(now).await?);
         candidates.by_problem.retain(|problem, _| hot.contains(problem));
         let rounds = candidates.by_problem.values().map(Vec::len).max().unwrap_or(0);
-        let mut best: BTreeMap<String, (f64, Trial, Entry)> = BTreeMap::new();
+        let mut least_now = BTreeMap::new();
+        let mut best: BTreeMap<String, (Duration, Entry)> = BTreeMap::new();
         for round in 0..rounds {
             if Instant::now() >= until {
                 eprintln!("the time is up: {} of {rounds} candidates were not tried", rounds - round);
@@ -183,37 +175,48 @@ impl Tune {
                 all.filter_map(|(p, entries)| Some((p.clone(), entries.get(round)?.clone()))).collect();
             tried.extend(new.clone());
             let other = self.load(&Entries::text(&candidates.header, tried.values())).await?;
-            let trials = compare(now, &other).await;
+            let (now_times, other_times) = compare(now, &other).await?;
             other.worker.shutdown().await;
-            let mut trials = trials?;
+            keep_least(&mut least_now, now_times);
             for (problem, entry) in new {
-                let Some(trial) = trials.remove(&problem) else { continue };
-                let ratio = trial.ratio();
-                if best.get(&problem).is_none_or(|(least, ..)| ratio < *least) {
-                    best.insert(problem, (ratio, trial, entry));
+                let Some(time) = other_times.get(&problem) else { continue };
+                if best.get(&problem).is_none_or(|(least, _)| time < least) {
+                    best.insert(problem, (*time, entry));
                 }
             }
         }
         println!("{:>10}  {:>10}  problem: choice", "now", "best other");
-        for (problem, (ratio, Trial { now, other }, entry)) in &best {
-            let choice = if *ratio <= WORTH_IT { entry.choice() } else { "as it is".to_owned() };
-            println!("{:>10}  {:>10}  {problem}: {choice}", shown(*now), shown(*other));
+        let mut better = BTreeMap::new();
+        for (problem, (other, entry)) in best {
+            let Some(now) = least_now.get(&problem) else { continue };
+            let is_better = is_worth_it(*now, other);
+            let choice = if is_better { entry.choice() } else { "as it is".to_owned() };
+            println!("{:>10}  {:>10}  {problem}: {choice}", shown(*now), shown(other));
+            if is_better {
+                better.insert(problem, entry);
+            }
         }
-        best.retain(|_, (ratio, ..)| *ratio <= WORTH_IT);
-        Ok(best.into_iter().map(|(problem, (_, _, entry))| (problem, entry)).collect())
+        Ok(better)
     }
 }
 
+/// Least times by problem.
+type Times = BTreeMap<String, Duration>;
+
+fn is_worth_it(now: Duration, other: Duration) -> bool {
+    other <= now.mul_f64(WORTH_IT)
+}
+
 /// How long each problem takes in the fastest of some iterations.
-async fn times(session: &Session) -> Result<BTreeMap<String, Duration>> {
+async fn times(session: &Session) -> Result<Times> {
     let result = session.measure(1, 0.0, 1, true).await?;
     let profile = session.profile(&result);
     Ok(profile.problem_times().into_iter().map(|(problem, time)| (problem.to_owned(), time)).collect())
 }
 
-/// Each problem's least time on both sides.
-async fn compare(now: &Session, other: &Session) -> Result<BTreeMap<String, Trial>> {
-    let (mut now_times, mut other_times) = (BTreeMap::new(), BTreeMap::new());
+/// Each problem's least time on both sides, measured in turns: what else the machine does comes and goes.
+async fn compare(now: &Session, other: &Session) -> Result<(Times, Times)> {
+    let (mut now_times, mut other_times) = (Times::new(), Times::new());
     for turn in 0..TURNS {
         // Neither side is always the first.
         if turn % 2 == 0 {
@@ -224,14 +227,10 @@ async fn compare(now: &Session, other: &Session) -> Result<BTreeMap<String, Tria
             keep_least(&mut now_times, times(now).await?);
         }
     }
-    let both = |(problem, now): (String, Duration)| {
-        let other = *other_times.get(&problem)?;
-        Some((problem, Trial { now, other }))
-    };
-    Ok(now_times.into_iter().filter_map(both).collect())
+    Ok((now_times, other_times))
 }
 
-fn keep_least(least: &mut BTreeMap<String, Duration>, times: BTreeMap<String, Duration>) {
+fn keep_least(least: &mut Times, times: Times) {
     for (problem, time) in times {
         let entry = least.entry(problem).or_insert(time);
         *entry = time.min(*entry);
@@ -239,19 +238,19 @@ fn keep_least(least: &mut BTreeMap<String, Duration>, times: BTreeMap<String, Du
 }
 
 /// The least latency of the whole model on both sides.
-async fn whole(now: &Session, other: &Session) -> Result<Trial> {
-    let mut trial = Trial { now: Duration::MAX, other: Duration::MAX };
+async fn whole(now: &Session, other: &Session) -> Result<(Duration, Duration)> {
+    let mut least = (Duration::MAX, Duration::MAX);
     for _ in 0..TURNS {
-        for (session, least) in [(now, &mut trial.now), (other, &mut trial.other)] {
+        for (session, least) in [(now, &mut least.0), (other, &mut least.1)] {
             let latencies = session.measure(1000, 500.0, 1, false).await?.latencies;
             *least = latencies.into_iter().fold(*least, Duration::min);
         }
     }
-    Ok(trial)
+    Ok(least)
 }
 
 /// The problems that take nearly all of the time.
-fn hot(times: &BTreeMap<String, Duration>) -> Vec<String> {
+fn hot(times: &Times) -> Vec<String> {
     let mut by_time: Vec<_> = times.iter().collect();
     by_time.sort_by_key(|(_, time)| std::cmp::Reverse(**time));
     let all: Duration = times.values().sum();
@@ -277,7 +276,7 @@ mod tests {
 
     #[test]
     fn what_takes_little_time_is_not_hot() {
-        let times = |list: &[(&str, u64)]| -> BTreeMap<String, Duration> {
+        let times = |list: &[(&str, u64)]| -> Times {
             list.iter().map(|(name, ms)| ((*name).to_owned(), Duration::from_millis(*ms))).collect()
         };
         assert_eq!(hot(&times(&[("a", 4), ("b", 60), ("c", 36)])), ["b", "c"]);
