@@ -22,6 +22,9 @@ use entries::{Entries, Entry};
 
 /// A candidate takes this share of the time, or less, to be chosen.
 const WORTH_IT: f64 = 0.97;
+/// A model that takes more than this share of its time with what was chosen does not get it. Kernels are timed more
+/// reliably than models, most of which is something else.
+const NO_SLOWER: f64 = 1.02;
 /// Problems that take this share of all that can be tuned, the longest first, are.
 const HOT: f64 = 0.95;
 /// Times that each side of a comparison is measured, in turns.
@@ -73,10 +76,11 @@ impl Tune {
                     better?
                 }
             };
-            if better.is_empty() {
+            let is_last = better.is_empty() || Instant::now() >= until;
+            chosen.extend(better);
+            if is_last {
                 break;
             }
-            chosen.extend(better);
         }
         let chosen = self.confirm(&usual, &header, chosen).await?;
         if chosen.is_empty() {
@@ -92,7 +96,7 @@ impl Tune {
     }
 
     /// What of the choices holds when they are measured again, all together: the least of many noisy times looks better than
-    /// it is. Nothing does where the model as a whole is not faster.
+    /// it is. Nothing does where the model as a whole is slower.
     async fn confirm(
         &self,
         usual: &Session,
@@ -120,7 +124,7 @@ impl Tune {
         let (now, other) = whole(usual, &tuned).await?;
         tuned.worker.shutdown().await;
         println!("the model takes {} without and {} with them", shown(now), shown(other));
-        if other >= now {
+        if other > now.mul_f64(NO_SLOWER) {
             chosen.clear();
         }
         Ok(chosen)
