@@ -7,6 +7,7 @@ mod target;
 use std::fs::File;
 use std::io::{BufWriter, Seek, Write};
 
+use ired_compiler::tuning::Tuning;
 use ired_compiler::{
     CompileError, DiagnosticKind, Explain, InputShape, MemoryCache, Options, Outcome, Phase,
 };
@@ -68,9 +69,15 @@ fn options(job: &CompileJob) -> Result<Options, Failure> {
     let shapes = job.options.shapes.iter().cloned();
     options.shapes = shapes.map(|(input, dims)| InputShape { input, dims }).collect();
     options.explain = job.options.explain.as_ref().map(|request| {
-        let ExplainRequest { sizes, nodes } = request.clone();
-        Explain { sizes, nodes }
+        let ExplainRequest { sizes, nodes, candidates } = request.clone();
+        Explain { sizes, nodes, candidates }
     });
+    if let Some(text) = &job.options.tuning {
+        options.tuning = Tuning::parse(text, &options.target).map_err(|wrong| Failure {
+            kind: FailureKind::Unsupported,
+            diagnostics: vec![error(wrong.to_string(), None)],
+        })?;
+    }
     if let Some(name) = &job.options.stop_after {
         let unknown = || Failure {
             kind: FailureKind::Unsupported,

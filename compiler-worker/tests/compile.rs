@@ -117,6 +117,15 @@ async fn phases_can_be_looked_at_and_stopped_after() {
 }
 
 #[tokio::test]
+async fn a_wrong_tuning_is_refused_with_its_line() {
+    let tuning = Some("version = 1\ntarget = \"pdp11\"\n".to_owned());
+    let options = CompileOptions { tuning, ..Default::default() };
+    let (result, ..) = compile(&model("dense.onnx"), Arc::new(NoFiles), options).await;
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("line 2: it is for target `pdp11`"), "{error}");
+}
+
+#[tokio::test]
 async fn shapes_that_are_stated_reach_the_frontend() {
     let stated = |dims: &[Option<u64>]| CompileOptions {
         shapes: vec![("x".to_owned(), dims.to_vec())],

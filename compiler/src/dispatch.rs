@@ -6,6 +6,8 @@
 use ired_graph::{Dim, NodeId, ValueId};
 use ired_module::Access;
 
+use crate::tuning::Choice;
+
 /// A set of nodes computed together. Everything else of the graph is seen only through `inputs` and `outputs`.
 ///
 /// - `root` is the node that decides the family: a MatMul, Conv, Pool, Reduce, Softmax…, or, when all nodes are
@@ -25,6 +27,8 @@ pub struct Dispatch {
     pub inputs: Vec<ValueId>,
     /// Values written to memory, row-major and dense.
     pub outputs: Vec<ValueId>,
+    /// The way that a tuning file says to compute it.
+    pub choice: Option<Choice>,
 }
 
 /// What the schedule needs to launch a kernel.

@@ -22,6 +22,8 @@ pub struct Explain {
     pub sizes: Vec<(String, u64)>,
     /// List every node of the graph, not only what runs.
     pub nodes: bool,
+    /// The report is what could be tuned instead: entries of a tuning file, several for one problem.
+    pub candidates: bool,
 }
 
 /// What a model's graph says before passes rewrite it.

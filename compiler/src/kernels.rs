@@ -29,6 +29,7 @@ use ired_mlir::Builder;
 
 use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
+use crate::tuning::{Choice, Tunable};
 use function::Site;
 pub use pack::pack;
 
@@ -48,6 +49,9 @@ const FAMILIES: &[&dyn Family] = &[
     &generic::Generic,
 ];
 
+/// The families that a tuning file chooses from where they all compute a convolution.
+pub(crate) const CONVOLUTIONS: [&str; 2] = ["winograd", "convolution"];
+
 /// One way to compute dispatches of some kind.
 trait Family: Sync {
     /// One or two words, for people.
@@ -64,6 +68,11 @@ trait Family: Sync {
     /// Whether it is the fastest for a dispatch that families after it compute too.
     fn pays(&self, _graph: &Graph, _dispatch: &Dispatch, _target: &CpuTarget) -> bool {
         true
+    }
+
+    /// The problem that a dispatch of the family is, and other ways to solve it.
+    fn tunable(&self, _graph: &Graph, _dispatch: &Dispatch, _target: &CpuTarget) -> Option<Tunable> {
+        None
     }
 
     /// Adds the function.
@@ -117,12 +126,25 @@ pub fn interface(
     let families = if packed { &FAMILIES[FAMILIES.len() - 1..] } else { FAMILIES };
     for family in families {
         if let Some(interface) = interface_of(*family, graph, dispatch, target)?
-            && family.pays(graph, dispatch, target)
+            && is_wanted(*family, graph, dispatch, target)
         {
             return Ok(interface);
         }
     }
     Err(KernelError::NoFamily { dispatch: dispatch.name.clone() })
+}
+
+/// Whether the family is the one to compute a dispatch that it can compute.
+fn is_wanted(family: &dyn Family, graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> bool {
+    match dispatch.choice {
+        Some(Choice::Family(chosen)) => family.name() == chosen,
+        _ => family.pays(graph, dispatch, target),
+    }
+}
+
+/// What a tuning file can choose for a dispatch: nothing where there is one way only.
+pub fn tunable(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Option<Tunable> {
+    FAMILIES.iter().find_map(|family| family.tunable(graph, dispatch, target))
 }
 
 /// [`interface`] by the family of this name, whether another would be picked or not.

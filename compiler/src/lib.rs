@@ -15,6 +15,7 @@ mod phases;
 mod program;
 mod schedule;
 pub mod targets;
+pub mod tuning;
 mod work;
 
 /// Version and build, as modules name it: the build is a digest of the compiler's own sources.

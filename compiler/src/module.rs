@@ -79,7 +79,7 @@ pub(crate) fn draft(
         params: params::materialize(graph, &program.params),
         texts: texts(graph)?,
         host_calls: program.host_calls.clone(),
-        debug: notes::notes(graph, plan, &code.dispatches).encode(),
+        debug: notes::notes(graph, plan, &code.dispatches, target).encode(),
     })
 }
 

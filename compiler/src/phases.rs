@@ -21,6 +21,7 @@ use crate::passes::{PASSES, PassError, Precision};
 use crate::program::{Program, build_program};
 use crate::schedule::schedule;
 use crate::targets::CpuTarget;
+use crate::tuning::{self, Tuning};
 
 /// A step of compilation that one can stop after and look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +84,8 @@ pub struct Options {
     pub explain: Option<Explain>,
     /// What is known of the shapes of inputs besides what the model says.
     pub shapes: Vec<InputShape>,
+    /// Ways to compute kernels that were measured to be the fastest.
+    pub tuning: Tuning,
     /// What users call the model.
     pub model_name: String,
 }
@@ -98,6 +101,7 @@ impl Options {
             stop_after: None,
             explain: None,
             shapes: Vec::new(),
+            tuning: Tuning::default(),
             model_name: String::new(),
         }
     }
@@ -116,6 +120,9 @@ impl Options {
         let mut text = format!("target={} precision={}", self.target, self.precision.name());
         for InputShape { input, dims } in &self.shapes {
             let _ = write!(text, " shape={input:?}:{dims:?}");
+        }
+        if !self.tuning.is_empty() {
+            let _ = write!(text, " tuning={}", blake3::hash(self.tuning.to_string().as_bytes()));
         }
         text
     }
@@ -205,7 +212,8 @@ pub fn compile_graph(
 
     stops.observer.progress(Phase::Program, 0, 1, "");
     let context = Context::new();
-    let plan = form_dispatches(&graph);
+    let mut plan = form_dispatches(&graph);
+    options.tuning.apply(&graph, &mut plan, &options.target);
     let program = build_program(&graph, &plan, &interface.names, &options.target, &context)
         .map_err(|diagnostics| CompileError { diagnostics })?;
     stops.observer.progress(Phase::Program, 1, 1, "");
@@ -221,7 +229,10 @@ pub fn compile_graph(
     }
 
     if let (Some(explain), Some(source)) = (&options.explain, &source) {
-        let report = explain::explain(source, &graph, &plan, &program, &options.target, explain);
+        let report = match explain.candidates {
+            true => tuning::candidates(&graph, &plan, &options.target),
+            false => explain::explain(source, &graph, &plan, &program, &options.target, explain),
+        };
         return Ok(Outcome::Explained(report));
     }
 

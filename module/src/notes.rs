@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! sizes u32 × { 0 | 1 input u16 axis u16 | 2 expression }
-//! notes u32 × { function u32 | instruction u32 | nodes text | result text | rank u8 × expression
+//! notes u32 × { function u32 | instruction u32 | nodes text | problem text | result text | rank u8 × expression
 //!             | operations expression | bytes expression }
 //! text        bytes u32 | UTF-8
 //! expression  terms u16 × { 0 value i64 | 1 size u16 | 2..=7 operation }, in postfix order
@@ -42,6 +42,8 @@ pub struct DispatchNote {
     pub instruction: u32,
     /// The model's nodes that it computes, separated by commas.
     pub nodes: String,
+    /// What a tuning file calls it; nothing of what cannot be tuned.
+    pub problem: String,
     /// Element type and dimensions of what its main node gives.
     pub dtype: String,
     pub shape: Vec<Expression>,
@@ -74,6 +76,7 @@ pub struct KnownDispatch<'a> {
     pub function: u32,
     pub instruction: u32,
     pub nodes: &'a str,
+    pub problem: &'a str,
     /// `f32[1, 64, n?]`, a dimension that is not known as `?`.
     pub result: String,
     pub operations: Option<u64>,
@@ -107,6 +110,7 @@ impl DispatchNotes {
                 function: note.function,
                 instruction: note.instruction,
                 nodes: &note.nodes,
+                problem: &note.problem,
                 result: known(note),
                 operations: number(&note.operations),
                 bytes: number(&note.bytes),
@@ -143,7 +147,7 @@ impl DispatchNotes {
         for note in &self.notes {
             out.extend(note.function.to_le_bytes());
             out.extend(note.instruction.to_le_bytes());
-            for text in [&note.nodes, &note.dtype] {
+            for text in [&note.nodes, &note.problem, &note.dtype] {
                 out.extend(u32::try_from(text.len()).ok()?.to_le_bytes());
                 out.extend(text.as_bytes());
             }
@@ -176,6 +180,7 @@ impl DispatchNotes {
                 function: input.u32()?,
                 instruction: input.u32()?,
                 nodes: input.text()?,
+                problem: input.text()?,
                 dtype: input.text()?,
                 shape: (0..input.u8()?).map(|_| input.expression()).collect::<Option<_>>()?,
                 operations: input.expression()?,

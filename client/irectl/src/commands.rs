@@ -12,6 +12,7 @@ mod models;
 mod push;
 mod run;
 mod serve;
+mod tune;
 mod verify;
 
 use std::process::ExitCode;
@@ -64,6 +65,8 @@ enum Command {
     Run(run::Run),
     /// Measures a model or module, here
     Bench(bench::Bench),
+    /// Measures ways to compute a model's kernels, here, and writes the fastest for `--tuning`
+    Tune(tune::Tune),
     /// Compares a model's or module's results with expected ones, here
     Verify(verify::Verify),
     /// Shows what a compiled module is and offers
@@ -107,6 +110,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             Command::Explain(explain) => explain.run().await,
             Command::Run(run) => run.run().await,
             Command::Bench(bench) => bench.run().await,
+            Command::Tune(tune) => tune.run().await,
             Command::Verify(verify) => verify.run().await,
             Command::Infer(infer) => infer.run(&daemon.connect().await?).await,
             Command::Models(models) => models.run(&daemon.connect().await?).await,

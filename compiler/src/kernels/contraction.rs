@@ -20,6 +20,7 @@ use super::generic::producer;
 use super::{Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface, Packing};
 use crate::targets::CpuTarget;
+use crate::tuning::{Choice, Tile, Tunable};
 use sizes::{Problem, Sizes};
 
 pub(super) struct Contraction;
@@ -38,6 +39,12 @@ impl Family for Contraction {
         let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
         let packed = plan.packed.as_ref().map(|(param, packing)| (*param, packing));
         Ok(Some(packed_interface(graph, dispatch, plan.grid(), packed)))
+    }
+
+    fn tunable(&self, graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Option<Tunable> {
+        let plan = Plan::new(graph, dispatch, target).filter(|plan| !plan.in_tiles)?;
+        let candidates = plan.sizes.candidates(&plan.m, &plan.n, plan.passes_over(), plan.lanes, target);
+        Some(Tunable { problem: plan.problem(graph, dispatch), candidates })
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
@@ -117,6 +124,7 @@ impl Plan {
             is_dot: dot.is_some(),
             in_tiles,
             is_packed: packed.is_some(),
+            tile: tile_of(dispatch),
         };
         let sizes = Sizes::of(&problem);
         let packed = packed.map(|(value, transposed)| {
@@ -152,6 +160,33 @@ impl Plan {
         self.dot.map_or(1, |dot| dot.dot.depth())
     }
 
+    /// Steps of the sum, where several passes can make it.
+    fn passes_over(&self) -> Option<i64> {
+        (self.packed.is_some() && self.dot.is_none()).then(|| self.k.as_static())?
+    }
+
+    /// What decides how to cut it up, in one line.
+    fn problem(&self, graph: &Graph, dispatch: &Dispatch) -> String {
+        let operands = &graph.node(dispatch.root).operands;
+        let (left, right) = match (&self.packed, self.dot) {
+            (Some((right, _)), Some(dot)) => (dot.left, *right),
+            (Some((right, _)), None) => (operands[0], *right),
+            (None, _) => (operands[0], operands[1]),
+        };
+        let kind = match (&self.packed, self.dot) {
+            (Some(_), None) => "product",
+            (Some(_), Some(_)) => "dot",
+            (None, _) => "batched",
+        };
+        let (left, right) = (graph.ty(left).dtype.name(), graph.ty(right).dtype.name());
+        let [m, k, n] = [&self.m, &self.k, &self.n].map(size_text);
+        let batch = match self.packed {
+            Some(_) => String::new(),
+            None => format!(" batch={}", size_text(&product(&self.batch))),
+        };
+        format!("{kind} {left} {right}{batch} m={m} k={k} n={n}")
+    }
+
     fn width(&self) -> i64 {
         (self.sizes.n1 * self.lanes) as i64
     }
@@ -179,6 +214,23 @@ fn is_pointwise(graph: &Graph, root: &Node) -> bool {
         && ones(&window.stride)
         && zeros(&window.pad_low)
         && zeros(&window.pad_high)
+}
+
+/// `64`, `?`, or of what is a multiple `64*?`.
+pub(super) fn size_text(dim: &Dim) -> String {
+    match (dim.as_static(), divisor(dim)) {
+        (Some(size), _) => size.to_string(),
+        (None, 1) => "?".to_owned(),
+        (None, unit) => format!("{unit}*?"),
+    }
+}
+
+/// How a tuning file says to cut a product up.
+fn tile_of(dispatch: &Dispatch) -> Option<Tile> {
+    match dispatch.choice {
+        Some(Choice::Tile(tile)) => Some(tile),
+        _ => None,
+    }
 }
 
 /// What a dimension is a multiple of, whatever its symbols.

@@ -8,11 +8,18 @@ use ired_module::code::ArithOp;
 use ired_module::notes::{DispatchNote, DispatchNotes, Expression, Size, Term};
 
 use crate::dispatch::Dispatch;
+use crate::kernels;
 use crate::passes::form_dispatches::{Plan, Step};
+use crate::targets::CpuTarget;
 use crate::work;
 
 /// Notes on `dispatches`: instructions of the entry point, and their main nodes.
-pub(super) fn notes(graph: &Graph, plan: &Plan, dispatches: &[(u32, NodeId)]) -> DispatchNotes {
+pub(super) fn notes(
+    graph: &Graph,
+    plan: &Plan,
+    dispatches: &[(u32, NodeId)],
+    target: &CpuTarget,
+) -> DispatchNotes {
     let by_root: HashMap<NodeId, &Dispatch> = plan
         .regions
         .values()
@@ -30,6 +37,7 @@ pub(super) fn notes(graph: &Graph, plan: &Plan, dispatches: &[(u32, NodeId)]) ->
             function: 0,
             instruction: *instruction,
             nodes: work::origins(graph, dispatch).join(", "),
+            problem: kernels::tunable(graph, dispatch, target).map_or_else(String::new, |t| t.problem),
             dtype: result.dtype.name().to_owned(),
             shape: result.shape.iter().map(|dim| sizes.expression(dim)).collect(),
             operations: sizes.expression(&work::operations(graph, dispatch)),

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ired_compiler::tuning::Tuning;
 use ired_compiler::{
-    DiagnosticKind, MemoryCache, ObjectCache, Observer, Options, Outcome, Phase, Unobserved, compile,
-    compile_graph,
+    DiagnosticKind, Explain, MemoryCache, ObjectCache, Observer, Options, Outcome, Phase, Unobserved,
+    compile, compile_graph,
 };
 use ired_frontends::MemorySource;
 use ired_graph::{Graph, Tensor, parse};
@@ -188,4 +189,44 @@ fn a_value_read_by_exponentially_many_paths_compiles() {
     text.push_str("    yield %64\n  }\n}\n");
     let graph = parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     harness::compile(&graph).unwrap();
+}
+
+#[test]
+fn a_tuning_changes_the_kernels_it_names_and_the_options_a_module_states() {
+    let mut options = harness::options();
+    let outcome = |options: &Options| {
+        let outcome = compile_graph(two_layers(), [0; 32], options, &MemoryCache::default(), &mut Unobserved);
+        outcome.unwrap_or_else(|e| panic!("{e}"))
+    };
+    let modules_options = |options: &Options| match outcome(options) {
+        Outcome::Module(draft) => draft.provenance.options,
+        _ => panic!("a module is compiled"),
+    };
+    let program = |options: &Options| {
+        let options = Options { stop_after: Some(Phase::Program), ..options.clone() };
+        match outcome(&options) {
+            Outcome::Stopped { text, .. } => text,
+            _ => panic!("the program is dumped"),
+        }
+    };
+    let usual = (program(&options), modules_options(&options));
+    options.explain = Some(Explain { candidates: true, ..Explain::default() });
+    let candidates = match outcome(&options) {
+        Outcome::Explained(text) => text,
+        _ => panic!("the candidates are listed"),
+    };
+    options.explain = None;
+    // A file has one entry of a problem.
+    let (header, entries) = candidates.split_once("[[kernel]]").unwrap();
+    let first = entries.split("[[kernel]]").next().unwrap();
+    let tuned = |text: &str| Tuning::parse(text, &options.target).unwrap_or_else(|e| panic!("{e}"));
+    let none = Options { tuning: tuned(header), ..options.clone() };
+    assert_eq!((program(&none), modules_options(&none)), usual);
+    let other = format!("{header}[[kernel]]{}", first.replace("k=8", "k=9"));
+    let other = Options { tuning: tuned(&other), ..options.clone() };
+    assert_eq!(program(&other), usual.0, "a problem that does not occur is ignored");
+    let named = Options { tuning: tuned(&format!("{header}[[kernel]]{first}")), ..options.clone() };
+    assert_ne!(program(&named), usual.0);
+    assert_ne!(modules_options(&named), usual.1);
+    assert_ne!(modules_options(&named), modules_options(&other));
 }

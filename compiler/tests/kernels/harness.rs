@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 
-use ired_compiler::dispatch::{Binding, Dispatch, KernelInterface};
+use ired_compiler::dispatch::{Binding, Dispatch, KernelInterface, Packing};
 use ired_compiler::kernels::{self, KernelError};
 use ired_compiler::targets::{CpuTarget, compile_executable};
+use ired_compiler::tuning::{Choice, Tunable};
 use ired_graph::{DType, Dim, Graph, Op, Param, SymbolId, Tensor, TensorType, ValueId, interpret};
 use ired_mlir::{Context, Module, link};
 
@@ -62,12 +63,14 @@ pub(crate) struct Case {
     symbols: HashMap<SymbolId, i64>,
     /// The kernel family that has to compute it; the best if none is named.
     pub(crate) family: Option<&'static str>,
+    /// How a tuning file says to compute it.
+    pub(crate) choice: Option<Choice>,
 }
 
 impl Case {
     pub(crate) fn new() -> Self {
         let graph = Graph::new("case");
-        Self { graph, inputs: Vec::new(), root: None, symbols: HashMap::new(), family: None }
+        Self { graph, inputs: Vec::new(), root: None, symbols: HashMap::new(), family: None, choice: None }
     }
 
     /// An unknown dimension of this size.
@@ -131,7 +134,7 @@ impl Case {
             }
         }
         let root = self.graph.producer(root).unwrap();
-        Dispatch { name: "case".to_owned(), root, nodes, inputs, outputs: vec![output] }
+        Dispatch { name: "case".to_owned(), root, nodes, inputs, outputs: vec![output], choice: self.choice }
     }
 
     /// Compiles, runs and compares; floats may differ by `tolerance`, relative to the greatest magnitude there
@@ -192,6 +195,20 @@ impl Case {
     /// Which family computes `output`; none where the one that is named does not.
     pub(crate) fn chosen(&self, target: &CpuTarget, output: ValueId) -> Option<&'static str> {
         self.interface(&self.dispatch(output), target).ok().map(|interface| interface.family)
+    }
+
+    /// What can be tuned of it.
+    pub(crate) fn tunable(&self, target: &CpuTarget, output: ValueId) -> Option<Tunable> {
+        kernels::tunable(&self.graph, &self.dispatch(output), target)
+    }
+
+    /// How the weights of `output` are packed.
+    pub(crate) fn packing(&self, target: &CpuTarget, output: ValueId) -> Option<Packing> {
+        let interface = self.interface(&self.dispatch(output), target).unwrap();
+        interface.bindings.into_iter().find_map(|binding| match binding {
+            Binding::ReadPacked(_, packing) => Some(packing),
+            _ => None,
+        })
     }
 
     /// Everything but the run itself.

@@ -17,4 +17,5 @@ mod nested;
 mod order;
 mod rows;
 mod suppress;
+mod tuning;
 mod winograd;

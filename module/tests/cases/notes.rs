@@ -19,6 +19,7 @@ fn notes() -> DispatchNotes {
             function: 0,
             instruction: 7,
             nodes: "a (MatMul), b (Add)".to_owned(),
+            problem: "product f32".to_owned(),
             dtype: "f32".to_owned(),
             shape: vec![expression(&[Term::Size(1)]), expression(&[Term::Size(0)])],
             operations: expression(&product),
@@ -32,7 +33,7 @@ fn notes_come_back_and_know_what_the_inputs_say() {
     let notes = DispatchNotes::decode(&notes().encode()).unwrap();
     assert_eq!(notes, self::notes());
     let known = &notes.at(&[vec![], vec![10, 4]])[0];
-    assert_eq!((known.instruction, known.nodes), (7, "a (MatMul), b (Add)"));
+    assert_eq!((known.instruction, known.nodes, known.problem), (7, "a (MatMul), b (Add)", "product f32"));
     assert_eq!((known.operations, known.bytes, known.result.as_str()), (Some(60), None, "f32[10, ?]"));
     // Too large for a number, or without the input: not known.
     assert_eq!(notes.at(&[vec![], vec![u64::MAX, 4]])[0].operations, None);

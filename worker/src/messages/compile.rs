@@ -50,6 +50,8 @@ pub struct CompileOptions {
     /// model says or that is open.
     pub shapes: Vec<(String, Vec<Option<u64>>)>,
     pub precision: Precision,
+    /// The text of a tuning file: ways to compute kernels that were measured to be the fastest.
+    pub tuning: Option<String>,
     /// Send every phase's result as a [`Dump`].
     pub dump: bool,
     /// Threads to compile with; 0 is every core the process may use.
@@ -63,6 +65,8 @@ pub struct ExplainRequest {
     pub sizes: Vec<(String, u64)>,
     /// List every node of the graph too.
     pub nodes: bool,
+    /// The report is what could be tuned instead: entries of a tuning file, several for one problem.
+    pub candidates: bool,
 }
 
 impl CompileOptions {
@@ -81,7 +85,11 @@ impl CompileOptions {
             Precision::Exact => "",
             Precision::Fast => ",precision=fast",
         };
-        format!("{output}{shapes}{precision}")
+        let tuning = match &self.tuning {
+            None => String::new(),
+            Some(text) => format!(",tuning={}", blake3::hash(text.as_bytes())),
+        };
+        format!("{output}{shapes}{precision}{tuning}")
     }
 }
 
@@ -200,4 +208,19 @@ pub enum FromCompiler {
         diagnostics: Vec<Diagnostic>,
     },
     Probed(ProbeOutcome),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CompileOptions;
+
+    #[test]
+    fn each_tuning_has_a_key_of_its_own() {
+        let key = |tuning: Option<&str>| {
+            CompileOptions { tuning: tuning.map(str::to_owned), ..CompileOptions::default() }.canonical()
+        };
+        let keys = [key(None), key(Some("version = 1")), key(Some("version = 1\n"))];
+        assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
+        assert!(keys.iter().all(|key| !key.contains('\n')));
+    }
 }

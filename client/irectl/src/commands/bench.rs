@@ -1,6 +1,6 @@
 //! `irectl bench`: latency of a model on this machine, measured inside the runtime worker.
 
-mod profile;
+pub(super) mod profile;
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use ired_worker::{BenchRequest, BenchResult, RuntimeWorker, Tensor};
 use serde_json::json;
 
 use crate::compile_args::CompileArgs;
-use crate::local;
+use crate::local::{self, Module};
 use crate::tensors::{NamedTensor, npz};
 
 use profile::Profile;
@@ -55,8 +55,8 @@ pub(crate) struct Bench {
 }
 
 /// A loaded model with its inputs.
-struct Session {
-    worker: RuntimeWorker,
+pub(super) struct Session {
+    pub(super) worker: RuntimeWorker,
     entry: String,
     inputs: Vec<Tensor>,
     notes: DispatchNotes,
@@ -96,15 +96,7 @@ impl Bench {
     async fn start(&self) -> Result<Session> {
         let inputs = npz::Archive::open(&self.inputs)?;
         let module = local::module(&self.model, &self.how).await?;
-        let wants_notes = self.profile || self.trace.is_some();
-        let notes = if wants_notes { profile::read_notes(&module.file)? } else { DispatchNotes::default() };
-        let start = Instant::now();
-        let worker = local::load(&module, self.threads).await?;
-        let load_ms = milliseconds(start.elapsed());
-        let entry = local::first_entry(&worker)?;
-        let inputs = inputs.read_named(local::input_names(&worker))?.into_iter().map(Into::into).collect();
-        let compile_ms = milliseconds(module.compile_time);
-        Ok(Session { worker, entry, inputs, notes, compile_ms, load_ms })
+        Session::load(&module, inputs, self.threads, self.profile || self.trace.is_some()).await
     }
 
     /// Answers bursts; the first run is timed apart and gives the outputs.
@@ -148,7 +140,23 @@ impl Bench {
 }
 
 impl Session {
-    fn profile<'a>(&'a self, result: &'a BenchResult) -> Profile<'a> {
+    pub(super) async fn load(
+        module: &Module,
+        inputs: npz::Archive,
+        threads: Option<u32>,
+        wants_notes: bool,
+    ) -> Result<Self> {
+        let notes = if wants_notes { profile::read_notes(&module.file)? } else { DispatchNotes::default() };
+        let start = Instant::now();
+        let worker = local::load(module, threads).await?;
+        let load_ms = milliseconds(start.elapsed());
+        let entry = local::first_entry(&worker)?;
+        let inputs = inputs.read_named(local::input_names(&worker))?.into_iter().map(Into::into).collect();
+        let compile_ms = milliseconds(module.compile_time);
+        Ok(Self { worker, entry, inputs, notes, compile_ms, load_ms })
+    }
+
+    pub(super) fn profile<'a>(&'a self, result: &'a BenchResult) -> Profile<'a> {
         let entries = &self.worker.module().signature.entries;
         let entry = entries.iter().find(|entry| entry.name == self.entry);
         let dims_of = |name: &str| {
@@ -165,7 +173,7 @@ impl Session {
         self.measure(iters, budget_ms, WARM_UP, false).await
     }
 
-    async fn measure(
+    pub(super) async fn measure(
         &self,
         max_iters: u64,
         budget_ms: f64,

@@ -35,7 +35,7 @@ fn size(text: &str) -> Result<(String, u64), String> {
 
 impl Explain {
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let explain = ExplainRequest { sizes: self.sizes, nodes: self.nodes };
+        let explain = ExplainRequest { sizes: self.sizes, nodes: self.nodes, candidates: false };
         let options = CompileOptions { explain: Some(explain), ..self.how.options() };
         let mut output = tempfile::tempfile().context("cannot make a temporary file")?;
         local::compile(&self.model, self.target, options, &output, |_| ()).await?;

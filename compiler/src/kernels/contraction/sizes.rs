@@ -4,6 +4,7 @@ use ired_graph::Dim;
 
 use super::tiles::PANEL_VECTORS;
 use crate::targets::CpuTarget;
+use crate::tuning::{Choice, MAX_ROWS, Tile};
 
 /// Multiply-adds worth a workgroup of their own: some microseconds.
 const WORKGROUP_WORK: i64 = 1 << 20;
@@ -36,6 +37,8 @@ pub(super) struct Problem<'a> {
     pub(super) in_tiles: bool,
     /// Whether the right-hand side is in panels, one after another.
     pub(super) is_packed: bool,
+    /// Sizes that were measured to be the best.
+    pub(super) tile: Option<Tile>,
 }
 
 /// How a product is cut up.
@@ -55,17 +58,75 @@ pub(super) struct Sizes {
 
 impl Sizes {
     pub(super) fn of(problem: &Problem<'_>) -> Self {
-        let n1 = vectors(problem);
-        let m0 = tile_rows(problem, n1);
+        let tile = problem.tile.filter(|_| !problem.in_tiles);
+        let n1 = tile.map_or_else(|| vectors(problem), |tile| tile.n1);
+        let m0 = tile.map_or_else(|| tile_rows(problem, n1), |tile| tile.m0);
         let width = (n1 * problem.lanes) as i64;
-        let k_block = match problem.steps.as_static() {
-            Some(k) if k > LONG_K && problem.is_packed && !problem.is_dot => Some(even(k, K_BLOCK, 8)),
+        let (long, pass) = match tile {
+            None => (LONG_K, Some(K_BLOCK)),
+            Some(tile) => (tile.k_block.unwrap_or(i64::MAX), tile.k_block),
+        };
+        let k_block = match (problem.steps.as_static(), pass) {
+            (Some(k), Some(pass)) if k > long && problem.is_packed && !problem.is_dot => {
+                Some(even(k, pass, 8))
+            }
             _ => None,
         };
-        let most_rows = whole(if problem.in_tiles { ROWS_OF_TILES } else { ROWS }, m0 as i64);
-        let (rows, panels) = problem.workgroup(m0 as i64, width, most_rows);
+        let usual_rows = if problem.in_tiles { ROWS_OF_TILES } else { ROWS };
+        let most_rows = tile.map_or_else(|| whole(usual_rows, m0 as i64), |tile| tile.rows);
+        let (rows, panels) = match (tile, problem.m.as_static()) {
+            (Some(tile), Some(m)) => {
+                let rows = Dim::constant(tile.rows.min(whole(m.max(1), m0 as i64)));
+                let panels = problem.panels(&rows, width);
+                (rows, panels)
+            }
+            _ => problem.workgroup(m0 as i64, width, most_rows),
+        };
         let most_rows = rows.as_static().unwrap_or(most_rows);
         Self { m0, n1, rows, most_rows, panels, k_block }
+    }
+
+    /// Other ways to cut the product up, each different in one respect: the shape of tiles, the rows of a workgroup,
+    /// and the steps of a pass over a sum of `k`, where there can be several.
+    pub(super) fn candidates(
+        &self,
+        m: &Dim,
+        n: &Dim,
+        k: Option<i64>,
+        lanes: usize,
+        target: &CpuTarget,
+    ) -> Vec<Choice> {
+        let rows_of =
+            |m0: usize, rows: i64| whole(rows.max(1), m0 as i64).min(MAX_ROWS / m0 as i64 * m0 as i64);
+        let now = Tile {
+            m0: self.m0,
+            n1: self.n1,
+            rows: rows_of(self.m0, self.most_rows),
+            k_block: self.k_block.map(|steps| whole(steps, 8)),
+        };
+        let columns = n.as_static().map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+        let shapes = [2, 3, 4, 1].into_iter().filter(|n1| *n1 == 1 || (n1 - 1) * lanes < columns).map(|n1| {
+            let most = Tile::most_rows(n1, target);
+            let rows = m.as_static().and_then(|m| usize::try_from(m).ok()).filter(|m| *m > 0);
+            // The smallest tile that covers all rows in as few tiles as the largest does.
+            let m0 = rows.map_or(most, |m| m.div_ceil(m.div_ceil(most)));
+            Tile { m0, n1, rows: rows_of(m0, self.most_rows), ..now }
+        });
+        let rows = [now.rows / 2, now.rows.saturating_mul(2)];
+        let rows = rows.into_iter().map(|rows| Tile { rows: rows_of(now.m0, rows), ..now });
+        let passes = [Some(256), Some(1024), None].into_iter().filter(|block| match (block, k) {
+            (Some(block), Some(k)) => *block < k,
+            (None, _) => now.k_block.is_some(),
+            _ => false,
+        });
+        let passes = passes.map(|k_block| Tile { k_block, ..now });
+        let mut candidates: Vec<Tile> = Vec::new();
+        for tile in shapes.chain(rows).chain(passes) {
+            if tile != now && !candidates.contains(&tile) {
+                candidates.push(tile);
+            }
+        }
+        candidates.into_iter().map(Choice::Tile).collect()
     }
 }
 
@@ -73,7 +134,7 @@ impl Problem<'_> {
     /// Rows and panels of a workgroup.
     fn workgroup(&self, m0: i64, width: i64, most_rows: i64) -> (Dim, i64) {
         let k = self.steps.as_static().unwrap_or(256).max(1);
-        let total_panels = self.n.as_static().map_or(i64::MAX, |n| (n + width - 1) / width).max(1);
+        let total_panels = self.total_panels(width);
         if let (Some(m), Some(n), Some(1)) =
             (self.m.as_static(), self.n.as_static(), self.batches.as_static())
             && m.saturating_mul(n).saturating_mul(k) <= TINY_WORK
@@ -97,9 +158,20 @@ impl Problem<'_> {
                 tiles.maximum(&one) * Dim::constant(m0)
             }
         };
-        let likely_rows = rows.as_static().unwrap_or(32).min(self.m.as_static().unwrap_or(32).max(1));
-        let panels = (WORKGROUP_WORK / (likely_rows * width * k).max(1)).clamp(1, total_panels.min(64));
+        let panels = self.panels(&rows, width);
         (rows, panels)
+    }
+
+    /// All of the result.
+    fn total_panels(&self, width: i64) -> i64 {
+        self.n.as_static().map_or(i64::MAX, |n| (n + width - 1) / width).max(1)
+    }
+
+    /// Panels of a workgroup of so many rows.
+    fn panels(&self, rows: &Dim, width: i64) -> i64 {
+        let k = self.steps.as_static().unwrap_or(256).max(1);
+        let likely_rows = rows.as_static().unwrap_or(32).min(self.m.as_static().unwrap_or(32).max(1));
+        (WORKGROUP_WORK / (likely_rows * width * k).max(1)).clamp(1, self.total_panels(width).min(64))
     }
 }
 

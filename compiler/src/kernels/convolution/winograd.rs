@@ -18,10 +18,11 @@ use ired_graph::{DType, Dim, Graph, Op, ValueId};
 
 use super::even_split;
 use crate::dispatch::{Dispatch, KernelInterface, Packing};
-use crate::kernels::contraction::packed_filters;
+use crate::kernels::contraction::{packed_filters, size_text};
 use crate::kernels::function::{Function, Site, packed_interface, product};
-use crate::kernels::{Family, KernelError};
+use crate::kernels::{CONVOLUTIONS, Family, KernelError};
 use crate::targets::CpuTarget;
+use crate::tuning::{Choice, Tunable};
 use transforms::{OUTPUTS, SQUARE, TAPS};
 
 pub(in crate::kernels) struct Winograd;
@@ -47,6 +48,25 @@ impl Family for Winograd {
 
     fn pays(&self, graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> bool {
         Plan::new(graph, dispatch, target).is_none_or(|plan| plan.pays())
+    }
+
+    fn tunable(&self, graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Option<Tunable> {
+        let plan = Plan::new(graph, dispatch, target)?;
+        let shape = |value: ValueId| {
+            let sizes: Vec<String> = graph.ty(value).shape.iter().map(size_text).collect();
+            format!("[{}]", sizes.join(", "))
+        };
+        let [x, weights, result] = [plan.x, plan.weights, plan.result].map(shape);
+        let now = match dispatch.choice {
+            Some(Choice::Family(family)) => family,
+            _ if plan.pays() => CONVOLUTIONS[0],
+            _ => CONVOLUTIONS[1],
+        };
+        let others = CONVOLUTIONS.into_iter().filter(|family| *family != now);
+        Some(Tunable {
+            problem: format!("convolution f32 {x} by {weights} to {result}"),
+            candidates: others.map(Choice::Family).collect(),
+        })
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {

@@ -57,6 +57,7 @@ pub(super) fn complete(
         nodes,
         inputs,
         outputs: facts.node(last).results.clone(),
+        choice: None,
     }
 }
 

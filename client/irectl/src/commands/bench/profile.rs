@@ -3,6 +3,7 @@
 mod rows;
 mod trace;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::time::Duration;
 
@@ -12,10 +13,11 @@ use ired_module::notes::{DispatchNotes, KnownDispatch};
 use ired_worker::{MappedFile, WorkPeak, WorkSpan};
 
 pub(super) use rows::table;
+use rows::time_of;
 pub(super) use trace::write_trace;
 
 /// What is measured, and what the module says of it.
-pub(super) struct Profile<'a> {
+pub(in super::super) struct Profile<'a> {
     pub(super) spans: &'a [WorkSpan],
     pub(super) peak: Option<WorkPeak>,
     /// Of the entry's function.
@@ -34,6 +36,17 @@ impl<'a> Profile<'a> {
         let mut dispatches = notes.at(inputs);
         dispatches.retain(|dispatch| dispatch.function == function);
         Self { spans, peak, dispatches }
+    }
+
+    /// How long each problem took that can be tuned, by its name.
+    pub(in super::super) fn problem_times(&self) -> BTreeMap<&'a str, Duration> {
+        let mut spans: BTreeMap<&str, Vec<&WorkSpan>> = BTreeMap::new();
+        for span in self.spans {
+            if let Some(dispatch) = self.dispatch(span).filter(|dispatch| !dispatch.problem.is_empty()) {
+                spans.entry(dispatch.problem).or_default().push(span);
+            }
+        }
+        spans.into_iter().map(|(problem, spans)| (problem, time_of(&spans))).collect()
     }
 
     /// What is known of what a span ran.

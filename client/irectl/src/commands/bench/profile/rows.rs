@@ -24,17 +24,8 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// While at least one thread worked on it.
     fn time(&self) -> Duration {
-        let mut spans: Vec<(Duration, Duration)> =
-            self.spans.iter().map(|span| (span.start, span.start + span.took)).collect();
-        spans.sort_unstable();
-        let (mut sum, mut reached) = (Duration::ZERO, Duration::ZERO);
-        for (start, end) in spans {
-            sum += end.saturating_sub(start.max(reached));
-            reached = reached.max(end);
-        }
-        sum
+        time_of(&self.spans)
     }
 
     /// The share of its time that the device needs at least: for the operations, or for the bytes.
@@ -44,6 +35,19 @@ impl Row<'_> {
         let stream = self.bytes? / peak.bytes_per_second as f64;
         Some(compute.max(stream) / self.time().as_secs_f64())
     }
+}
+
+/// While at least one thread worked on one of them.
+pub(super) fn time_of(spans: &[&WorkSpan]) -> Duration {
+    let mut spans: Vec<(Duration, Duration)> =
+        spans.iter().map(|span| (span.start, span.start + span.took)).collect();
+    spans.sort_unstable();
+    let (mut sum, mut reached) = (Duration::ZERO, Duration::ZERO);
+    for (start, end) in spans {
+        sum += end.saturating_sub(start.max(reached));
+        reached = reached.max(end);
+    }
+    sum
 }
 
 /// The profile for people.
@@ -138,7 +142,7 @@ mod tests {
 
     fn dispatch(instruction: u32, nodes: &'static str, operations: Option<u64>) -> KnownDispatch<'static> {
         let result = "f32[2, 3]".to_owned();
-        KnownDispatch { function: 0, instruction, nodes, result, operations, bytes: Some(1000) }
+        KnownDispatch { function: 0, instruction, nodes, problem: "", result, operations, bytes: Some(1000) }
     }
 
     fn lines(text: &str) -> Vec<Vec<&str>> {

@@ -73,8 +73,15 @@ pub(super) mod tests {
         let path = folder.path().join("trace.json");
         let (nodes, result) = ("c (Conv)", "f32[8]".to_owned());
         let (operations, bytes) = (Some(40_000), None);
-        let dispatches =
-            vec![KnownDispatch { function: 0, instruction: 9, nodes, result, operations, bytes }];
+        let dispatches = vec![KnownDispatch {
+            function: 0,
+            instruction: 9,
+            nodes,
+            problem: "",
+            result,
+            operations,
+            bytes,
+        }];
         let spans = [span("a", Some(9), 7, 10), span("copy", None, 17, 1)];
         write_trace(&path, &Profile { spans: &spans, peak: None, dispatches }).unwrap();
         let trace: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
