@@ -1,6 +1,7 @@
 //! Tuned kernels: every way computes the same, and is the one that is taken.
 
 use ired_compiler::dispatch::Packing;
+use ired_compiler::targets::CpuTarget;
 use ired_compiler::tuning::{Choice, Tile};
 use ired_graph::{BinaryFn, DType, Op, Tensor, UnaryFn, ValueId};
 
@@ -118,6 +119,35 @@ fn a_convolution_is_computed_by_the_family_that_is_chosen() {
             case.choice = Some(Choice::Family(family));
             assert_eq!(case.chosen(&target, y), Some(family));
             case.check_on(&target, y, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn every_candidate_of_a_product_of_bf16_computes_the_same() {
+    let mut random = Random::new(96);
+    // The machine's tiles are not tuned.
+    let host = targets()[0].clone();
+    let features = host.features.iter().filter(|feature| !feature.starts_with("amx"));
+    let text = features.fold(host.triple.clone(), |text, feature| format!("{text},+{feature}"));
+    let target = CpuTarget::parse(&text).unwrap();
+    for [m, k, n] in [[1u64, 33, 40], [29, 301, 70]] {
+        let mut case = Case::new();
+        let rows = case.symbol("m", m);
+        let [x, w] = [[m, k], [k, n]].map(|shape| {
+            let values = whole_numbers(&mut random, &shape);
+            Tensor::from_f64s(DType::BF16, &shape, &values.to_f64s())
+        });
+        let x = case.input_of(x, vec![rows, (k as i64).into()]);
+        let w = case.param(w);
+        let [x, w] = [x, w].map(|value| case.op(Op::Cast(DType::F32), &[value]));
+        let y = case.root(Op::MatMul, &[x, w]);
+        let tunable = case.tunable(&target, y).unwrap();
+        assert_eq!(tunable.problem.starts_with("dot bf16 bf16 "), target.has_bf16_products());
+        assert!(!tunable.candidates.is_empty());
+        for choice in tunable.candidates {
+            case.choice = Some(choice);
+            case.check_on(&target, y, 0.0);
         }
     }
 }
