@@ -72,6 +72,8 @@ struct Plan {
     in_tiles: bool,
     /// Whether the right-hand side is too big to stay in a core's cache while all rows go by.
     is_right_big: bool,
+    /// Whether it is too big to be in a core's cache from call to call.
+    is_right_far: bool,
     /// Half of the second-level cache, in bytes.
     half_cache: i64,
 }
@@ -139,6 +141,7 @@ impl Plan {
         let right_bytes = (n.clone() * k.clone() * Dim::constant(element_bytes)).as_static();
         let half_cache = target.l2_bytes as i64 / 2;
         let is_right_big = packed.is_some() && right_bytes.is_some_and(|bytes| bytes > half_cache);
+        let is_right_far = right_bytes.is_some_and(|bytes| bytes > 4 * half_cache);
         Some(Self {
             batch,
             row_shape,
@@ -151,6 +154,7 @@ impl Plan {
             sizes,
             in_tiles,
             is_right_big,
+            is_right_far,
             half_cache,
         })
     }

@@ -180,7 +180,7 @@ impl<'m> Emitter<'_, '_, 'm> {
         number: Value<'m>,
         tiles: Value<'m>,
     ) -> Option<Ahead<'m>> {
-        if b.known(tiles) == Some(1) {
+        if b.known(tiles) == Some(1) || !self.plan.is_right_big {
             return self.straight_ahead(b, piece);
         }
         let next = self.position(b, piece.panel, piece.end_step);
@@ -188,8 +188,12 @@ impl<'m> Emitter<'_, '_, 'm> {
         Some(self.panels()?.shared(b, next, number, tiles, steps))
     }
 
-    /// For a tile that is alone with its piece.
+    /// For a tile that is alone with its piece. Weights that caches hold from call to call, of a recurrent network above
+    /// all, come as fast as they are asked for.
     fn straight_ahead(&self, b: &Builder<'m>, piece: &Piece<'m>) -> Option<Ahead<'m>> {
+        if !self.plan.is_right_far {
+            return None;
+        }
         Some(self.panels()?.straight(b, self.position(b, piece.panel, piece.first_step)))
     }
 }
