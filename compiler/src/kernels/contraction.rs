@@ -70,10 +70,8 @@ struct Plan {
     sizes: Sizes,
     /// Whether the machine's tiles multiply.
     in_tiles: bool,
-    /// Whether the right-hand side is too big to stay in a core's cache while all rows go by.
-    is_right_big: bool,
-    /// Whether it is too big to be in a core's cache from call to call.
-    is_right_far: bool,
+    /// Bytes of the panels; 0 without any, or of a size that only the run knows.
+    right_bytes: i64,
     /// Half of the second-level cache, in bytes.
     half_cache: i64,
 }
@@ -139,24 +137,9 @@ impl Plan {
         });
         let element_bytes = graph.values[root.operands[1].index()].ty.dtype.bits() as i64 / 8;
         let right_bytes = (n.clone() * k.clone() * Dim::constant(element_bytes)).as_static();
+        let right_bytes = right_bytes.filter(|_| packed.is_some()).unwrap_or(0);
         let half_cache = target.l2_bytes as i64 / 2;
-        let is_right_big = packed.is_some() && right_bytes.is_some_and(|bytes| bytes > half_cache);
-        let is_right_far = right_bytes.is_some_and(|bytes| bytes > 4 * half_cache);
-        Some(Self {
-            batch,
-            row_shape,
-            m,
-            n,
-            k,
-            packed,
-            dot,
-            lanes,
-            sizes,
-            in_tiles,
-            is_right_big,
-            is_right_far,
-            half_cache,
-        })
+        Some(Self { batch, row_shape, m, n, k, packed, dot, lanes, sizes, in_tiles, right_bytes, half_cache })
     }
 
     /// Neighbours along `k` that are multiplied at once.
@@ -189,6 +172,16 @@ impl Plan {
             None => format!(" batch={}", size_text(&product(&self.batch))),
         };
         format!("{kind} {left} {right}{batch} m={m} k={k} n={n}")
+    }
+
+    /// Whether the right-hand side is too big to stay in a core's cache while all rows go by.
+    fn is_right_big(&self) -> bool {
+        self.right_bytes > self.half_cache
+    }
+
+    /// Whether it is too big to be in a core's cache from call to call.
+    fn is_right_far(&self) -> bool {
+        self.right_bytes > 4 * self.half_cache
     }
 
     fn width(&self) -> i64 {

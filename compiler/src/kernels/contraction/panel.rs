@@ -60,7 +60,7 @@ impl<'m> Emitter<'_, '_, 'm> {
         let (columns, rows) = (f.dim(&columns), f.dim(&rows));
         let number = f.group[0];
         let along_columns = (b.remui(number, columns), b.divui(number, columns));
-        if !plan.is_right_big {
+        if !plan.is_right_big() {
             return along_columns;
         }
         let element_bytes = f.dtype(self.lhs).bits() as i64 / 8;
@@ -180,8 +180,11 @@ impl<'m> Emitter<'_, '_, 'm> {
         number: Value<'m>,
         tiles: Value<'m>,
     ) -> Option<Ahead<'m>> {
-        if b.known(tiles) == Some(1) || !self.plan.is_right_big {
+        if b.known(tiles) == Some(1) {
             return self.straight_ahead(b, piece);
+        }
+        if !self.plan.is_right_big() {
+            return None;
         }
         let next = self.position(b, piece.panel, piece.end_step);
         let steps = b.subi(piece.end_step, piece.first_step);
@@ -191,7 +194,7 @@ impl<'m> Emitter<'_, '_, 'm> {
     /// For a tile that is alone with its piece. Weights that caches hold from call to call, of a recurrent network above
     /// all, come as fast as they are asked for.
     fn straight_ahead(&self, b: &Builder<'m>, piece: &Piece<'m>) -> Option<Ahead<'m>> {
-        if !self.plan.is_right_far {
+        if !self.plan.is_right_far() {
             return None;
         }
         Some(self.panels()?.straight(b, self.position(b, piece.panel, piece.first_step)))

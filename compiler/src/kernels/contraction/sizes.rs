@@ -142,7 +142,6 @@ impl Problem<'_> {
             return (Dim::constant(whole(m.max(1), m0)), total_panels);
         }
         // Blocks of equal size, small enough for every thread to have some.
-        let columns = (total_panels.min(GROUPS) * width).max(1);
         let rows = match self.m.as_static() {
             Some(m) => {
                 let all = m.max(1).saturating_mul(self.n.as_static().unwrap_or(width)).saturating_mul(k);
@@ -151,7 +150,8 @@ impl Problem<'_> {
             }
             None => {
                 let one = Dim::constant(1);
-                let wanted = Dim::constant((GROUPS * width + columns - 1) / columns);
+                let columns = total_panels.min(GROUPS);
+                let wanted = Dim::constant((GROUPS + columns - 1) / columns);
                 let possible = self.m.ceil_div(&Dim::constant(2 * m0));
                 let blocks = self.m.ceil_div(&Dim::constant(most_rows)).maximum(&wanted.minimum(&possible));
                 let tiles = self.m.ceil_div(&blocks.maximum(&one)).ceil_div(&Dim::constant(m0));

@@ -111,8 +111,7 @@ impl TiledPlan {
         }
         let most = (1..=plan.output[0]).take_while(|rows| plan.fits_stack(*rows)).last()?;
         // Blocks of equal size.
-        let blocks = (plan.output[0] + most - 1) / most;
-        plan.rows = (plan.output[0] + blocks - 1) / blocks;
+        plan.rows = ceil_div(plan.output[0], ceil_div(plan.output[0], most));
         plan.shares = (WORKGROUPS / plan.blocks()).clamp(1, plan.base.columns);
         Some(plan)
     }
@@ -125,7 +124,7 @@ impl TiledPlan {
 
     /// Blocks of rows of an image.
     fn blocks(&self) -> i64 {
-        (self.output[0] + self.rows - 1) / self.rows
+        ceil_div(self.output[0], self.rows)
     }
 
     /// Input rows, or columns, that `count` outputs along axis `i` read.
@@ -135,16 +134,12 @@ impl TiledPlan {
 
     /// Columns of a row that windows meet at the same tap: how far apart outputs of neighbouring rows are.
     fn pitch(&self) -> i64 {
-        self.ceil_div(self.reach(1, self.output[1]), self.stride[1])
-    }
-
-    fn ceil_div(&self, a: i64, b: i64) -> i64 {
-        (a + b - 1) / b
+        ceil_div(self.reach(1, self.output[1]), self.stride[1])
     }
 
     /// Pixels that windows meet at the same tap, and some more that tiles may read past the last.
     fn phase_pixels(&self, rows: i64) -> Option<i64> {
-        let rows = self.ceil_div(self.reach(0, rows), self.stride[0]);
+        let rows = ceil_div(self.reach(0, rows), self.stride[0]);
         rows.checked_mul(self.pitch())?.checked_add(SIDE * TILES)
     }
 
@@ -153,6 +148,10 @@ impl TiledPlan {
         let phases = self.stride[0].checked_mul(self.stride[1])?;
         self.phase_pixels(rows)?.checked_mul(phases)?.checked_mul(self.base.channels)
     }
+}
+
+fn ceil_div(a: i64, b: i64) -> i64 {
+    (a + b - 1) / b
 }
 
 struct Emitter<'f, 'a, 'm> {
@@ -188,7 +187,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
     fn emit(&self, b: &Builder<'m>) {
         let plan = self.plan;
         self.copy_input(b);
-        let panels = plan.ceil_div(plan.base.columns, plan.shares);
+        let panels = ceil_div(plan.base.columns, plan.shares);
         let first = b.muli(self.f.group[1], b.index(panels));
         let last = b.minsi(b.addi(first, b.index(panels)), b.index(plan.base.columns));
         b.for_each(first, last, |b, panel| {
