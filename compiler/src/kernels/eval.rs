@@ -154,10 +154,30 @@ impl<'m> Function<'_, 'm> {
                 let storage = self.eval_storage(b, of, point, known);
                 bit_cast(b, self.dtype(of), dtype, storage)
             }
+            (Some(node), _) if !known.bound.contains_key(&value) => match self.moved(b, node, value, point) {
+                Some(from) => self.eval_storage(b, node.operands[0], &point.with(from), known),
+                None => to_storage(b, dtype, self.eval(b, value, point, known)),
+            },
             (None, Some(memref)) if !known.bound.contains_key(&value) => {
                 self.read_storage(b, value, memref, point)
             }
             _ => to_storage(b, dtype, self.eval(b, value, point, known)),
+        }
+    }
+
+    /// Where a transpose or reshape finds its elements, if at axes as they are.
+    fn moved(
+        &self,
+        b: &Builder<'m>,
+        node: &Node,
+        value: ValueId,
+        point: &Point<'m>,
+    ) -> Option<Vec<Axis<'m>>> {
+        let Place::Axes(axes) = &point.place else { return None };
+        match &node.op {
+            Op::Transpose { perm } => Some(index_maps::transposed(axes, perm)),
+            Op::Reshape { .. } => self.reshape_axes(b, node.operands[0], value, axes, point.lanes),
+            _ => None,
         }
     }
 

@@ -6,7 +6,7 @@ use ired_graph::{BinaryFn, DType, Op, UnaryFn, ValueId, Window};
 use crate::harness::{Case, Random, dims, targets};
 
 /// This machine with and without tiles, as far as it multiplies bf16 at all; and the smallest x86-64.
-fn all_targets() -> Vec<CpuTarget> {
+pub(crate) fn all_targets() -> Vec<CpuTarget> {
     let mut all = targets();
     let present = ired_driver_cpu::features::host_features();
     let without: Vec<_> = present.iter().filter(|f| *f == "avx512f" || *f == "avx512bf16").collect();
