@@ -86,6 +86,35 @@ fn weights_may_serve_all_batches() {
 }
 
 #[test]
+fn convolutions_along_one_axis_have_every_remainder() {
+    let mut random = Random::new(74);
+    for (length, channels, filters, extent, stride, pad, dilation) in [
+        (50u64, 32u64, 40u64, 3u64, 1u64, 1u64, 1u64),
+        (301, 16, 33, 3, 2, 1, 1),
+        (40, 48, 32, 5, 3, 2, 2),
+        (900, 160, 17, 3, 1, 1, 1),
+        (33, 64, 48, 1, 2, 0, 1),
+        (20, 20, 32, 4, 1, 3, 1),
+    ] {
+        let mut case = Case::new();
+        let x = case.input(random.tensor(DType::BF16, &[2, length, channels], -1.0, 1.0));
+        let weights = case.param(random.tensor(DType::BF16, &[filters, channels, extent], -1.0, 1.0));
+        let (x, weights) = (widened(&mut case, x), widened(&mut case, weights));
+        let window = Window {
+            extent: vec![extent],
+            stride: vec![stride],
+            dilation: vec![dilation],
+            pad_low: vec![pad],
+            pad_high: vec![pad],
+            ceil: false,
+        };
+        let y = case.root(Op::Conv { window, groups: 1, channels_last: true }, &[x, weights]);
+        let y = epilogue(&mut case, &mut random, y);
+        check(&mut case, y);
+    }
+}
+
+#[test]
 fn convolutions_have_every_remainder() {
     let mut random = Random::new(73);
     for ([h, w], channels, filters, extent, stride, pad, groups) in [
