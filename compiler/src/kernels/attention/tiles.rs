@@ -214,7 +214,8 @@ impl<'m> Emitter<'_, '_, 'm> {
         let steps = steps(plan);
         let query = b.muli(tile, self.index(b, ROWS));
         b.for_each(b.index(0), block.tiles, |b, panel| {
-            let zeros = vec![tiles.zero(b); TILES * TILES];
+            // Each its own: one that is used twice would be copied through memory.
+            let zeros: Vec<_> = (0..TILES * TILES).map(|_| tiles.zero(b)).collect();
             let sums = b.for_loop(b.index(0), self.index(b, steps), b.index(1), &zeros, |b, step, sums| {
                 let keys = |j: usize| {
                     let panel = b.addi(b.muli(panel, self.index(b, TILES)), self.index(b, j));
