@@ -6,6 +6,8 @@
 //! Sources: argument reductions after Cody and Waite; the rational `tanh` and `erf` fits are the well-known
 //! ones of Eigen; series are Taylor's unless a comment says otherwise.
 
+mod softmax;
+
 use ired_mlir::{Builder, FloatCompare, Type, Value};
 
 /// The functions at one type: f32 or f64, scalar or vector.
@@ -13,12 +15,8 @@ use ired_mlir::{Builder, FloatCompare, Type, Value};
 pub(super) struct Math<'b, 'm> {
     b: &'b Builder<'m>,
     ty: Type<'m>,
-    /// Whether vectors of sixteen f32 are scaled and reduced by powers of two in one instruction.
-    is_wide: bool,
 }
 
-/// To instructions that take a rounding mode: the one that is set.
-const CURRENT_ROUNDING: i64 = 4;
 const LN_2: f64 = std::f64::consts::LN_2;
 /// `ln 2` with the low half cut off, so that small multiples are exact; and what was cut.
 const LN_2_HIGH_F32: f64 = 0.693_359_375;
@@ -29,12 +27,7 @@ const LN_2_LOW_F64: f64 = 1.908_214_929_270_587_7e-10;
 impl<'b, 'm> Math<'b, 'm> {
     /// Functions on values of type `ty`.
     pub(super) fn new(b: &'b Builder<'m>, ty: Type<'m>) -> Self {
-        Self { b, ty, is_wide: false }
-    }
-
-    /// The same for sixteen f32 on a target with AVX-512.
-    pub(super) fn wide(b: &'b Builder<'m>, ty: Type<'m>) -> Self {
-        Self { is_wide: true, ..Self::new(b, ty) }
+        Self { b, ty }
     }
 
     fn is_f32(self) -> bool {
@@ -146,42 +139,12 @@ impl<'b, 'm> Math<'b, 'm> {
             &INVERSE_FACTORIALS_FROM_13_TO_2
         };
         let p = self.polynomial(r, terms);
-        if self.is_wide {
-            let one = self.c(1.0);
-            return self.scale(b.fma(b.fma(p, r, one), r, one), n);
-        }
         let p = b.addf(b.fma(p, b.mulf(r, r), r), self.c(1.0));
         // Two steps, so that results at both ends of the range are reached without leaving it on the way.
         let n = b.subi(self.bits_of(shifted), self.int(self.rounder_bits()));
         let half = b.shrsi(n, self.int(1));
         let rest = b.subi(n, half);
         b.mulf(b.mulf(p, self.power_of_two(half)), self.power_of_two(rest))
-    }
-
-    /// `2^x` within 3e-6 of its value, for what is rounded to bf16 next; 0 for -inf. For wide types only.
-    pub(super) fn short_exp2(self, x: Value<'m>) -> Value<'m> {
-        let b = self.b;
-        // 2^(x - floor(x)) in one polynomial, from 1 at 0 to just below 2 at 1.
-        const TERMS: [f64; 5] = [
-            1.342_674_052_508_282_7e-2,
-            5.224_238_389_168_075e-2,
-            2.412_802_470_111_378_3e-1,
-            6.930_448_395_602_378e-1,
-            1.0,
-        ];
-        const FLOOR: i64 = 1;
-        let (all, rounding) = (b.integer(b.int_type(16), -1), b.integer(b.int_type(32), CURRENT_ROUNDING));
-        let operands = [x, b.integer(b.int_type(32), FLOOR), self.c(0.0), all, rounding];
-        let rest = b.intrinsic("llvm.x86.avx512.mask.reduce.ps.512", &operands, self.ty);
-        self.scale(self.polynomial(rest, &TERMS), x)
-    }
-
-    /// `x * 2^floor(n)`, rounded once.
-    fn scale(self, x: Value<'m>, n: Value<'m>) -> Value<'m> {
-        let b = self.b;
-        let (all, rounding) = (b.integer(b.int_type(16), -1), b.integer(b.int_type(32), CURRENT_ROUNDING));
-        let operands = [x, n, self.c(0.0), all, rounding];
-        b.intrinsic("llvm.x86.avx512.mask.scalef.ps.512", &operands, self.ty)
     }
 
     /// Natural logarithm: NaN below zero, -inf at zero.

@@ -118,7 +118,7 @@ impl<'m> Emitter<'_, '_, 'm> {
             // Without any finite score yet nothing must become NaN: a later block may have one.
             let none = b.cmpf(FloatCompare::Eq, newer, self.splat(b, f64::NEG_INFINITY));
             let shift = b.select(none, self.splat(b, 0.0), newer);
-            let scale = self.math(b).exp(b.subf(older, shift));
+            let scale = self.exp(b, b.subf(older, shift));
             b.vector_store(newer, self.greatest, kept);
             b.vector_store(shift, self.shift, column);
             b.vector_store(scale, self.scale, column);
@@ -140,7 +140,7 @@ impl<'m> Emitter<'_, '_, 'm> {
                 for ((i, shift), sum) in rows.clone().zip(&shifts).zip(sums) {
                     let at = b.addi(self.index(b, i * plan.block), column);
                     let score = b.vector_load(self.scores, at, plan.lanes);
-                    let weight = self.math(b).exp(b.subf(score, *shift));
+                    let weight = self.exp(b, b.subf(score, *shift));
                     let used = match plan.rounds {
                         true => cast(b, DType::F32, DType::BF16, weight),
                         false => weight,
@@ -164,8 +164,8 @@ impl<'m> Emitter<'_, '_, 'm> {
         b.vector_store(multiply_add(b, older, scale, sum), self.sums, at);
     }
 
-    fn math<'b>(&self, b: &'b Builder<'m>) -> Math<'b, 'm> {
-        if self.plan.registers >= 32 { Math::wide(b, self.vector) } else { Math::new(b, self.vector) }
+    pub(super) fn exp(&self, b: &Builder<'m>, x: Value<'m>) -> Value<'m> {
+        Math::new(b, self.vector).softmax_exp(x, self.plan.registers >= 32)
     }
 }
 

@@ -11,7 +11,6 @@ use super::blocks::{Block, Emitter};
 use super::{Narrow, Plan, groups};
 use crate::kernels::dot::as_lanes;
 use crate::kernels::eval::{Axis, Known, Point};
-use crate::kernels::math::Math;
 use crate::kernels::tile_registers::{self, MOST_K, ROW_BYTES, TileRegisters};
 use crate::kernels::transpose::turn;
 
@@ -294,7 +293,6 @@ impl<'m> Emitter<'_, '_, 'm> {
         let plan = self.plan;
         let base = b.muli(tile, self.index(b, ROWS));
         let end = b.muli(block.tiles, self.index(b, TILE_K));
-        let to_base_2 = self.splat(b, std::f64::consts::LOG2_E);
         self.for_rows(b, rows, |b, row| {
             let rows: Vec<_> = (0..SCORE_ROWS).map(|i| b.addi(row, self.index(b, i))).collect();
             let number = |b: &Builder<'m>, array: Value<'m>, row: Value<'m>| {
@@ -308,7 +306,7 @@ impl<'m> Emitter<'_, '_, 'm> {
                     let [low, high] = [0, SIDE].map(|lane| {
                         let at = b.addi(at, self.index(b, lane));
                         let score = b.vector_load(self.scores, at, plan.lanes);
-                        Math::wide(b, self.vector).short_exp2(b.mulf(b.subf(score, *shift), to_base_2))
+                        self.exp(b, b.subf(score, *shift))
                     });
                     b.vector_store(rounded(b, low, high), self.weights, at);
                     b.addf(*sum, b.addf(low, high))
