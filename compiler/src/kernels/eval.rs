@@ -15,7 +15,7 @@ use ired_graph::{BinaryFn, DType, Node, Op, ValueId};
 use ired_mlir::{Builder, Type, Value};
 
 use super::KernelError;
-use super::arithmetic::{binary, bit_cast, cast, compare, from_storage, register_type, to_storage, unary};
+use super::arithmetic::{binary, bit_cast, cast, compare, from_storage, register_type, unary};
 use super::function::Function;
 
 /// An index along one axis: `base + lane * step`.
@@ -156,12 +156,12 @@ impl<'m> Function<'_, 'm> {
             }
             (Some(node), _) if !known.bound.contains_key(&value) => match self.moved(b, node, value, point) {
                 Some(from) => self.eval_storage(b, node.operands[0], &point.with(from), known),
-                None => to_storage(b, dtype, self.eval(b, value, point, known)),
+                None => self.stored(b, dtype, self.eval(b, value, point, known)),
             },
             (None, Some(memref)) if !known.bound.contains_key(&value) => {
                 self.read_storage(b, value, memref, point)
             }
-            _ => to_storage(b, dtype, self.eval(b, value, point, known)),
+            _ => self.stored(b, dtype, self.eval(b, value, point, known)),
         }
     }
 
@@ -220,8 +220,11 @@ impl<'m> Function<'_, 'm> {
                 b.select(spread(b, condition, lanes), yes, no)
             }
             Op::Cast(_) => {
+                let from = self.dtype(node.operands[0]);
                 let x = self.eval(b, node.operands[0], point, known);
-                cast(b, self.dtype(node.operands[0]), dtype, x)
+                // What is only written is rounded then.
+                let is_rounded_later = from == DType::F32 && matches!(dtype, DType::F16 | DType::BF16);
+                if is_rounded_later && self.is_only_written(value) { x } else { cast(b, from, dtype, x) }
             }
             Op::BitCast(_) => {
                 let storage = self.eval_storage(b, value, point, known);

@@ -32,15 +32,22 @@ fn narrow(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
         _ => (weights, None),
     };
     let Some(tensor) = rw.tensor(source) else { return Ok(None) };
+    let is_made_here = producer_of_moved(rw, x).is_some_and(|op| is_root(op) || op.is_elementwise());
+    if is_depthwise(&op, &tensor) && is_made_here {
+        // Its few products take less time than its input takes to come from memory.
+        let x = round_moved(rw, x)?;
+        return Ok(Some(vec![rw.add(op, &[x, weights])?]));
+    }
     if terms(&op, &tensor) < LEAST_TERMS {
         return Ok(None);
     }
-    let x = match producer_of_moved(rw, x).is_some_and(|op| is_root(op) || op.is_elementwise()) {
-        true => round_moved(rw, x)?,
-        false => round(rw, x)?,
-    };
+    let x = if is_made_here { round_moved(rw, x)? } else { round(rw, x)? };
     let weights = rounded_weights(rw, &tensor, stretched)?;
     Ok(Some(vec![rw.add(op, &[x, weights])?]))
+}
+
+fn is_depthwise(op: &Op, weights: &Tensor) -> bool {
+    matches!(op, Op::Conv { groups, channels_last: true, .. } if *groups > 1 && weights.shape()[..2] == [*groups, 1])
 }
 
 /// Products that are summed into an element.

@@ -149,3 +149,43 @@ fn convolutions_have_every_remainder() {
         check(&mut case, y);
     }
 }
+
+/// A bf16 apart where sums were made in another order.
+#[test]
+fn results_are_rounded_to_bf16() {
+    let mut random = Random::new(75);
+    for (m, n) in [(40u64, 48u64), (17, 35), (5, 16)] {
+        let mut case = Case::new();
+        let x = case.input(random.tensor(DType::BF16, &[m, 64], -1.0, 1.0));
+        let w = case.param(random.tensor(DType::BF16, &[64, n], -1.0, 1.0));
+        let (x, w) = (widened(&mut case, x), widened(&mut case, w));
+        let y = case.root(Op::MatMul, &[x, w]);
+        let y = epilogue(&mut case, &mut random, y);
+        let y = case.op(Op::Cast(DType::BF16), &[y]);
+        for target in all_targets() {
+            case.check_on(&target, y, 1.0 / 128.0);
+        }
+    }
+}
+
+#[test]
+fn depthwise_convolutions_read_bf16() {
+    let mut random = Random::new(76);
+    for (size, channels, stride) in [(9u64, 16u64, 1u64), (12, 40, 2), (5, 7, 1)] {
+        let mut case = Case::new();
+        let x = case.input(random.tensor(DType::BF16, &[2, size, size + 1, channels], -1.0, 1.0));
+        let x = widened(&mut case, x);
+        let weights = case.param(random.tensor(DType::F32, &[channels, 1, 3, 3], -1.0, 1.0));
+        let window = Window {
+            extent: vec![3; 2],
+            stride: vec![stride; 2],
+            dilation: vec![1; 2],
+            pad_low: vec![1; 2],
+            pad_high: vec![1; 2],
+            ceil: false,
+        };
+        let y = case.root(Op::Conv { window, groups: channels, channels_last: true }, &[x, weights]);
+        let y = epilogue(&mut case, &mut random, y);
+        check(&mut case, y);
+    }
+}
