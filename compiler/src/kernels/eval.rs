@@ -11,12 +11,13 @@ mod sources;
 
 use std::collections::HashMap;
 
-use ired_graph::{BinaryFn, DType, Node, Op, ValueId};
+use ired_graph::{BinaryFn, DType, Node, Op, UnaryFn, ValueId};
 use ired_mlir::{Builder, Type, Value};
 
 use super::KernelError;
 use super::arithmetic::{binary, bit_cast, cast, compare, from_storage, register_type, unary};
 use super::function::Function;
+use super::math::Math;
 
 /// An index along one axis: `base + lane * step`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -198,6 +199,10 @@ impl<'m> Function<'_, 'm> {
             Op::Unary(function) => {
                 let of = self.dtype(node.operands[0]);
                 let x = self.eval(b, node.operands[0], point, known);
+                let is_wide = self.is_wide && x.ty() == b.vector_type(16, b.f32_type());
+                if is_wide && *function == UnaryFn::Sigmoid {
+                    return Math::new(b, x.ty()).wide_sigmoid(x);
+                }
                 unary(b, *function, of, x).unwrap_or_else(|| {
                     self.unsupported(node, of, "the function is not defined for this element type");
                     self.zero(b, value)

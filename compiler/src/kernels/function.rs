@@ -35,6 +35,8 @@ pub(super) struct Function<'a, 'm> {
     dims: RefCell<HashMap<Dim, Value<'m>>>,
     producers: HashMap<ValueId, NodeId>,
     globals: RefCell<HashMap<ValueId, String>>,
+    /// Whether vectors of sixteen f32 are registers of AVX-512.
+    pub(super) is_wide: bool,
     /// Whether vectors become bf16 by an instruction. It takes subnormal numbers as 0, as tiles do, and so is used for
     /// products and where there are tiles: for fast precision only.
     pub(super) rounds_at_once: bool,
@@ -136,6 +138,7 @@ impl<'a, 'm> Function<'a, 'm> {
             dims: RefCell::default(),
             producers: HashMap::new(),
             globals: RefCell::default(),
+            is_wide: site.target.vector_bits == 512,
             rounds_at_once: site.target.has_bf16_tiles() && is_product,
             error: RefCell::default(),
         };

@@ -6,7 +6,7 @@
 //! Sources: argument reductions after Cody and Waite; the rational `tanh` and `erf` fits are the well-known
 //! ones of Eigen; series are Taylor's unless a comment says otherwise.
 
-mod softmax;
+mod wide;
 
 use ired_mlir::{Builder, FloatCompare, Type, Value};
 

@@ -165,7 +165,7 @@ impl<'m> Emitter<'_, '_, 'm> {
     }
 
     pub(super) fn exp(&self, b: &Builder<'m>, x: Value<'m>) -> Value<'m> {
-        Math::new(b, self.vector).softmax_exp(x, self.plan.registers >= 32)
+        Math::new(b, self.vector).softmax_exp(x, self.f.is_wide)
     }
 }
 
