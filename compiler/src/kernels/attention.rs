@@ -9,6 +9,7 @@
 //! rounded before they are divided by their sum, not after: to as many bits, at another scale.
 
 mod blocks;
+mod pairs;
 mod scores;
 mod tiles;
 mod values;
