@@ -1,7 +1,7 @@
 //! Attention on operands of bf16 in the machine's tiles: registers of 16 rows of 64 bytes, multiplied as matrices.
 //!
-//! What lies between the products is done in vectors of f32, on scores that tiles left on
-//! the stack; weights are rounded to bf16 when they are stored.
+//! What lies between the products is done in vectors of f32, on scores that tiles left on the stack; weights are rounded
+//! to bf16 when they are stored.
 
 use ired_mlir::{Builder, Compare, Value};
 

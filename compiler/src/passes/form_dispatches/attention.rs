@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use ired_graph::{DType, Dim, NodeId, Op, UnaryFn, ValueId};
 
-use super::Facts;
 use super::epilogue::Group;
+use super::{Facts, is_widening};
 
 /// Elements of a query, key or value that a kernel keeps on its stack for a block of them.
 const MAX_DEPTH: i64 = 256;
@@ -140,6 +140,14 @@ fn is_zero(facts: &Facts<'_>, value: ValueId) -> bool {
 /// The product of queries and keys in a group.
 pub(super) fn first_product(facts: &Facts<'_>, group: &Group) -> Option<NodeId> {
     group.nodes.iter().copied().find(|id| *id != group.root && facts.node(*id).op == Op::MatMul)
+}
+
+/// The same, if the group rounds weights to bf16 as it does for tiles.
+pub(super) fn first_rounded_product(facts: &Facts<'_>, group: &Group) -> Option<NodeId> {
+    let weights = *facts.node(group.root).operands.first()?;
+    let rounding = facts.producer[weights.index()]?;
+    let rounds = group.nodes.contains(&rounding) && is_widening(facts.graph, facts.node(rounding));
+    first_product(facts, group).filter(|_| rounds)
 }
 
 /// The one node that reads `value`, if it is in the same region and nothing else does.

@@ -17,7 +17,7 @@ const MAX_INPUTS: usize = 24;
 enum Place {
     /// By a product: each element is read many times.
     Product,
-    /// By attention, which copies bf16 as it needs it, from wherever the last axis is consecutive.
+    /// By attention in bf16, which copies it as tiles need it, from wherever the last axis is consecutive.
     Rows,
     /// The same, or where the second last axis is.
     Columns,
@@ -41,7 +41,7 @@ pub(super) fn complete(
     needed: &mut HashSet<ValueId>,
 ) -> Dispatch {
     let mut pull = Pull { facts, epilogues, nodes: group.nodes.clone(), places: HashMap::new() };
-    if let Some(first) = attention::first_product(facts, group) {
+    if let Some(first) = attention::first_rounded_product(facts, group) {
         pull.place_attention(first, group.root);
     }
     for &id in &group.nodes {
