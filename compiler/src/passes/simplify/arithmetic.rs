@@ -77,11 +77,12 @@ fn erf_of_quotient(rw: &mut Rewriter<'_>, quotient: ValueId) -> Rewritten {
     let Some((Op::Binary(BinaryFn::Div), &[x, divisor])) = rw.op(quotient) else { return Ok(None) };
     let Some(Number::Float(divisor)) = number(rw, divisor) else { return Ok(None) };
     let factor = divisor.recip();
-    let is_plain = (1e-3..1e3).contains(&factor.abs());
+    let ty = rw.ty(quotient).clone();
+    // Shorter floats would round the factor by more than the quotient.
+    let is_plain = (1e-3..1e3).contains(&factor.abs()) && ty.dtype.is_float() && ty.dtype.bits() >= 32;
     if !is_plain || rw.uses(quotient) > 1 {
         return Ok(None);
     }
-    let ty = rw.ty(quotient).clone();
     let factor = rw.add_constant(Tensor::from_f64s(ty.dtype, &[], &[factor]))?;
     let factor = rw.broadcast(factor, ty.shape)?;
     let product = rw.add(Op::Binary(BinaryFn::Mul), &[x, factor])?;
