@@ -20,6 +20,9 @@ use crate::profile::Profiler;
 /// Bytes of a copy or a fill that count as one workgroup.
 const PIECE_BYTES: usize = 128 << 10;
 
+/// Of an epoch; one less than what counts them can hold.
+const MAX_WORKGROUPS: u32 = u32::MAX - 1;
+
 /// A recording in this device's form, with what it keeps alive.
 #[derive(Debug)]
 pub(crate) struct CpuCommandBuffer {
@@ -317,9 +320,10 @@ impl Build {
     fn dispatch(&mut self, command: usize, dispatch: Dispatch) -> Result<(), RecordError> {
         let grid = dispatch.grid;
         let workgroups: u128 = grid.iter().map(|&n| u128::from(n)).product();
-        let Ok(workgroups) = u32::try_from(workgroups) else {
+        let few = u32::try_from(workgroups).ok().filter(|workgroups| *workgroups <= MAX_WORKGROUPS);
+        let Some(workgroups) = few else {
             let found = u64::try_from(workgroups).unwrap_or(u64::MAX);
-            return Err(RecordError::AboveLimit { command, what: "grid", found, limit: u32::MAX.into() });
+            return Err(RecordError::AboveLimit { command, what: "grid", found, limit: MAX_WORKGROUPS.into() });
         };
         if workgroups == 0 {
             return Ok(());
@@ -360,7 +364,7 @@ impl Build {
     }
 
     fn step<'a>(&mut self, workgroups: u32, bindings: impl Iterator<Item = &'a Binding>, work: Work) {
-        if self.workgroups.checked_add(workgroups).is_none() {
+        if self.workgroups > MAX_WORKGROUPS - workgroups {
             // One barrier more than asked for keeps the count in range.
             self.end_epoch();
         }
