@@ -77,6 +77,15 @@ pub(super) fn packed_interface(
     KernelInterface { family: "", bindings, constants: symbols(graph, dispatch), grid }
 }
 
+/// Estimated instructions of one workgroup of a kernel that takes `all` of them, if that is known: some ten microseconds'
+/// worth, or less where there would be few workgroups, but not so few that starting one takes as long.
+pub(super) fn workgroup_work(all: Option<i64>) -> i64 {
+    const MOST: i64 = 1 << 15;
+    const LEAST: i64 = 1 << 13;
+    const GROUPS: i64 = 16;
+    all.map_or(MOST, |all| (all / GROUPS).clamp(LEAST, MOST))
+}
+
 /// A grid along x alone.
 pub(super) fn line(groups: Dim) -> [Dim; 3] {
     [groups, Dim::constant(1), Dim::constant(1)]

@@ -13,15 +13,12 @@ use ired_graph::{BinaryFn, Dim, Graph, Node, Op, UnaryFn, ValueId};
 use ired_mlir::{Builder, Compare, Value};
 
 use super::eval::{Axis, Known, Point, spread};
-use super::function::{Function, Site, line, plain_interface, product};
+use super::function::{Function, Site, line, plain_interface, product, workgroup_work};
 use super::{Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 
 pub(super) struct Generic;
-
-/// Work of one workgroup, in estimated instructions: some ten microseconds.
-const WORKGROUP_WORK: i64 = 1 << 15;
 
 impl Family for Generic {
     fn name(&self) -> &'static str {
@@ -68,10 +65,12 @@ impl Plan {
         let per_byte = (8 / graph.ty(output).dtype.bits() as i64).max(1);
         if linear || per_byte > 1 {
             // Rows of a fixed length, the last one shorter.
-            let row = (WORKGROUP_WORK * lanes as i64 / cost).clamp(lanes as i64, 1 << 20);
+            let all = product(shape);
+            let vectors = all.as_static().map(|elements| elements / lanes as i64);
+            let work = workgroup_work(vectors.map(|vectors| vectors.saturating_mul(cost)));
+            let row = (work * lanes as i64 / cost).clamp(lanes as i64, 1 << 20);
             let step = per_byte.max(lanes as i64);
             let row = (row / step * step).max(step);
-            let all = product(shape);
             let rows = all.ceil_div(&Dim::constant(row));
             let row_length = Dim::constant(row);
             return Ok(Self { rows, row_length, linear, lanes, rows_per_group: 1, per_byte });
@@ -82,7 +81,8 @@ impl Plan {
         };
         let length = last.as_static().unwrap_or(256).max(1);
         let row_cost = (length as u64).div_ceil(lanes as u64) as i64 * cost;
-        let rows_per_group = (WORKGROUP_WORK / row_cost.max(1)).clamp(1, 1 << 20);
+        let work = workgroup_work(outer.as_static().map(|rows| rows.saturating_mul(row_cost)));
+        let rows_per_group = (work / row_cost.max(1)).clamp(1, 1 << 20);
         let rows_per_group = match outer.as_static() {
             Some(rows) => rows_per_group.min(rows.max(1)),
             None => rows_per_group,

@@ -323,7 +323,12 @@ impl Build {
         let few = u32::try_from(workgroups).ok().filter(|workgroups| *workgroups <= MAX_WORKGROUPS);
         let Some(workgroups) = few else {
             let found = u64::try_from(workgroups).unwrap_or(u64::MAX);
-            return Err(RecordError::AboveLimit { command, what: "grid", found, limit: MAX_WORKGROUPS.into() });
+            return Err(RecordError::AboveLimit {
+                command,
+                what: "grid",
+                found,
+                limit: MAX_WORKGROUPS.into(),
+            });
         };
         if workgroups == 0 {
             return Ok(());
