@@ -1,6 +1,8 @@
 //! Puts channels last: convolutions and pools read and write `[n, spatial.., c]`, and the transposes this takes
 //! sink through what follows until they meet the next one and cancel, or the network ends.
 
+use std::ops::Range;
+
 use ired_graph::{Dim, Graph, NodeId, Op, ValueId};
 
 use super::PassError;
@@ -9,6 +11,12 @@ use super::rewrite::{Rewriter, Rewritten, rewrite};
 pub(super) fn assign_layout(graph: &mut Graph) -> Result<(), PassError> {
     rewrite(graph, &mut |rw, id| {
         if let Some(values) = channels_last(rw, id)? {
+            return Ok(Some(values));
+        }
+        if let Some(values) = join_transposes(rw, id)? {
+            return Ok(Some(values));
+        }
+        if let Some(values) = sink_through_reshape(rw, id)? {
             return Ok(Some(values));
         }
         sink_transpose(rw, id)
@@ -55,6 +63,17 @@ fn transposed(rw: &mut Rewriter<'_>, value: ValueId, perm: &[usize]) -> Result<V
     rw.transpose(value, perm.to_vec())
 }
 
+/// One transpose in place of two, so that what follows sinks both.
+fn join_transposes(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
+    let node = rw.node(id);
+    let (Op::Transpose { perm }, &[operand]) = (&node.op, node.operands.as_slice()) else { return Ok(None) };
+    let perm = perm.clone();
+    match rw.op(operand) {
+        Some((Op::Transpose { .. }, _)) => Ok(Some(vec![transposed(rw, operand, &perm)?])),
+        _ => Ok(None),
+    }
+}
+
 /// The perm of the first operand that is a transpose.
 fn transpose_above(rw: &Rewriter<'_>, operands: &[ValueId]) -> Option<Vec<usize>> {
     operands.iter().find_map(|&operand| match rw.op(operand) {
@@ -80,6 +99,9 @@ fn sink_transpose(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
         Op::Slice { start, size, stride } => {
             let (start, size) = (unpermute(&start, &perm), unpermute(&size, &perm));
             (Op::Slice { start, size, stride: unpermute(&stride, &perm) }, 1, perm.clone())
+        }
+        Op::Broadcast { shape } if shape.len() == perm.len() => {
+            (Op::Broadcast { shape: unpermute(&shape, &perm) }, 1, perm.clone())
         }
         Op::Reduce { function, axes } => {
             let mut source_axes: Vec<usize> = axes.iter().map(|&a| perm[a]).collect();
@@ -107,6 +129,61 @@ fn sink_transpose(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
     }
     let value = rw.add(op, &moved)?;
     Ok(Some(vec![rw.transpose(value, after)?]))
+}
+
+/// `reshape(transpose(x))` becomes `transpose(reshape(transpose(x)))`, the first of which only brings together what the
+/// reshape merges, and leaves the axes that end in the last one of `x` last: most often it is none at all.
+fn sink_through_reshape(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
+    let node = rw.node(id);
+    let (Op::Reshape { shape }, &[operand]) = (&node.op, node.operands.as_slice()) else { return Ok(None) };
+    let shape = shape.clone();
+    let Some((Op::Transpose { perm }, &[source])) = rw.op(operand) else { return Ok(None) };
+    let perm = perm.clone();
+    let Some(groups) = matching_axes(rw.shape(operand), &shape) else { return Ok(None) };
+    let mut order: Vec<usize> = (0..groups.len()).collect();
+    order.sort_by_key(|&group| perm[groups[group].0.end - 1]);
+    if order.is_sorted() {
+        return Ok(None);
+    }
+    let gathered = order.iter().flat_map(|&group| perm[groups[group].0.clone()].iter().copied()).collect();
+    let axes: Vec<usize> = order.iter().flat_map(|&group| groups[group].1.clone()).collect();
+    let gathered = rw.transpose(source, gathered)?;
+    let reshaped = rw.reshape(gathered, axes.iter().map(|&axis| shape[axis].clone()).collect())?;
+    Ok(Some(vec![rw.transpose(reshaped, inverse(&axes))?]))
+}
+
+/// The axes of two shapes of the same elements in groups that hold the same ones, one axis of either shape against any number
+/// of the other's. `None` where there is no such match.
+fn matching_axes(from: &[Dim], to: &[Dim]) -> Option<Vec<(Range<usize>, Range<usize>)>> {
+    let mut groups = Vec::new();
+    let (mut i, mut j) = (0, 0);
+    while i < from.len() && j < to.len() {
+        let merged = prefix_of(&from[i..], &to[j]).map(|count| (i..i + count, j..j + 1));
+        let split = || prefix_of(&to[j..], &from[i]).map(|count| (i..i + 1, j..j + count));
+        let group = merged.or_else(split)?;
+        (i, j) = (group.0.end, group.1.end);
+        groups.push(group);
+    }
+    // Ones are left over.
+    let last: &mut (Range<usize>, Range<usize>) = groups.last_mut()?;
+    let single = last.0.len() == 1 && j < to.len() || last.1.len() == 1 && i < from.len();
+    if !single && (i < from.len() || j < to.len()) {
+        return None;
+    }
+    (last.0.end, last.1.end) = (from.len(), to.len());
+    Some(groups)
+}
+
+/// How many of the first sizes make up `size`.
+fn prefix_of(sizes: &[Dim], size: &Dim) -> Option<usize> {
+    let mut product = Dim::constant(1);
+    sizes
+        .iter()
+        .position(|next| {
+            product = product.clone() * next.clone();
+            product == *size
+        })
+        .map(|last| last + 1)
 }
 
 /// Entry `i` of the transposed axes belongs to source axis `perm[i]`.
