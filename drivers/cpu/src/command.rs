@@ -6,7 +6,6 @@ use std::any::Any;
 use std::fmt::{self, Debug};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use ired_hal::{
     Binding, BindingSource, Buffer, BufferRange, Command, CommandBuffer, Dispatch, Executable, Failure,
@@ -15,6 +14,7 @@ use ired_hal::{
 
 use crate::buffer::CpuBuffer;
 use crate::executable::{CpuExecutable, Kernel};
+use crate::pool::Pace;
 use crate::profile::Profiler;
 
 /// Bytes of a copy or a fill that count as one workgroup.
@@ -40,8 +40,7 @@ pub(crate) struct Program {
     bindings: Vec<BoundTo>,
     constants: Vec<i64>,
     profiler: Arc<Profiler>,
-    /// Whether the last run took long enough to share it from the start.
-    pub(crate) long: AtomicBool,
+    pub(crate) pace: Pace,
 }
 
 #[derive(Debug)]
@@ -312,7 +311,7 @@ impl Build {
             bindings: Vec::new(),
             constants: Vec::new(),
             profiler: profiler.clone(),
-            long: AtomicBool::new(false),
+            pace: Pace::default(),
         };
         Self { slots, buffers: Vec::new(), executables: Vec::new(), program, first_step: 0, workgroups: 0 }
     }
