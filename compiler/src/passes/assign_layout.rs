@@ -1,11 +1,10 @@
 //! Puts channels last: convolutions and pools read and write `[n, spatial.., c]`, and the transposes this takes
 //! sink through what follows until they meet the next one and cancel, or the network ends.
 
-use std::ops::Range;
-
 use ired_graph::{Dim, Graph, NodeId, Op, ValueId};
 
 use super::PassError;
+use super::axes::matching_axes;
 use super::rewrite::{Rewriter, Rewritten, rewrite};
 
 pub(super) fn assign_layout(graph: &mut Graph) -> Result<(), PassError> {
@@ -150,40 +149,6 @@ fn sink_through_reshape(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
     let gathered = rw.transpose(source, gathered)?;
     let reshaped = rw.reshape(gathered, axes.iter().map(|&axis| shape[axis].clone()).collect())?;
     Ok(Some(vec![rw.transpose(reshaped, inverse(&axes))?]))
-}
-
-/// The axes of two shapes of the same elements in groups that hold the same ones, one axis of either shape against any number
-/// of the other's. `None` where there is no such match.
-fn matching_axes(from: &[Dim], to: &[Dim]) -> Option<Vec<(Range<usize>, Range<usize>)>> {
-    let mut groups = Vec::new();
-    let (mut i, mut j) = (0, 0);
-    while i < from.len() && j < to.len() {
-        let merged = prefix_of(&from[i..], &to[j]).map(|count| (i..i + count, j..j + 1));
-        let split = || prefix_of(&to[j..], &from[i]).map(|count| (i..i + 1, j..j + count));
-        let group = merged.or_else(split)?;
-        (i, j) = (group.0.end, group.1.end);
-        groups.push(group);
-    }
-    // Ones are left over.
-    let last: &mut (Range<usize>, Range<usize>) = groups.last_mut()?;
-    let single = last.0.len() == 1 && j < to.len() || last.1.len() == 1 && i < from.len();
-    if !single && (i < from.len() || j < to.len()) {
-        return None;
-    }
-    (last.0.end, last.1.end) = (from.len(), to.len());
-    Some(groups)
-}
-
-/// How many of the first sizes make up `size`.
-fn prefix_of(sizes: &[Dim], size: &Dim) -> Option<usize> {
-    let mut product = Dim::constant(1);
-    sizes
-        .iter()
-        .position(|next| {
-            product = product.clone() * next.clone();
-            product == *size
-        })
-        .map(|last| last + 1)
 }
 
 /// Entry `i` of the transposed axes belongs to source axis `perm[i]`.
