@@ -30,6 +30,7 @@ use ired_mlir::Builder;
 use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 use crate::tuning::{Choice, Tunable};
+pub(crate) use attention::fills_tiles;
 use function::Site;
 pub use pack::pack;
 

@@ -10,6 +10,7 @@ mod fuse_quantized;
 mod literal;
 mod merge_duplicates;
 mod merge_products;
+mod narrow_attention;
 mod narrow_products;
 mod outline_constants;
 mod recognize_layer_norm;
@@ -20,6 +21,7 @@ mod split_concats;
 use ired_graph::{Graph, ShapeError};
 
 use crate::errors::{CompileError, Diagnostic};
+use crate::targets::CpuTarget;
 
 /// Whether a model may be computed less exactly than it says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +30,7 @@ pub enum Precision {
     #[default]
     Exact,
     /// Operands of f32 products with constant weights are rounded to bf16, sums stay f32; on targets that multiply bf16.
+    /// So are those of attention, its softmax included, on targets that do it in tiles.
     Fast,
 }
 
@@ -46,6 +49,8 @@ pub struct Pass {
     pub name: &'static str,
     /// Runs only for this precision; an exact pass runs for both.
     pub precision: Precision,
+    /// Whether what a pass makes is fast on a target; an exact pass does not ask.
+    suits: fn(&CpuTarget) -> bool,
     run: fn(&mut Graph) -> Result<(), PassError>,
 }
 
@@ -62,16 +67,26 @@ pub const PASSES: &[Pass] = &[
     exact("simplify", simplify::simplify),
     exact("fold_constants", fold_constants::fold_constants),
     exact("merge_duplicates", merge_duplicates::merge_duplicates),
-    exact("merge_products", merge_products::merge_products),
     exact("split_concats", split_concats::split_concats),
-    Pass { name: "narrow_products", precision: Precision::Fast, run: narrow_products::narrow_products },
+    fast("narrow_products", CpuTarget::has_bf16_products, narrow_products::narrow_products),
+    fast("narrow_attention", CpuTarget::has_bf16_tiles, narrow_attention::narrow_attention),
+    // Not what is rounded: each of those products rounds its result for attention.
+    exact("merge_products", merge_products::merge_products),
     exact("outline_constants", outline_constants::outline_constants),
     exact("merge_duplicates", merge_duplicates::merge_duplicates),
     exact("drop_unused", drop_unused),
 ];
 
 const fn exact(name: &'static str, run: fn(&mut Graph) -> Result<(), PassError>) -> Pass {
-    Pass { name, precision: Precision::Exact, run }
+    Pass { name, precision: Precision::Exact, suits: |_| true, run }
+}
+
+const fn fast(
+    name: &'static str,
+    suits: fn(&CpuTarget) -> bool,
+    run: fn(&mut Graph) -> Result<(), PassError>,
+) -> Pass {
+    Pass { name, precision: Precision::Fast, suits, run }
 }
 
 /// No tensor that a pass computes is larger than this; what would be is computed when the model runs.
@@ -87,6 +102,11 @@ pub enum PassError {
 impl Pass {
     pub fn runs_for(&self, precision: Precision) -> bool {
         self.precision == Precision::Exact || precision == Precision::Fast
+    }
+
+    /// Whether it pays on a target.
+    pub fn suits(&self, target: &CpuTarget) -> bool {
+        (self.suits)(target)
     }
 
     pub fn run(&self, graph: &mut Graph) -> Result<(), PassError> {

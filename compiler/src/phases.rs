@@ -270,9 +270,7 @@ fn verify_model(graph: &Graph) -> Result<(), CompileError> {
 
 /// Runs every graph pass for the precision; after each, in debug builds, the verifier.
 fn optimize(graph: &mut Graph, options: &Options, observer: &mut dyn Observer) -> Result<(), CompileError> {
-    let can_be_fast = options.target.has_bf16_products();
-    let precision = if can_be_fast { options.precision } else { Precision::Exact };
-    let passes = PASSES.iter().filter(|pass| pass.runs_for(precision));
+    let passes = PASSES.iter().filter(|pass| pass.runs_for(options.precision) && pass.suits(&options.target));
     for (done, pass) in passes.enumerate() {
         observer.progress(Phase::Graph, done as u64, PASSES.len() as u64, pass.name);
         pass.run(graph).map_err(|e: PassError| Diagnostic::internal(pass.name, &e))?;

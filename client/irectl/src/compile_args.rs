@@ -15,7 +15,8 @@ const MAX_TUNING_BYTES: u64 = 1 << 20;
 pub(crate) struct CompileArgs {
     #[command(flatten)]
     pub(crate) shapes: Shapes,
-    /// `fast` rounds the operands of products with constant weights to bf16, where the target multiplies those.
+    /// `fast` rounds the operands of products with constant weights, and of attention, to bf16, where the target
+    /// multiplies those fast.
     #[arg(long, default_value = "exact", value_parser = parse_precision, value_name = "exact|fast")]
     pub(crate) precision: Precision,
     /// What `irectl tune` measured to be the fastest for this target.

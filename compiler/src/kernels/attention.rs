@@ -4,14 +4,19 @@
 //! score so far, the sum of the exponentials and the weighted sum of values, both relative to that greatest score, and
 //! rescales them when a block brings a greater one. So the scores of one block are all that is ever stored, on the
 //! stack; what the model does to them before the softmax is computed in registers.
+//!
+//! Where the graph rounds all operands of both products to bf16 the machine's tiles multiply them. Exponentials are then
+//! rounded before they are divided by their sum, not after: to as many bits, at another scale.
 
 mod blocks;
+mod pairs;
 mod scores;
+mod tiles;
 mod values;
 
 use std::ops::Range;
 
-use ired_graph::{Dim, Graph, Node, Op, ValueId};
+use ired_graph::{DType, Dim, Graph, Node, Op, ValueId};
 
 use super::function::{Function, Site, plain_interface, product};
 use super::generic::producer;
@@ -64,6 +69,10 @@ struct Plan {
     registers: usize,
     /// Whether queries that nothing can be told of give zeros.
     zero_nans: bool,
+    /// Whether the softmax is rounded to bf16 before it is multiplied.
+    rounds: bool,
+    /// What tiles of bf16 multiply, if they do.
+    narrow: Option<Narrow>,
     /// Queries, and vectors of keys, of a tile of the first product.
     tile_rows: usize,
     tile_vectors: usize,
@@ -73,14 +82,33 @@ struct Plan {
     rows: usize,
 }
 
-/// Elements of keys, of values and of queries that stay in the nearest caches.
-const BLOCK_ELEMENTS: usize = 8192;
-const ROW_ELEMENTS: usize = 6144;
-/// Bounds on the keys of a block and the queries of a workgroup.
-const MAX_BLOCK: usize = 256;
-const MAX_ROWS: usize = 96;
-/// Queries of a workgroup where their number is unknown.
-const LIKELY_ROWS: usize = 48;
+/// The operands as bf16.
+#[derive(Clone, Copy)]
+struct Narrow {
+    q: ValueId,
+    k: ValueId,
+    v: ValueId,
+    /// Whether elements of a key, not keys, follow each other in memory.
+    keys_are_rows: bool,
+}
+
+/// Bounds on what a workgroup takes, and takes at a time.
+struct Limits {
+    /// Elements of keys, of values and of queries that stay in the nearest caches.
+    block_elements: usize,
+    row_elements: usize,
+    /// Keys of a block, and queries of a workgroup.
+    block: usize,
+    rows: usize,
+    /// Queries of a workgroup where their number is unknown.
+    likely_rows: usize,
+}
+
+const LIMITS: Limits =
+    Limits { block_elements: 8192, row_elements: 6144, block: 256, rows: 96, likely_rows: 48 };
+/// Tiles are so fast that copying keys and values for them only pays for many queries.
+const TILE_LIMITS: Limits =
+    Limits { block_elements: 16384, row_elements: 16384, block: 256, rows: 256, likely_rows: 128 };
 
 impl Plan {
     fn new(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Option<Self> {
@@ -89,7 +117,10 @@ impl Plan {
         if root.op != Op::MatMul {
             return None;
         }
-        let used = producer(graph, dispatch, root.operands[0])?;
+        let rounded = narrowed(graph, dispatch, root.operands[0])
+            .and_then(|value| producer(graph, dispatch, value))
+            .filter(|node| node.op == Op::Cast(DType::BF16));
+        let used = producer(graph, dispatch, rounded.map_or(root.operands[0], |node| node.operands[0]))?;
         let zero_nans = used.op == Op::Select;
         let softmax = if zero_nans { producer(graph, dispatch, used.operands[2])? } else { used };
         if !matches!(softmax.op, Op::Softmax { .. }) {
@@ -111,13 +142,23 @@ impl Plan {
         let (depth, width) = (size(q)?, size(v)?);
         let lanes = target.lanes(32).max(2);
         let registers = target.vector_registers;
-        let (tile_rows, tile_vectors) = if registers >= 32 { (12, 2) } else { (6, 2) };
+        let fills_tiles = fills_tiles(&shape[rank - 2], depth, width);
+        let narrow = (rounded.is_some() && target.has_bf16_tiles() && fills_tiles)
+            .then(|| Narrow::of(graph, dispatch, [q, k, v]))
+            .flatten();
+        let limits = if narrow.is_some() { TILE_LIMITS } else { LIMITS };
+        let (tile_rows, tile_vectors) = match narrow {
+            Some(_) => (tiles::ROWS, tiles::VECTORS),
+            None if registers >= 32 => (12, 2),
+            None => (6, 2),
+        };
         let tile_keys = tile_vectors * lanes;
-        let block = (BLOCK_ELEMENTS / depth.max(width).max(1)).min(MAX_BLOCK) / tile_keys * tile_keys;
-        let most = (ROW_ELEMENTS / depth.max(width).max(1)).min(MAX_ROWS);
+        let longest = depth.max(width).max(1);
+        let block = (limits.block_elements / longest).min(limits.block) / tile_keys * tile_keys;
+        let most = (limits.row_elements / longest).min(limits.rows);
         let rows = match shape[rank - 2].as_static().and_then(|rows| usize::try_from(rows).ok()) {
             Some(rows) => rows.max(1).div_ceil(rows.max(1).div_ceil(most.max(1))),
-            None => most.min(LIKELY_ROWS),
+            None => most.min(limits.likely_rows),
         };
         Some(Self {
             q,
@@ -134,6 +175,8 @@ impl Plan {
             lanes,
             registers,
             zero_nans,
+            rounds: rounded.is_some(),
+            narrow,
             tile_rows,
             tile_vectors,
             block: block.max(tile_keys),
@@ -150,6 +193,39 @@ impl Plan {
     fn sum_elements(&self) -> usize {
         if self.is_wide() { self.width.next_multiple_of(self.lanes) } else { self.width * self.lanes }
     }
+}
+
+impl Narrow {
+    fn of(graph: &Graph, dispatch: &Dispatch, operands: [ValueId; 3]) -> Option<Self> {
+        let [q, k, v] = operands.map(|value| narrowed(graph, dispatch, value));
+        let (q, k, v) = (q?, k?, v?);
+        Some(Self { q, k, v, keys_are_rows: are_rows(graph, dispatch, k) })
+    }
+}
+
+/// Whether tiles of bf16 would be filled well enough by queries and keys of this depth and values of this width.
+pub(crate) fn fills_tiles(queries: &Dim, depth: usize, width: usize) -> bool {
+    queries.as_static().is_none_or(|queries| queries >= tiles::SIDE as i64) && depth.min(width) >= tiles::SIDE
+}
+
+/// What is bf16 and read as f32.
+fn narrowed(graph: &Graph, dispatch: &Dispatch, value: ValueId) -> Option<ValueId> {
+    let node = producer(graph, dispatch, value).filter(|node| node.op == Op::Cast(DType::F32))?;
+    (graph.ty(node.operands[0]).dtype == DType::BF16).then_some(node.operands[0])
+}
+
+/// Whether the dispatch turns keys around that are read: the second last axis is the last one in memory.
+fn are_rows(graph: &Graph, dispatch: &Dispatch, k: ValueId) -> bool {
+    let (mut value, mut from_end) = (k, 2);
+    while let Some(node) = producer(graph, dispatch, value) {
+        if let Op::Transpose { perm } = &node.op {
+            from_end = perm.len() - perm[perm.len() - from_end];
+        } else if !matches!(node.op, Op::Reshape { .. }) {
+            return false;
+        }
+        value = node.operands[0];
+    }
+    from_end == 1
 }
 
 /// `0..count` in runs of up to `size`.

@@ -141,7 +141,7 @@ fn as_bf16<'m>(b: &Builder<'m>, vector: Value<'m>) -> Value<'m> {
 }
 
 /// The same bits as a vector of integers of another width.
-fn as_lanes<'m>(b: &Builder<'m>, vector: Value<'m>, bits: usize) -> Value<'m> {
+pub(super) fn as_lanes<'m>(b: &Builder<'m>, vector: Value<'m>, bits: usize) -> Value<'m> {
     let lanes = vector.ty().vector_lanes().unwrap_or(1);
     let all = lanes * vector.ty().bits().unwrap_or(8);
     b.simple("vector.bitcast", &[vector], b.vector_type(all / bits, b.int_type(bits)))

@@ -11,12 +11,13 @@ mod sources;
 
 use std::collections::HashMap;
 
-use ired_graph::{BinaryFn, DType, Node, Op, ValueId};
+use ired_graph::{BinaryFn, DType, Node, Op, UnaryFn, ValueId};
 use ired_mlir::{Builder, Type, Value};
 
 use super::KernelError;
-use super::arithmetic::{binary, bit_cast, cast, compare, from_storage, register_type, to_storage, unary};
+use super::arithmetic::{binary, bit_cast, cast, compare, from_storage, register_type, unary};
 use super::function::Function;
+use super::math::Math;
 
 /// An index along one axis: `base + lane * step`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -154,10 +155,30 @@ impl<'m> Function<'_, 'm> {
                 let storage = self.eval_storage(b, of, point, known);
                 bit_cast(b, self.dtype(of), dtype, storage)
             }
+            (Some(node), _) if !known.bound.contains_key(&value) => match self.moved(b, node, value, point) {
+                Some(from) => self.eval_storage(b, node.operands[0], &point.with(from), known),
+                None => self.stored(b, dtype, self.eval(b, value, point, known)),
+            },
             (None, Some(memref)) if !known.bound.contains_key(&value) => {
                 self.read_storage(b, value, memref, point)
             }
-            _ => to_storage(b, dtype, self.eval(b, value, point, known)),
+            _ => self.stored(b, dtype, self.eval(b, value, point, known)),
+        }
+    }
+
+    /// Where a transpose or reshape finds its elements, if at axes as they are.
+    fn moved(
+        &self,
+        b: &Builder<'m>,
+        node: &Node,
+        value: ValueId,
+        point: &Point<'m>,
+    ) -> Option<Vec<Axis<'m>>> {
+        let Place::Axes(axes) = &point.place else { return None };
+        match &node.op {
+            Op::Transpose { perm } => Some(index_maps::transposed(axes, perm)),
+            Op::Reshape { .. } => self.reshape_axes(b, node.operands[0], value, axes, point.lanes),
+            _ => None,
         }
     }
 
@@ -178,6 +199,10 @@ impl<'m> Function<'_, 'm> {
             Op::Unary(function) => {
                 let of = self.dtype(node.operands[0]);
                 let x = self.eval(b, node.operands[0], point, known);
+                let is_wide = self.is_wide && x.ty() == b.vector_type(16, b.f32_type());
+                if is_wide && *function == UnaryFn::Sigmoid {
+                    return Math::new(b, x.ty()).wide_sigmoid(x);
+                }
                 unary(b, *function, of, x).unwrap_or_else(|| {
                     self.unsupported(node, of, "the function is not defined for this element type");
                     self.zero(b, value)
@@ -200,8 +225,11 @@ impl<'m> Function<'_, 'm> {
                 b.select(spread(b, condition, lanes), yes, no)
             }
             Op::Cast(_) => {
+                let from = self.dtype(node.operands[0]);
                 let x = self.eval(b, node.operands[0], point, known);
-                cast(b, self.dtype(node.operands[0]), dtype, x)
+                // What is only written is rounded then.
+                let is_rounded_later = from == DType::F32 && matches!(dtype, DType::F16 | DType::BF16);
+                if is_rounded_later && self.is_only_written(value) { x } else { cast(b, from, dtype, x) }
             }
             Op::BitCast(_) => {
                 let storage = self.eval_storage(b, value, point, known);

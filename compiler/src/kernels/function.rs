@@ -35,6 +35,11 @@ pub(super) struct Function<'a, 'm> {
     dims: RefCell<HashMap<Dim, Value<'m>>>,
     producers: HashMap<ValueId, NodeId>,
     globals: RefCell<HashMap<ValueId, String>>,
+    /// Whether vectors of sixteen f32 are registers of AVX-512.
+    pub(super) is_wide: bool,
+    /// Whether vectors become bf16 by an instruction. It takes subnormal numbers as 0, as tiles do, and so is used for
+    /// products and where there are tiles: for fast precision only.
+    pub(super) rounds_at_once: bool,
     error: RefCell<Option<KernelError>>,
 }
 
@@ -126,6 +131,7 @@ impl<'a, 'm> Function<'a, 'm> {
 
     fn open(site: &Site<'a, 'm>, b: &Builder<'m>, arguments: &[Value<'m>]) -> Self {
         let group = [2, 3, 4].map(|i| b.simple("arith.index_castui", &[arguments[i]], b.index_type()));
+        let is_product = matches!(site.graph.node(site.dispatch.root).op, Op::MatMul | Op::Conv { .. });
         let mut function = Self {
             graph: site.graph,
             dispatch: site.dispatch,
@@ -141,6 +147,8 @@ impl<'a, 'm> Function<'a, 'm> {
             dims: RefCell::default(),
             producers: HashMap::new(),
             globals: RefCell::default(),
+            is_wide: site.target.vector_bits == 512,
+            rounds_at_once: site.target.has_bf16_tiles() && is_product,
             error: RefCell::default(),
         };
         for (i, dim) in site.interface.constants.iter().enumerate() {
@@ -226,6 +234,12 @@ impl<'a, 'm> Function<'a, 'm> {
     /// The dispatch's output; families with several ask for them by number themselves.
     pub(super) fn output(&self) -> ValueId {
         self.dispatch.outputs[0]
+    }
+
+    /// Whether nothing else of the dispatch reads an output.
+    pub(super) fn is_only_written(&self, value: ValueId) -> bool {
+        let mut nodes = self.dispatch.nodes.iter().map(|id| self.node(*id));
+        self.dispatch.outputs.contains(&value) && nodes.all(|node| !node.operands.contains(&value))
     }
 
     pub(super) fn memory(&self, value: ValueId) -> Option<Value<'m>> {

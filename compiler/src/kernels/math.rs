@@ -6,6 +6,8 @@
 //! Sources: argument reductions after Cody and Waite; the rational `tanh` and `erf` fits are the well-known
 //! ones of Eigen; series are Taylor's unless a comment says otherwise.
 
+mod wide;
+
 use ired_mlir::{Builder, FloatCompare, Type, Value};
 
 /// The functions at one type: f32 or f64, scalar or vector.

@@ -46,6 +46,11 @@ impl<'m> TileRegisters<'m> {
         self.load(b, [self.pairs, self.row_bytes], address, stride)
     }
 
+    /// Sums kept before, rows `stride` bytes after each other.
+    pub(super) fn load_sums(&self, b: &Builder<'m>, address: Value<'m>, stride: Value<'m>) -> Value<'m> {
+        self.load(b, [self.side, self.row_bytes], address, stride)
+    }
+
     fn load(
         &self,
         b: &Builder<'m>,

@@ -161,7 +161,7 @@ impl Plan {
 }
 
 /// Lane `i` of line `j` becomes lane `j` of line `i`: blocks of 1, 2, 4... are exchanged across the diagonal.
-fn turn<'m>(b: &Builder<'m>, mut lines: Vec<Value<'m>>) -> Vec<Value<'m>> {
+pub(super) fn turn<'m>(b: &Builder<'m>, mut lines: Vec<Value<'m>>) -> Vec<Value<'m>> {
     let lanes = lines.len();
     let mut block = 1;
     while block < lanes {

@@ -103,6 +103,14 @@ pub(crate) fn form_dispatches(graph: &Graph) -> Plan {
     plan
 }
 
+/// Products that are computed together with the softmax between them, as pairs.
+pub(crate) fn attention_products(graph: &Graph) -> Vec<[NodeId; 2]> {
+    let facts = Facts::new(graph);
+    let softmaxes = graph.nodes.iter().zip(0..).filter(|(node, _)| matches!(node.op, Op::Softmax { .. }));
+    let groups = softmaxes.filter_map(|(_, id)| attention::find(&facts, NodeId(id)));
+    groups.filter_map(|group| Some([attention::first_product(&facts, &group)?, group.root])).collect()
+}
+
 fn form_region(facts: &Facts<'_>, region: RegionId) -> Vec<Step> {
     let nodes = &facts.graph.regions[region.index()].nodes;
     let epilogues = epilogue::grow_epilogues(facts, nodes);

@@ -6,6 +6,7 @@
 use ired_graph::{DType, Dim, Graph, NodeId, Op, Tensor, ValueId};
 
 use super::PassError;
+use super::form_dispatches::is_root;
 use super::rewrite::{Rewriter, Rewritten, rewrite};
 
 /// Shorter sums are not worth rounding for.
@@ -31,12 +32,22 @@ fn narrow(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
         _ => (weights, None),
     };
     let Some(tensor) = rw.tensor(source) else { return Ok(None) };
+    let is_made_here = producer_of_moved(rw, x).is_some_and(|op| is_root(op) || op.is_elementwise());
+    if is_depthwise(&op, &tensor) && is_made_here {
+        // Its few products take less time than its input takes to come from memory.
+        let x = round_moved(rw, x)?;
+        return Ok(Some(vec![rw.add(op, &[x, weights])?]));
+    }
     if terms(&op, &tensor) < LEAST_TERMS {
         return Ok(None);
     }
-    let x = round(rw, x)?;
+    let x = if is_made_here { round_moved(rw, x)? } else { round(rw, x)? };
     let weights = rounded_weights(rw, &tensor, stretched)?;
     Ok(Some(vec![rw.add(op, &[x, weights])?]))
+}
+
+fn is_depthwise(op: &Op, weights: &Tensor) -> bool {
+    matches!(op, Op::Conv { groups, channels_last: true, .. } if *groups > 1 && weights.shape()[..2] == [*groups, 1])
 }
 
 /// Products that are summed into an element.
@@ -48,8 +59,34 @@ fn terms(op: &Op, weights: &Tensor) -> u64 {
     }
 }
 
+/// What makes the elements that `value` has in other places.
+fn producer_of_moved<'r>(rw: &'r Rewriter<'_>, value: ValueId) -> Option<&'r Op> {
+    match rw.op(value)? {
+        (Op::Reshape { .. } | Op::Transpose { .. }, &[source]) => producer_of_moved(rw, source),
+        (op, _) => Some(op),
+    }
+}
+
+/// [`round`], where its elements are made: that stores bf16, and moves them as such.
+pub(super) fn round_moved(rw: &mut Rewriter<'_>, value: ValueId) -> Result<ValueId, PassError> {
+    let mut moves = Vec::new();
+    let mut source = value;
+    while let Some((op, &[operand])) = rw.op(source) {
+        // Readers of the f32 would have it moved twice. A reshape moves nothing.
+        let moves_once = matches!(op, Op::Transpose { .. } | Op::Broadcast { .. }) && rw.uses(source) <= 1;
+        if !moves_once && !matches!(op, Op::Reshape { .. }) {
+            break;
+        }
+        moves.push(op.clone());
+        source = operand;
+    }
+    let narrow = rw.add(Op::Cast(DType::BF16), &[source])?;
+    let moved = moves.into_iter().rev().try_fold(narrow, |value, op| rw.add(op, &[value]))?;
+    rw.add(Op::Cast(DType::F32), &[moved])
+}
+
 /// `value` as the nearest bf16 numbers.
-fn round(rw: &mut Rewriter<'_>, value: ValueId) -> Result<ValueId, PassError> {
+pub(super) fn round(rw: &mut Rewriter<'_>, value: ValueId) -> Result<ValueId, PassError> {
     let narrow = rw.add(Op::Cast(DType::BF16), &[value])?;
     rw.add(Op::Cast(DType::F32), &[narrow])
 }

@@ -2,9 +2,32 @@
 
 use ired_graph::{BinaryFn, DType, Dim, Op, Tensor, UnaryFn, ValueId};
 
-use crate::harness::{Case, Random};
+use crate::bf16;
+use crate::harness::{Case, Random, targets};
 
 const BATCH: u64 = 2;
+
+/// What operands are, and how keys lie in memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Operands {
+    F32,
+    /// Rounded to bf16, and so are weights; keys element by element.
+    Bf16,
+    /// The same with keys one after another.
+    Bf16KeyRows,
+}
+
+impl Operands {
+    /// What the result may be wrong by, relative to the greatest.
+    fn tolerance(self) -> f64 {
+        match self {
+            Self::F32 => 5e-6,
+            // Weights have 8 bits in both, but are rounded at different scales: each by at most 2^-9 of itself, and values
+            // are positive.
+            _ => 1.0 / 256.0 + 1e-5,
+        }
+    }
+}
 
 /// What is done between the first product and the softmax, and after it.
 #[derive(Clone, Copy)]
@@ -26,6 +49,10 @@ struct Sizes {
 }
 
 fn attention(random: &mut Random, sizes: &Sizes, between: Between, symbolic: bool) {
+    attention_of(Operands::F32, random, sizes, between, symbolic);
+}
+
+fn attention_of(operands: Operands, random: &mut Random, sizes: &Sizes, between: Between, symbolic: bool) {
     let Sizes { queries, keys, depth, width } = *sizes;
     let mut case = Case::new();
     let fixed = |size: u64| Dim::constant(size as i64);
@@ -37,14 +64,24 @@ fn attention(random: &mut Random, sizes: &Sizes, between: Between, symbolic: boo
     }
     let (d, w) = (fixed(depth), fixed(width));
     let scores_shape = vec![batch.clone(), m.clone(), n.clone()];
-    let q = random.tensor(DType::F32, &[BATCH, queries, depth], -1.0, 1.0);
+    let is_narrow = operands != Operands::F32;
+    let dtype = if is_narrow { DType::BF16 } else { DType::F32 };
+    let q = random.tensor(dtype, &[BATCH, queries, depth], -1.0, 1.0);
     // Scores of a few units, whatever the depth, so that their own rounding does not decide.
     let most = 6.0 / (depth as f64).sqrt();
-    let k = random.tensor(DType::F32, &[BATCH, depth, keys], -most, most);
-    let v = random.tensor(DType::F32, &[BATCH, keys, width], -1.0, 1.0);
+    let (least, greatest) = if is_narrow { (0.5, 1.5) } else { (-1.0, 1.0) };
+    let v = random.tensor(dtype, &[BATCH, keys, width], least, greatest);
     let q = case.input_of(q, vec![batch.clone(), m.clone(), d.clone()]);
-    let k = case.input_of(k, vec![batch.clone(), d, n.clone()]);
+    let k = if operands == Operands::Bf16KeyRows {
+        let k = random.tensor(dtype, &[BATCH, keys, depth], -most, most);
+        let k = case.input_of(k, vec![batch.clone(), n.clone(), d]);
+        case.op(Op::Transpose { perm: vec![0, 2, 1] }, &[k])
+    } else {
+        let k = random.tensor(dtype, &[BATCH, depth, keys], -most, most);
+        case.input_of(k, vec![batch.clone(), d, n.clone()])
+    };
     let v = case.input_of(v, vec![batch, n.clone(), w]);
+    let [q, k, v] = [q, k, v].map(|x| if is_narrow { case.op(Op::Cast(DType::F32), &[x]) } else { x });
     let mut scores = case.op(Op::MatMul, &[q, k]);
     if let Between::Masked { .. } | Between::ZeroNans = between {
         let all = matches!(between, Between::Masked { all: true });
@@ -66,8 +103,18 @@ fn attention(random: &mut Random, sizes: &Sizes, between: Between, symbolic: boo
     if let Between::ZeroNans = between {
         weights = zeroed(&mut case, weights, scores_shape);
     }
+    if is_narrow {
+        weights = rounded(&mut case, weights);
+    }
     let y = case.root(Op::MatMul, &[weights, v]);
-    case.check(y, 5e-6);
+    for target in if is_narrow { bf16::all_targets() } else { targets() } {
+        case.check_on(&target, y, operands.tolerance());
+    }
+}
+
+fn rounded(case: &mut Case, value: ValueId) -> ValueId {
+    let narrow = case.op(Op::Cast(DType::BF16), &[value]);
+    case.op(Op::Cast(DType::F32), &[narrow])
 }
 
 fn zeroed(case: &mut Case, weights: ValueId, shape: Vec<Dim>) -> ValueId {
@@ -138,5 +185,71 @@ fn a_mask_may_have_a_length_of_its_own() {
         let weights = case.op(Op::Softmax { axis: 2, log: false }, &[scores]);
         let y = case.root(Op::MatMul, &[weights, v]);
         case.check(y, 5e-6);
+    }
+}
+
+#[test]
+fn bf16_has_every_remainder() {
+    let mut random = Random::new(85);
+    for operands in [Operands::Bf16, Operands::Bf16KeyRows] {
+        for (queries, keys, depth, width) in [
+            (16, 1, 16, 16),
+            (17, 2, 17, 33),
+            (16, 0, 32, 16),
+            (33, 31, 64, 64),
+            (31, 33, 40, 48),
+            (65, 257, 33, 17),
+            (300, 131, 63, 65),
+            (50, 512, 80, 80),
+            (19, 600, 256, 256),
+        ] {
+            let sizes = Sizes { queries, keys, depth, width };
+            attention_of(operands, &mut random, &sizes, Between::Nothing, false);
+            attention_of(operands, &mut random, &sizes, Between::Masked { all: true }, true);
+        }
+    }
+}
+
+#[test]
+fn bf16_masks_may_hide_blocks_and_whole_rows() {
+    let mut random = Random::new(86);
+    for (queries, keys, depth) in [(1, 200, 40), (300, 300, 64), (290, 40, 32)] {
+        for between in [Between::Masked { all: false }, Between::ZeroNans] {
+            let sizes = Sizes { queries, keys, depth, width: depth };
+            attention_of(Operands::Bf16, &mut random, &sizes, between, false);
+            attention_of(Operands::Bf16KeyRows, &mut random, &sizes, between, true);
+        }
+    }
+}
+
+/// Where one key has all the weight nothing is rounded: every value has to be in its place.
+#[test]
+fn bf16_of_one_key_is_its_value() {
+    let mut random = Random::new(87);
+    for (heads, queries, keys, depth, width) in [(3u64, 40u64, 300u64, 32u64, 48u64), (2, 33, 37, 24, 20)] {
+        let mut case = Case::new();
+        let bf16 = |case: &mut Case, random: &mut Random, shape: &[u64]| {
+            case.input(random.tensor(DType::BF16, shape, -1.0, 1.0))
+        };
+        // Heads side by side, as products leave them.
+        let q = bf16(&mut case, &mut random, &[queries, heads, depth]);
+        let k = bf16(&mut case, &mut random, &[keys, heads, depth]);
+        let v = bf16(&mut case, &mut random, &[keys, heads, width]);
+        let q = case.op(Op::Transpose { perm: vec![1, 0, 2] }, &[q]);
+        let k = case.op(Op::Transpose { perm: vec![1, 2, 0] }, &[k]);
+        let v = case.op(Op::Transpose { perm: vec![1, 0, 2] }, &[v]);
+        let [q, k, v] = [q, k, v].map(|x| case.op(Op::Cast(DType::F32), &[x]));
+        let seen = |at: u64| (at / keys * 7 + at / keys / queries) % keys == at % keys;
+        let mask: Vec<_> =
+            (0..heads * queries * keys).map(|at| if seen(at) { 0.25 } else { f32::NEG_INFINITY }).collect();
+        let mask = case.input(Tensor::from_f32s(&[heads, queries, keys], &mask));
+        let scores = case.op(Op::MatMul, &[q, k]);
+        let scores = case.op(Op::Binary(BinaryFn::Add), &[scores, mask]);
+        let weights = case.op(Op::Softmax { axis: 2, log: false }, &[scores]);
+        let weights = rounded(&mut case, weights);
+        let y = case.root(Op::MatMul, &[weights, v]);
+        for target in bf16::all_targets() {
+            case.check_on(&target, y, 1e-6);
+        }
     }
 }

@@ -6,7 +6,7 @@ use ired_graph::{BinaryFn, DType, Op, UnaryFn, ValueId, Window};
 use crate::harness::{Case, Random, dims, targets};
 
 /// This machine with and without tiles, as far as it multiplies bf16 at all; and the smallest x86-64.
-fn all_targets() -> Vec<CpuTarget> {
+pub(crate) fn all_targets() -> Vec<CpuTarget> {
     let mut all = targets();
     let present = ired_driver_cpu::features::host_features();
     let without: Vec<_> = present.iter().filter(|f| *f == "avx512f" || *f == "avx512bf16").collect();
@@ -86,6 +86,35 @@ fn weights_may_serve_all_batches() {
 }
 
 #[test]
+fn convolutions_along_one_axis_have_every_remainder() {
+    let mut random = Random::new(74);
+    for (length, channels, filters, extent, stride, pad, dilation) in [
+        (50u64, 32u64, 40u64, 3u64, 1u64, 1u64, 1u64),
+        (301, 16, 33, 3, 2, 1, 1),
+        (40, 48, 32, 5, 3, 2, 2),
+        (900, 160, 17, 3, 1, 1, 1),
+        (33, 64, 48, 1, 2, 0, 1),
+        (20, 20, 32, 4, 1, 3, 1),
+    ] {
+        let mut case = Case::new();
+        let x = case.input(random.tensor(DType::BF16, &[2, length, channels], -1.0, 1.0));
+        let weights = case.param(random.tensor(DType::BF16, &[filters, channels, extent], -1.0, 1.0));
+        let (x, weights) = (widened(&mut case, x), widened(&mut case, weights));
+        let window = Window {
+            extent: vec![extent],
+            stride: vec![stride],
+            dilation: vec![dilation],
+            pad_low: vec![pad],
+            pad_high: vec![pad],
+            ceil: false,
+        };
+        let y = case.root(Op::Conv { window, groups: 1, channels_last: true }, &[x, weights]);
+        let y = epilogue(&mut case, &mut random, y);
+        check(&mut case, y);
+    }
+}
+
+#[test]
 fn convolutions_have_every_remainder() {
     let mut random = Random::new(73);
     for ([h, w], channels, filters, extent, stride, pad, groups) in [
@@ -116,6 +145,46 @@ fn convolutions_have_every_remainder() {
             ceil: false,
         };
         let y = case.root(Op::Conv { window, groups, channels_last: true }, &[x, weights]);
+        let y = epilogue(&mut case, &mut random, y);
+        check(&mut case, y);
+    }
+}
+
+/// A bf16 apart where sums were made in another order.
+#[test]
+fn results_are_rounded_to_bf16() {
+    let mut random = Random::new(75);
+    for (m, n) in [(40u64, 48u64), (17, 35), (5, 16)] {
+        let mut case = Case::new();
+        let x = case.input(random.tensor(DType::BF16, &[m, 64], -1.0, 1.0));
+        let w = case.param(random.tensor(DType::BF16, &[64, n], -1.0, 1.0));
+        let (x, w) = (widened(&mut case, x), widened(&mut case, w));
+        let y = case.root(Op::MatMul, &[x, w]);
+        let y = epilogue(&mut case, &mut random, y);
+        let y = case.op(Op::Cast(DType::BF16), &[y]);
+        for target in all_targets() {
+            case.check_on(&target, y, 1.0 / 128.0);
+        }
+    }
+}
+
+#[test]
+fn depthwise_convolutions_read_bf16() {
+    let mut random = Random::new(76);
+    for (size, channels, stride) in [(9u64, 16u64, 1u64), (12, 40, 2), (5, 7, 1)] {
+        let mut case = Case::new();
+        let x = case.input(random.tensor(DType::BF16, &[2, size, size + 1, channels], -1.0, 1.0));
+        let x = widened(&mut case, x);
+        let weights = case.param(random.tensor(DType::F32, &[channels, 1, 3, 3], -1.0, 1.0));
+        let window = Window {
+            extent: vec![3; 2],
+            stride: vec![stride; 2],
+            dilation: vec![1; 2],
+            pad_low: vec![1; 2],
+            pad_high: vec![1; 2],
+            ceil: false,
+        };
+        let y = case.root(Op::Conv { window, groups: channels, channels_last: true }, &[x, weights]);
         let y = epilogue(&mut case, &mut random, y);
         check(&mut case, y);
     }

@@ -35,7 +35,8 @@ pub enum Precision {
     /// In the types that the model states.
     #[default]
     Exact,
-    /// Products of f32 with constant weights take operands rounded to bf16, where the target multiplies those.
+    /// Products of f32 with constant weights, and attention, take operands rounded to bf16, where the target multiplies
+    /// those fast.
     Fast,
 }
 

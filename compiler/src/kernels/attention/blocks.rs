@@ -20,13 +20,14 @@ pub(super) struct Emitter<'f, 'a, 'm> {
     /// The first query of the workgroup, and the last one there is.
     pub(super) first: Value<'m>,
     pub(super) last: Value<'m>,
-    /// Queries row by row.
+    /// Queries row by row; for tiles filled up with zeros.
     pub(super) q: Value<'m>,
-    /// Keys of a block, in panels of a tile's width, and narrow values column by column.
+    /// Keys of a block, in panels of a tile's width, and short values column by column; for tiles both in pairs.
     pub(super) k: Value<'m>,
     pub(super) v: Value<'m>,
-    /// Scores of a tile, and then their exponentials.
+    /// Scores of a tile, and then their exponentials, which tiles have in a place of their own.
     pub(super) scores: Value<'m>,
+    pub(super) weights: Value<'m>,
     /// By query: the greatest score, and by lane the sum of exponentials; the weighted sum of values.
     pub(super) greatest: Value<'m>,
     pub(super) sums: Value<'m>,
@@ -70,6 +71,21 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         let array = |elements: usize| b.stack_array(elements.max(1), element, ALIGNMENT);
         let tile = Tile { rows: plan.tile_rows, vectors: plan.tile_vectors, packed: true };
         let tiles = plan.rows / tile.rows;
+        let [q, k, v, weights] = match plan.narrow {
+            Some(_) => {
+                super::tiles::arrays(plan).map(|elements| b.stack_array(elements, b.int_type(16), ALIGNMENT))
+            }
+            None => {
+                let values = if plan.is_wide() { 0 } else { plan.block * plan.width };
+                let [q, k, v] = [plan.rows * plan.depth, plan.block * plan.depth, values].map(array);
+                let scores = array(tile.rows * plan.block);
+                [q, k, v, scores]
+            }
+        };
+        let scores = match plan.narrow {
+            Some(_) => array(tile.rows * plan.block),
+            None => weights,
+        };
         Self {
             f,
             plan,
@@ -79,10 +95,11 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             batch: f.split_index(b, f.group[1], &plan.batch),
             first: b.muli(f.group[0], b.index(plan.rows as i64)),
             last: b.subi(f.dim(&plan.queries), b.index(1)),
-            q: array(plan.rows * plan.depth),
-            k: array(plan.block * plan.depth),
-            v: array(if plan.is_wide() { 0 } else { plan.block * plan.width }),
-            scores: array(tile.rows * plan.block),
+            q,
+            k,
+            v,
+            scores,
+            weights,
             greatest: array(tiles * tile.numbers(plan)),
             sums: array(plan.rows * plan.lanes),
             outputs: array(plan.rows * plan.sum_elements()),
@@ -95,7 +112,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         let (f, plan) = (self.f, self.plan);
         let left = b.subi(f.dim(&plan.queries), self.first);
         let rows = b.minsi(left, b.index(plan.rows as i64));
-        if plan.queries.as_static().is_some() {
+        if plan.queries.as_static().is_some() || plan.narrow.is_some() {
             return self.emit_rows(b, rows);
         }
         // A model that writes one word after another asks for one query at a time.
@@ -118,24 +135,32 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             let count = b.minsi(b.subi(keys, first), size);
             let tile_keys = self.index(b, self.tile.keys(plan));
             let block = Block { first, keys: count, tiles: b.ceil_div(count, tile_keys) };
-            if self.tile.packed {
-                self.pack_keys(b, block);
+            match &plan.narrow {
+                Some(narrow) => self.emit_block_in_tiles(b, narrow, block, rows),
+                None => self.emit_block(b, block, tiles),
             }
-            if !plan.is_wide() {
-                self.pack_values(b, block);
-            }
-            b.for_each(zero, tiles, |b, tile| {
-                self.emit_scores(b, block, tile);
-                self.emit_rescale(b, tile);
-                self.emit_exponentials(b, block, tile);
-                match plan.is_wide() {
-                    true => self.emit_wide(b, block, tile),
-                    false => self.emit_narrow(b, block, tile),
-                }
-            });
             Vec::new()
         });
         b.for_each(zero, rows, |b, row| self.finish(b, row));
+    }
+
+    fn emit_block(&self, b: &Builder<'m>, block: Block<'m>, tiles: Value<'m>) {
+        let is_wide = self.plan.is_wide();
+        if self.tile.packed {
+            self.pack_keys(b, block);
+        }
+        if !is_wide {
+            self.pack_values(b, block);
+        }
+        b.for_each(b.index(0), tiles, |b, tile| {
+            self.emit_scores(b, block, tile);
+            self.emit_rescale(b, tile);
+            self.emit_exponentials(b, block, tile);
+            match is_wide {
+                true => self.emit_wide(b, block, tile),
+                false => self.emit_narrow(b, block, tile),
+            }
+        });
     }
 
     pub(super) fn index(&self, b: &Builder<'m>, value: usize) -> Value<'m> {
@@ -173,25 +198,14 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
 
     /// Copies the queries, and makes the sums empty.
     fn start(&self, b: &Builder<'m>, tiles: Value<'m>) {
-        let (f, plan) = (self.f, self.plan);
+        let plan = self.plan;
         let rows = b.muli(tiles, self.index(b, self.tile.rows));
         let (zero, lanes) = (b.index(0), self.index(b, plan.lanes));
         b.for_each(zero, rows, |b, row| {
-            let query = self.query(b, row);
-            let depth = self.index(b, plan.depth);
-            b.for_loop(zero, depth, lanes, &[], |b, column, _| {
-                let mask = self.mask(b, column, depth, plan.depth.is_multiple_of(plan.lanes));
-                let mut axes = self.batch.clone();
-                axes.extend([Axis::at(query), Axis::along(column)]);
-                let point = Point::axes(axes, plan.lanes, mask);
-                let x = f.eval_lanes(b, plan.q, &point, &mut Known::default());
-                let at = self.at(b, row, plan.depth, column);
-                match mask {
-                    Some(mask) => b.masked_store(x, self.q, at, mask),
-                    None => b.vector_store(x, self.q, at),
-                }
-                Vec::new()
-            });
+            match &plan.narrow {
+                Some(narrow) => self.copy_rounded_query(b, narrow, row),
+                None => self.copy_query(b, row),
+            }
             b.vector_store(self.splat(b, 0.0), self.sums, b.muli(row, lanes));
             let elements = self.index(b, plan.sum_elements());
             b.for_loop(zero, elements, lanes, &[], |b, column, _| {
@@ -202,6 +216,25 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         let numbers = b.muli(tiles, self.index(b, self.tile.numbers(plan)));
         b.for_loop(zero, numbers, lanes, &[], |b, at, _| {
             b.vector_store(self.splat(b, f64::NEG_INFINITY), self.greatest, at);
+            Vec::new()
+        });
+    }
+
+    fn copy_query(&self, b: &Builder<'m>, row: Value<'m>) {
+        let plan = self.plan;
+        let query = self.query(b, row);
+        let depth = self.index(b, plan.depth);
+        b.for_loop(b.index(0), depth, self.index(b, plan.lanes), &[], |b, column, _| {
+            let mask = self.mask(b, column, depth, plan.depth.is_multiple_of(plan.lanes));
+            let mut axes = self.batch.clone();
+            axes.extend([Axis::at(query), Axis::along(column)]);
+            let point = Point::axes(axes, plan.lanes, mask);
+            let x = self.f.eval_lanes(b, plan.q, &point, &mut Known::default());
+            let at = self.at(b, row, plan.depth, column);
+            match mask {
+                Some(mask) => b.masked_store(x, self.q, at, mask),
+                None => b.vector_store(x, self.q, at),
+            }
             Vec::new()
         });
     }

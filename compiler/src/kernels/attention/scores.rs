@@ -1,9 +1,11 @@
 //! Scores of a tile of queries and a block of keys, and their exponentials.
 
+use ired_graph::DType;
 use ired_mlir::{Builder, FloatCompare, Value};
 
 use super::blocks::{Block, Emitter};
 use super::groups;
+use crate::kernels::arithmetic::cast;
 use crate::kernels::eval::nested::multiply_add;
 use crate::kernels::eval::{Axis, Known, Point};
 use crate::kernels::math::Math;
@@ -29,16 +31,7 @@ impl<'m> Emitter<'_, '_, 'm> {
                 let key = b.addi(block.first, column);
                 let mask = self.mask(b, key, self.f.dim(&plan.keys), self.keys_fill_tiles());
                 for (i, &query) in queries.iter().enumerate() {
-                    let mut axes = self.batch.clone();
-                    axes.extend([Axis::at(query), Axis::along(key)]);
-                    let point = Point::axes(axes, plan.lanes, mask);
-                    let mut known = Known::bind(plan.scores, sums[i * self.tile.vectors + j]);
-                    for (from, to) in &plan.widened {
-                        let same = self.f.eval_lanes(b, *from, &point, &mut known);
-                        known.bound.insert(*to, same);
-                    }
-                    let score = self.f.eval_lanes(b, plan.weighted, &point, &mut known);
-                    let score = mask.map_or(score, |mask| b.select(mask, score, lowest));
+                    let score = self.weigh(b, query, key, mask, sums[i * self.tile.vectors + j]);
                     b.vector_store(score, self.scores, b.addi(self.index(b, i * plan.block), column));
                     greatest[i] = greater(b, score, greatest[i]);
                 }
@@ -46,9 +39,35 @@ impl<'m> Emitter<'_, '_, 'm> {
             greatest
         });
         for (i, greatest) in greatest.into_iter().enumerate() {
-            let number = halve(b, greatest, &|b, x, y| greater(b, x, y));
-            b.store(number, self.shift, self.index(b, i));
+            self.store_greatest(b, self.index(b, i), greatest);
         }
+    }
+
+    /// What the model makes of products before the softmax; keys that are not there count for nothing.
+    pub(super) fn weigh(
+        &self,
+        b: &Builder<'m>,
+        query: Value<'m>,
+        key: Value<'m>,
+        mask: Option<Value<'m>>,
+        products: Value<'m>,
+    ) -> Value<'m> {
+        let plan = self.plan;
+        let mut axes = self.batch.clone();
+        axes.extend([Axis::at(query), Axis::along(key)]);
+        let point = Point::axes(axes, plan.lanes, mask);
+        let mut known = Known::bind(plan.scores, products);
+        for (from, to) in &plan.widened {
+            let same = self.f.eval_lanes(b, *from, &point, &mut known);
+            known.bound.insert(*to, same);
+        }
+        let score = self.f.eval_lanes(b, plan.weighted, &point, &mut known);
+        mask.map_or(score, |mask| b.select(mask, score, self.splat(b, f64::NEG_INFINITY)))
+    }
+
+    /// Keeps the greatest of a vector for the query in place `row` of the tile.
+    pub(super) fn store_greatest(&self, b: &Builder<'m>, row: Value<'m>, greatest: Value<'m>) {
+        b.store(halve(b, greatest, &|b, x, y| greater(b, x, y)), self.shift, row);
     }
 
     /// Products of a tile of queries with a panel of keys.
@@ -99,7 +118,7 @@ impl<'m> Emitter<'_, '_, 'm> {
             // Without any finite score yet nothing must become NaN: a later block may have one.
             let none = b.cmpf(FloatCompare::Eq, newer, self.splat(b, f64::NEG_INFINITY));
             let shift = b.select(none, self.splat(b, 0.0), newer);
-            let scale = Math::new(b, self.vector).exp(b.subf(older, shift));
+            let scale = self.exp(b, b.subf(older, shift));
             b.vector_store(newer, self.greatest, kept);
             b.vector_store(shift, self.shift, column);
             b.vector_store(scale, self.scale, column);
@@ -121,22 +140,36 @@ impl<'m> Emitter<'_, '_, 'm> {
                 for ((i, shift), sum) in rows.clone().zip(&shifts).zip(sums) {
                     let at = b.addi(self.index(b, i * plan.block), column);
                     let score = b.vector_load(self.scores, at, plan.lanes);
-                    let weight = Math::new(b, self.vector).exp(b.subf(score, *shift));
-                    b.vector_store(weight, self.scores, at);
+                    let weight = self.exp(b, b.subf(score, *shift));
+                    let used = match plan.rounds {
+                        true => cast(b, DType::F32, DType::BF16, weight),
+                        false => weight,
+                    };
+                    b.vector_store(used, self.scores, at);
                     next.push(b.addf(*sum, weight));
                 }
                 next
             });
             for (i, sum) in rows.zip(sums) {
-                let at = b.muli(b.addi(base, self.index(b, i)), self.index(b, plan.lanes));
-                let older = b.vector_load(self.sums, at, plan.lanes);
-                b.vector_store(multiply_add(b, older, number(self.scale, i), sum), self.sums, at);
+                self.add_to_sums(b, b.addi(base, self.index(b, i)), number(self.scale, i), sum);
             }
         }
+    }
+
+    /// Adds to the exponentials of the query in place `row` of the workgroup.
+    pub(super) fn add_to_sums(&self, b: &Builder<'m>, row: Value<'m>, scale: Value<'m>, sum: Value<'m>) {
+        let lanes = self.plan.lanes;
+        let at = b.muli(row, self.index(b, lanes));
+        let older = b.vector_load(self.sums, at, lanes);
+        b.vector_store(multiply_add(b, older, scale, sum), self.sums, at);
+    }
+
+    pub(super) fn exp(&self, b: &Builder<'m>, x: Value<'m>) -> Value<'m> {
+        Math::new(b, self.vector).softmax_exp(x, self.f.is_wide)
     }
 }
 
 /// The greater of two, where neither is NaN.
-fn greater<'m>(b: &Builder<'m>, x: Value<'m>, y: Value<'m>) -> Value<'m> {
+pub(super) fn greater<'m>(b: &Builder<'m>, x: Value<'m>, y: Value<'m>) -> Value<'m> {
     b.select(b.cmpf(FloatCompare::Gt, x, y), x, y)
 }

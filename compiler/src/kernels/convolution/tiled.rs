@@ -58,6 +58,8 @@ const TILES: i64 = 2;
 struct TiledPlan {
     base: Plan,
     dot: DotProduct,
+    /// Whether there is one spatial axis: its pixels are rows of one.
+    is_line: bool,
     /// Height and width.
     input: [i64; 2],
     output: [i64; 2],
@@ -80,15 +82,18 @@ impl TiledPlan {
         }
         let base = Plan::new(graph, dispatch, target)?;
         let dot = base.dot.filter(|dot| dot.dot == Dot::Bf16)?;
-        let pair =
-            |sizes: &[u64]| Some([i64::try_from(*sizes.first()?).ok()?, i64::try_from(*sizes.get(1)?).ok()?]);
-        let sizes = |value: ired_graph::ValueId| {
-            let shape = &graph.ty(value).shape;
-            Some([shape.get(1)?.as_static()?, shape.get(2)?.as_static()?])
-        };
         let window = &base.window;
+        let is_line = window.extent.len() == 1;
+        let pair = |sizes: &[u64], of_line: i64| {
+            let size = |axis: usize| i64::try_from(*sizes.get(axis)?).ok();
+            Some([size(0)?, if is_line { of_line } else { size(1)? }])
+        };
+        let sizes = |value: ired_graph::ValueId| {
+            let size = |axis: usize| graph.ty(value).shape.get(axis)?.as_static();
+            Some([size(1)?, if is_line { 1 } else { size(2)? }])
+        };
         let tile_k = [MOST_K, MOST_K / 2].into_iter().find(|k| base.channels % k == 0)?;
-        let fits = window.extent.len() == 2
+        let fits = window.extent.len() <= 2
             && base.groups == 1
             && base.n1 as i64 == PANEL_VECTORS
             && base.lanes == 16;
@@ -96,11 +101,12 @@ impl TiledPlan {
             dot,
             input: sizes(base.x)?,
             output: sizes(base.result)?,
-            stride: pair(&window.stride)?,
-            dilation: pair(&window.dilation)?,
-            extent: pair(&window.extent)?,
-            padding: pair(&window.pad_low)?,
+            stride: pair(&window.stride, 1)?,
+            dilation: pair(&window.dilation, 1)?,
+            extent: pair(&window.extent, 1)?,
+            padding: pair(&window.pad_low, 0)?,
             tile_k,
+            is_line,
             rows: 1,
             shares: 1,
             base,
@@ -332,14 +338,15 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         let masks = panel.masks(b);
         let images = b.muli(self.image, b.index(plan.output[0]));
         b.for_each(self.first, self.last, |b, h| {
-            let row = panel.row(b, b.addi(images, h));
+            let row = panel.row(b, if plan.is_line { self.image } else { b.addi(images, h) });
             let start = b.muli(b.subi(h, self.first), b.index(plan.pitch()));
             b.for_each(b.index(0), b.index(plan.output[1]), |b, w| {
                 for (j, mask) in masks.iter().enumerate() {
                     let at = b.muli(b.addi(start, w), b.index(SIDE * PANEL_VECTORS));
                     let at = b.addi(at, b.index(j as i64 * SIDE));
                     let sum = b.vector_load(self.sums, at, base.lanes);
-                    panel.emit_store(b, &row, w, j, sum, *mask);
+                    let column = if plan.is_line { h } else { w };
+                    panel.emit_store(b, &row, column, j, sum, *mask);
                 }
             });
         });

@@ -36,13 +36,7 @@ impl<'m> Function<'_, 'm> {
         let here = point.with(axes.clone());
         match &node.op {
             Op::Broadcast { .. } => self.eval_broadcast(b, operand, value, &here, known),
-            Op::Transpose { perm } => {
-                let mut from = axes.clone();
-                for (axis, &source) in axes.iter().zip(perm) {
-                    from[source] = *axis;
-                }
-                self.eval(b, operand, &point.with(from), known)
-            }
+            Op::Transpose { perm } => self.eval(b, operand, &point.with(transposed(&axes, perm)), known),
             Op::Slice { start, stride, .. } => {
                 let from = axes
                     .iter()
@@ -224,4 +218,13 @@ impl<'m> Function<'_, 'm> {
             |_| vec![fill],
         )[0]
     }
+}
+
+/// Where the operand of a transpose is read for its result at `axes`.
+pub(super) fn transposed<'m>(axes: &[Axis<'m>], perm: &[usize]) -> Vec<Axis<'m>> {
+    let mut from = axes.to_vec();
+    for (axis, &source) in axes.iter().zip(perm) {
+        from[source] = *axis;
+    }
+    from
 }

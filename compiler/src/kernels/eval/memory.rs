@@ -108,8 +108,19 @@ impl<'m> Function<'_, 'm> {
         register: Value<'m>,
         mask: Option<Value<'m>>,
     ) {
-        let storage = to_storage(b, self.dtype(value), register);
+        let storage = self.stored(b, self.dtype(value), register);
         self.write_storage(b, value, offset, storage, mask);
+    }
+
+    /// From a register to memory form.
+    pub(super) fn stored(&self, b: &Builder<'m>, dtype: DType, register: Value<'m>) -> Value<'m> {
+        let lanes = register.ty().vector_lanes();
+        if dtype != DType::BF16 || lanes != Some(16) || !self.rounds_at_once {
+            return to_storage(b, dtype, register);
+        }
+        let ty = b.vector_type(16, b.bf16_type());
+        let narrow = b.intrinsic("llvm.x86.avx512bf16.cvtneps2bf16.512", &[register], ty);
+        b.bitcast(narrow, b.int_type(16))
     }
 
     /// [`Function::write`], of what is in memory form already.

@@ -11,6 +11,11 @@ pub(super) fn emit_softmax<'m>(row: &Row<'_, '_, 'm>, b: &Builder<'m>, log: bool
     let (f, plan) = (row.f, row.plan);
     let ty = row.vector(b);
     let spread = |b: &Builder<'m>, x: Value<'m>| b.broadcast(x, plan.lanes);
+    let is_wide = f.is_wide && plan.lanes == 16;
+    let exp = |b: &Builder<'m>, x: Value<'m>| match ty.bits() {
+        Some(32) => Math::new(b, ty).softmax_exp(x, is_wide),
+        _ => Math::new(b, ty).exp(x),
+    };
     // A NaN anywhere makes the sum one, whatever was subtracted.
     let greatest = spread(b, row.greatest(b));
     let shifted = |b: &Builder<'m>, point: &Point<'m>| b.subf(row.read(b, point), greatest);
@@ -18,7 +23,7 @@ pub(super) fn emit_softmax<'m>(row: &Row<'_, '_, 'm>, b: &Builder<'m>, log: bool
     let result = f.root().results[0];
     let kept = !log && f.output() == result && matches!(f.dtype(result), DType::F32 | DType::F64);
     let sum = row.reduce(b, ReduceFn::Sum, 4, &|b, point| {
-        let e = Math::new(b, ty).exp(shifted(b, point));
+        let e = exp(b, shifted(b, point));
         if kept {
             let (offset, _) = f.offset(b, result, point);
             f.write(b, result, offset, e, point.mask);
@@ -33,7 +38,7 @@ pub(super) fn emit_softmax<'m>(row: &Row<'_, '_, 'm>, b: &Builder<'m>, log: bool
     row.store(b, &|b, point| {
         let e = match (kept, f.memory(result)) {
             (true, Some(memref)) => f.read(b, result, memref, point),
-            _ => Math::new(b, ty).exp(shifted(b, point)),
+            _ => exp(b, shifted(b, point)),
         };
         b.mulf(e, inverse)
     });

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use ired_graph::{DType, Dim, NodeId, Op, UnaryFn, ValueId};
 
-use super::Facts;
 use super::epilogue::Group;
+use super::{Facts, is_widening};
 
 /// Elements of a query, key or value that a kernel keeps on its stack for a block of them.
 const MAX_DEPTH: i64 = 256;
@@ -36,6 +36,13 @@ pub(super) fn find(facts: &Facts<'_>, softmax: NodeId) -> Option<Group> {
             inside.extend([test, select]);
             facts.node(select).results[0]
         }
+    };
+    let used = match rounded(facts, used) {
+        Some([narrow, wide]) => {
+            inside.extend([narrow, wide]);
+            facts.node(wide).results[0]
+        }
+        None => used,
     };
     let root = only_reader(facts, used)?;
     let product = facts.node(root);
@@ -98,6 +105,13 @@ pub(super) fn find(facts: &Facts<'_>, softmax: NodeId) -> Option<Group> {
     Some(Group { root, nodes })
 }
 
+/// The nodes that round `value` to bf16, if nothing else reads it.
+fn rounded(facts: &Facts<'_>, value: ValueId) -> Option<[NodeId; 2]> {
+    let narrow = only_reader(facts, value).filter(|id| facts.node(*id).op == Op::Cast(DType::BF16))?;
+    let wide = only_reader(facts, facts.node(narrow).results[0])?;
+    (facts.node(wide).op == Op::Cast(DType::F32)).then_some([narrow, wide])
+}
+
 /// The nodes of `select(is_nan(x), 0, x)`, if nothing else reads `value`, which is `x`: rows of which nothing is
 /// attended to count as zero.
 fn zeroed_nans(facts: &Facts<'_>, value: ValueId) -> Option<[NodeId; 2]> {
@@ -121,6 +135,19 @@ fn is_zero(facts: &Facts<'_>, value: ValueId) -> bool {
         },
         None => false,
     }
+}
+
+/// The product of queries and keys in a group.
+pub(super) fn first_product(facts: &Facts<'_>, group: &Group) -> Option<NodeId> {
+    group.nodes.iter().copied().find(|id| *id != group.root && facts.node(*id).op == Op::MatMul)
+}
+
+/// The same, if the group rounds weights to bf16 as it does for tiles.
+pub(super) fn first_rounded_product(facts: &Facts<'_>, group: &Group) -> Option<NodeId> {
+    let weights = *facts.node(group.root).operands.first()?;
+    let rounding = facts.producer[weights.index()]?;
+    let rounds = group.nodes.contains(&rounding) && is_widening(facts.graph, facts.node(rounding));
+    first_product(facts, group).filter(|_| rounds)
 }
 
 /// The one node that reads `value`, if it is in the same region and nothing else does.

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ired_graph::{Dim, NodeId, Op, ValueId};
+use ired_graph::{DType, Dim, NodeId, Op, ValueId};
 
 use super::epilogue::{Epilogues, Group};
-use super::{Facts, is_root, is_widening};
+use super::{Facts, attention, is_root, is_widening};
 use crate::dispatch::Dispatch;
 use crate::passes::axes::matching_axes;
 
@@ -18,6 +18,10 @@ const MAX_INPUTS: usize = 24;
 enum Place {
     /// By a product: each element is read many times.
     Product,
+    /// By attention in bf16, which copies it as tiles need it, from wherever the last axis is consecutive.
+    Rows,
+    /// The same, or where the second last axis is.
+    Columns,
     /// By a window: a convolution or pool.
     Window,
     /// As it lies in memory.
@@ -38,6 +42,9 @@ pub(super) fn complete(
     needed: &mut HashSet<ValueId>,
 ) -> Dispatch {
     let mut pull = Pull { facts, epilogues, nodes: group.nodes.clone(), places: HashMap::new() };
+    if let Some(first) = attention::first_rounded_product(facts, group) {
+        pull.place_attention(first, group.root);
+    }
     for &id in &group.nodes {
         pull.place_operands(id, group.root);
     }
@@ -83,6 +90,16 @@ impl Pull<'_, '_> {
         self.mark(id, place);
     }
 
+    /// Queries, keys and values.
+    fn place_attention(&mut self, first: NodeId, root: NodeId) {
+        let [first, root] = [first, root].map(|id| &self.facts.node(id).operands);
+        let places = [(first[0], Place::Rows), (first[1], Place::Columns), (root[1], Place::Rows)];
+        for (value, place) in places {
+            // What is read in two ways is read in the one that asks for less.
+            self.places.entry(value).and_modify(|place| *place = Place::Product).or_insert(place);
+        }
+    }
+
     /// The data is copied, or overwritten where it lies; every workgroup looks at all the indices.
     fn place_scatter(&mut self, id: NodeId) {
         let places = [Place::Memory, Place::Stretched, Place::Element];
@@ -98,6 +115,7 @@ impl Pull<'_, '_> {
     fn pass_on(&mut self, id: NodeId, place: Place) {
         let place = match (&self.facts.node(id).op, place) {
             (Op::Broadcast { .. }, Place::Element) => Place::Stretched,
+            (Op::Transpose { perm }, Place::Columns) if turns(perm) => Place::Rows,
             _ => place,
         };
         self.mark(id, place);
@@ -156,6 +174,21 @@ impl Pull<'_, '_> {
             Op::Broadcast { .. } => !matches!(place, Place::Window | Place::Memory),
             // Two bytes are read in place of four, and a machine may multiply them as they are.
             Op::Cast(_) if is_widening(self.facts.graph, node) => place != Place::Memory,
+            Op::Transpose { perm } if matches!(place, Place::Rows | Place::Columns) => {
+                let is_rows = perm.last() == Some(&(perm.len() - 1));
+                let suits = if place == Place::Rows { is_rows } else { turns(perm) };
+                self.is_narrow(value) && self.is_ours(value) && suits
+            }
+            Op::Reshape { .. } if matches!(place, Place::Rows | Place::Columns) => {
+                let [from, to] = [node.operands[0], value].map(|v| &self.facts.graph.ty(v).shape);
+                let keeps_last =
+                    from.len() >= 2 && to.len() >= 2 && from[from.len() - 2..] == to[to.len() - 2..];
+                self.is_narrow(value)
+                    && self.is_ours(value)
+                    && keeps_last
+                    && moves_only_ones(self.facts, id)
+                    && !self.is_in_memory(node.operands[0])
+            }
             Op::Transpose { .. } | Op::Slice { .. } | Op::Cast(_) | Op::BitCast(_) => {
                 matches!(place, Place::Element | Place::Stretched)
             }
@@ -176,6 +209,10 @@ impl Pull<'_, '_> {
         }
     }
 
+    fn is_narrow(&self, value: ValueId) -> bool {
+        self.facts.graph.ty(value).dtype == DType::BF16
+    }
+
     /// Whether the dispatch is the only reader.
     fn is_ours(&self, value: ValueId) -> bool {
         !self.facts.is_output[value.index()]
@@ -193,6 +230,11 @@ impl Pull<'_, '_> {
             }
         }
     }
+}
+
+/// Whether the second last axis of a transpose is the last one of its operand.
+fn turns(perm: &[usize]) -> bool {
+    perm.iter().rev().nth(1) == Some(&(perm.len() - 1))
 }
 
 /// Whether a reshape only adds and drops axes of size one.

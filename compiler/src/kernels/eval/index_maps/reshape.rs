@@ -74,7 +74,7 @@ impl<'m> Function<'_, 'm> {
 
     /// Maps an index through a reshape, group by group of axes with equal products. `None` where lanes do not
     /// stay along one axis.
-    pub(super) fn reshape_axes(
+    pub(in crate::kernels::eval) fn reshape_axes(
         &self,
         b: &Builder<'m>,
         operand: ValueId,
