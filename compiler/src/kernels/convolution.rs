@@ -179,6 +179,12 @@ impl Plan {
     }
 }
 
+/// A height or width, for cost models: one that only the run knows is likely to be made of those of such a picture.
+fn likely_size(dim: &Dim) -> i64 {
+    const LIKELY_SIDE: i64 = 320;
+    dim.evaluate(&|_| Some(LIKELY_SIDE)).unwrap_or(LIKELY_SIDE).max(1)
+}
+
 /// The smallest tile that covers `width` in as few tiles as tiles of `most` do.
 fn even_split(width: usize, most: usize) -> usize {
     width.div_ceil(width.div_ceil(most))
