@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use ired_graph::{BinaryFn, Dim, Graph, Node, Op, UnaryFn, ValueId};
 use ired_mlir::{Builder, Compare, Value};
 
-use super::eval::{Axis, Known, Point, spread};
+use super::eval::{Axis, Known, Point, repetitions, spread};
 use super::function::{Function, Site, line, plain_interface, product, workgroup_work};
 use super::{Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface};
@@ -166,22 +166,28 @@ impl Plan {
 fn is_linear(graph: &Graph, dispatch: &Dispatch) -> bool {
     let one = |v: ValueId| product(&graph.values[v.index()].ty.shape).as_static() == Some(1);
     let elements = |v: ValueId| product(&graph.values[v.index()].ty.shape);
-    let mut wanted = dispatch.outputs.clone();
-    let all = wanted.first().map(|v| elements(*v));
+    let Some(output) = dispatch.outputs.first() else { return true };
+    // Values, and how many elements they have where they are read by the same number.
+    let mut wanted: Vec<(ValueId, Dim)> =
+        dispatch.outputs.iter().map(|value| (*value, elements(*output))).collect();
     let mut seen = HashSet::new();
-    while let Some(value) = wanted.pop() {
+    while let Some((value, count)) = wanted.pop() {
+        let Some(node) = producer(graph, dispatch, value) else { continue };
+        if elements(value) != count {
+            return false;
+        }
         if !seen.insert(value) {
             continue;
         }
-        let Some(node) = producer(graph, dispatch, value) else { continue };
-        if Some(elements(value)) != all {
-            return false;
-        }
+        let operands = node.operands.iter();
         match &node.op {
-            op if op.is_elementwise() => wanted.extend(&node.operands),
-            Op::Reshape { .. } => wanted.extend(&node.operands),
+            op if op.is_elementwise() => wanted.extend(operands.map(|v| (*v, count.clone()))),
+            Op::Reshape { .. } => wanted.extend(operands.map(|v| (*v, count.clone()))),
             Op::Constant(_) | Op::Dims { .. } => {}
             Op::Broadcast { .. } if one(node.operands[0]) => {}
+            Op::Broadcast { .. } if repetitions(graph, node.operands[0], value).is_some() => {
+                wanted.extend(operands.map(|v| (*v, elements(*v))));
+            }
             _ => return false,
         }
     }

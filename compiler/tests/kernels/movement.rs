@@ -167,6 +167,27 @@ fn sources() {
     }
 }
 
+/// As images are enlarged, by factors that divide lanes and others, in one step and several.
+#[test]
+fn elements_are_repeated() {
+    let mut random = Random::new(18);
+    for dtype in TYPES {
+        for (times, width) in [(2u64, 9u64), (4, 1), (8, 16), (16, 3), (32, 5), (3, 7), (2, 0)] {
+            let mut case = Case::new();
+            let w = case.symbol("w", width);
+            let x = random.tensor(*dtype, &[3, width], -50.0, 50.0);
+            let x = case.input_of(x, vec![3.into(), w.clone()]);
+            let apart = case.op(Op::Reshape { shape: vec![3.into(), w.clone(), 1.into()] }, &[x]);
+            let shape = vec![3.into(), w.clone(), Dim::constant(times as i64)];
+            let y = case.op(Op::Broadcast { shape: shape.clone() }, &[apart]);
+            case.check(y, 0.0);
+            let apart = case.op(Op::Reshape { shape: [shape.clone(), vec![1.into()]].concat() }, &[y]);
+            let twice = case.op(Op::Broadcast { shape: [shape, vec![2.into()]].concat() }, &[apart]);
+            case.check(twice, 0.0);
+        }
+    }
+}
+
 #[test]
 fn reshapes_inside_of_chains() {
     let mut random = Random::new(17);
