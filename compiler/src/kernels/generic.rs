@@ -91,6 +91,14 @@ impl Plan {
     }
 
     fn emit<'m>(&self, f: &Function<'_, 'm>, b: &Builder<'m>) {
+        let whole_bytes = self.per_byte == 1;
+        if let [lines @ .., inner, _] = f.shape(f.output()).as_slice()
+            && whole_bytes
+            && !self.linear
+            && self.rows.as_static().is_none()
+        {
+            return self.emit_lines(f, b, lines, inner);
+        }
         f.for_own(b, self.rows_per_group, &self.rows, |b, row| {
             if self.per_byte > 1 {
                 self.emit_packed_row(f, b, row)
@@ -115,11 +123,31 @@ impl Plan {
         let Some((_, outer)) = f.shape(f.output()).split_last() else {
             return self.store(f, b, &Point::scalar(&[]), b.index(0));
         };
-        let outer = f.split_index(b, row, outer);
+        self.emit_row_at(f, b, row, &f.split_index(b, row, outer));
+    }
+
+    /// The workgroup's rows, line by line of those that differ in one index: to divide by a size that only the run
+    /// knows takes long, and is done once a line.
+    fn emit_lines<'m>(&self, f: &Function<'_, 'm>, b: &Builder<'m>, lines: &[Dim], inner: &Dim) {
+        let (first, end) = f.own_range(b, self.rows_per_group, &self.rows);
+        let size = f.dim(inner);
+        b.for_each(b.divui(first, size), b.ceil_div(end, size), |b, line| {
+            let start = b.muli(line, size);
+            let from = b.maxsi(b.subi(first, start), b.index(0));
+            let to = b.minsi(b.subi(end, start), size);
+            let outer = f.split_index(b, line, lines);
+            b.for_each(from, to, |b, at| {
+                let outer = [outer.as_slice(), &[Axis::at(at)]].concat();
+                self.emit_row_at(f, b, b.addi(start, at), &outer);
+            });
+        });
+    }
+
+    fn emit_row_at<'m>(&self, f: &Function<'_, 'm>, b: &Builder<'m>, row: Value<'m>, outer: &[Axis<'m>]) {
         let length = f.dim(&self.row_length);
         let start = b.muli(row, length);
         in_lanes(b, b.index(0), length, self.lanes, &mut |b, index, mask| {
-            let mut axes = outer.clone();
+            let mut axes = outer.to_vec();
             axes.push(Axis::along(index));
             self.store(f, b, &Point::axes(axes, self.lanes, mask), b.addi(start, index));
         });

@@ -1,6 +1,6 @@
 //! Index maps: every one by itself, and composed.
 
-use ired_graph::{DType, Dim, Op, PadMode, Tensor};
+use ired_graph::{BinaryFn, DType, Dim, Op, PadMode, Tensor};
 
 use crate::harness::{Case, Random, dims};
 
@@ -18,6 +18,28 @@ fn transposes() {
                 case.check(y, 0.0);
             }
         }
+    }
+}
+
+/// Short rows of sizes that only the run knows, so many that workgroups begin anywhere on a line of them.
+#[test]
+fn rows_are_walked_line_by_line() {
+    let mut random = Random::new(19);
+    for shape in [[2u64, 3, 81, 90], [1, 3, 7000, 1], [1, 5, 1, 6500], [2, 3, 4, 0], [0, 3, 4, 5]] {
+        let mut case = Case::new();
+        let ty: Vec<Dim> = (0..4)
+            .map(|axis| match axis {
+                1 => Dim::constant(shape[1] as i64),
+                _ => case.symbol(&format!("d{axis}"), shape[axis]),
+            })
+            .collect();
+        let x = case.input_of(random.tensor(DType::F32, &shape, -5.0, 5.0), ty.clone());
+        let pixels = case.op(Op::Transpose { perm: vec![0, 2, 3, 1] }, &[x]);
+        case.check(pixels, 0.0);
+        let bias = case.input(random.tensor(DType::F32, &[shape[1], 1, 1], -5.0, 5.0));
+        let bias = case.op(Op::Broadcast { shape: ty }, &[bias]);
+        let sum = case.op(Op::Binary(BinaryFn::Add), &[x, bias]);
+        case.check(sum, 0.0);
     }
 }
 
