@@ -191,10 +191,15 @@ impl<'a, 'm> Function<'a, 'm> {
         count: &Dim,
         body: impl FnOnce(&Builder<'m>, Value<'m>),
     ) {
+        let (first, end) = self.own_range(b, per_group, count);
+        b.for_each(first, end, body);
+    }
+
+    /// The first of these numbers, and the one after the last.
+    pub(super) fn own_range(&self, b: &Builder<'m>, per_group: i64, count: &Dim) -> (Value<'m>, Value<'m>) {
         let per_group = b.index(per_group);
         let first = b.muli(self.group[0], per_group);
-        let end = b.minsi(b.addi(first, per_group), self.dim(count));
-        b.for_each(first, end, body);
+        (first, b.minsi(b.addi(first, per_group), self.dim(count)))
     }
 
     pub(super) fn fail(&self, error: KernelError) {
