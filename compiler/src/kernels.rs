@@ -7,6 +7,7 @@
 mod ahead;
 mod arithmetic;
 mod attention;
+mod columns;
 mod contraction;
 mod convolution;
 mod cumulative;
@@ -42,6 +43,7 @@ const FAMILIES: &[&dyn Family] = &[
     &convolution::Tiled,
     &convolution::Convolution,
     &rows::Rows,
+    &columns::Columns,
     &scatter::Scatter,
     &cumulative::Cumulative,
     &sort::Sort,

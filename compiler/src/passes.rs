@@ -1,6 +1,7 @@
 //! The graph phase: rewrites of the graph, one file each, and the order they run in.
 
 mod assign_layout;
+mod axes;
 mod flatten_batches;
 mod fold_batch_norm;
 mod fold_constants;
@@ -8,6 +9,7 @@ pub(crate) mod form_dispatches;
 mod fuse_quantized;
 mod literal;
 mod merge_duplicates;
+mod merge_products;
 mod narrow_attention;
 mod narrow_products;
 mod outline_constants;
@@ -64,9 +66,12 @@ pub const PASSES: &[Pass] = &[
     exact("assign_layout", assign_layout::assign_layout),
     exact("simplify", simplify::simplify),
     exact("fold_constants", fold_constants::fold_constants),
+    exact("merge_duplicates", merge_duplicates::merge_duplicates),
     exact("split_concats", split_concats::split_concats),
     fast("narrow_products", CpuTarget::has_bf16_products, narrow_products::narrow_products),
     fast("narrow_attention", CpuTarget::has_bf16_tiles, narrow_attention::narrow_attention),
+    // Not what is rounded: each of those products rounds its result for attention.
+    exact("merge_products", merge_products::merge_products),
     exact("outline_constants", outline_constants::outline_constants),
     exact("merge_duplicates", merge_duplicates::merge_duplicates),
     exact("drop_unused", drop_unused),

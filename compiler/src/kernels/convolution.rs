@@ -7,6 +7,7 @@
 
 mod depthwise;
 mod direct;
+mod patch;
 mod pixels;
 mod tiled;
 pub(super) mod winograd;
@@ -125,9 +126,10 @@ impl Plan {
         } else {
             width * (channels + depth - 1) / depth
         };
-        let row_work = out_width.unwrap_or(32).max(1) * taps * channel_work;
+        let row_work = likely_size(&shape[shape.len() - 2]) * taps * channel_work;
         let row_shape = shape[..shape.len() - 2].to_vec();
-        let all_rows = product(&row_shape).as_static().unwrap_or(64);
+        let images = row_shape[0].evaluate(&|_| Some(1)).unwrap_or(1);
+        let all_rows = row_shape[1..].iter().map(likely_size).fold(images, i64::saturating_mul);
         let fair = all_rows.saturating_mul(row_work).saturating_mul(columns) / GROUPS;
         let rows = (fair.clamp(LEAST_WORK, WORKGROUP_WORK) / row_work.max(1)).clamp(1, 64);
         let weight_bytes =
@@ -173,10 +175,23 @@ impl Plan {
         if self.is_rows_first { (f.group[1], f.group[0]) } else { (f.group[0], f.group[1]) }
     }
 
+    /// Pixels of the tiles of a row whose length only the run knows, in descending order, and how far apart they are.
+    fn tile_sizes(&self) -> (Vec<usize>, usize) {
+        const MOST_SIZES: usize = 3;
+        let step = self.pixels.div_ceil(MOST_SIZES + 1);
+        ((1..=self.pixels).rev().step_by(step).take(MOST_SIZES).collect(), step)
+    }
+
     /// The last spatial axis: pixels of a row follow each other along it.
     fn last_axis(&self) -> usize {
         self.window.extent.len() - 1
     }
+}
+
+/// A height or width, for cost models: one that only the run knows is likely to be made of those of such a picture.
+fn likely_size(dim: &Dim) -> i64 {
+    const LIKELY_SIDE: i64 = 320;
+    dim.evaluate(&|_| Some(LIKELY_SIDE)).unwrap_or(LIKELY_SIDE).max(1)
 }
 
 /// The smallest tile that covers `width` in as few tiles as tiles of `most` do.

@@ -9,6 +9,8 @@ mod memory;
 pub(super) mod nested;
 mod sources;
 
+pub(super) use index_maps::repetitions;
+
 use std::collections::HashMap;
 
 use ired_graph::{BinaryFn, DType, Node, Op, UnaryFn, ValueId};

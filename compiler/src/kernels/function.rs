@@ -82,6 +82,15 @@ pub(super) fn packed_interface(
     KernelInterface { family: "", bindings, constants: symbols(graph, dispatch), grid }
 }
 
+/// Estimated instructions of one workgroup of a kernel that takes `all` of them, if that is known: some ten microseconds'
+/// worth, or less where there would be few workgroups, but not so few that starting one takes as long.
+pub(super) fn workgroup_work(all: Option<i64>) -> i64 {
+    const MOST: i64 = 1 << 15;
+    const LEAST: i64 = 1 << 13;
+    const GROUPS: i64 = 16;
+    all.map_or(MOST, |all| (all / GROUPS).clamp(LEAST, MOST))
+}
+
 /// A grid along x alone.
 pub(super) fn line(groups: Dim) -> [Dim; 3] {
     [groups, Dim::constant(1), Dim::constant(1)]
@@ -182,10 +191,15 @@ impl<'a, 'm> Function<'a, 'm> {
         count: &Dim,
         body: impl FnOnce(&Builder<'m>, Value<'m>),
     ) {
+        let (first, end) = self.own_range(b, per_group, count);
+        b.for_each(first, end, body);
+    }
+
+    /// The first of these numbers, and the one after the last.
+    pub(super) fn own_range(&self, b: &Builder<'m>, per_group: i64, count: &Dim) -> (Value<'m>, Value<'m>) {
         let per_group = b.index(per_group);
         let first = b.muli(self.group[0], per_group);
-        let end = b.minsi(b.addi(first, per_group), self.dim(count));
-        b.for_each(first, end, body);
+        (first, b.minsi(b.addi(first, per_group), self.dim(count)))
     }
 
     pub(super) fn fail(&self, error: KernelError) {

@@ -12,16 +12,13 @@ use std::collections::HashSet;
 use ired_graph::{BinaryFn, Dim, Graph, Node, Op, UnaryFn, ValueId};
 use ired_mlir::{Builder, Compare, Value};
 
-use super::eval::{Axis, Known, Point, spread};
-use super::function::{Function, Site, line, plain_interface, product};
+use super::eval::{Axis, Known, Point, repetitions, spread};
+use super::function::{Function, Site, line, plain_interface, product, workgroup_work};
 use super::{Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 
 pub(super) struct Generic;
-
-/// Work of one workgroup, in estimated instructions: some ten microseconds.
-const WORKGROUP_WORK: i64 = 1 << 15;
 
 impl Family for Generic {
     fn name(&self) -> &'static str {
@@ -68,10 +65,12 @@ impl Plan {
         let per_byte = (8 / graph.ty(output).dtype.bits() as i64).max(1);
         if linear || per_byte > 1 {
             // Rows of a fixed length, the last one shorter.
-            let row = (WORKGROUP_WORK * lanes as i64 / cost).clamp(lanes as i64, 1 << 20);
+            let all = product(shape);
+            let vectors = all.as_static().map(|elements| elements / lanes as i64);
+            let work = workgroup_work(vectors.map(|vectors| vectors.saturating_mul(cost)));
+            let row = (work * lanes as i64 / cost).clamp(lanes as i64, 1 << 20);
             let step = per_byte.max(lanes as i64);
             let row = (row / step * step).max(step);
-            let all = product(shape);
             let rows = all.ceil_div(&Dim::constant(row));
             let row_length = Dim::constant(row);
             return Ok(Self { rows, row_length, linear, lanes, rows_per_group: 1, per_byte });
@@ -82,7 +81,8 @@ impl Plan {
         };
         let length = last.as_static().unwrap_or(256).max(1);
         let row_cost = (length as u64).div_ceil(lanes as u64) as i64 * cost;
-        let rows_per_group = (WORKGROUP_WORK / row_cost.max(1)).clamp(1, 1 << 20);
+        let work = workgroup_work(outer.as_static().map(|rows| rows.saturating_mul(row_cost)));
+        let rows_per_group = (work / row_cost.max(1)).clamp(1, 1 << 20);
         let rows_per_group = match outer.as_static() {
             Some(rows) => rows_per_group.min(rows.max(1)),
             None => rows_per_group,
@@ -91,6 +91,14 @@ impl Plan {
     }
 
     fn emit<'m>(&self, f: &Function<'_, 'm>, b: &Builder<'m>) {
+        let whole_bytes = self.per_byte == 1;
+        if let [lines @ .., inner, _] = f.shape(f.output()).as_slice()
+            && whole_bytes
+            && !self.linear
+            && self.rows.as_static().is_none()
+        {
+            return self.emit_lines(f, b, lines, inner);
+        }
         f.for_own(b, self.rows_per_group, &self.rows, |b, row| {
             if self.per_byte > 1 {
                 self.emit_packed_row(f, b, row)
@@ -115,11 +123,31 @@ impl Plan {
         let Some((_, outer)) = f.shape(f.output()).split_last() else {
             return self.store(f, b, &Point::scalar(&[]), b.index(0));
         };
-        let outer = f.split_index(b, row, outer);
+        self.emit_row_at(f, b, row, &f.split_index(b, row, outer));
+    }
+
+    /// The workgroup's rows, line by line of those that differ in one index: to divide by a size that only the run
+    /// knows takes long, and is done once a line.
+    fn emit_lines<'m>(&self, f: &Function<'_, 'm>, b: &Builder<'m>, lines: &[Dim], inner: &Dim) {
+        let (first, end) = f.own_range(b, self.rows_per_group, &self.rows);
+        let size = f.dim(inner);
+        b.for_each(b.divui(first, size), b.ceil_div(end, size), |b, line| {
+            let start = b.muli(line, size);
+            let from = b.maxsi(b.subi(first, start), b.index(0));
+            let to = b.minsi(b.subi(end, start), size);
+            let outer = f.split_index(b, line, lines);
+            b.for_each(from, to, |b, at| {
+                let outer = [outer.as_slice(), &[Axis::at(at)]].concat();
+                self.emit_row_at(f, b, b.addi(start, at), &outer);
+            });
+        });
+    }
+
+    fn emit_row_at<'m>(&self, f: &Function<'_, 'm>, b: &Builder<'m>, row: Value<'m>, outer: &[Axis<'m>]) {
         let length = f.dim(&self.row_length);
         let start = b.muli(row, length);
         in_lanes(b, b.index(0), length, self.lanes, &mut |b, index, mask| {
-            let mut axes = outer.clone();
+            let mut axes = outer.to_vec();
             axes.push(Axis::along(index));
             self.store(f, b, &Point::axes(axes, self.lanes, mask), b.addi(start, index));
         });
@@ -166,22 +194,28 @@ impl Plan {
 fn is_linear(graph: &Graph, dispatch: &Dispatch) -> bool {
     let one = |v: ValueId| product(&graph.values[v.index()].ty.shape).as_static() == Some(1);
     let elements = |v: ValueId| product(&graph.values[v.index()].ty.shape);
-    let mut wanted = dispatch.outputs.clone();
-    let all = wanted.first().map(|v| elements(*v));
+    let Some(output) = dispatch.outputs.first() else { return true };
+    // Values, and how many elements they have where they are read by the same number.
+    let mut wanted: Vec<(ValueId, Dim)> =
+        dispatch.outputs.iter().map(|value| (*value, elements(*output))).collect();
     let mut seen = HashSet::new();
-    while let Some(value) = wanted.pop() {
+    while let Some((value, count)) = wanted.pop() {
+        let Some(node) = producer(graph, dispatch, value) else { continue };
+        if elements(value) != count {
+            return false;
+        }
         if !seen.insert(value) {
             continue;
         }
-        let Some(node) = producer(graph, dispatch, value) else { continue };
-        if Some(elements(value)) != all {
-            return false;
-        }
+        let operands = node.operands.iter();
         match &node.op {
-            op if op.is_elementwise() => wanted.extend(&node.operands),
-            Op::Reshape { .. } => wanted.extend(&node.operands),
+            op if op.is_elementwise() => wanted.extend(operands.map(|v| (*v, count.clone()))),
+            Op::Reshape { .. } => wanted.extend(operands.map(|v| (*v, count.clone()))),
             Op::Constant(_) | Op::Dims { .. } => {}
             Op::Broadcast { .. } if one(node.operands[0]) => {}
+            Op::Broadcast { .. } if repetitions(graph, node.operands[0], value).is_some() => {
+                wanted.extend(operands.map(|v| (*v, elements(*v))));
+            }
             _ => return false,
         }
     }

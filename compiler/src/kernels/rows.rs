@@ -15,16 +15,13 @@ use ired_mlir::{Builder, FloatCompare, Type, Value};
 use super::arithmetic::{cast, register_bits, register_type};
 use super::eval::nested::{identity, loop_nest};
 use super::eval::{Axis, Known, Place, Point};
-use super::function::{Function, Site, line, plain_interface, product};
+use super::function::{Function, Site, line, plain_interface, product, workgroup_work};
 use super::generic::cost;
 use super::{Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 
 pub(super) struct Rows;
-
-/// Work of one workgroup, in estimated instructions: some microseconds.
-const WORKGROUP_WORK: i64 = 1 << 15;
 
 impl Family for Rows {
     fn name(&self) -> &'static str {
@@ -100,8 +97,10 @@ impl Plan {
             Op::Reduce { .. } => cost(graph, dispatch) / lanes as i64,
             _ => vectors.saturating_mul(30),
         };
+        let row_cost = row_cost.max(8);
         let most = rows.as_static().unwrap_or(i64::MAX).max(1);
-        let rows_per_group = (WORKGROUP_WORK / row_cost.max(8)).clamp(1, most.min(1 << 12));
+        let work = workgroup_work(rows.as_static().map(|rows| rows.saturating_mul(row_cost)));
+        let rows_per_group = (work / row_cost).clamp(1, most.min(1 << 12));
         Some(Self { operand, kept, outer, rows, rows_per_group, lanes, sums, dense })
     }
 

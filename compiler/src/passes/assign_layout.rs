@@ -4,11 +4,18 @@
 use ired_graph::{Dim, Graph, NodeId, Op, ValueId};
 
 use super::PassError;
+use super::axes::matching_axes;
 use super::rewrite::{Rewriter, Rewritten, rewrite};
 
 pub(super) fn assign_layout(graph: &mut Graph) -> Result<(), PassError> {
     rewrite(graph, &mut |rw, id| {
         if let Some(values) = channels_last(rw, id)? {
+            return Ok(Some(values));
+        }
+        if let Some(values) = join_transposes(rw, id)? {
+            return Ok(Some(values));
+        }
+        if let Some(values) = sink_through_reshape(rw, id)? {
             return Ok(Some(values));
         }
         sink_transpose(rw, id)
@@ -55,6 +62,17 @@ fn transposed(rw: &mut Rewriter<'_>, value: ValueId, perm: &[usize]) -> Result<V
     rw.transpose(value, perm.to_vec())
 }
 
+/// One transpose in place of two, so that what follows sinks both.
+fn join_transposes(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
+    let node = rw.node(id);
+    let (Op::Transpose { perm }, &[operand]) = (&node.op, node.operands.as_slice()) else { return Ok(None) };
+    let perm = perm.clone();
+    match rw.op(operand) {
+        Some((Op::Transpose { .. }, _)) => Ok(Some(vec![transposed(rw, operand, &perm)?])),
+        _ => Ok(None),
+    }
+}
+
 /// The perm of the first operand that is a transpose.
 fn transpose_above(rw: &Rewriter<'_>, operands: &[ValueId]) -> Option<Vec<usize>> {
     operands.iter().find_map(|&operand| match rw.op(operand) {
@@ -80,6 +98,9 @@ fn sink_transpose(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
         Op::Slice { start, size, stride } => {
             let (start, size) = (unpermute(&start, &perm), unpermute(&size, &perm));
             (Op::Slice { start, size, stride: unpermute(&stride, &perm) }, 1, perm.clone())
+        }
+        Op::Broadcast { shape } if shape.len() == perm.len() => {
+            (Op::Broadcast { shape: unpermute(&shape, &perm) }, 1, perm.clone())
         }
         Op::Reduce { function, axes } => {
             let mut source_axes: Vec<usize> = axes.iter().map(|&a| perm[a]).collect();
@@ -107,6 +128,27 @@ fn sink_transpose(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
     }
     let value = rw.add(op, &moved)?;
     Ok(Some(vec![rw.transpose(value, after)?]))
+}
+
+/// `reshape(transpose(x))` becomes `transpose(reshape(transpose(x)))`, the first of which only brings together what the
+/// reshape merges, and leaves the axes that end in the last one of `x` last: most often it is none at all.
+fn sink_through_reshape(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
+    let node = rw.node(id);
+    let (Op::Reshape { shape }, &[operand]) = (&node.op, node.operands.as_slice()) else { return Ok(None) };
+    let shape = shape.clone();
+    let Some((Op::Transpose { perm }, &[source])) = rw.op(operand) else { return Ok(None) };
+    let perm = perm.clone();
+    let Some(groups) = matching_axes(rw.shape(operand), &shape) else { return Ok(None) };
+    let mut order: Vec<usize> = (0..groups.len()).collect();
+    order.sort_by_key(|&group| perm[groups[group].0.end - 1]);
+    if order.is_sorted() {
+        return Ok(None);
+    }
+    let gathered = order.iter().flat_map(|&group| perm[groups[group].0.clone()].iter().copied()).collect();
+    let axes: Vec<usize> = order.iter().flat_map(|&group| groups[group].1.clone()).collect();
+    let gathered = rw.transpose(source, gathered)?;
+    let reshaped = rw.reshape(gathered, axes.iter().map(|&axis| shape[axis].clone()).collect())?;
+    Ok(Some(vec![rw.transpose(reshaped, inverse(&axes))?]))
 }
 
 /// Entry `i` of the transposed axes belongs to source axis `perm[i]`.

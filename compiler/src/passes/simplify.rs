@@ -19,6 +19,7 @@ const RULES: &[fn(&mut Rewriter<'_>, NodeId) -> Rewritten] = &[
     movement::concat,
     movement::pad,
     movement::pad_into_window,
+    movement::drop_unit_axes,
     arithmetic::binary,
     arithmetic::unary,
     arithmetic::select,

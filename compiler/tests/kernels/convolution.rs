@@ -1,6 +1,6 @@
 //! Convolutions: channels last and first, every remainder, edge and grouping.
 
-use ired_graph::{BinaryFn, DType, Op, Tensor, Window};
+use ired_graph::{BinaryFn, DType, Op, Tensor, UnaryFn, Window};
 
 use crate::harness::{Case, Random, dims, targets};
 use crate::nested::window;
@@ -104,6 +104,53 @@ fn spatial_sizes_may_be_unknown() {
     }
 }
 
+/// Rows shorter and longer than tiles, with whatever is left of them, under windows that leave them on either side.
+#[test]
+fn rows_may_have_any_length() {
+    let mut random = Random::new(48);
+    for width in (1..=47).chain([97, 160]) {
+        let mut pick = |low: i64, high: i64| random.integer(low, high) as u64;
+        let (extent, dilation) = ([pick(1, 3), pick(1, 5)], [pick(1, 2), pick(1, 3)]);
+        let reach = |axis: usize| (extent[axis] - 1) * dilation[axis];
+        let low = [pick(0, 2), pick(0, reach(1) as i64 + 1)];
+        let high = [reach(0), (reach(1) + pick(0, 2)).saturating_sub(low[1])];
+        let window = window(extent, [pick(1, 2), pick(1, 3)], dilation, low, high);
+        let input = |channels: u64| [1, 3, width, channels];
+        let groups = pick(1, 3);
+        let (channels, filters) = (groups * pick(1, 20), groups * pick(1, 40));
+        check(&mut random, &shape(&input(channels), filters, groups, window.clone()), &[1, 2]);
+        check(&mut random, &shape(&input(channels), channels, channels, window), &[2]);
+    }
+}
+
+/// What a tile reads may be too much to be copied, or not be in memory.
+#[test]
+fn rows_of_unknown_length_without_copies() {
+    let mut random = Random::new(49);
+    let long = Window {
+        extent: vec![40],
+        stride: vec![3],
+        dilation: vec![2],
+        pad_low: vec![20],
+        pad_high: vec![31],
+        ceil: false,
+    };
+    check(&mut random, &shape(&[2, 61, 3], 5, 1, long.clone()), &[1]);
+    check(&mut random, &shape(&[2, 61, 3], 3, 3, long.clone()), &[1]);
+    check(&mut random, &shape(&[1, 31, 4500], 3, 1, long), &[1]);
+    for groups in [1u64, 6] {
+        let mut case = Case::new();
+        let x = random.tensor(DType::F32, &[1, 4, 19, 6], -1.0, 1.0);
+        let width = case.symbol("w", 19);
+        let x = case.input_of(x, [dims(&[1, 4]), vec![width], dims(&[6])].concat());
+        let x = case.op(Op::Unary(UnaryFn::Abs), &[x]);
+        let w = case.param(random.tensor(DType::F32, &[6, 6 / groups, 3, 3], -1.0, 1.0));
+        let window = window([3, 3], [1, 2], [1, 1], [1, 1], [1, 1]);
+        let y = case.root(Op::Conv { window, groups, channels_last: true }, &[x, w]);
+        case.check(y, 2e-6);
+    }
+}
+
 #[test]
 fn depthwise_windows() {
     let mut random = Random::new(43);
@@ -188,9 +235,18 @@ fn other_types() {
             let mut case = Case::new();
             let x = case.input(random.tensor(dtype, &[1, 5, 9, 18], -1.0, 1.0));
             let w = case.param(random.tensor(dtype, &[18, 18 / groups, 3, 3], -1.0, 1.0));
-            let window = window([3, 3], [1, 1], [1, 1], [1, 1], [1, 1]);
-            let y = case.root(Op::Conv { window, groups, channels_last: true }, &[x, w]);
+            let padded = window([3, 3], [1, 1], [1, 1], [1, 1], [1, 1]);
+            let y = case.root(Op::Conv { window: padded, groups, channels_last: true }, &[x, w]);
             let tolerance = if dtype == DType::F64 { 1e-13 } else { 8e-3 };
+            case.check_on(&targets()[0], y, tolerance);
+
+            let mut case = Case::new();
+            let x = random.tensor(dtype, &[1, 5, 27, 18], -1.0, 1.0);
+            let size = ["h", "w"].map(|name| case.symbol(name, if name == "h" { 5 } else { 27 }));
+            let x = case.input_of(x, [dims(&[1]), size.to_vec(), dims(&[18])].concat());
+            let w = case.param(random.tensor(dtype, &[18, 18 / groups, 3, 3], -1.0, 1.0));
+            let window = window([3, 3], [2, 2], [1, 1], [1, 1], [1, 1]);
+            let y = case.root(Op::Conv { window, groups, channels_last: true }, &[x, w]);
             case.check_on(&targets()[0], y, tolerance);
         }
     }

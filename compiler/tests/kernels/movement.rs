@@ -1,6 +1,6 @@
 //! Index maps: every one by itself, and composed.
 
-use ired_graph::{DType, Dim, Op, PadMode, Tensor};
+use ired_graph::{BinaryFn, DType, Dim, Op, PadMode, Tensor};
 
 use crate::harness::{Case, Random, dims};
 
@@ -18,6 +18,28 @@ fn transposes() {
                 case.check(y, 0.0);
             }
         }
+    }
+}
+
+/// Short rows of sizes that only the run knows, so many that workgroups begin anywhere on a line of them.
+#[test]
+fn rows_are_walked_line_by_line() {
+    let mut random = Random::new(19);
+    for shape in [[2u64, 3, 81, 90], [1, 3, 7000, 1], [1, 5, 1, 6500], [2, 3, 4, 0], [0, 3, 4, 5]] {
+        let mut case = Case::new();
+        let ty: Vec<Dim> = (0..4)
+            .map(|axis| match axis {
+                1 => Dim::constant(shape[1] as i64),
+                _ => case.symbol(&format!("d{axis}"), shape[axis]),
+            })
+            .collect();
+        let x = case.input_of(random.tensor(DType::F32, &shape, -5.0, 5.0), ty.clone());
+        let pixels = case.op(Op::Transpose { perm: vec![0, 2, 3, 1] }, &[x]);
+        case.check(pixels, 0.0);
+        let bias = case.input(random.tensor(DType::F32, &[shape[1], 1, 1], -5.0, 5.0));
+        let bias = case.op(Op::Broadcast { shape: ty }, &[bias]);
+        let sum = case.op(Op::Binary(BinaryFn::Add), &[x, bias]);
+        case.check(sum, 0.0);
     }
 }
 
@@ -164,6 +186,27 @@ fn sources() {
         let same = case.op(Op::Compare(ired_graph::CompareFn::Eq), &[x, row]);
         let y = case.op(Op::Select, &[same, x, row]);
         case.check(y, 0.0);
+    }
+}
+
+/// As images are enlarged, by factors that divide lanes and others, in one step and several.
+#[test]
+fn elements_are_repeated() {
+    let mut random = Random::new(18);
+    for dtype in TYPES {
+        for (times, width) in [(2u64, 9u64), (4, 1), (8, 16), (16, 3), (32, 5), (3, 7), (2, 0)] {
+            let mut case = Case::new();
+            let w = case.symbol("w", width);
+            let x = random.tensor(*dtype, &[3, width], -50.0, 50.0);
+            let x = case.input_of(x, vec![3.into(), w.clone()]);
+            let apart = case.op(Op::Reshape { shape: vec![3.into(), w.clone(), 1.into()] }, &[x]);
+            let shape = vec![3.into(), w.clone(), Dim::constant(times as i64)];
+            let y = case.op(Op::Broadcast { shape: shape.clone() }, &[apart]);
+            case.check(y, 0.0);
+            let apart = case.op(Op::Reshape { shape: [shape.clone(), vec![1.into()]].concat() }, &[y]);
+            let twice = case.op(Op::Broadcast { shape: [shape, vec![2.into()]].concat() }, &[apart]);
+            case.check(twice, 0.0);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use ired_graph::{BinaryFn, DType, Op, ReduceFn, Tensor, UnaryFn};
 
-use crate::harness::{Case, Random, dims};
+use crate::harness::{Case, Random, dims, targets};
 
 #[test]
 fn attention_scores_are_scaled_masked_and_normalised() {
@@ -83,4 +83,37 @@ fn reduced_axes_may_be_index_maps() {
     let r = case.op(Op::Reshape { shape: dims(&[3, 120]) }, &[t]);
     let y = case.root(Op::Reduce { function: ReduceFn::Max, axes: vec![1] }, &[r]);
     case.check(y, 0.0);
+}
+
+/// Along an axis that others follow; what is read is computed, and something follows.
+#[test]
+fn softmax_of_columns() {
+    let mut random = Random::new(57);
+    for (shape, axis) in [
+        ([2u64, 3, 16, 50], 2usize),
+        ([1, 21, 7, 33], 1),
+        ([5, 2, 3, 4], 0),
+        ([2, 4, 1, 19], 2),
+        ([2, 4, 70, 3], 2),
+        ([1, 0, 3, 16], 1),
+        ([1, 3, 2, 700], 1),
+    ] {
+        for symbolic in [false, true] {
+            let mut case = Case::new();
+            let mut ty = dims(&shape);
+            if symbolic {
+                ty = (0..4).map(|i| case.symbol(&format!("d{i}"), shape[i])).collect();
+            }
+            let x = case.input_of(random.tensor(DType::F32, &shape, -30.0, 30.0), ty.clone());
+            let x = case.op(Op::Unary(UnaryFn::Neg), &[x]);
+            let y = case.root(Op::Softmax { axis, log: symbolic }, &[x]);
+            let factor = case.input_of(random.tensor(DType::F32, &shape, -1.0, 1.0), ty);
+            let y = case.op(Op::Binary(BinaryFn::Mul), &[y, factor]);
+            case.check(y, 2e-6);
+        }
+    }
+    let mut case = Case::new();
+    let x = case.input(random.tensor(DType::F32, &[2, 5, 8], -4.0, 4.0));
+    let y = case.root(Op::Softmax { axis: 1, log: false }, &[x]);
+    assert_eq!(case.chosen(&targets()[0], y), Some("columns"));
 }

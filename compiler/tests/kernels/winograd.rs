@@ -25,12 +25,12 @@ fn forced() -> Case {
     case
 }
 
-fn check(random: &mut Random, input: [u64; 4], filters: u64, window: Window, symbolic_batch: bool) {
+fn check(random: &mut Random, input: [u64; 4], filters: u64, window: Window, symbolic: &[usize]) {
     let mut case = forced();
     let x = random.tensor(DType::F32, &input, -1.0, 1.0);
     let mut ty = dims(&input);
-    if symbolic_batch {
-        ty[0] = case.symbol("n", input[0]);
+    for axis in symbolic {
+        ty[*axis] = case.symbol(&format!("d{axis}"), input[*axis]);
     }
     let x = case.input_of(x, ty);
     let y = conv(&mut case, random, x, filters, window);
@@ -47,7 +47,8 @@ fn random_shapes_and_paddings() {
         let least = |axis: usize| 3i64.saturating_sub_unsigned(paddings[0][axis] + paddings[1][axis]).max(1);
         let input = [pick(1, 3), pick(least(0), 19), pick(least(1), 19), pick(1, 40)];
         let filters = pick(1, 70);
-        check(&mut random, input, filters, padded(paddings[0], paddings[1]), input[0] > 1);
+        let axes: Vec<usize> = (0..3).filter(|_| random.integer(0, 1) == 1).collect();
+        check(&mut random, input, filters, padded(paddings[0], paddings[1]), &axes);
     }
 }
 
@@ -65,15 +66,30 @@ fn sizes_at_the_edges_of_tiles_and_vectors() {
         ([1, 1, 37, 3], 64),
         ([1, 2, 2, 64], 128),
     ] {
-        check(&mut random, input, filters, same(), false);
-        check(&mut random, input, filters, same(), true);
+        for symbolic in [&[] as &[usize], &[0], &[1, 2]] {
+            check(&mut random, input, filters, same(), symbolic);
+        }
     }
-    check(&mut random, [1, 6, 6, 16], 32, padded([0, 0], [0, 0]), false);
-    check(&mut random, [1, 3, 3, 2], 2, padded([0, 0], [0, 0]), false);
-    // All of a tile's inputs may lie in the padding.
-    check(&mut random, [1, 2, 3, 4], 5, padded([9, 0], [0, 12]), false);
-    check(&mut random, [0, 6, 6, 4], 5, same(), false);
-    check(&mut random, [0, 6, 6, 4], 5, same(), true);
+    for symbolic in [&[] as &[usize], &[0, 1, 2]] {
+        check(&mut random, [1, 6, 6, 16], 32, padded([0, 0], [0, 0]), symbolic);
+        check(&mut random, [1, 3, 3, 2], 2, padded([0, 0], [0, 0]), symbolic);
+        // All of a tile's inputs may lie in the padding.
+        check(&mut random, [1, 2, 3, 4], 5, padded([9, 0], [0, 12]), symbolic);
+        check(&mut random, [0, 6, 6, 4], 5, same(), symbolic);
+    }
+    check(&mut random, [1, 0, 3, 4], 5, padded([2, 1], [3, 1]), &[1, 2]);
+    check(&mut random, [1, 0, 0, 4], 5, padded([1, 2], [2, 3]), &[1, 2]);
+}
+
+/// Every number of tiles that a workgroup may have, and how they are shared out where there are several.
+#[test]
+fn the_run_may_tell_the_number_of_tiles() {
+    let mut random = Random::new(88);
+    for width in (1..=30).map(|tiles| 4 * tiles - 1).chain([117, 160, 233]) {
+        check(&mut random, [1, 3, width, 3], 6, padded([1, 1], [1, 1]), &[2]);
+    }
+    // So many channels that few tiles fit.
+    check(&mut random, [1, 5, 30, 1500], 5, padded([1, 1], [1, 1]), &[1, 2]);
 }
 
 /// Several workgroups along both axes of the grid, the last of them with fewer tiles.
@@ -81,8 +97,9 @@ fn sizes_at_the_edges_of_tiles_and_vectors() {
 fn blocks_and_panels_are_shared_out() {
     let mut random = Random::new(83);
     for (size, channels, filters) in [(31, 3, 130), (14, 40, 200), (17, 256, 70)] {
-        check(&mut random, [1, size, size, channels], filters, padded([1, 1], [1, 1]), false);
-        check(&mut random, [3, size, size, channels], filters, padded([1, 1], [1, 1]), true);
+        check(&mut random, [1, size, size, channels], filters, padded([1, 1], [1, 1]), &[]);
+        check(&mut random, [3, size, size, channels], filters, padded([1, 1], [1, 1]), &[0]);
+        check(&mut random, [2, size, size, channels], filters, padded([1, 1], [1, 1]), &[1, 2]);
     }
 }
 

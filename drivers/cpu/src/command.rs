@@ -6,7 +6,6 @@ use std::any::Any;
 use std::fmt::{self, Debug};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use ired_hal::{
     Binding, BindingSource, Buffer, BufferRange, Command, CommandBuffer, Dispatch, Executable, Failure,
@@ -15,10 +14,14 @@ use ired_hal::{
 
 use crate::buffer::CpuBuffer;
 use crate::executable::{CpuExecutable, Kernel};
+use crate::pool::Pace;
 use crate::profile::Profiler;
 
 /// Bytes of a copy or a fill that count as one workgroup.
 const PIECE_BYTES: usize = 128 << 10;
+
+/// Of an epoch; one less than what counts them can hold.
+const MAX_WORKGROUPS: u32 = u32::MAX - 1;
 
 /// A recording in this device's form, with what it keeps alive.
 #[derive(Debug)]
@@ -37,8 +40,7 @@ pub(crate) struct Program {
     bindings: Vec<BoundTo>,
     constants: Vec<i64>,
     profiler: Arc<Profiler>,
-    /// Whether the last run took long enough to share it from the start.
-    pub(crate) long: AtomicBool,
+    pub(crate) pace: Pace,
 }
 
 #[derive(Debug)]
@@ -309,7 +311,7 @@ impl Build {
             bindings: Vec::new(),
             constants: Vec::new(),
             profiler: profiler.clone(),
-            long: AtomicBool::new(false),
+            pace: Pace::default(),
         };
         Self { slots, buffers: Vec::new(), executables: Vec::new(), program, first_step: 0, workgroups: 0 }
     }
@@ -317,9 +319,15 @@ impl Build {
     fn dispatch(&mut self, command: usize, dispatch: Dispatch) -> Result<(), RecordError> {
         let grid = dispatch.grid;
         let workgroups: u128 = grid.iter().map(|&n| u128::from(n)).product();
-        let Ok(workgroups) = u32::try_from(workgroups) else {
+        let few = u32::try_from(workgroups).ok().filter(|workgroups| *workgroups <= MAX_WORKGROUPS);
+        let Some(workgroups) = few else {
             let found = u64::try_from(workgroups).unwrap_or(u64::MAX);
-            return Err(RecordError::AboveLimit { command, what: "grid", found, limit: u32::MAX.into() });
+            return Err(RecordError::AboveLimit {
+                command,
+                what: "grid",
+                found,
+                limit: MAX_WORKGROUPS.into(),
+            });
         };
         if workgroups == 0 {
             return Ok(());
@@ -360,7 +368,7 @@ impl Build {
     }
 
     fn step<'a>(&mut self, workgroups: u32, bindings: impl Iterator<Item = &'a Binding>, work: Work) {
-        if self.workgroups.checked_add(workgroups).is_none() {
+        if self.workgroups > MAX_WORKGROUPS - workgroups {
             // One barrier more than asked for keeps the count in range.
             self.end_epoch();
         }

@@ -3,12 +3,13 @@
 //! At most as many threads compute at once as the pool was made for, counting the threads of callers: each holds
 //! one of so many *permits*. A submission is computed by a *leader* (the submitting thread, or a worker for
 //! background tasks), which starts alone; when the work turns out to be longer than waking a thread takes, the run is
-//! shared and idle workers join as *helpers* while permits are left. Leaders come first and in order: when one waits
-//! for a permit, helpers give theirs up at the next piece of work, and other leaders at an epoch's end once their
-//! time slice is over.
+//! shared and idle workers join as *helpers* while permits are left. The next run of the same work goes the way that
+//! was faster. Leaders come first and in order: when one waits for a permit, helpers give theirs up at the next piece
+//! of work, and other leaders at an epoch's end once their time slice is over.
 
 mod event;
 mod leader;
+mod pace;
 mod run;
 mod threads;
 
@@ -21,6 +22,7 @@ use std::thread::JoinHandle;
 use crate::CpuConfig;
 use event::Event;
 pub(crate) use leader::Leader;
+pub(crate) use pace::Pace;
 use run::Run;
 pub(crate) use threads::pin_caller;
 

@@ -2,7 +2,7 @@
 
 use ired_graph::{Builder, Op, RegionId};
 
-use super::call::{Call, Outcome, invalid};
+use super::call::{Call, Outcome, invalid, unsupported};
 use super::elementwise::constant_bool;
 use super::import::{Binding, Frame, Importer, Scope};
 use super::loops;
@@ -39,6 +39,13 @@ pub(super) fn if_else(
     let (mut kinds, mut values) = (Vec::new(), [Vec::new(), Vec::new()]);
     for (then, otherwise) in found[0].clone().into_iter().zip(found[1].clone()) {
         let both = alike(importer, [(regions[0], then), (regions[1], otherwise)])?;
+        if let [Binding::Value(then), Binding::Value(otherwise)] = both {
+            let [then, otherwise] = [then, otherwise].map(|value| importer.graph.ty(value).rank());
+            if then != otherwise {
+                let reason = format!("its branches give tensors of ranks {then} and {otherwise}");
+                return unsupported(reason, "if sizes of inputs decide it, state them: `--shape NAME=2x3`");
+            }
+        }
         kinds.push(both[0]);
         for (values, binding) in values.iter_mut().zip(both) {
             values.extend(binding.parts());

@@ -1,5 +1,5 @@
-//! Transposed convolution, as the convolution it is: of the input with zeros between its elements, by the weights
-//! turned round.
+//! Transposed convolution, as convolutions of the input by the weights turned round: one for each phase of the stride, or
+//! where the window has gaps one of the input with zeros between its elements.
 
 use ired_graph::{Builder, Dim, PadMode, Shape, ValueId};
 
@@ -32,10 +32,15 @@ fn transposed(
     let extent = extent_of(b, call, x, weights)?;
     let groups = groups(call)?;
     let geometry = Geometry::of(call, &b.ty(x).shape[2..], &extent, pads)?;
-    let stuffed = geometry.stuff(b, x)?;
-    let turned = turn(b, weights, groups)?;
-    let windows = Windows::dilated(&b.ty(stuffed).shape[2..], extent, geometry.dilation);
-    let result = convolve(b, stuffed, turned, &windows, groups)?;
+    let result = match Phases::of(&geometry, &extent) {
+        Some(phases) => phases.convolve(b, x, weights, groups)?,
+        None => {
+            let stuffed = geometry.stuff(b, x)?;
+            let turned = turn(b, weights, groups)?;
+            let windows = Windows::dilated(&b.ty(stuffed).shape[2..], extent, geometry.dilation);
+            convolve(b, stuffed, turned, &windows, groups)?
+        }
+    };
     match bias {
         Some(bias) => add_to_channels(b, result, bias),
         None => Ok(result),
@@ -139,6 +144,96 @@ impl Geometry {
     }
 }
 
+/// Outputs whose numbers have the same rest by the stride: they read the same inputs, each phase through taps of its own.
+/// What reads the input at `q` and before is, in the order of taps, at `stride * q` and after.
+struct Phases<'a> {
+    geometry: &'a Geometry,
+    extent: Vec<i64>,
+    /// Taps of a phase along each axis; where the stride does not divide the window, some phases' last are zero.
+    taps: Vec<i64>,
+}
+
+impl<'a> Phases<'a> {
+    /// `None` where there is one phase only, one without taps, or taps that reach inputs of different phases.
+    fn of(geometry: &'a Geometry, extent: &[Dim]) -> Option<Self> {
+        let extent: Vec<i64> = extent.iter().map(Dim::as_static).collect::<Option<_>>()?;
+        let fits = geometry.stride.iter().any(|s| *s > 1)
+            && geometry.dilation.iter().all(|d| *d == 1)
+            && extent
+                .iter()
+                .zip(&geometry.stride)
+                .all(|(size, stride)| (*stride..=MAX_GEOMETRY).contains(size));
+        let taps = extent.iter().zip(&geometry.stride).map(|(size, stride)| (size + stride - 1) / stride);
+        let taps = taps.collect();
+        fits.then_some(Self { geometry, extent, taps })
+    }
+
+    fn convolve(&self, b: &mut Builder<'_>, x: ValueId, weights: ValueId, groups: u64) -> Outcome {
+        let stride = &self.geometry.stride;
+        let axes = stride.len();
+        let shape = b.ty(x).shape.clone();
+        let around: Vec<Dim> = self.taps.iter().map(|taps| Dim::constant(taps - 1)).collect();
+        let taps = self.taps.iter().copied().map(Dim::constant).collect();
+        let windows = Windows::padded(&shape[2..], taps, around.clone(), around);
+        let kernels = b.ty(weights).shape[1].clone();
+        let split = self.split(b, weights, groups)?;
+        let apart = convolve(b, x, split, &windows, groups)?;
+
+        // `[n, groups, phases.., k / groups, q..]` as `[n, groups, k / groups, (q, phase)..]`
+        let groups = Dim::constant(i64::try_from(groups).unwrap_or(i64::MAX));
+        let places = b.ty(apart).shape[2..].to_vec();
+        let mut numbered = vec![shape[0].clone(), groups.clone()];
+        numbered.extend(stride.iter().copied().map(Dim::constant));
+        numbered.push(kernels.clone());
+        numbered.extend(places.iter().cloned());
+        let numbered = b.reshape(apart, numbered)?;
+        let mut perm = vec![0, 1, 2 + axes];
+        perm.extend((0..axes).flat_map(|axis| [3 + axes + axis, 2 + axis]));
+        let woven = b.transpose(numbered, perm)?;
+        let mut wide = vec![shape[0].clone(), groups * kernels];
+        wide.extend(places.iter().zip(stride).map(|(size, stride)| size.clone() * (*stride).into()));
+        let woven = b.reshape(woven, wide.clone())?;
+
+        let zero = b.scalar_like(x, 0.0)?;
+        let (mut low, mut high) = (vec![Dim::constant(0); axes + 2], vec![Dim::constant(0); axes + 2]);
+        for axis in 0..axes {
+            let reach = Dim::constant(self.extent[axis] - 1);
+            let before = reach.clone() - self.geometry.low[axis].clone();
+            let apart = (shape[2 + axis].clone() - 1.into()) * stride[axis].into() + 1.into();
+            let size = apart + self.geometry.low[axis].clone() + self.geometry.high[axis].clone() - reach;
+            high[axis + 2] = size + before.clone() - wide[axis + 2].clone();
+            low[axis + 2] = Dim::constant(0) - before;
+        }
+        Ok(b.pad(woven, low, high, PadMode::Constant, Some(zero))?)
+    }
+
+    /// `[c, k / groups, window..]` as `[groups * phases * k / groups, c / groups, taps..]`, the taps reversed.
+    fn split(&self, b: &mut Builder<'_>, weights: ValueId, groups: u64) -> Outcome {
+        let stride = &self.geometry.stride;
+        let axes = stride.len();
+        let shape = b.ty(weights).shape.clone();
+        let zero = b.scalar_like(weights, 0.0)?;
+        let mut high = vec![Dim::constant(0); 2];
+        high.extend((0..axes).map(|a| Dim::constant(self.taps[a] * stride[a] - self.extent[a])));
+        let whole = b.pad(weights, vec![Dim::constant(0); axes + 2], high, PadMode::Constant, Some(zero))?;
+        let groups = Dim::constant(i64::try_from(groups).unwrap_or(i64::MAX));
+        let (channels, kernels) = (shape[0].floor_div(&groups), shape[1].clone());
+        let mut numbered = vec![groups.clone(), channels.clone(), kernels.clone()];
+        numbered.extend((0..axes).flat_map(|a| [self.taps[a].into(), stride[a].into()]));
+        let numbered = b.reshape(whole, numbered)?;
+        let mut perm = vec![0];
+        perm.extend((0..axes).map(|a| 4 + 2 * a));
+        perm.extend([2, 1]);
+        perm.extend((0..axes).map(|a| 3 + 2 * a));
+        let split = b.transpose(numbered, perm)?;
+        let phases = stride.iter().fold(Dim::constant(1), |all, stride| all * (*stride).into());
+        let mut merged = vec![groups * phases * kernels, channels];
+        merged.extend(self.taps.iter().copied().map(Dim::constant));
+        let merged = b.reshape(split, merged)?;
+        reverse(b, merged)
+    }
+}
+
 /// `[c, k / groups, window..]` as `[k, c / groups, window..]`, reversed along the window.
 fn turn(b: &mut Builder<'_>, weights: ValueId, groups: u64) -> Outcome {
     let shape = b.ty(weights).shape.clone();
@@ -151,11 +246,16 @@ fn turn(b: &mut Builder<'_>, weights: ValueId, groups: u64) -> Outcome {
     let swapped = b.transpose(grouped, perm)?;
     let merged = [&[groups * kernels, channels], &shape[2..]].concat();
     let merged = b.reshape(swapped, merged.clone())?;
-    let size = b.ty(merged).shape.clone();
+    reverse(b, merged)
+}
+
+/// `[k, c, window..]` with the window from its end to its beginning.
+fn reverse(b: &mut Builder<'_>, weights: ValueId) -> Outcome {
+    let size = b.ty(weights).shape.clone();
     let (mut start, mut stride) = (vec![Dim::constant(0); size.len()], vec![1; size.len()]);
     for axis in 2..size.len() {
         start[axis] = size[axis].clone() - 1.into();
         stride[axis] = -1;
     }
-    Ok(b.slice(merged, start, size, stride)?)
+    Ok(b.slice(weights, start, size, stride)?)
 }

@@ -66,19 +66,17 @@ impl Windows {
         Ok(windows)
     }
 
+    /// Windows of stride 1 without gaps.
+    pub(super) fn padded(spatial: &[Dim], extent: Vec<Dim>, low: Vec<Dim>, high: Vec<Dim>) -> Self {
+        let ones = vec![1; spatial.len()];
+        let spatial = spatial.to_vec();
+        Self { spatial, extent, stride: ones.clone(), dilation: ones, low, high, ceil: false }
+    }
+
     /// Windows of stride 1 without padding.
     pub(super) fn dilated(spatial: &[Dim], extent: Vec<Dim>, dilation: Vec<i64>) -> Self {
         let none = vec![Dim::constant(0); spatial.len()];
-        let stride = vec![1; spatial.len()];
-        Self {
-            spatial: spatial.to_vec(),
-            extent,
-            stride,
-            dilation,
-            low: none.clone(),
-            high: none,
-            ceil: false,
-        }
+        Self { dilation, ..Self::padded(spatial, extent, none.clone(), none) }
     }
 
     /// How much padding makes the result `ceil(size / stride)` long.

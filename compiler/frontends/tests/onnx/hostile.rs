@@ -204,7 +204,7 @@ fn every_invalid_node_is_reported() {
 fn sizes_that_no_tensor_has_are_refused() {
     let sized =
         |size: i64| fails(graph(vec![input_f32("x", &[size])], vec![node("Relu", &["x"], &["y"])], &["y"]));
-    for size in [-1, i64::MIN, 1 << 60, i64::MAX] {
+    for size in [-2, i64::MIN, 1 << 60, i64::MAX] {
         assert!(matches!(sized(size), ImportError::Input { input, .. } if input == "x"), "{size}");
     }
     let rank = input_f32("x", &[1; 1000]);

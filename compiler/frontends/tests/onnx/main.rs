@@ -31,4 +31,5 @@ mod signals;
 mod structure;
 mod text;
 mod training;
+mod transposed;
 mod unsupported;

@@ -69,3 +69,15 @@ fn a_named_size_is_stated_for_every_input() {
         assert_eq!(problem(shapes), expected);
     }
 }
+
+/// `-1` and `?` say that a size is not known, and nothing of which others it equals.
+#[test]
+fn sizes_that_exporters_do_not_know_are_symbols_of_their_own() {
+    let sizes = [Size::Number(-1), Size::Named("?"), Size::Named("?"), Size::Number(3)];
+    let x = input("x", DType::F32, sizes);
+    let imported = import(&model(graph(vec![x], vec![node("Relu", &["x"], &["y"])], &["y"]))).unwrap();
+    let shape = &imported.ty(imported.inputs()[0]).shape;
+    let [a, b, c, d] = shape.as_slice() else { panic!("rank {}", shape.len()) };
+    assert!([a, b, c].iter().all(|size| size.as_symbol().is_some()) && a != b && b != c && a != c);
+    assert_eq!(d.as_static(), Some(3));
+}

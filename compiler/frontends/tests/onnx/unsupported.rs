@@ -228,3 +228,16 @@ fn hints_say_what_to_do_about_the_reason() {
         assert!(node.hint.contains(word), "{node}");
     }
 }
+
+/// Exporters squeeze an axis if it is one, which a size that varies leaves open.
+#[test]
+fn branches_of_different_ranks_say_that_sizes_may_decide() {
+    let branch = |op: &str| graph(vec![], vec![node(op, &["x"], &["r"])], &["r"]);
+    let choice = node("If", &["condition"], &["y"])
+        .graph("then_branch", branch("Squeeze"))
+        .graph("else_branch", branch("Identity"));
+    let inputs = vec![input_f32("x", &[1, 4]), input("condition", DType::Bool, [])];
+    let found = refused(&model(graph(inputs, vec![choice], &["y"])));
+    assert_eq!(found[0].reason, "its branches give tensors of ranks 1 and 2");
+    assert!(found[0].hint.contains("--shape"), "{}", found[0].hint);
+}

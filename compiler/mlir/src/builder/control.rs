@@ -93,7 +93,7 @@ impl<'m> Builder<'m> {
     }
 
     /// `scf.index_switch` without results: `body` fills each case, and nothing happens for other numbers.
-    pub fn switch(&self, selector: Value<'m>, cases: &[i64], body: impl Fn(&Builder<'m>, i64)) {
+    pub fn switch(&self, selector: Value<'m>, cases: &[i64], mut body: impl FnMut(&Builder<'m>, i64)) {
         let mut op = self
             .op("scf.index_switch")
             .operands(&[selector])

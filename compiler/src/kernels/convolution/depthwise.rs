@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ired_mlir::{Builder, Type, Value};
+use ired_mlir::{Builder, Compare, Type, Value};
 
 use super::Plan;
 use super::pixels::{TapRun, Tile, for_each_tile};
@@ -22,7 +22,8 @@ pub(super) fn emit<'m>(f: &Function<'_, 'm>, b: &Builder<'m>, plan: &Plan) {
     let emitter = Emitter { f, plan, vector: b.vector_type(plan.lanes, element) };
     b.for_each(first, last, |b, row| {
         let axes = f.split_index(b, row, &plan.row_shape);
-        for_each_tile(f, b, plan, &mut |b, tile| {
+        let in_memory = f.memory(plan.x).is_some();
+        for_each_tile(f, b, plan, in_memory, &mut |b, tile| {
             in_lanes(b, b.index(0), b.index(plan.groups), plan.lanes, &mut |b, channel, mask| {
                 emitter.emit_tile(b, &axes, tile, channel, mask);
             });
@@ -59,18 +60,18 @@ impl<'m> Emitter<'_, '_, 'm> {
                 let dilation = b.index(plan.window.dilation[i] as i64);
                 at.push(Axis::at(b.addi(*start, b.muli(*tap, dilation))));
             }
-            let step = Step { at, taps: taps.to_vec(), channel, mask };
+            let step = Step { at, taps: taps.to_vec(), channel, mask, has_edge: tile.edge.is_some() };
             tile.taps.iter().fold(sums.to_vec(), |sums, run| self.emit_taps(b, &step, tile, run, sums))
         });
-        for (pixel, sum) in sums.iter().enumerate() {
+        tile.for_each_pixel(b, &mut |b, pixel, at| {
             let mut axes = row.to_vec();
-            axes.extend([Axis::at(b.addi(tile.start, b.index(pixel as i64))), Axis::along(channel)]);
+            axes.extend([Axis::at(at), Axis::along(channel)]);
             let point = Point::axes(axes, plan.lanes, mask);
             let (offset, _) = f.offset(b, plan.result, &point);
-            let mut known = Known::bind(plan.result, *sum);
+            let mut known = Known::bind(plan.result, sums[pixel]);
             let register = f.eval_lanes(b, f.output(), &point, &mut known);
             f.write(b, f.output(), offset, register, mask);
-        }
+        });
     }
 
     /// Taps known when compiling share what neighbouring pixels read.
@@ -119,8 +120,16 @@ impl<'m> Emitter<'_, '_, 'm> {
         let (f, plan) = (self.f, self.plan);
         let mut axes = step.at.clone();
         axes.extend([Axis::at(at), Axis::along(step.channel)]);
-        let x = f.eval(b, plan.x, &Point::axes(axes, plan.lanes, step.mask), &mut Known::default());
+        let mask = if step.has_edge { Some(self.on_input(b, step, at)) } else { step.mask };
+        let x = f.eval(b, plan.x, &Point::axes(axes, plan.lanes, mask), &mut Known::default());
         spread(b, cast(b, f.dtype(plan.x), accumulator(f.dtype(plan.result)), x), plan.lanes)
+    }
+
+    /// The lanes that exist: none beside the input, which is read as zeros then.
+    fn on_input(&self, b: &Builder<'m>, step: &Step<'m>, at: Value<'m>) -> Value<'m> {
+        let width = self.f.dim(&self.f.shape(self.plan.x)[step.at.len()]);
+        let is_inside = b.broadcast(b.cmpi(Compare::UnsignedLt, at, width), self.plan.lanes);
+        step.mask.map_or(is_inside, |mask| b.andi(mask, is_inside))
     }
 
     fn weight(&self, b: &Builder<'m>, step: &Step<'m>, tap: Value<'m>) -> Value<'m> {
@@ -148,4 +157,6 @@ struct Step<'m> {
     taps: Vec<Value<'m>>,
     channel: Value<'m>,
     mask: Option<Value<'m>>,
+    /// Whether some of what the last axis' taps reach may lie beside the input.
+    has_edge: bool,
 }

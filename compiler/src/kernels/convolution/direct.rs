@@ -4,6 +4,7 @@ use ired_graph::Dim;
 use ired_mlir::{Builder, Type, Value};
 
 use super::Plan;
+use super::patch::{Patch, Patches};
 use super::pixels::{TapRun, Tile, for_each_tile};
 use crate::kernels::ahead::{Ahead, Panels};
 use crate::kernels::arithmetic::{cast, from_storage, register_type};
@@ -32,9 +33,15 @@ pub(super) fn emit<'m>(f: &Function<'_, 'm>, b: &Builder<'m>, plan: &Plan) {
         vector: b.vector_type(plan.lanes, element),
     };
     let masks = place.masks(b);
+    let patches = Patches::new(f, b, plan);
     b.for_each(first, last, |b, row| {
         let row = place.row(b, row);
-        for_each_tile(f, b, plan, &mut |b, tile| place.emit_tile(b, &row, tile, &masks));
+        for_each_tile(f, b, plan, patches.is_some(), &mut |b, tile| {
+            let patch = patches.filter(|_| tile.edge.is_some());
+            let patch = patch.map(|patches| place.patch(b, &row, tile, patches));
+            let row = Row { ahead: place.ahead(b, &row, tile), patch, ..row.clone() };
+            place.emit_tile(b, &row, tile, &masks);
+        });
     });
 }
 
@@ -52,11 +59,13 @@ pub(super) struct Panel<'f, 'a, 'm> {
     pub(super) vector: Type<'m>,
 }
 
-/// An output row: its index, where its window lies, and what is fetched during a tile of it.
+/// An output row: its index, where its window lies, what is fetched during a tile of it, and what that reads.
 #[derive(Clone)]
 pub(super) struct Row<'m> {
     number: Value<'m>,
     ahead: Option<Ahead<'m>>,
+    /// The input, where there is none.
+    patch: Option<Patch<'m>>,
     axes: Vec<Axis<'m>>,
     starts: Vec<Value<'m>>,
     ranges: Vec<(Value<'m>, Value<'m>)>,
@@ -86,23 +95,49 @@ impl<'m> Panel<'_, '_, 'm> {
             starts.push(start);
             ranges.push(range);
         }
-        Row { number, ahead: None, axes, starts, ranges }
+        Row { number, ahead: None, patch: None, axes, starts, ranges }
     }
 
     fn emit_tile(&self, b: &Builder<'m>, row: &Row<'m>, tile: &Tile<'m>, masks: &[Option<Value<'m>>]) {
         let plan = self.plan;
-        let row = &Row { ahead: self.ahead(b, row, tile), ..row.clone() };
         let zero = zero_of(b, self.vector);
         let sums = vec![zero; tile.pixels * plan.n1];
         let sums = loop_nest(b, &row.ranges, &sums, &mut |b, taps, sums| {
             tile.taps.iter().fold(sums.to_vec(), |sums, run| self.emit_taps(b, row, tile, taps, run, &sums))
         });
-        for pixel in 0..tile.pixels {
-            let at = b.addi(tile.start, b.index(pixel as i64));
+        tile.for_each_pixel(b, &mut |b, pixel, at| {
             for (j, mask) in masks.iter().enumerate() {
                 self.emit_store(b, row, at, j, sums[pixel * plan.n1 + j], *mask);
             }
-        }
+        });
+    }
+
+    /// What a tile at an edge reads.
+    fn patch(&self, b: &Builder<'m>, row: &Row<'m>, tile: &Tile<'m>, patches: Patches<'m>) -> Patch<'m> {
+        let (f, plan) = (self.f, self.plan);
+        let channel = b.muli(self.group, b.index(plan.channels));
+        patches.of_tile(f, b, plan, tile, channel, &row.ranges, &|b, taps| self.tap_axes(b, row, taps))
+    }
+
+    /// The memory that a tap's pixel 0 reads, `first` on the last axis, and where it has a channel.
+    fn source(
+        &self,
+        b: &Builder<'m>,
+        row: &Row<'m>,
+        window: &[Value<'m>],
+        first: Value<'m>,
+        channel: Value<'m>,
+    ) -> Option<(Value<'m>, Value<'m>)> {
+        let (f, plan) = (self.f, self.plan);
+        let memory = f.memory(plan.source())?;
+        let mut axes = self.tap_axes(b, row, window);
+        axes.extend([Axis::at(first), Axis::at(b.index(0))]);
+        let (pixel, _) = f.offset(b, plan.x, &Point::axes(axes, 1, None));
+        let (memory, pixel) = match row.patch {
+            None => (memory, pixel),
+            Some(patch) => (patch.memory, patch.pixel(b, plan, window, first, pixel)),
+        };
+        Some((memory, b.addi(pixel, channel)))
     }
 
     /// The next panel's weights, shared out among the tiles that use this one.
@@ -210,11 +245,7 @@ impl<'m> Panel<'_, '_, 'm> {
         let group_channel = b.addi(b.muli(self.group, b.index(plan.channels)), channel);
         let axes = self.tap_axes(b, row, window);
         // Where the input is in memory, all pixels have one address but for a constant.
-        let in_memory = f.memory(plan.x).map(|memref| {
-            let mut base = axes.clone();
-            base.extend([Axis::at(first), Axis::at(group_channel)]);
-            (memref, f.offset(b, plan.x, &Point::axes(base, 1, None)).0)
-        });
+        let in_memory = self.source(b, row, window, first, group_channel);
         let channels = f.dim(&f.shape(plan.x)[axes.len() + 1]);
         for &pixel in pixels {
             let x = if let Some((memref, base)) = in_memory {
@@ -260,7 +291,7 @@ impl<'m> Panel<'_, '_, 'm> {
     fn emit_dot_step(
         &self,
         b: &Builder<'m>,
-        DotProduct { dot, left }: DotProduct,
+        DotProduct { dot, .. }: DotProduct,
         row: &Row<'m>,
         window: &[Value<'m>],
         first: Value<'m>,
@@ -270,7 +301,9 @@ impl<'m> Panel<'_, '_, 'm> {
         sums: &mut [Value<'m>],
     ) {
         let (f, plan) = (self.f, self.plan);
-        let (Some(memref), Some(packed)) = (f.memory(left), f.packed(plan.weights)) else { return };
+        let channel = b.addi(b.muli(self.group, b.index(plan.channels)), b.muli(group, b.index(dot.depth())));
+        let source = self.source(b, row, window, first, channel);
+        let (Some((memref, base)), Some(packed)) = (source, f.packed(plan.weights)) else { return };
         let depth = dot.depth();
         let lane_elements = plan.lanes * depth as usize;
         let groups = (plan.channels + depth - 1) / depth;
@@ -283,11 +316,7 @@ impl<'m> Panel<'_, '_, 'm> {
                 dot.right(b, b.vector_load(packed, at, lane_elements))
             })
             .collect();
-        let channel = b.addi(b.muli(self.group, b.index(plan.channels)), b.muli(group, b.index(depth)));
-        let mut axes = self.tap_axes(b, row, window);
-        axes.extend([Axis::at(first), Axis::at(channel)]);
-        let channels = f.dim(&f.shape(plan.x)[axes.len() - 1]);
-        let (base, _) = f.offset(b, plan.x, &Point::axes(axes, 1, None));
+        let channels = f.dim(&f.shape(plan.x)[row.axes.len() + 1]);
         for &pixel in pixels {
             let distance = b.muli(self.pixel_distance(b, pixel), channels);
             let left = dot.left(b, word(b, memref, b.addi(base, distance), count, depth), plan.lanes);

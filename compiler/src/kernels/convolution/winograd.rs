@@ -16,7 +16,7 @@ pub(in crate::kernels) mod transforms;
 
 use ired_graph::{DType, Dim, Graph, Op, ValueId};
 
-use super::even_split;
+use super::{even_split, likely_size};
 use crate::dispatch::{Dispatch, KernelInterface, Packing};
 use crate::kernels::contraction::{packed_filters, size_text};
 use crate::kernels::function::{Function, Site, packed_interface, product};
@@ -39,7 +39,7 @@ impl Family for Winograd {
         target: &CpuTarget,
     ) -> Result<Option<KernelInterface>, KernelError> {
         let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
-        let blocks = product(&plan.tiles).ceil_div(&Dim::constant(plan.share.tiles as i64));
+        let blocks = plan.blocks();
         // Neighbours share their filters.
         let grid = [blocks, Dim::constant(plan.filter_groups()), Dim::constant(1)];
         let packing = Packing::Winograd { width: plan.width() as u64 };
@@ -83,8 +83,8 @@ struct Plan {
     channels: usize,
     filters: usize,
     /// Height and width.
-    input: [i64; 2],
-    output: [i64; 2],
+    input: [Dim; 2],
+    output: [Dim; 2],
     padding: [i64; 2],
     /// Batch, rows and columns of tiles.
     tiles: [Dim; 3],
@@ -92,11 +92,14 @@ struct Plan {
     /// Vectors of filters and tiles that are multiplied at once.
     n1: usize,
     m0: usize,
+    /// Whether images are of sizes that only the run knows.
+    is_dynamic: bool,
     share: Share,
 }
 
 /// What a workgroup computes.
 struct Share {
+    /// Tiles, or the most there can be where the run tells the size of images.
     tiles: usize,
     /// Panels of filters.
     panels: usize,
@@ -115,6 +118,8 @@ const WORKGROUPS: usize = 8;
 const LEAST_WORKGROUPS: usize = 2;
 /// Panels of a workgroup that are well worth transforming its inputs for.
 const LEAST_PANELS: usize = 2;
+/// Between numbers of tiles that code multiplies at once, where the run tells how many there are.
+const SIZE_STEP: usize = 3;
 
 impl Plan {
     fn new(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Option<Self> {
@@ -133,21 +138,23 @@ impl Plan {
         if [x, weights, result].iter().any(|value| graph.ty(*value).dtype != DType::F32) {
             return None;
         }
-        let size = |value: ValueId, axis: usize| graph.ty(value).shape[axis].as_static().filter(|d| *d > 0);
-        let count = |axis: usize| usize::try_from(size(weights, axis)?).ok();
+        let size = |value: ValueId, axis: usize| graph.ty(value).shape[axis].clone();
+        let count = |axis: usize| usize::try_from(size(weights, axis).as_static()?).ok().filter(|d| *d > 0);
         let (filters, channels) = (count(0)?, count(1)?);
-        let input = [size(x, 1)?, size(x, 2)?];
-        let output = [size(result, 1)?, size(result, 2)?];
+        let [input, output] = [x, result].map(|value| [size(value, 1), size(value, 2)]);
+        if input.iter().chain(&output).any(|size| size.as_static() == Some(0)) {
+            return None;
+        }
+        let is_dynamic = output.iter().any(|size| size.as_static().is_none());
         let padding = [i64::try_from(window.pad_low[0]).ok()?, i64::try_from(window.pad_low[1]).ok()?];
-        let in_tiles = |size: i64| Dim::constant((size - 1) / OUTPUTS as i64 + 1);
-        let tiles = [graph.ty(result).shape[0].clone(), in_tiles(output[0]), in_tiles(output[1])];
+        let in_tiles = |size: &Dim| size.ceil_div(&Dim::constant(OUTPUTS as i64));
+        let tiles = [size(result, 0), in_tiles(&output[0]), in_tiles(&output[1])];
 
         let lanes = target.lanes(32).max(2);
         let n1 = if filters <= lanes { 1 } else { 2 };
         let most = ((target.vector_registers - 1 - n1) / n1).min(14);
         let panels = filters.div_ceil(n1 * lanes);
-        let total = likely(&tiles);
-        let share = Share::new(target, total, channels, panels, n1 * lanes, most)?;
+        let share = Share::new(target, likely(&tiles), is_dynamic, channels, panels, n1 * lanes, most)?;
         Some(Self {
             x,
             weights,
@@ -160,9 +167,20 @@ impl Plan {
             tiles,
             lanes,
             n1,
-            m0: even_split(share.tiles, most),
+            m0: if is_dynamic { most.min(share.tiles) } else { even_split(share.tiles, most) },
+            is_dynamic,
             share,
         })
+    }
+
+    /// Workgroups that share out the tiles.
+    fn blocks(&self) -> Dim {
+        product(&self.tiles).ceil_div(&Dim::constant(self.share.tiles as i64))
+    }
+
+    /// How many tiles may be multiplied at once, in descending order, where the run tells the size of images.
+    fn sizes(&self) -> Vec<usize> {
+        (1..=self.m0).rev().step_by(SIZE_STEP).collect()
     }
 
     /// Filters of a panel.
@@ -182,8 +200,8 @@ impl Plan {
     fn pays(&self) -> bool {
         let tiles = likely(&self.tiles) as f64;
         let (channels, filters) = (self.channels as f64, (self.all_panels() * self.width()) as f64);
-        let images = likely(&[self.tiles[0].clone()]) as f64;
-        let pixels = images * self.output[0] as f64 * self.output[1] as f64;
+        let [height, width] = &self.output;
+        let pixels = likely(&[self.tiles[0].clone(), height.clone(), width.clone()]) as f64;
         let weights = channels * filters * size_of::<f32>() as f64;
 
         let taps = (TAPS * TAPS) as f64;
@@ -201,6 +219,7 @@ impl Share {
     fn new(
         target: &CpuTarget,
         tiles: usize,
+        is_dynamic: bool,
         channels: usize,
         panels: usize,
         width: usize,
@@ -223,7 +242,8 @@ impl Share {
         let wanted = WORKGROUPS.div_ceil(blocks).min(panels.div_ceil(LEAST_PANELS));
         let splits = wanted.max(LEAST_WORKGROUPS.div_ceil(blocks)).min(panels);
         let filter_reads = if far { blocks } else { 1 };
-        Some(Self { tiles: tiles.div_ceil(blocks), panels: panels.div_ceil(splits), filter_reads })
+        let tiles = if is_dynamic { largest } else { tiles.div_ceil(blocks) };
+        Some(Self { tiles, panels: panels.div_ceil(splits), filter_reads })
     }
 }
 
@@ -240,8 +260,10 @@ fn padded(channels: usize) -> usize {
     channels.next_multiple_of(LINE) + LINE
 }
 
-/// The product of sizes, as if what is unknown were one.
-fn likely(sizes: &[Dim]) -> usize {
-    let count = product(sizes).evaluate(&|_| Some(1)).unwrap_or(1);
-    usize::try_from(count).unwrap_or(1).max(1)
+/// The product of batch, height and width, as they are likely to be.
+fn likely([batch, height, width]: &[Dim; 3]) -> usize {
+    let batch = batch.evaluate(&|_| Some(1));
+    let count =
+        [height, width].map(likely_size).iter().try_fold(batch.unwrap_or(1), |n, size| n.checked_mul(*size));
+    usize::try_from(count.unwrap_or(i64::MAX)).unwrap_or(1).max(1)
 }

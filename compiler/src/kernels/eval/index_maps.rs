@@ -1,7 +1,10 @@
 //! Index maps: nodes that compute nothing, but say which element of what.
 
 mod gather;
+mod repeat;
 mod reshape;
+
+pub(in crate::kernels) use repeat::repetitions;
 
 use ired_graph::{Dim, Node, Op, PadMode, ValueId};
 use ired_mlir::{Builder, Compare, Value};
@@ -27,6 +30,11 @@ impl<'m> Function<'_, 'm> {
         {
             let zeros = vec![Axis::at(b.index(0)); self.shape(operand).len()];
             return self.eval(b, operand, &point.with(zeros), known);
+        }
+        if let (Op::Broadcast { .. }, Place::Linear(axis)) = (&node.op, &point.place)
+            && let Some(times) = repetitions(self.graph, operand, value)
+        {
+            return self.eval_repeated(b, operand, times, *axis, point, known);
         }
         // Lanes of a linear point may wrap around the last axis.
         if matches!(&point.place, Place::Linear(axis) if axis.step != 0) {

@@ -14,6 +14,7 @@ use ired_mlir::{Builder, Type, Value};
 use super::{Axis, Known, Place, Point, spread, zero_of};
 use crate::kernels::arithmetic::register_type;
 use crate::kernels::function::Function;
+pub(in crate::kernels) use normalize::SoftmaxScale;
 pub(in crate::kernels) use product::{accumulator, multiply_add};
 pub(in crate::kernels) use reduce::identity;
 

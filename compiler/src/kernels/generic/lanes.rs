@@ -7,6 +7,7 @@ use ired_graph::{DType, Graph, Node, Op, ValueId};
 
 use super::{producer, product};
 use crate::dispatch::Dispatch;
+use crate::kernels::eval::repetitions;
 use crate::targets::CpuTarget;
 
 /// How the lanes of a point lie on a value.
@@ -99,6 +100,9 @@ impl Walk<'_> {
             (Op::Iota { .. } | Op::Dims { .. }, _) => true,
             (Op::Broadcast { .. }, _) if operand.is_some_and(|v| self.is_one(v)) => true,
             (Op::Reshape { .. }, Lanes::Linear) => on_operand(Lanes::Linear),
+            (Op::Broadcast { .. }, Lanes::Linear) => operand.is_some_and(|v| {
+                repetitions(self.graph, v, value).is_some() && self.is_smooth(v, Lanes::Linear)
+            }),
             (_, Lanes::Linear) => false,
             (Op::Broadcast { .. }, Lanes::Axis(axis)) => operand.is_some_and(|v| {
                 let (from, to) = (self.shape(v), self.shape(value));

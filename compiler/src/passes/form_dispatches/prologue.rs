@@ -7,6 +7,7 @@ use ired_graph::{DType, Dim, NodeId, Op, ValueId};
 use super::epilogue::{Epilogues, Group};
 use super::{Facts, attention, is_root, is_widening};
 use crate::dispatch::Dispatch;
+use crate::passes::axes::matching_axes;
 
 /// Bounds on one kernel: what it computes and what it reads.
 const MAX_NODES: usize = 64;
@@ -193,7 +194,7 @@ impl Pull<'_, '_> {
             }
             Op::Reshape { .. } => {
                 matches!(place, Place::Element | Place::Stretched)
-                    && moves_only_ones(self.facts, id)
+                    && (moves_only_ones(self.facts, id) || only_splits(self.facts, id))
                     && !self.is_in_memory(node.operands[0])
             }
             Op::Pad { .. } | Op::Gather { .. } | Op::GatherElements { .. } | Op::GatherNd { .. } => {
@@ -239,9 +240,20 @@ fn turns(perm: &[usize]) -> bool {
 /// Whether a reshape only adds and drops axes of size one.
 fn moves_only_ones(facts: &Facts<'_>, id: NodeId) -> bool {
     let node = facts.node(id);
+    long_axes(facts, node.operands[0]) == long_axes(facts, node.results[0])
+}
+
+/// Whether a reshape only splits axes, and adds and drops such of size one: where an element was takes no division to find.
+fn only_splits(facts: &Facts<'_>, id: NodeId) -> bool {
+    let node = facts.node(id);
+    let [from, to] = [node.operands[0], node.results[0]].map(|value| long_axes(facts, value));
+    matching_axes(&from, &to).is_some_and(|groups| groups.iter().all(|(from, _)| from.len() == 1))
+}
+
+/// The sizes of a value but for those that are one.
+fn long_axes(facts: &Facts<'_>, value: ValueId) -> Vec<Dim> {
     let one = Dim::constant(1);
-    let sizes = |value: ValueId| facts.graph.values[value.index()].ty.shape.iter().filter(|d| **d != one);
-    sizes(node.operands[0]).eq(sizes(node.results[0]))
+    facts.graph.values[value.index()].ty.shape.iter().filter(|size| **size != one).cloned().collect()
 }
 
 fn is_one_element(facts: &Facts<'_>, value: ValueId) -> bool {

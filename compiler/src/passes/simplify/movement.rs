@@ -1,6 +1,6 @@
 //! Rules for nodes that move elements or change their type without computing anything.
 
-use ired_graph::{DType, Dim, NodeId, Op, PadMode};
+use ired_graph::{DType, Dim, NodeId, Op, PadMode, Window};
 
 use crate::passes::literal::{self, Number};
 use crate::passes::rewrite::{Rewriter, Rewritten};
@@ -174,4 +174,43 @@ pub(super) fn pad_into_window(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
     }
     let op = Op::Conv { window, groups: *groups, channels_last: *channels_last };
     Ok(Some(vec![rw.add(op, &[source, weights])?]))
+}
+
+/// A window of one element over an axis of one: the axis is not there. What is left is walked along a longer one.
+pub(super) fn drop_unit_axes(rw: &mut Rewriter<'_>, id: NodeId) -> Rewritten {
+    let node = rw.node(id);
+    let (Op::Conv { window, groups, channels_last }, &[x, weights]) = (&node.op, node.operands.as_slice())
+    else {
+        return Ok(None);
+    };
+    let axes = window.extent.len();
+    let first = if *channels_last { 1 } else { 2 };
+    let is_unit = |axis: &usize| {
+        rw.shape(x)[first + axis].as_static() == Some(1)
+            && window.extent[*axis] == 1
+            && window.pad_low[*axis] == 0
+            && window.pad_high[*axis] == 0
+    };
+    let kept: Vec<usize> = (0..axes).filter(|axis| !is_unit(axis)).collect();
+    if kept.is_empty() || kept.len() == axes {
+        return Ok(None);
+    }
+    let keep = |sizes: &[u64]| kept.iter().map(|&axis| sizes[axis]).collect();
+    let window = Window {
+        extent: keep(&window.extent),
+        stride: keep(&window.stride),
+        dilation: keep(&window.dilation),
+        pad_low: keep(&window.pad_low),
+        pad_high: keep(&window.pad_high),
+        ceil: window.ceil,
+    };
+    let op = Op::Conv { window, groups: *groups, channels_last: *channels_last };
+    let without = |shape: &[Dim], first: usize| -> Vec<Dim> {
+        let dropped = |at: usize| (first..first + axes).contains(&at) && !kept.contains(&(at - first));
+        shape.iter().enumerate().filter(|(at, _)| !dropped(*at)).map(|(_, size)| size.clone()).collect()
+    };
+    let (narrow_x, narrow_weights) = (without(rw.shape(x), first), without(rw.shape(weights), 2));
+    let x = rw.reshape(x, narrow_x)?;
+    let weights = rw.reshape(weights, narrow_weights)?;
+    Ok(Some(vec![rw.add(op, &[x, weights])?]))
 }

@@ -5,11 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Shared;
+use super::pace::{SHORT, Way};
 use super::run::{Left, Run};
 use crate::command::{Bound, Program};
-
-/// Work alone for this long before waking others: about twice what waking one costs.
-const SHARE_AFTER: Duration = Duration::from_micros(5);
 
 /// How long a leader computes while others wait for a permit.
 const TIME_SLICE: Duration = Duration::from_millis(2);
@@ -38,11 +36,12 @@ impl<'a> Leader<'a> {
             }
             return;
         }
-        let start = Instant::now();
-        let mut share = program.long.load(Ordering::Relaxed);
+        let (start, way) = (Instant::now(), program.pace.way());
+        let mut share = way == Way::Shared;
         'epochs: for epoch in 0..program.epochs() {
             let workgroups = program.epoch_workgroups(epoch).unwrap_or(0);
-            let (mut next, mut take) = (0, 1);
+            // Who does not know how long it takes looks often.
+            let (mut next, mut take) = (0, if way == Way::Unknown { 1 } else { workgroups });
             while next < workgroups {
                 if share && workgroups - next > 1 {
                     self.run_shared(program, std::mem::take(bound), epoch, next);
@@ -51,11 +50,11 @@ impl<'a> Leader<'a> {
                 let end = workgroups.min(next.saturating_add(take));
                 program.run(bound, epoch, next, end);
                 (next, take) = (end, take.saturating_mul(2));
-                share = start.elapsed() > SHARE_AFTER;
+                share |= way == Way::Unknown && start.elapsed() > SHORT;
                 self.yield_to_others();
             }
         }
-        program.long.store(start.elapsed() > SHARE_AFTER, Ordering::Relaxed);
+        program.pace.note(way, start.elapsed());
     }
 
     fn run_shared(&mut self, program: &Arc<Program>, bound: Bound, epoch: u32, next: u32) {

@@ -102,10 +102,15 @@ fn dims(symbols: &mut Symbols, shape: &TensorShapeProto) -> Result<Shape, String
         }
         dims.push(match &dim.value {
             Some(dimension::Value::DimValue(d)) if (0..=UNBOUNDED).contains(d) => Dim::constant(*d),
+            // Some exporters write so what varies.
+            Some(dimension::Value::DimValue(-1)) => Dim::symbol(symbols.fresh("d")),
             Some(dimension::Value::DimValue(d)) => {
-                return Err(format!("has dimension {d}; expected 0 to {UNBOUNDED}"));
+                return Err(format!("has dimension {d}; expected 0 to {UNBOUNDED}, or -1"));
             }
-            Some(dimension::Value::DimParam(name)) if !name.is_empty() => Dim::symbol(symbols.named(name)),
+            // `?` is how some write that they do not know.
+            Some(dimension::Value::DimParam(name)) if !name.is_empty() && name != "?" => {
+                Dim::symbol(symbols.named(name))
+            }
             _ => Dim::symbol(symbols.fresh("d")),
         });
     }

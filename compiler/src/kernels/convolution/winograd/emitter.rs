@@ -3,7 +3,7 @@
 use ired_mlir::{Builder, Compare, Type, Value};
 
 use super::transforms::{OUTPUTS, SQUARE, Transform, VALUES, in_two_dimensions};
-use super::{LINE, Plan, padded};
+use super::{LINE, Plan, SIZE_STEP, padded};
 use crate::kernels::ahead::{Ahead, Panels};
 use crate::kernels::eval::nested::multiply_add;
 use crate::kernels::eval::{Axis, Known, Point, zero_of};
@@ -16,8 +16,9 @@ pub(super) struct Emitter<'f, 'a, 'm> {
     f: &'f Function<'a, 'm>,
     plan: &'f Plan,
     vector: Type<'m>,
-    /// First tile of the workgroup, and how many there are in all.
+    /// First tile of the workgroup, how many it has, and how many there are in all.
     first: Value<'m>,
+    tiles: Value<'m>,
     all: Value<'m>,
     /// The inputs of each tile at the points, by channel, and their products with a panel of filters, by filter.
     inputs: Squares<'m>,
@@ -61,12 +62,20 @@ struct Tile<'m> {
 
 impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
     pub(super) fn new(f: &'f Function<'a, 'm>, b: &Builder<'m>, plan: &'f Plan) -> Self {
+        let all = f.dim(&product(&plan.tiles));
+        let mut block = b.index(plan.share.tiles as i64);
+        if plan.is_dynamic {
+            // Blocks of about equal size, of which there is at least one.
+            block = b.ceil_div(all, b.maxsi(f.dim(&plan.blocks()), b.index(1)));
+        }
+        let first = b.muli(f.group[0], block);
         Self {
             f,
             plan,
             vector: b.vector_type(plan.lanes, b.f32_type()),
-            first: b.muli(f.group[0], b.index(plan.share.tiles as i64)),
-            all: f.dim(&product(&plan.tiles)),
+            first,
+            tiles: b.minsi(b.subi(all, first), block),
+            all,
             inputs: Squares::by_tile(b, plan.share.tiles, padded(plan.channels)),
             products: Squares::by_value(b, plan.share.tiles, plan.width()),
             outputs: b.stack_array(OUTPUTS * OUTPUTS * plan.width(), b.f32_type(), ALIGNMENT),
@@ -75,21 +84,20 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
 
     pub(super) fn emit(&self, b: &Builder<'m>) {
         let plan = self.plan;
-        let (zero, block) = (b.index(0), b.index(plan.share.tiles as i64));
+        let zero = b.index(0);
         let last = b.subi(self.all, b.index(1));
-        // Places after the last tile get it once more: every block is multiplied whole.
-        b.for_each(zero, block, |b, place| {
+        // Places after the last tile get it once more: they are multiplied, too.
+        b.for_each(zero, self.places(b), |b, place| {
             let tile = self.tile(b, b.minsi(b.addi(self.first, place), last));
             self.transform_inputs(b, place, &tile);
         });
         let panels = b.index(plan.share.panels as i64);
         let first = b.muli(self.f.group[1], panels);
         let end = b.minsi(b.addi(first, panels), b.index(plan.all_panels() as i64));
-        let tiles = b.minsi(b.subi(self.all, self.first), block);
         b.for_each(first, end, |b, panel| {
             b.for_each(zero, b.index(SQUARE as i64), |b, value| self.multiply(b, panel, value));
             let masks = self.masks(b, panel);
-            b.for_each(zero, tiles, |b, place| {
+            b.for_each(zero, self.tiles, |b, place| {
                 let tile = self.tile(b, b.addi(self.first, place));
                 self.transform_products(b, place);
                 self.store_outputs(b, panel, &tile, &masks);
@@ -109,7 +117,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         let Some(memory) = self.f.memory(plan.x) else { return };
         let [ys, xs] = [0, 1].map(|axis| {
             let start = b.subi(tile.corner[axis], b.index(plan.padding[axis]));
-            line(b, start, plan.input[axis])
+            line(b, start, self.f.dim(&plan.input[axis]))
         });
         in_lanes(b, b.index(0), b.index(plan.channels as i64), plan.lanes, &mut |b, channel, mask| {
             let square = ys.map(|y| {
@@ -131,15 +139,35 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         });
     }
 
+    /// Places of tiles that are multiplied: a block, or as many as those are that are multiplied at once.
+    fn places(&self, b: &Builder<'m>) -> Value<'m> {
+        let plan = self.plan;
+        if !plan.is_dynamic {
+            return b.index(plan.share.tiles as i64);
+        }
+        let most = b.index(plan.m0 as i64);
+        let fewer = b.muli(self.size_number(b, self.tiles), b.index(SIZE_STEP as i64));
+        b.maxsi(self.tiles, b.subi(most, fewer))
+    }
+
+    /// Which of the plan's sizes is the smallest for so many tiles; the largest for more.
+    fn size_number(&self, b: &Builder<'m>, tiles: Value<'m>) -> Value<'m> {
+        let most = b.index(self.plan.m0 as i64);
+        b.divui(b.subi(most, b.minsi(tiles, most)), b.index(SIZE_STEP as i64))
+    }
+
     /// One of the 36 products: the block's tiles by a panel of filters.
     fn multiply(&self, b: &Builder<'m>, panel: Value<'m>, value: Value<'m>) {
-        let (block, size) = (self.plan.share.tiles, self.plan.m0);
-        let full = block / size * size;
         let row = b.addi(b.muli(panel, b.index(SQUARE as i64)), value);
         let row = b.muli(row, b.index(self.plan.channels as i64));
+        if self.plan.is_dynamic {
+            return self.multiply_dynamic(b, value, row);
+        }
+        let (block, size) = (self.plan.share.tiles, self.plan.m0);
+        let full = block / size * size;
         b.for_loop(b.index(0), b.index(full as i64), b.index(size as i64), &[], |b, first, _| {
             let number = b.divui(first, b.index(size as i64));
-            let ahead = self.ahead(b, row, number, full / size);
+            let ahead = self.ahead(b, row, number, b.index((full / size) as i64));
             self.multiply_tiles(b, value, row, first, size, ahead);
             Vec::new()
         });
@@ -148,17 +176,42 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         }
     }
 
+    /// The same for a number of tiles that only the run knows: the last may be multiplied twice, but few more are.
+    fn multiply_dynamic(&self, b: &Builder<'m>, value: Value<'m>, row: Value<'m>) {
+        let plan = self.plan;
+        let sizes = plan.sizes();
+        let cases: Vec<i64> = (0..sizes.len() as i64).collect();
+        let most = b.index(plan.m0 as i64);
+        let runs = b.ceil_div(self.tiles, most);
+        b.for_each(b.index(0), runs, |b, run| {
+            let first = b.muli(run, most);
+            let number = self.size_number(b, b.subi(self.tiles, first));
+            b.switch(number, &cases, |b, case| {
+                let size = sizes[case as usize];
+                let last = b.maxsi(b.subi(self.tiles, b.index(size as i64)), b.index(0));
+                let ahead = self.ahead(b, row, run, runs);
+                self.multiply_tiles(b, value, row, b.minsi(first, last), size, ahead);
+            });
+        });
+    }
+
     /// The next product's filters, shared out among the runs of tiles that are multiplied by those from `row` on.
-    fn ahead(&self, b: &Builder<'m>, row: Value<'m>, number: Value<'m>, runs: usize) -> Option<Ahead<'m>> {
+    fn ahead(
+        &self,
+        b: &Builder<'m>,
+        row: Value<'m>,
+        number: Value<'m>,
+        runs: Value<'m>,
+    ) -> Option<Ahead<'m>> {
         let width = self.plan.width() as i64;
         let memref = self.f.packed(self.plan.weights)?;
         let panels = Panels { memref, element_bytes: size_of::<f32>() as i64, step_elements: width };
         let channels = b.index(self.plan.channels as i64);
-        if runs == 1 {
+        if b.known(runs) == Some(1) {
             return Some(panels.straight(b, b.muli(row, b.index(width))));
         }
         let next = b.muli(b.addi(row, channels), b.index(width));
-        Some(panels.shared(b, next, number, b.index(runs as i64), channels))
+        Some(panels.shared(b, next, number, runs, channels))
     }
 
     /// `count` tiles by the filters from packed row `row` on.
@@ -254,7 +307,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         let (f, plan) = (self.f, self.plan);
         let (zero, size) = (b.index(0), b.index(OUTPUTS as i64));
         let [height, width] =
-            [0, 1].map(|axis| b.minsi(b.subi(b.index(plan.output[axis]), tile.corner[axis]), size));
+            [0, 1].map(|axis| b.minsi(b.subi(f.dim(&plan.output[axis]), tile.corner[axis]), size));
         b.for_each(zero, height, |b, y| {
             b.for_each(zero, width, |b, x| {
                 let number = b.addi(b.muli(y, size), x);
@@ -282,12 +335,12 @@ struct Input<'m> {
 }
 
 /// A tile's six inputs along an axis of `size`, from `start` on.
-fn line<'m>(b: &Builder<'m>, start: Value<'m>, size: i64) -> [Input<'m>; VALUES] {
-    let (zero, last) = (b.index(0), b.index(size - 1));
+fn line<'m>(b: &Builder<'m>, start: Value<'m>, size: Value<'m>) -> [Input<'m>; VALUES] {
+    let (zero, last) = (b.index(0), b.subi(size, b.index(1)));
     std::array::from_fn(|i| {
         let index = b.addi(start, b.index(i as i64));
         // Without its sign, a number below zero is a large one.
-        let inside = b.cmpi(Compare::UnsignedLe, index, last);
+        let inside = b.cmpi(Compare::UnsignedLt, index, size);
         Input { index: b.maxsi(b.minsi(index, last), zero), inside }
     })
 }

@@ -1,7 +1,7 @@
 //! Softmax and layer normalisation: several folds over the same axes, then the element itself.
 
-use ired_graph::{Node, ReduceFn};
-use ired_mlir::{Builder, FloatCompare, Value};
+use ired_graph::{DType, Node, ReduceFn};
+use ired_mlir::{Builder, FloatCompare, Type, Value};
 
 use super::{Axis, Known, Point, identity, loop_nest, zero_of};
 use crate::kernels::function::{Function, product};
@@ -25,24 +25,15 @@ impl<'m> Function<'_, 'm> {
             self.unsupported(node, dtype, "only floats have a softmax");
             return self.zero(b, operand);
         }
-        let ty = self.lanes_type(b, dtype, point.lanes);
         let read = |b: &Builder<'m>, index: Value<'m>| {
             let mut at = axes.to_vec();
             at[axis] = Axis::at(index);
             self.eval_lanes(b, operand, &point.with(at), &mut known.clone())
         };
-        let range = [(b.index(0), self.dim(&self.shape(operand)[axis]))];
-        let lowest = identity(b, ReduceFn::Max, dtype, ty);
-        let greatest = loop_nest(b, &range, &[lowest], &mut |b, i, carried| {
-            vec![crate::kernels::arithmetic::maximum(b, FloatCompare::Gt, read(b, i[0]), carried[0])]
-        })[0];
-        let sum = loop_nest(b, &range, &[zero_of(b, ty)], &mut |b, i, carried| {
-            let shifted = b.subf(read(b, i[0]), greatest);
-            vec![b.addf(carried[0], Math::new(b, ty).exp(shifted))]
-        })[0];
-        let shifted = b.subf(read(b, axes[axis].base), greatest);
-        let math = Math::new(b, ty);
-        if log { b.subf(shifted, math.log(sum)) } else { b.divf(math.exp(shifted), sum) }
+        let ty = self.lanes_type(b, dtype, point.lanes);
+        let scale = SoftmaxScale::of(b, ty, self.dim(&self.shape(operand)[axis]), &read, dtype);
+        let x = read(b, axes[axis].base);
+        scale.apply(b, x, log)
     }
 
     #[allow(clippy::too_many_arguments, reason = "the node's attributes, taken apart")]
@@ -90,5 +81,39 @@ impl<'m> Function<'_, 'm> {
             y = b.addf(y, self.eval_lanes(b, *bias, &within, known));
         }
         y
+    }
+}
+
+/// What elements are normalised by that a softmax normalises together.
+pub(in crate::kernels) struct SoftmaxScale<'m> {
+    greatest: Value<'m>,
+    sum: Value<'m>,
+}
+
+impl<'m> SoftmaxScale<'m> {
+    /// Of `count` elements, each of a type of one lane or several.
+    pub(in crate::kernels) fn of(
+        b: &Builder<'m>,
+        ty: Type<'m>,
+        count: Value<'m>,
+        read: &dyn Fn(&Builder<'m>, Value<'m>) -> Value<'m>,
+        dtype: DType,
+    ) -> Self {
+        let range = [(b.index(0), count)];
+        let lowest = identity(b, ReduceFn::Max, dtype, ty);
+        let greatest = loop_nest(b, &range, &[lowest], &mut |b, i, carried| {
+            vec![crate::kernels::arithmetic::maximum(b, FloatCompare::Gt, read(b, i[0]), carried[0])]
+        })[0];
+        let sum = loop_nest(b, &range, &[zero_of(b, ty)], &mut |b, i, carried| {
+            let shifted = b.subf(read(b, i[0]), greatest);
+            vec![b.addf(carried[0], Math::new(b, ty).exp(shifted))]
+        })[0];
+        Self { greatest, sum }
+    }
+
+    pub(in crate::kernels) fn apply(&self, b: &Builder<'m>, x: Value<'m>, log: bool) -> Value<'m> {
+        let math = Math::new(b, x.ty());
+        let shifted = b.subf(x, self.greatest);
+        if log { b.subf(shifted, math.log(self.sum)) } else { b.divf(math.exp(shifted), self.sum) }
     }
 }
