@@ -116,8 +116,13 @@ impl<'b, 'm> Math<'b, 'm> {
     }
 
     pub(super) fn exp(self, x: Value<'m>) -> Value<'m> {
+        self.exp_above(x, if self.is_f32() { -104.0 } else { -746.0 })
+    }
+
+    /// The exponential function, that of `low` for what is less.
+    fn exp_above(self, x: Value<'m>, low: f64) -> Value<'m> {
         let b = self.b;
-        let (low, high) = if self.is_f32() { (-104.0, 89.0) } else { (-746.0, 710.0) };
+        let high = if self.is_f32() { 89.0 } else { 710.0 };
         let clamped = self.clamp(x, low, high);
         let shifted = b.fma(clamped, self.c(std::f64::consts::LOG2_E), self.c(self.rounder()));
         let n = b.subf(shifted, self.c(self.rounder()));
@@ -201,7 +206,9 @@ impl<'b, 'm> Math<'b, 'm> {
 
     pub(super) fn sigmoid(self, x: Value<'m>) -> Value<'m> {
         let b = self.b;
-        let e = self.exp(b.negf(x));
+        // Less is not seen in the sum, but as a subnormal number it would take the processor a hundred times as long.
+        const LOW: f64 = -40.0;
+        let e = self.exp_above(b.negf(x), LOW);
         b.divf(self.c(1.0), b.addf(e, self.c(1.0)))
     }
 

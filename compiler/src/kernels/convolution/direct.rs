@@ -4,7 +4,7 @@ use ired_graph::Dim;
 use ired_mlir::{Builder, Type, Value};
 
 use super::Plan;
-use super::patch::{Patch, Patches};
+use super::patch::{Patch, Patches, Rows};
 use super::pixels::{TapRun, Tile, for_each_tile};
 use crate::kernels::ahead::{Ahead, Panels};
 use crate::kernels::arithmetic::{cast, from_storage, register_type};
@@ -37,8 +37,8 @@ pub(super) fn emit<'m>(f: &Function<'_, 'm>, b: &Builder<'m>, plan: &Plan) {
     b.for_each(first, last, |b, row| {
         let row = place.row(b, row);
         for_each_tile(f, b, plan, patches.is_some(), &mut |b, tile| {
-            let patch = patches.filter(|_| tile.edge.is_some());
-            let patch = patch.map(|patches| place.patch(b, &row, tile, patches));
+            let patches = patches.as_ref().filter(|_| tile.edge.is_some());
+            let patch = patches.map(|patches| place.patch(b, &row, tile, patches));
             let row = Row { ahead: place.ahead(b, &row, tile), patch, ..row.clone() };
             place.emit_tile(b, &row, tile, &masks);
         });
@@ -113,10 +113,16 @@ impl<'m> Panel<'_, '_, 'm> {
     }
 
     /// What a tile at an edge reads.
-    fn patch(&self, b: &Builder<'m>, row: &Row<'m>, tile: &Tile<'m>, patches: Patches<'m>) -> Patch<'m> {
-        let (f, plan) = (self.f, self.plan);
-        let channel = b.muli(self.group, b.index(plan.channels));
-        patches.of_tile(f, b, plan, tile, channel, &row.ranges, &|b, taps| self.tap_axes(b, row, taps))
+    fn patch(
+        &self,
+        b: &Builder<'m>,
+        row: &Row<'m>,
+        tile: &Tile<'m>,
+        patches: &Patches<'_, '_, 'm>,
+    ) -> Patch<'m> {
+        let channel = b.muli(self.group, b.index(self.plan.channels));
+        let rows = Rows { ranges: &row.ranges, at: &|b, taps| self.tap_axes(b, row, taps) };
+        patches.of_tile(b, tile, channel, &rows)
     }
 
     /// The memory that a tap's pixel 0 reads, `first` on the last axis, and where it has a channel.

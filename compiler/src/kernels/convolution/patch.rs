@@ -18,7 +18,9 @@ const MOST_BYTES: i64 = 1 << 20;
 
 /// Memory for copies: rows for all taps of the axes but the last, of columns of pixels with all their channels.
 #[derive(Clone, Copy)]
-pub(super) struct Patches<'m> {
+pub(super) struct Patches<'f, 'a, 'm> {
+    f: &'f Function<'a, 'm>,
+    plan: &'f Plan,
     memory: Value<'m>,
     input: Value<'m>,
     pixel_elements: i64,
@@ -36,9 +38,17 @@ pub(super) struct Patch<'m> {
     pixel_elements: i64,
 }
 
-impl<'m> Patches<'m> {
+/// Where a tile's window lies on the axes but the last.
+pub(super) struct Rows<'r, 'm> {
+    /// Taps on the input.
+    pub(super) ranges: &'r [(Value<'m>, Value<'m>)],
+    /// Batch and indices that taps read.
+    pub(super) at: &'r dyn Fn(&Builder<'m>, &[Value<'m>]) -> Vec<Axis<'m>>,
+}
+
+impl<'f, 'a, 'm> Patches<'f, 'a, 'm> {
     /// `None` where the input is not in memory as it is read, or where copies would be too large.
-    pub(super) fn new(f: &Function<'_, 'm>, b: &Builder<'m>, plan: &Plan) -> Option<Self> {
+    pub(super) fn new(f: &'f Function<'a, 'm>, b: &Builder<'m>, plan: &'f Plan) -> Option<Self> {
         let (shape, dtype) = (f.shape(plan.source()), f.dtype(plan.source()));
         let pixel_elements = shape.last()?.as_static()?;
         let input = f.memory(plan.source())?;
@@ -49,64 +59,62 @@ impl<'m> Patches<'m> {
         let elements = rows.checked_mul(columns(plan, plan.pixels))?.checked_mul(pixel_elements)?;
         let bytes = elements.checked_mul(dtype.bits() as i64 / 8)?;
         let memory = || b.stack_array(elements as usize, input.ty().element(), 64);
-        (bytes <= MOST_BYTES).then(|| Self { memory: memory(), input, pixel_elements })
+        (bytes <= MOST_BYTES).then(|| Self { f, plan, memory: memory(), input, pixel_elements })
     }
 
-    /// Copies what a tile reads, of channels from `channel` on, where that is not all on the input; `ranges` and
-    /// `outer` say where rows are by the taps of the axes but the last.
+    /// What a tile reads, of channels from `channel` on: a copy, made here, where that is not all on the input.
     pub(super) fn of_tile(
-        self,
-        f: &Function<'_, 'm>,
+        &self,
         b: &Builder<'m>,
-        plan: &Plan,
         tile: &Tile<'m>,
         channel: Value<'m>,
-        ranges: &[(Value<'m>, Value<'m>)],
-        outer: &dyn Fn(&Builder<'m>, &[Value<'m>]) -> Vec<Axis<'m>>,
+        rows: &Rows<'_, 'm>,
     ) -> Patch<'m> {
+        let plan = self.plan;
         let axis = plan.last_axis();
-        let (zero, count) = (b.index(0), columns(plan, tile.pixels));
+        let (zero, columns) = (b.index(0), columns(plan, tile.pixels));
         let low = b.index(plan.window.pad_low[axis] as i64);
         let start = b.subi(b.muli(tile.start, b.index(plan.window.stride[axis] as i64)), low);
-        let width = f.dim(&f.shape(plan.x)[axis + 1]);
-        let end = b.addi(start, b.index(count));
-        let is_input = b.andi(b.cmpi(Compare::SignedLe, zero, start), b.cmpi(Compare::SignedLe, end, width));
+        let end = b.addi(start, b.index(columns));
+        let is_input =
+            b.andi(b.cmpi(Compare::SignedLe, zero, start), b.cmpi(Compare::SignedLe, end, self.width()));
         let pointer = b.select(is_input, b.address(self.input, zero), b.address(self.memory, zero));
-        let patch = Patch {
-            memory: b.memref_of(pointer, self.input.ty().element()),
-            is_input,
-            start,
-            columns: count,
-            pixel_elements: self.pixel_elements,
-        };
-        let is_beside = b.xori(is_input, b.bool(true));
-        b.if_then(is_beside, |b| {
-            loop_nest(b, ranges, &[], &mut |b, taps, _| {
-                let row = outer(b, taps);
-                b.for_each(zero, b.index(count), |b, column| {
-                    let at = b.addi(start, column);
-                    let is_inside = b.cmpi(Compare::UnsignedLt, at, width);
-                    let to = b.addi(patch.copied(b, plan, taps, at), channel);
-                    in_lanes(b, zero, b.index(plan.channels), plan.lanes, &mut |b, lane, mask| {
-                        let is_inside = b.broadcast(is_inside, plan.lanes);
-                        let reading = mask.map_or(is_inside, |mask| b.andi(mask, is_inside));
-                        let mut axes = row.clone();
-                        let from = b.addi(channel, lane);
-                        axes.extend([Axis::at(at), Axis { base: from, step: 1, aligned: false }]);
-                        let point = Point::axes(axes, plan.lanes, Some(reading));
-                        let (from, _) = f.offset(b, plan.x, &point);
-                        let vector = b.vector_type(plan.lanes, self.input.ty().element());
-                        let read = b.masked_load(self.input, from, reading, zero_of(b, vector));
-                        match mask {
-                            None => b.vector_store(read, self.memory, b.addi(to, lane)),
-                            Some(mask) => b.masked_store(read, self.memory, b.addi(to, lane), mask),
-                        }
-                    });
-                });
-                Vec::new()
-            });
-        });
+        let memory = b.memref_of(pointer, self.input.ty().element());
+        let patch = Patch { memory, is_input, start, columns, pixel_elements: self.pixel_elements };
+        b.if_then(b.xori(is_input, b.bool(true)), |b| self.copy(b, &patch, channel, rows));
         patch
+    }
+
+    /// Columns of the input.
+    fn width(&self) -> Value<'m> {
+        self.f.dim(&self.f.shape(self.plan.x)[self.plan.last_axis() + 1])
+    }
+
+    fn copy(&self, b: &Builder<'m>, patch: &Patch<'m>, channel: Value<'m>, rows: &Rows<'_, 'm>) {
+        let plan = self.plan;
+        let vector = b.vector_type(plan.lanes, self.input.ty().element());
+        loop_nest(b, rows.ranges, &[], &mut |b, taps, _| {
+            let row = (rows.at)(b, taps);
+            b.for_each(b.index(0), b.index(patch.columns), |b, column| {
+                let at = b.addi(patch.start, column);
+                // Without its sign, a number below zero is a large one.
+                let is_inside = b.cmpi(Compare::UnsignedLt, at, self.width());
+                let to = b.addi(patch.copied(b, plan, taps, at), channel);
+                in_lanes(b, b.index(0), b.index(plan.channels), plan.lanes, &mut |b, lane, mask| {
+                    let is_inside = b.broadcast(is_inside, plan.lanes);
+                    let reading = mask.map_or(is_inside, |mask| b.andi(mask, is_inside));
+                    let lanes = Axis { base: b.addi(channel, lane), step: 1, aligned: false };
+                    let axes = [row.as_slice(), &[Axis::at(at), lanes]].concat();
+                    let (from, _) = self.f.offset(b, plan.x, &Point::axes(axes, plan.lanes, Some(reading)));
+                    let read = b.masked_load(self.input, from, reading, zero_of(b, vector));
+                    match mask {
+                        None => b.vector_store(read, self.memory, b.addi(to, lane)),
+                        Some(mask) => b.masked_store(read, self.memory, b.addi(to, lane), mask),
+                    }
+                });
+            });
+            Vec::new()
+        });
     }
 }
 
