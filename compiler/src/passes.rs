@@ -6,6 +6,7 @@ mod fold_batch_norm;
 mod fold_constants;
 pub(crate) mod form_dispatches;
 mod fuse_quantized;
+mod keep_quantized;
 mod literal;
 mod merge_duplicates;
 mod narrow_products;
@@ -50,6 +51,7 @@ pub struct Pass {
 /// Every graph pass, in the order they run.
 pub const PASSES: &[Pass] = &[
     exact("fuse_quantized", fuse_quantized::fuse_quantized),
+    exact("keep_quantized", keep_quantized::keep_quantized),
     exact("simplify", simplify::simplify),
     exact("fold_constants", fold_constants::fold_constants),
     exact("merge_duplicates", merge_duplicates::merge_duplicates),

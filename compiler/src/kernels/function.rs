@@ -57,19 +57,19 @@ impl Site<'_, '_> {
 
 /// What a kernel needs that reads and writes the dispatch's values as they stand in memory.
 pub(super) fn plain_interface(graph: &Graph, dispatch: &Dispatch, grid: [Dim; 3]) -> KernelInterface {
-    packed_interface(graph, dispatch, grid, None)
+    packed_interface(graph, dispatch, grid, &[])
 }
 
-/// The same, but for a parameter that is read in an order of the kernel's own.
+/// The same, but for parameters that are read in an order of the kernel's own.
 pub(super) fn packed_interface(
     graph: &Graph,
     dispatch: &Dispatch,
     grid: [Dim; 3],
-    packed: Option<(ValueId, &Packing)>,
+    packed: &[(ValueId, Packing)],
 ) -> KernelInterface {
-    let read = |value: &ValueId| match packed {
-        Some((param, packing)) if param == *value => Binding::ReadPacked(*value, packing.clone()),
-        _ => Binding::Read(*value),
+    let read = |value: &ValueId| match packed.iter().find(|(param, _)| param == value) {
+        Some((_, packing)) => Binding::ReadPacked(*value, packing.clone()),
+        None => Binding::Read(*value),
     };
     let mut bindings: Vec<_> = dispatch.inputs.iter().map(read).collect();
     bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));

@@ -36,7 +36,7 @@ impl Family for Tiled {
         let Some(plan) = TiledPlan::new(graph, dispatch, target) else { return Ok(None) };
         let blocks = plan.base.row_shape[0].clone() * Dim::constant(plan.blocks());
         let grid = [blocks, Dim::constant(plan.shares), Dim::constant(1)];
-        Ok(Some(packed_interface(graph, dispatch, grid, Some((plan.base.weights, &plan.base.packing)))))
+        Ok(Some(packed_interface(graph, dispatch, grid, &[(plan.base.weights, plan.base.packing)])))
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {

@@ -7,6 +7,7 @@ use ired_graph::{Dim, NodeId, Op, ValueId};
 use super::epilogue::{Epilogues, Group};
 use super::{Facts, is_root, is_widening};
 use crate::dispatch::Dispatch;
+use crate::weights::stored_weights;
 
 /// Bounds on one kernel: what it computes and what it reads.
 const MAX_NODES: usize = 64;
@@ -40,6 +41,7 @@ pub(super) fn complete(
     for &id in &group.nodes {
         pull.place_operands(id, group.root);
     }
+    pull.pull_weights(group.root);
     while pull.nodes.len() < MAX_NODES && pull.inputs().len() < MAX_INPUTS {
         let Some((value, id)) = pull.candidate() else { break };
         pull.nodes.push(id);
@@ -80,6 +82,19 @@ impl Pull<'_, '_> {
             _ => Place::Element,
         };
         self.mark(id, place);
+    }
+
+    /// What makes floats of quantised weights belongs to the product, whoever else reads these.
+    fn pull_weights(&mut self, root: NodeId) {
+        let (graph, root) = (self.facts.graph, self.facts.node(root));
+        if root.op != Op::MatMul {
+            return;
+        }
+        let weights = stored_weights(graph, root.operands[1], &|value| self.facts.producer[value.index()]);
+        for id in weights.filter(|weights| weights.quantized.is_some()).into_iter().flat_map(|w| w.nodes) {
+            self.nodes.push(id);
+            self.pass_on(id, Place::Product);
+        }
     }
 
     /// The data is copied, or overwritten where it lies; every workgroup looks at all the indices.
