@@ -14,10 +14,11 @@ mod widening;
 
 use ired_graph::{DType, Dim, Graph, Node, Op, ValueId};
 
-use super::dot::{Dot, DotProduct};
+use super::dot::DotProduct;
 use super::eval::nested::accumulator;
 use super::function::{Function, Site, packed_interface, product};
 use super::generic::producer;
+use super::tile_registers::{SIDE, STEPS};
 use super::{Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface, Packing};
 use crate::targets::CpuTarget;
@@ -39,7 +40,9 @@ impl Family for Contraction {
         target: &CpuTarget,
     ) -> Result<Option<KernelInterface>, KernelError> {
         let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
-        Ok(Some(packed_interface(graph, dispatch, plan.grid(), &plan.packings())))
+        let interface = packed_interface(graph, dispatch, plan.grid(), &plan.packings());
+        let features = plan.dot.filter(|_| plan.in_tiles).map_or(&[][..], |dot| dot.dot.tile_features());
+        Ok(Some(KernelInterface { features, ..interface }))
     }
 
     fn tunable(&self, graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Option<Tunable> {
@@ -122,10 +125,9 @@ impl Plan {
         let lanes = target.lanes(accumulator(dtype).bits()).max(2);
         let depth = dot.map_or(1, |dot| dot.dot.depth());
         let steps = k.ceil_div(&Dim::constant(depth));
-        let is_bf16 = dot.is_some_and(|dot| dot.dot == Dot::Bf16);
         let fills_tiles =
-            m.as_static().is_none_or(|m| m >= 16) && k.as_static().is_some_and(|k| k >= tiles::TILE_K);
-        let in_tiles = is_bf16 && target.has_bf16_tiles() && fills_tiles;
+            m.as_static().is_none_or(|m| m >= SIDE) && k.as_static().is_some_and(|k| k >= STEPS * depth);
+        let in_tiles = dot.is_some_and(|dot| dot.dot.has_tiles(target)) && fills_tiles;
         let problem = Problem {
             target,
             m: &m,

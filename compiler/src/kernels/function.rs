@@ -74,7 +74,7 @@ pub(super) fn packed_interface(
     let mut bindings: Vec<_> = dispatch.inputs.iter().map(read).collect();
     bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));
     // Whoever asks a family knows which it is.
-    KernelInterface { family: "", bindings, constants: symbols(graph, dispatch), grid }
+    KernelInterface { family: "", bindings, constants: symbols(graph, dispatch), grid, features: &[] }
 }
 
 /// A grid along x alone.
