@@ -42,6 +42,8 @@ pub struct KernelInterface {
     pub constants: Vec<Dim>,
     /// Workgroups in x, y, z.
     pub grid: [Dim; 3],
+    /// Features of the target that this kernel uses and most do not: only modules with such a kernel require them.
+    pub features: &'static [&'static str],
 }
 
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ mod program;
 mod schedule;
 pub mod targets;
 pub mod tuning;
+mod weights;
 mod work;
 
 /// Version and build, as modules name it: the build is a digest of the compiler's own sources.

@@ -71,7 +71,7 @@ pub(crate) fn draft(
                 peak: code.peak,
             }],
         },
-        target: Target { triple: target.triple.clone(), features: target.features.clone() },
+        target: Target { triple: target.triple.clone(), features: required_features(program, target) },
         provenance,
         functions: code.functions,
         strings: code.messages,
@@ -81,6 +81,15 @@ pub(crate) fn draft(
         host_calls: program.host_calls.clone(),
         debug: notes::notes(graph, plan, &code.dispatches, target).encode(),
     })
+}
+
+/// What a machine needs to run the program: all of the target but for tiles, and those where a kernel uses them.
+fn required_features(program: &Program<'_>, target: &CpuTarget) -> Vec<String> {
+    let mut features = target.clone().without_tiles().features;
+    features.extend(program.executables.iter().flat_map(|e| e.features).map(|feature| (*feature).to_owned()));
+    features.sort();
+    features.dedup();
+    features
 }
 
 /// The graph's strings; their handles are their positions.

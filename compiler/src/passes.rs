@@ -7,6 +7,7 @@ mod fold_batch_norm;
 mod fold_constants;
 pub(crate) mod form_dispatches;
 mod fuse_quantized;
+mod keep_quantized;
 mod literal;
 mod merge_duplicates;
 mod merge_products;
@@ -21,6 +22,7 @@ mod split_concats;
 use ired_graph::{Graph, ShapeError};
 
 use crate::errors::{CompileError, Diagnostic};
+use crate::kernels::has_bf16_tiles;
 use crate::targets::CpuTarget;
 
 /// Whether a model may be computed less exactly than it says.
@@ -57,6 +59,7 @@ pub struct Pass {
 /// Every graph pass, in the order they run.
 pub const PASSES: &[Pass] = &[
     exact("fuse_quantized", fuse_quantized::fuse_quantized),
+    exact("keep_quantized", keep_quantized::keep_quantized),
     exact("simplify", simplify::simplify),
     exact("fold_constants", fold_constants::fold_constants),
     exact("merge_duplicates", merge_duplicates::merge_duplicates),
@@ -69,7 +72,7 @@ pub const PASSES: &[Pass] = &[
     exact("merge_duplicates", merge_duplicates::merge_duplicates),
     exact("split_concats", split_concats::split_concats),
     fast("narrow_products", CpuTarget::has_bf16_products, narrow_products::narrow_products),
-    fast("narrow_attention", CpuTarget::has_bf16_tiles, narrow_attention::narrow_attention),
+    fast("narrow_attention", has_bf16_tiles, narrow_attention::narrow_attention),
     // Not what is rounded: each of those products rounds its result for attention.
     exact("merge_products", merge_products::merge_products),
     exact("outline_constants", outline_constants::outline_constants),

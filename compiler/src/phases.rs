@@ -106,15 +106,6 @@ impl Options {
         }
     }
 
-    /// These with no more of the target than the precision uses.
-    fn reduced(&self) -> Self {
-        let mut options = self.clone();
-        if options.precision == Precision::Exact {
-            options.target = options.target.without_tiles();
-        }
-        options
-    }
-
     /// What of the options decides the module's content, in one canonical text.
     fn canonical(&self) -> String {
         let mut text = format!("target={} precision={}", self.target, self.precision.name());
@@ -195,7 +186,6 @@ pub fn compile_graph(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, CompileError> {
     verify_model(&graph)?;
-    let options = &options.reduced();
     let mut stops = Stops { options, observer };
     if let Some(stopped) = stops.after(Phase::Input, || graph.to_string()) {
         return Ok(stopped);

@@ -18,6 +18,7 @@ use std::ops::Range;
 
 use ired_graph::{DType, Dim, Graph, Node, Op, ValueId};
 
+use super::dot::{Dot, has_bf16_tiles};
 use super::function::{Function, Site, plain_interface, product};
 use super::generic::producer;
 use super::{Family, KernelError};
@@ -40,7 +41,8 @@ impl Family for Attention {
         let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
         let blocks = plan.queries.ceil_div(&Dim::constant(plan.rows as i64));
         let grid = [blocks, product(&plan.batch), Dim::constant(1)];
-        Ok(Some(plain_interface(graph, dispatch, grid)))
+        let features = plan.narrow.map_or(&[][..], |_| Dot::Bf16.tile_features());
+        Ok(Some(KernelInterface { features, ..plain_interface(graph, dispatch, grid) }))
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
@@ -143,7 +145,7 @@ impl Plan {
         let lanes = target.lanes(32).max(2);
         let registers = target.vector_registers;
         let fills_tiles = fills_tiles(&shape[rank - 2], depth, width);
-        let narrow = (rounded.is_some() && target.has_bf16_tiles() && fills_tiles)
+        let narrow = (rounded.is_some() && has_bf16_tiles(target) && fills_tiles)
             .then(|| Narrow::of(graph, dispatch, [q, k, v]))
             .flatten();
         let limits = if narrow.is_some() { TILE_LIMITS } else { LIMITS };

@@ -4,23 +4,26 @@
 //! all rows of all batches are one tall matrix. Two computed operands are multiplied batch by batch, the right one
 //! read where it is. A tile holds `m0 x n1` accumulators and runs over `k`, a long one in several passes; rows that do not fill one get a
 //! tile of exactly their size, columns that do not fill one are masked when stored. Weights come from far away, so
-//! those needed next are fetched while these are multiplied.
+//! those needed next are fetched while these are multiplied. Quantised ones are packed as the integers they are.
 
 mod panel;
 mod sizes;
 mod tile;
 mod tiles;
+mod widening;
 
 use ired_graph::{DType, Dim, Graph, Node, Op, ValueId};
 
-use super::dot::{Dot, DotProduct};
+use super::dot::DotProduct;
 use super::eval::nested::accumulator;
 use super::function::{Function, Site, packed_interface, product};
 use super::generic::producer;
+use super::tile_registers::{SIDE, STEPS};
 use super::{Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface, Packing};
 use crate::targets::CpuTarget;
 use crate::tuning::{Choice, Tile, Tunable};
+use crate::weights::{Quantized, StoredWeights, ZeroPoint, stored_weights};
 use sizes::{Problem, Sizes};
 
 pub(super) struct Contraction;
@@ -37,12 +40,14 @@ impl Family for Contraction {
         target: &CpuTarget,
     ) -> Result<Option<KernelInterface>, KernelError> {
         let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
-        let packed = plan.packed.as_ref().map(|(param, packing)| (*param, packing));
-        Ok(Some(packed_interface(graph, dispatch, plan.grid(), packed)))
+        let interface = packed_interface(graph, dispatch, plan.grid(), &plan.packings());
+        let features = plan.dot.filter(|_| plan.in_tiles).map_or(&[][..], |dot| dot.dot.tile_features());
+        Ok(Some(KernelInterface { features, ..interface }))
     }
 
     fn tunable(&self, graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Option<Tunable> {
-        let plan = Plan::new(graph, dispatch, target).filter(|plan| !plan.in_tiles)?;
+        let plan =
+            Plan::new(graph, dispatch, target).filter(|plan| !plan.in_tiles && plan.quantized.is_none())?;
         let candidates = plan.sizes.candidates(&plan.m, &plan.n, plan.passes_over(), plan.lanes, target);
         Some(Tunable { problem: plan.problem(graph, dispatch), candidates })
     }
@@ -64,6 +69,8 @@ struct Plan {
     k: Dim,
     /// The parameter that is the right-hand side, and its order in memory.
     packed: Option<(ValueId, Packing)>,
+    /// What makes floats of the integers that it holds.
+    quantized: Option<Quantized>,
     /// How neighbours along `k` are multiplied at once, where that can be.
     dot: Option<DotProduct>,
     lanes: usize,
@@ -91,17 +98,25 @@ impl Plan {
             return None;
         }
         let dtype = graph.values[result.index()].ty.dtype;
-        let packed = match pointwise {
+        let (packed, quantized) = match pointwise {
             // Filters are the rows of a transposed right-hand side.
-            true => Some((packed_filters(graph, dispatch, root)?, true)),
-            false => packed_rhs(graph, dispatch, root),
+            true => (Some((packed_filters(graph, dispatch, root)?, true)), None),
+            false => match packed_rhs(graph, dispatch, root) {
+                Some(StoredWeights { param, transposed, quantized, .. }) => {
+                    (Some((param, transposed)), quantized)
+                }
+                None => (None, None),
+            },
         };
         let (batch, row_shape) = match &packed {
             Some(_) => (Vec::new(), shape[..rank - 1].to_vec()),
             None => (shape[..rank - 2].to_vec(), vec![shape[rank - 2].clone()]),
         };
         let (m, n, mut k) = (product(&row_shape), shape[rank - 1].clone(), lhs[rank - 1].clone());
-        let dot = packed.and_then(|(weights, transposed)| {
+        if quantized.is_some() {
+            k = shape_of(root.operands[1]).into_iter().rev().nth(1)?;
+        }
+        let dot = packed.filter(|_| quantized.is_none()).and_then(|(weights, transposed)| {
             let dot = DotProduct::of(graph, dispatch, root.operands[0], weights, target)?;
             // What is filled up is known when compiling.
             k = Dim::constant(shape_of(weights)[usize::from(transposed)].as_static()?);
@@ -110,10 +125,9 @@ impl Plan {
         let lanes = target.lanes(accumulator(dtype).bits()).max(2);
         let depth = dot.map_or(1, |dot| dot.dot.depth());
         let steps = k.ceil_div(&Dim::constant(depth));
-        let is_bf16 = dot.is_some_and(|dot| dot.dot == Dot::Bf16);
         let fills_tiles =
-            m.as_static().is_none_or(|m| m >= 16) && k.as_static().is_some_and(|k| k >= tiles::TILE_K);
-        let in_tiles = is_bf16 && target.has_bf16_tiles() && fills_tiles;
+            m.as_static().is_none_or(|m| m >= SIDE) && k.as_static().is_some_and(|k| k >= STEPS * depth);
+        let in_tiles = dot.is_some_and(|dot| dot.dot.has_tiles(target)) && fills_tiles;
         let problem = Problem {
             target,
             m: &m,
@@ -124,22 +138,66 @@ impl Plan {
             is_dot: dot.is_some(),
             in_tiles,
             is_packed: packed.is_some(),
-            tile: tile_of(dispatch),
+            is_widened: quantized.is_some(),
+            tile: tile_of(dispatch).filter(|_| quantized.is_none()),
         };
         let sizes = Sizes::of(&problem);
+        let bits_of = |value: ValueId| graph.ty(value).dtype.bits() as i64;
         let packed = packed.map(|(value, transposed)| {
-            let (width, depth) = ((sizes.n1 * lanes) as u64, depth as u64);
-            let packing = match transposed {
-                true => Packing::TransposedPanels { width, depth },
-                false => Packing::Panels { width, depth },
-            };
-            (value, packing)
+            let depth = if bits_of(value) < 8 { widening::CHUNK } else { depth };
+            (value, panels(transposed, sizes.n1 * lanes, depth))
         });
-        let element_bytes = graph.values[root.operands[1].index()].ty.dtype.bits() as i64 / 8;
-        let right_bytes = (n.clone() * k.clone() * Dim::constant(element_bytes)).as_static();
-        let right_bytes = right_bytes.filter(|_| packed.is_some()).unwrap_or(0);
+        let element_bits = match (&packed, &quantized) {
+            (Some((param, _)), Some(_)) => bits_of(*param),
+            _ => bits_of(root.operands[1]),
+        };
+        let right_bits = (n.clone() * k.clone() * Dim::constant(element_bits)).as_static();
+        let right_bytes = right_bits.filter(|_| packed.is_some()).unwrap_or(0) / 8;
         let half_cache = target.l2_bytes as i64 / 2;
-        Some(Self { batch, row_shape, m, n, k, packed, dot, lanes, sizes, in_tiles, right_bytes, half_cache })
+        Some(Self {
+            batch,
+            row_shape,
+            m,
+            n,
+            k,
+            packed,
+            quantized,
+            dot,
+            lanes,
+            sizes,
+            in_tiles,
+            right_bytes,
+            half_cache,
+        })
+    }
+
+    /// Every parameter that is read in an order of the kernel's own.
+    fn packings(&self) -> Vec<(ValueId, Packing)> {
+        let mut packings = Vec::from_iter(self.packed.clone());
+        if let Some(((_, packing), quantized)) = packings.first().zip(self.quantized.as_ref()) {
+            let transposed = matches!(packing, Packing::TransposedPanels { .. });
+            let of_blocks = panels(transposed, self.sizes.n1 * self.lanes, 1);
+            packings.push((quantized.scales, of_blocks.clone()));
+            if let ZeroPoint::Each(zeros) = quantized.zero {
+                packings.push((zeros, of_blocks));
+            }
+        }
+        packings
+    }
+
+    /// How many rows a workgroup can have, where that is known.
+    fn row_counts(&self) -> Option<Vec<i64>> {
+        let (m, rows) = (self.m.as_static()?, self.sizes.rows.as_static()?.max(1));
+        Some(vec![rows.min(m), m % rows])
+    }
+
+    /// Whether weights are numbers of four bits, eight of them in a word of each column.
+    fn is_in_words(&self) -> bool {
+        let depth = match &self.packed {
+            Some((_, Packing::Panels { depth, .. } | Packing::TransposedPanels { depth, .. })) => *depth,
+            _ => 1,
+        };
+        self.quantized.is_some() && depth as i64 == widening::CHUNK
     }
 
     /// Neighbours along `k` that are multiplied at once.
@@ -259,28 +317,34 @@ fn is_param(graph: &Graph, value: ValueId) -> bool {
     graph.nodes.iter().any(|n| matches!(n.op, Op::Param(_)) && n.results.first() == Some(&value))
 }
 
-/// The parameter behind a right-hand side that is the same for every batch, and whether it is `[n, k]`.
-fn packed_rhs(graph: &Graph, dispatch: &Dispatch, root: &Node) -> Option<(ValueId, bool)> {
-    let mut value = root.operands[1];
-    let mut transposed = false;
-    let used_otherwise = |value: ValueId| {
-        let nodes = dispatch.nodes.iter().map(|id| &graph.nodes[id.index()]);
-        nodes.flat_map(|node| &node.operands).filter(|v| **v == value).count() > 1
-    };
-    loop {
-        let shape = &graph.values[value.index()].ty.shape;
-        let Some(node) = producer(graph, dispatch, value) else {
-            let packable = graph.values[value.index()].ty.dtype.bits() >= 8 && !used_otherwise(value);
-            return (is_param(graph, value) && shape.len() == 2 && packable).then_some((value, transposed));
-        };
-        let from = &graph.values[node.operands[0].index()].ty.shape;
-        match &node.op {
-            Op::Broadcast { .. } if from.len() >= 2 && shape.ends_with(&from[from.len() - 2..]) => {}
-            Op::Transpose { perm } if perm[..] == [1, 0] => transposed = !transposed,
-            // Panels are of the elements as they are stored.
-            Op::Cast(DType::F32) if graph.ty(node.operands[0]).dtype == DType::BF16 => {}
-            _ => return None,
+/// The parameter behind a right-hand side that is the same for every batch, if nothing else of the dispatch reads what it
+/// is made of.
+fn packed_rhs(graph: &Graph, dispatch: &Dispatch, root: &Node) -> Option<StoredWeights> {
+    let nodes = || dispatch.nodes.iter().map(|id| (*id, &graph.nodes[id.index()]));
+    let maker = |value: ValueId| nodes().find(|(_, node)| node.results.contains(&value)).map(|(id, _)| id);
+    let weights = stored_weights(graph, root.operands[1], &maker)?;
+    let uses = |value: ValueId| nodes().flat_map(|(_, node)| &node.operands).filter(|v| **v == value).count();
+    let mut read = vec![weights.param];
+    match &weights.quantized {
+        None if graph.ty(weights.param).dtype.bits() < 8 => return None,
+        None => {}
+        Some(quantized) => {
+            read.push(quantized.scales);
+            read.extend(match quantized.zero {
+                ZeroPoint::Each(zeros) => Some(zeros),
+                ZeroPoint::One(_) => None,
+            });
+            let made = weights.nodes.iter().map(|id| graph.node(*id));
+            read.extend(made.filter(|node| !matches!(node.op, Op::Constant(_))).map(|node| node.results[0]));
         }
-        value = node.operands[0];
+    }
+    read.iter().all(|value| uses(*value) == 1).then_some(weights)
+}
+
+fn panels(transposed: bool, width: usize, depth: i64) -> Packing {
+    let (width, depth) = (width as u64, depth as u64);
+    match transposed {
+        true => Packing::TransposedPanels { width, depth },
+        false => Packing::Panels { width, depth },
     }
 }

@@ -43,7 +43,7 @@ impl Family for Convolution {
         let columns = Dim::constant(plan.columns);
         let [x, y] = if plan.is_rows_first { [rows, columns] } else { [columns, rows] };
         let grid = [x, y, Dim::constant(1)];
-        Ok(Some(packed_interface(graph, dispatch, grid, Some((plan.weights, &plan.packing)))))
+        Ok(Some(packed_interface(graph, dispatch, grid, &[(plan.weights, plan.packing)])))
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {

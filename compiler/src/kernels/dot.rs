@@ -55,6 +55,25 @@ impl DotProduct {
 }
 
 impl Dot {
+    /// What of a target multiplies these in tiles.
+    pub(super) fn tile_features(self) -> &'static [&'static str] {
+        match self {
+            Self::Four => &["amx-int8", "amx-tile"],
+            Self::Bf16 => &["amx-bf16", "amx-tile"],
+            Self::Pairs => &[],
+        }
+    }
+
+    pub(super) fn has_tiles(self, target: &CpuTarget) -> bool {
+        let features = self.tile_features();
+        target.vector_bits == 512 && !features.is_empty() && features.iter().all(|f| target.has(f))
+    }
+
+    /// Bytes of an element.
+    pub(super) fn element_bytes(self) -> i64 {
+        4 / self.depth()
+    }
+
     /// Products that one step sums into a lane. Weights are packed so that they are neighbours.
     pub(super) fn depth(self) -> i64 {
         match self {
@@ -112,6 +131,11 @@ impl Dot {
             }
         })
     }
+}
+
+/// Whether a target multiplies bf16 in tiles.
+pub(crate) fn has_bf16_tiles(target: &CpuTarget) -> bool {
+    Dot::Bf16.has_tiles(target)
 }
 
 /// The first `count` of `depth` neighbours from memory as one number, lowest first; the others are 0.

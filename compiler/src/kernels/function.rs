@@ -9,6 +9,7 @@ use ired_mlir::{Builder, Compare, Type, Value};
 
 use super::KernelError;
 use super::arithmetic::storage_type;
+use super::dot::has_bf16_tiles;
 use crate::dispatch::{Binding, Dispatch, KernelInterface, Packing};
 use crate::targets::CpuTarget;
 
@@ -62,24 +63,24 @@ impl Site<'_, '_> {
 
 /// What a kernel needs that reads and writes the dispatch's values as they stand in memory.
 pub(super) fn plain_interface(graph: &Graph, dispatch: &Dispatch, grid: [Dim; 3]) -> KernelInterface {
-    packed_interface(graph, dispatch, grid, None)
+    packed_interface(graph, dispatch, grid, &[])
 }
 
-/// The same, but for a parameter that is read in an order of the kernel's own.
+/// The same, but for parameters that are read in an order of the kernel's own.
 pub(super) fn packed_interface(
     graph: &Graph,
     dispatch: &Dispatch,
     grid: [Dim; 3],
-    packed: Option<(ValueId, &Packing)>,
+    packed: &[(ValueId, Packing)],
 ) -> KernelInterface {
-    let read = |value: &ValueId| match packed {
-        Some((param, packing)) if param == *value => Binding::ReadPacked(*value, packing.clone()),
-        _ => Binding::Read(*value),
+    let read = |value: &ValueId| match packed.iter().find(|(param, _)| param == value) {
+        Some((_, packing)) => Binding::ReadPacked(*value, packing.clone()),
+        None => Binding::Read(*value),
     };
     let mut bindings: Vec<_> = dispatch.inputs.iter().map(read).collect();
     bindings.extend(dispatch.outputs.iter().map(|v| Binding::Write(*v)));
     // Whoever asks a family knows which it is.
-    KernelInterface { family: "", bindings, constants: symbols(graph, dispatch), grid }
+    KernelInterface { family: "", bindings, constants: symbols(graph, dispatch), grid, features: &[] }
 }
 
 /// Estimated instructions of one workgroup of a kernel that takes `all` of them, if that is known: some ten microseconds'
@@ -148,7 +149,7 @@ impl<'a, 'm> Function<'a, 'm> {
             producers: HashMap::new(),
             globals: RefCell::default(),
             is_wide: site.target.vector_bits == 512,
-            rounds_at_once: site.target.has_bf16_tiles() && is_product,
+            rounds_at_once: has_bf16_tiles(site.target) && is_product,
             error: RefCell::default(),
         };
         for (i, dim) in site.interface.constants.iter().enumerate() {

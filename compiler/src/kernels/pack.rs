@@ -8,23 +8,32 @@ use crate::dispatch::Packing;
 /// Bytes moved by one thread before another is worth starting.
 const BYTES_PER_THREAD: usize = 4 << 20;
 
-/// `data`, elements of `dtype` (of whole bytes) in row-major order of `shape`, in the order `packing` says. What the
-/// order needs beyond the data is zeros.
+/// `data`, elements of `dtype` in row-major order of `shape`, in the order `packing` says. What the order needs beyond
+/// the data is zeros.
 ///
 /// # Panics
 /// When `data` is not as long as `shape` says, or `shape` has not the axes `packing` is about; both were decided
 /// by the kernel's interface.
 pub fn pack(packing: &Packing, dtype: DType, shape: &[u64], data: &[u8]) -> Vec<u8> {
-    let element_bytes = dtype.bits().div_ceil(8);
     let count: u64 = shape.iter().product();
-    assert_eq!(data.len() as u64, count * element_bytes as u64, "packing {shape:?}");
+    assert_eq!(Some(data.len() as u64), dtype.bytes(count), "packing {shape:?}");
     if let Packing::Winograd { width } = packing {
         assert_eq!(dtype, DType::F32, "packing {shape:?}");
         return pack_transformed(*width as usize, shape, data);
     }
     let order = Order::new(packing, shape);
-    let panel_bytes = order.panel_elements * element_bytes;
-    fill_panels(order.panels, panel_bytes, &|first, part| order.fill(first, element_bytes, data, part))
+    let bits = dtype.bits();
+    let panel_bytes = (order.panel_elements * bits).div_ceil(8);
+    fill_panels(order.panels, panel_bytes, &|first, part| match bits {
+        8.. => order.fill(first, panel_bytes, part, &|panel, to, at| {
+            let bytes = bits / 8;
+            panel[to * bytes..][..bytes].copy_from_slice(&data[at * bytes..][..bytes]);
+        }),
+        _ => order.fill(first, panel_bytes, part, &|panel, to, at| {
+            let code = data[at * bits / 8] >> (at * bits % 8) & (0xff >> (8 - bits));
+            panel[to * bits / 8] |= code << (to * bits % 8);
+        }),
+    })
 }
 
 /// Panels of zeros that `fill` wrote over: parts of several, each with the number of its first.
@@ -88,13 +97,15 @@ struct Order {
 impl Order {
     fn new(packing: &Packing, shape: &[u64]) -> Self {
         let shape: Vec<usize> = shape.iter().map(|d| *d as usize).collect();
+        // `k` may be several axes, or none for one row.
+        let split = |axes: Option<(&usize, &[usize])>| axes.map_or((1, 1), |(n, k)| (*n, k.iter().product()));
         let (groups, lanes, width, depth, group_stride, lane_stride, rows) = match packing {
             Packing::Panels { width, depth } => {
-                let (k, n) = (shape[0], shape[1]);
+                let (n, k) = split(shape.split_last());
                 (1, n, *width as usize, *depth, 0, 1, vec![(k, n)])
             }
             Packing::TransposedPanels { width, depth } => {
-                let (n, k) = (shape[0], shape[1]);
+                let (n, k) = split(shape.split_first());
                 (1, n, *width as usize, *depth, 0, k, vec![(k, 1)])
             }
             Packing::ConvPanels { groups, width, depth } => {
@@ -128,9 +139,14 @@ impl Order {
         }
     }
 
-    /// Fills `part`, which starts with panel `first`.
-    fn fill(&self, first: usize, element_bytes: usize, data: &[u8], part: &mut [u8]) {
-        let panel_bytes = self.panel_elements * element_bytes;
+    /// Fills `part`, which starts with panel `first`, by `copy(panel, to, from)` of each element.
+    fn fill(
+        &self,
+        first: usize,
+        panel_bytes: usize,
+        part: &mut [u8],
+        copy: &impl Fn(&mut [u8], usize, usize),
+    ) {
         if panel_bytes == 0 {
             return;
         }
@@ -142,9 +158,7 @@ impl Order {
                 let Some(offset) = self.row_offset(row) else { continue };
                 let first = row / self.depth * self.width * self.depth + row % self.depth;
                 for lane in 0..lanes {
-                    let to = (first + lane * self.depth) * element_bytes;
-                    let at = (start + offset + lane * self.lane_stride) * element_bytes;
-                    panel[to..to + element_bytes].copy_from_slice(&data[at..at + element_bytes]);
+                    copy(panel, first + lane * self.depth, start + offset + lane * self.lane_stride);
                 }
             }
         }
@@ -178,6 +192,15 @@ mod tests {
         let transposed =
             pack(&Packing::TransposedPanels { width: 2, depth: 1 }, DType::U8, &[3, 2], &[1, 4, 2, 5, 3, 6]);
         assert_eq!(transposed, panels);
+    }
+
+    #[test]
+    fn elements_of_half_a_byte_are_neighbours_in_words() {
+        // [n = 2, k = 3] in panels of two lanes, eight deep; the first two elements are in the first byte.
+        let packing = Packing::TransposedPanels { width: 2, depth: 8 };
+        let packed = pack(&packing, DType::U4, &[2, 1, 3], &[0x21, 0x43, 0x65]);
+        assert_eq!(packed, [0x21, 0x03, 0, 0, 0x54, 0x06, 0, 0]);
+        assert_eq!(pack(&Packing::Panels { width: 2, depth: 1 }, DType::U8, &[3], &[1, 2, 3]), [1, 2, 3, 0]);
     }
 
     #[test]

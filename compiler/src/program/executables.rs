@@ -30,6 +30,8 @@ pub(crate) struct Executable {
     pub(crate) bindings: Vec<Access>,
     /// How many constants it takes.
     pub(crate) constants: usize,
+    /// Features of the target that it uses and most do not.
+    pub(crate) features: &'static [&'static str],
 }
 
 /// The kernels of all dispatches.
@@ -110,6 +112,7 @@ pub(super) fn emit_kernels(
                     origin,
                     bindings: interface.bindings.iter().map(Binding::access).collect(),
                     constants: interface.constants.len(),
+                    features: interface.features,
                 });
                 by_key.insert(key, kernels.executables.len() - 1);
                 kernels.executables.len() - 1

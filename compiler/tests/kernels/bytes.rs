@@ -3,7 +3,7 @@
 use ired_compiler::targets::CpuTarget;
 use ired_graph::{BinaryFn, DType, Op, UnaryFn, ValueId, Window};
 
-use crate::harness::{Case, Random, targets};
+use crate::harness::{Case, Random, host};
 
 const TYPES: [(DType, DType); 4] =
     [(DType::U8, DType::I8), (DType::I8, DType::I8), (DType::U8, DType::U8), (DType::I8, DType::U8)];
@@ -31,11 +31,15 @@ fn requantized(case: &mut Case, random: &mut Random, sum: ValueId) -> ValueId {
     case.op(Op::Cast(DType::U8), &[shifted])
 }
 
-/// On every target, and on one of wide registers that lacks the instruction for bytes.
+/// On every target, and on those of wide registers that lack tiles, or the instruction for bytes as well.
 fn check(case: &mut Case, output: ValueId) {
     case.check(output, 0.0);
-    if targets().iter().any(|target| target.vector_bits == 512) {
-        case.check_on(&CpuTarget::parse("x86_64-linux,+avx512f").unwrap(), output, 0.0);
+    let host = host();
+    for text in ["x86_64-linux,+avx512f,+avx512vnni", "x86_64-linux,+avx512f"] {
+        let target = CpuTarget::parse(text).unwrap();
+        if target != host && target.features.iter().all(|feature| host.has(feature)) {
+            case.check_on(&target, output, 0.0);
+        }
     }
 }
 
@@ -72,6 +76,66 @@ fn products_of_bytes_are_exact() {
             let y = if i % 3 == 0 { requantized(&mut case, &mut random, y) } else { y };
             check(&mut case, y);
         }
+    }
+}
+
+/// Sizes around those of tiles, with the types that tiles multiply.
+#[test]
+fn products_of_bytes_in_tiles_are_exact() {
+    let mut random = Random::new(64);
+    for (i, [m, k, n]) in [
+        [16u64, 64, 32],
+        [15, 64, 33],
+        [17, 65, 1],
+        [31, 128, 40],
+        [33, 63, 32],
+        [50, 191, 64],
+        [197, 259, 35],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut case = Case::new();
+        let rows = if i % 2 == 0 { (m as i64).into() } else { case.symbol("m", m) };
+        let x = bytes(&mut random, DType::U8, &[m, k]);
+        let x = case.input_of(x, vec![rows, (k as i64).into()]);
+        let w = case.param(bytes(&mut random, DType::I8, &[k, n]));
+        let y = case.root(Op::MatMul, &[x, w]);
+        let y = if i % 3 == 0 { requantized(&mut case, &mut random, y) } else { y };
+        check(&mut case, y);
+    }
+}
+
+#[test]
+fn convolutions_of_bytes_in_tiles_are_exact() {
+    let mut random = Random::new(65);
+    for (i, ([h, w], channels, filters, extent, stride, pad)) in [
+        ([7u64, 9u64], 64u64, 20u64, 3u64, 1u64, 1u64),
+        ([9, 5], 32, 33, 3, 2, 1),
+        ([14, 13], 96, 32, 3, 2, 1),
+        ([9, 9], 64, 64, 1, 2, 0),
+        ([12, 5], 32, 40, 5, 3, 2),
+        ([1, 1], 128, 40, 3, 1, 1),
+        ([20, 33], 64, 17, 3, 1, 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut case = Case::new();
+        let x = case.input(bytes(&mut random, DType::U8, &[2, h, w, channels]));
+        let weights = case.param(bytes(&mut random, DType::I8, &[filters, channels, extent, extent]));
+        let window = Window {
+            stride: vec![stride; 2],
+            pad_low: vec![pad; 2],
+            pad_high: vec![pad; 2],
+            ..Window::dense(vec![extent; 2])
+        };
+        let y = case.root(Op::Conv { window, groups: 1, channels_last: true }, &[x, weights]);
+        if host().has("amx-int8") {
+            assert_eq!(case.chosen(&host(), y), Some("tiled convolution"));
+        }
+        let y = if i % 2 == 0 { requantized(&mut case, &mut random, y) } else { y };
+        check(&mut case, y);
     }
 }
 

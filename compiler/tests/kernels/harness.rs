@@ -280,9 +280,18 @@ impl Ready {
     }
 }
 
+/// This machine, as far as the process may use it.
+pub(crate) fn host() -> CpuTarget {
+    // Asks for tiles: whoever uses them without is ended.
+    let present = ired_driver_cpu::features::host_features();
+    let usable = CpuTarget::host().unwrap().features.into_iter().filter(|feature| present.contains(feature));
+    let text = usable.fold("x86_64-linux".to_owned(), |text, feature| format!("{text},+{feature}"));
+    CpuTarget::parse(&text).unwrap()
+}
+
 /// The machine, and the smallest x86-64 if that is less.
 pub(crate) fn targets() -> Vec<CpuTarget> {
-    let host = CpuTarget::host().unwrap();
+    let host = host();
     let smallest = CpuTarget::parse("x86_64-linux").unwrap();
     if host.vector_bits == smallest.vector_bits { vec![smallest] } else { vec![host, smallest] }
 }

@@ -15,6 +15,7 @@ mod harness;
 mod movement;
 mod nested;
 mod order;
+mod quantized;
 mod rows;
 mod suppress;
 mod tuning;

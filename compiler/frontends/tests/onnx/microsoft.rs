@@ -129,6 +129,24 @@ fn weights_of_four_bits() {
     check(17, node(), &[x, bytes, scale, Weight(zero)], &[1, 1], &[0.5 + 40.0]);
 }
 
+/// Three blocks, the last of which is half used, and of zero points in bytes half a byte. Results are onnxruntime's.
+#[test]
+fn weights_of_few_bits_in_several_blocks() {
+    let bytes = |shape: &[u64], step: u64, first: u64| {
+        let data: Vec<u8> = (0..shape.iter().product()).map(|i| (i * step + first) as u8).collect();
+        Weight(Tensor::new(DType::U8, shape.to_vec(), data.into()).unwrap())
+    };
+    let x = || Data(f32s(&[1, 40], &(0..40).map(|i| (i % 7) as f32 - 3.0).collect::<Vec<_>>()));
+    let scales = || Weight(f32s(&[3, 3], &(0..9).map(|i| 0.25 + 0.125 * i as f32).collect::<Vec<_>>()));
+    let node = |bits| own("MatMulNBits").int("K", 40).int("N", 3).int("block_size", 16).int("bits", bits);
+    let given = [x(), bytes(&[3, 3, 8], 37, 11), scales()];
+    check(17, node(4), &given, &[1, 3], &[31.25, -75.25, 43.25]);
+    let given = [x(), bytes(&[3, 3, 8], 37, 11), scales(), bytes(&[3, 2], 73, 5)];
+    check(17, node(4), &given, &[1, 3], &[21.5, -70.625, 49.0]);
+    let given = [x(), bytes(&[3, 3, 16], 37, 11), scales(), bytes(&[3, 3], 73, 5)];
+    check(17, node(8), &given, &[1, 3], &[1763.625, 3416.375, 1598.375]);
+}
+
 #[test]
 fn rows_of_few_bits() {
     let bytes: Vec<u8> = [vec![0x21u8; 8], vec![0xf0; 8]].concat();

@@ -7,13 +7,13 @@ use ired_mlir::{Builder, Compare, Value};
 
 use super::blocks::{Block, Emitter};
 use super::{Narrow, Plan, groups};
-use crate::kernels::dot::as_lanes;
-use crate::kernels::tile_registers::{self, MOST_K, ROW_BYTES, TileRegisters};
+use crate::kernels::dot::{Dot, as_lanes};
+use crate::kernels::tile_registers::{self, ROW_BYTES, STEPS, TileRegisters};
 
 /// Rows of a tile, and columns of one of sums.
 pub(super) const SIDE: usize = tile_registers::SIDE as usize;
 /// Products that one instruction sums.
-pub(super) const TILE_K: usize = MOST_K as usize;
+pub(super) const TILE_K: usize = 2 * STEPS as usize;
 /// Tiles of queries and of keys, or values, that are summed at once: with their operands they fill the eight registers.
 const TILES: usize = 2;
 /// Queries, and vectors of keys, that are multiplied at once.
@@ -63,7 +63,7 @@ impl<'m> Emitter<'_, '_, 'm> {
     /// Products of a run of queries with all keys of the block.
     fn multiply_keys(&self, b: &Builder<'m>, block: Block<'m>, tile: Value<'m>) {
         let plan = self.plan;
-        let tiles = TileRegisters::new(b, MOST_K);
+        let tiles = TileRegisters::new(b, Dot::Bf16, TILE_K as i64);
         let steps = steps(plan);
         let query = b.muli(tile, self.index(b, ROWS));
         b.for_each(b.index(0), block.tiles, |b, panel| {
@@ -186,7 +186,7 @@ impl<'m> Emitter<'_, '_, 'm> {
                 b.vector_store(b.mulf(sum, scale), self.outputs, at);
             }
         });
-        let tiles = TileRegisters::new(b, MOST_K);
+        let tiles = TileRegisters::new(b, Dot::Bf16, TILE_K as i64);
         for columns in groups(elements / SIDE, TILES) {
             let place = |b: &Builder<'m>, i: usize, j: usize| {
                 let row = b.addi(query, self.index(b, i * SIDE));

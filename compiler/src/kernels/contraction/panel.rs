@@ -83,21 +83,38 @@ impl<'m> Emitter<'_, '_, 'm> {
             first_row,
             last_row,
         };
+        let whole = piece(b.index(0), self.steps, Sums::Only);
+        match &self.plan.quantized {
+            None => self.emit_passes(b, &whole),
+            Some(quantized) => self.emit_few_rows(b, quantized, &whole, |b| self.emit_passes(b, &whole)),
+        }
+    }
+
+    fn emit_passes(&self, b: &Builder<'m>, whole: &Piece<'m>) {
+        let piece = |first_step, end_step, sums| Piece { first_step, end_step, sums, ..whole.clone() };
         let (zero, steps) = (b.index(0), self.steps);
         let Some((block, kept)) = self.passes else {
-            return self.emit_rows(b, &piece(zero, steps, Sums::Only));
+            return self.emit_pass(b, whole);
         };
         if self.plan.in_tiles {
-            return self.emit_in_tiles(b, &piece(zero, steps, Sums::Only), kept);
+            return self.emit_in_tiles(b, whole, kept);
         }
-        self.clear(b, &piece(zero, steps, Sums::Only), kept);
+        self.clear(b, whole, kept);
         let last = b.muli(b.divui(b.subi(steps, b.index(1)), b.index(block)), b.index(block));
         b.for_loop(zero, last, b.index(block), &[], |b, first, _| {
             let end = b.addi(first, b.index(block));
-            self.emit_rows(b, &piece(first, end, Sums::Kept(kept)));
+            self.emit_pass(b, &piece(first, end, Sums::Kept(kept)));
             Vec::new()
         });
-        self.emit_rows(b, &piece(last, steps, Sums::Last(kept)));
+        self.emit_pass(b, &piece(last, steps, Sums::Last(kept)));
+    }
+
+    /// One pass over a part of `k`, whose weights are made floats first where they are not.
+    fn emit_pass(&self, b: &Builder<'m>, piece: &Piece<'m>) {
+        if let Some((quantized, widened)) = self.plan.quantized.as_ref().zip(self.widened) {
+            self.widen(b, quantized, piece, widened);
+        }
+        self.emit_rows(b, piece);
     }
 
     /// Lets the sums of the piece's rows begin at zero.
@@ -183,7 +200,7 @@ impl<'m> Emitter<'_, '_, 'm> {
         if b.known(tiles) == Some(1) {
             return self.straight_ahead(b, piece);
         }
-        if !self.plan.is_right_big() {
+        if !self.plan.is_right_big() || self.widened.is_some() {
             return None;
         }
         let next = self.position(b, piece.panel, piece.end_step);
@@ -194,7 +211,7 @@ impl<'m> Emitter<'_, '_, 'm> {
     /// For a tile that is alone with its piece. Weights that caches hold from call to call, of a recurrent network above
     /// all, come as fast as they are asked for.
     fn straight_ahead(&self, b: &Builder<'m>, piece: &Piece<'m>) -> Option<Ahead<'m>> {
-        if !self.plan.is_right_far() {
+        if !self.plan.is_right_far() || self.widened.is_some() {
             return None;
         }
         Some(self.panels()?.straight(b, self.position(b, piece.panel, piece.first_step)))

@@ -22,6 +22,9 @@ const LONG_K: i64 = 1024;
 /// Steps of such a pass.
 const K_BLOCK: i64 = 512;
 
+/// The same of weights that are made floats on the stack first, which has to hold a piece of a panel.
+const WIDENED_K: i64 = 256;
+
 /// What a product needs to know to be cut up.
 pub(super) struct Problem<'a> {
     pub(super) target: &'a CpuTarget,
@@ -37,6 +40,8 @@ pub(super) struct Problem<'a> {
     pub(super) in_tiles: bool,
     /// Whether the right-hand side is in panels, one after another.
     pub(super) is_packed: bool,
+    /// Whether that is made floats before it is multiplied.
+    pub(super) is_widened: bool,
     /// Sizes that were measured to be the best.
     pub(super) tile: Option<Tile>,
 }
@@ -63,6 +68,7 @@ impl Sizes {
         let m0 = tile.map_or_else(|| tile_rows(problem, n1), |tile| tile.m0);
         let width = (n1 * problem.lanes) as i64;
         let (long, pass) = match tile {
+            None if problem.is_widened => (WIDENED_K, Some(WIDENED_K)),
             None => (LONG_K, Some(K_BLOCK)),
             Some(tile) => (tile.k_block.unwrap_or(i64::MAX), tile.k_block),
         };

@@ -5,6 +5,7 @@ use ired_mlir::{Builder, Type, Value};
 
 use super::Plan;
 use super::panel::{Piece, Sums};
+use super::widening;
 use crate::kernels::ahead::{Ahead, Panels};
 use crate::kernels::arithmetic::{cast, from_storage, register_type};
 use crate::kernels::dot::{DotProduct, word};
@@ -29,11 +30,13 @@ pub(super) struct Emitter<'f, 'a, 'm> {
     pub(super) steps: Value<'m>,
     /// Steps of a pass where there are several, and the sums between them.
     pub(super) passes: Option<(i64, Value<'m>)>,
+    /// A piece of a panel, where weights are made floats first.
+    pub(super) widened: Option<Value<'m>>,
     pub(super) vector: Type<'m>,
 }
 
 /// A row of the product: where it is read and written.
-struct Row<'m> {
+pub(super) struct Row<'m> {
     /// Index before the columns.
     axes: Vec<Axis<'m>>,
     /// First element on the left-hand side, where that is in memory.
@@ -50,6 +53,13 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         let steps = plan.k.ceil_div(&plan.depth().into());
         let kept = plan.sizes.most_rows * plan.width();
         let passes = if plan.in_tiles { Some(0) } else { plan.sizes.k_block };
+        let is_widened =
+            plan.quantized.is_some() && plan.m.as_static().is_none_or(|m| m > widening::FEW_ROWS);
+        let widened = is_widened.then(|| {
+            let steps = plan.sizes.k_block.or(plan.k.as_static()).unwrap_or(0);
+            let steps = (steps + widening::CHUNK - 1) / widening::CHUNK * widening::CHUNK;
+            b.stack_array((steps * plan.width()) as usize, element, 64)
+        });
         Self {
             f,
             plan,
@@ -63,6 +73,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             k: f.dim(&plan.k),
             steps: f.dim(&steps),
             passes: passes.map(|block| (block, b.stack_array(kept as usize, element, 64))),
+            widened,
             vector: b.vector_type(plan.lanes, element),
         }
     }
@@ -78,7 +89,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
     }
 
     /// Of the right-hand side as it is read: panels are of the elements as they are stored.
-    fn right_dtype(&self) -> DType {
+    pub(super) fn right_dtype(&self) -> DType {
         let value = self.plan.packed.as_ref().map_or(self.rhs, |(param, _)| *param);
         self.f.dtype(value)
     }
@@ -159,10 +170,21 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             }
             return;
         }
-        for (i, row) in rows.iter().enumerate() {
-            for (j, mask) in piece.masks.iter().enumerate() {
-                let at = b.addi(piece.column, b.index((j * plan.lanes) as i64));
-                self.emit_store(b, row, at, sums[i * n1 + j], *mask);
+        self.emit_stores(b, piece, &rows, &sums);
+    }
+
+    /// The epilogue on all sums of a tile.
+    pub(super) fn emit_stores(
+        &self,
+        b: &Builder<'m>,
+        piece: &Piece<'m>,
+        rows: &[Row<'m>],
+        sums: &[Value<'m>],
+    ) {
+        for (row, sums) in rows.iter().zip(sums.chunks(self.plan.sizes.n1)) {
+            for (j, (mask, sum)) in piece.masks.iter().zip(sums).enumerate() {
+                let at = b.addi(piece.column, b.index((j * self.plan.lanes) as i64));
+                self.emit_store(b, row, at, *sum, *mask);
             }
         }
     }
@@ -186,7 +208,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         if self.vector.is_float() { b.addf(x, y) } else { b.addi(x, y) }
     }
 
-    fn row(&self, b: &Builder<'m>, number: Value<'m>) -> Row<'m> {
+    pub(super) fn row(&self, b: &Builder<'m>, number: Value<'m>) -> Row<'m> {
         let plan = self.plan;
         let mut axes = self.batch.clone();
         axes.extend(self.f.split_index(b, number, &plan.row_shape));
@@ -212,7 +234,8 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         let rights: Vec<Value<'m>> = (0..plan.sizes.n1)
             .map(|j| {
                 let y = self.right(b, piece, k, j);
-                spread(b, cast(b, self.right_dtype(), to, y), plan.lanes)
+                let dtype = if self.widened.is_some() { to } else { self.right_dtype() };
+                spread(b, cast(b, dtype, to, y), plan.lanes)
             })
             .collect();
         for (i, row) in rows.iter().enumerate() {
@@ -257,7 +280,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         }
     }
 
-    fn left(&self, b: &Builder<'m>, row: &Row<'m>, k: Value<'m>) -> Value<'m> {
+    pub(super) fn left(&self, b: &Builder<'m>, row: &Row<'m>, k: Value<'m>) -> Value<'m> {
         let f = self.f;
         let point = if f.producer(self.lhs).is_none() {
             Point::linear(Axis::at(b.addi(row.lhs_start, k)), 1, None)
@@ -273,6 +296,10 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
     fn right(&self, b: &Builder<'m>, piece: &Piece<'m>, k: Value<'m>, j: usize) -> Value<'m> {
         let (f, plan) = (self.f, self.plan);
         let lane = b.index((j * plan.lanes) as i64);
+        if let Some(memref) = self.widened {
+            let row = b.muli(b.subi(k, piece.first_step), b.index(plan.width()));
+            return b.vector_load(memref, b.addi(row, lane), plan.lanes);
+        }
         if let Some(memref) = self.packed() {
             let at = b.addi(self.position(b, piece.panel, k), lane);
             return from_storage(b, self.right_dtype(), b.vector_load(memref, at, plan.lanes));

@@ -1,4 +1,4 @@
-//! Products of bf16 in the machine's tiles: registers of 16 rows of 64 bytes, multiplied as matrices.
+//! Products of bf16 and of bytes in the machine's tiles: registers of 16 rows of 64 bytes, multiplied as matrices.
 //!
 //! Tiles make the sums of a panel and a workgroup's rows over all whole steps of `k`, and leave them where passes leave
 //! theirs; what is left of `k` and the epilogue are a last pass as any other.
@@ -8,11 +8,9 @@ use ired_mlir::{Builder, Compare, Value};
 use super::panel::{Piece, Sums};
 use super::tile::Emitter;
 use crate::kernels::ahead::Ahead;
-use crate::kernels::tile_registers::{ROW_BYTES, SIDE, TileRegisters};
+use crate::kernels::dot::DotProduct;
+use crate::kernels::tile_registers::{ROW_BYTES, SIDE, STEPS, TileRegisters};
 
-/// Elements of `k` in a tile of the left-hand side, and the steps that they are.
-pub(super) const TILE_K: i64 = 32;
-const TILE_STEPS: i64 = 16;
 /// Vectors of a panel that tiles multiply: two tiles beside each other.
 pub(super) const PANEL_VECTORS: usize = 2;
 
@@ -23,7 +21,7 @@ impl<'m> Emitter<'_, '_, 'm> {
     /// All rows of the workgroup, in tiles if they fill one.
     pub(super) fn emit_in_tiles(&self, b: &Builder<'m>, piece: &Piece<'m>, kept: Value<'m>) {
         let rows = b.subi(piece.last_row, piece.first_row);
-        let whole = b.muli(b.divui(self.k, b.index(TILE_K)), b.index(TILE_STEPS));
+        let whole = b.muli(b.divui(self.k, b.index(self.tile_k())), b.index(STEPS));
         let zero = b.index(0);
         let fills = |b: &Builder<'m>, tiles: i64| b.cmpi(Compare::SignedGe, rows, b.index(SIDE * tiles));
         let only = b.andi(fills(b, 1), b.cmpi(Compare::SignedLt, rows, b.index(SIDE * MOST_TILES)));
@@ -60,25 +58,27 @@ impl<'m> Emitter<'_, '_, 'm> {
         ahead: Option<Ahead<'m>>,
     ) {
         let Some((weights, left)) = self.packed().zip(self.left_memory()) else { return };
-        let tiles = TileRegisters::new(b, TILE_K);
+        let Some(DotProduct { dot, .. }) = self.plan.dot else { return };
+        let tile_k = self.tile_k();
+        let tiles = TileRegisters::new(b, dot, tile_k);
         let zeros: Vec<_> = (0..count * 2).map(|_| tiles.zero(b)).collect();
-        let steps = b.divui(self.k, b.index(TILE_K));
-        let left_bytes = b.muli(self.k, b.index(2));
+        let steps = b.divui(self.k, b.index(tile_k));
+        let left_bytes = b.muli(self.k, b.index(dot.element_bytes()));
         let sums = b.for_loop(b.index(0), steps, b.index(1), &zeros, |b, step, sums| {
             if let Some(ahead) = &ahead {
                 ahead.fetch(b, step);
             }
-            let start = self.position(b, piece.panel, b.muli(step, b.index(TILE_STEPS)));
+            let start = self.position(b, piece.panel, b.muli(step, b.index(STEPS)));
             let rights: Vec<_> = (0..2)
                 .map(|j| {
-                    let at = b.addi(start, b.index(j * SIDE * 2));
+                    let at = b.addi(start, b.index(j * SIDE * dot.depth()));
                     tiles.load_right(b, b.address(weights, at), b.index(2 * ROW_BYTES))
                 })
                 .collect();
             let mut next = sums.to_vec();
             for i in 0..count {
                 let first = b.muli(b.addi(row, b.index(i * SIDE)), self.k);
-                let at = b.addi(first, b.muli(step, b.index(TILE_K)));
+                let at = b.addi(first, b.muli(step, b.index(tile_k)));
                 let left = tiles.load_left(b, b.address(left, at), left_bytes);
                 for (j, right) in rights.iter().enumerate() {
                     let sum = &mut next[i as usize * 2 + j];
@@ -103,8 +103,13 @@ impl<'m> Emitter<'_, '_, 'm> {
         number: Value<'m>,
         runs: Value<'m>,
     ) -> Option<Ahead<'m>> {
-        let panels = self.panels()?.in_steps_of(TILE_STEPS);
+        let panels = self.panels()?.in_steps_of(STEPS);
         let next = self.position(b, piece.panel, piece.end_step);
-        Some(panels.shared(b, next, number, runs, b.divui(self.k, b.index(TILE_K))))
+        Some(panels.shared(b, next, number, runs, b.divui(self.k, b.index(self.tile_k()))))
+    }
+
+    /// Elements of `k` in a tile of the left-hand side.
+    fn tile_k(&self) -> i64 {
+        STEPS * self.plan.depth()
     }
 }

@@ -1,4 +1,4 @@
-//! Convolutions of bf16 in the machine's tiles.
+//! Convolutions of bf16 and of bytes in the machine's tiles.
 //!
 //! A workgroup copies the input rows that it needs, and the zeros around them, to its stack, where an output's neighbour
 //! reads next to what the output reads, at the end of a row too: for each tap the outputs of all its rows are one tall
@@ -12,11 +12,11 @@ use super::Plan;
 use super::direct::Panel;
 use crate::dispatch::{Dispatch, KernelInterface};
 use crate::kernels::ahead::{Ahead, Panels};
-use crate::kernels::arithmetic::register_type;
-use crate::kernels::dot::{Dot, DotProduct};
+use crate::kernels::arithmetic::{register_type, storage_type};
+use crate::kernels::dot::DotProduct;
 use crate::kernels::eval::nested::accumulator;
 use crate::kernels::function::{Function, Site, packed_interface};
-use crate::kernels::tile_registers::{MOST_K, ROW_BYTES, SIDE, TileRegisters};
+use crate::kernels::tile_registers::{ROW_BYTES, SIDE, STEPS, TileRegisters};
 use crate::kernels::{Family, KernelError};
 use crate::targets::CpuTarget;
 
@@ -36,7 +36,9 @@ impl Family for Tiled {
         let Some(plan) = TiledPlan::new(graph, dispatch, target) else { return Ok(None) };
         let blocks = plan.base.row_shape[0].clone() * Dim::constant(plan.blocks());
         let grid = [blocks, Dim::constant(plan.shares), Dim::constant(1)];
-        Ok(Some(packed_interface(graph, dispatch, grid, Some((plan.base.weights, &plan.base.packing)))))
+        let features = plan.dot.dot.tile_features();
+        let interface = packed_interface(graph, dispatch, grid, &[(plan.base.weights, plan.base.packing)]);
+        Ok(Some(KernelInterface { features, ..interface }))
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
@@ -77,11 +79,8 @@ struct TiledPlan {
 
 impl TiledPlan {
     fn new(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> Option<Self> {
-        if !target.has_bf16_tiles() {
-            return None;
-        }
         let base = Plan::new(graph, dispatch, target)?;
-        let dot = base.dot.filter(|dot| dot.dot == Dot::Bf16)?;
+        let dot = base.dot.filter(|dot| dot.dot.has_tiles(target))?;
         let window = &base.window;
         let is_line = window.extent.len() == 1;
         let pair = |sizes: &[u64], of_line: i64| {
@@ -92,7 +91,8 @@ impl TiledPlan {
             let size = |axis: usize| graph.ty(value).shape.get(axis)?.as_static();
             Some([size(1)?, if is_line { 1 } else { size(2)? }])
         };
-        let tile_k = [MOST_K, MOST_K / 2].into_iter().find(|k| base.channels % k == 0)?;
+        let most_k = STEPS * dot.dot.depth();
+        let tile_k = [most_k, most_k / 2].into_iter().find(|k| base.channels % k == 0)?;
         let fits = window.extent.len() <= 2
             && base.groups == 1
             && base.n1 as i64 == PANEL_VECTORS
@@ -123,7 +123,7 @@ impl TiledPlan {
     }
 
     fn fits_stack(&self, rows: i64) -> bool {
-        let input = self.copied(rows).and_then(|elements| elements.checked_mul(2));
+        let input = self.copied(rows).and_then(|elements| elements.checked_mul(self.dot.dot.element_bytes()));
         let sums = rows.checked_mul(self.pitch()).and_then(|count| count.checked_mul(SIDE * PANEL_VECTORS));
         input.is_some_and(|bytes| bytes <= MOST_INPUT_BYTES) && sums.is_some_and(|sums| sums <= MOST_SUMS)
     }
@@ -184,8 +184,8 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             image: b.divui(f.group[0], blocks),
             first,
             last: b.minsi(b.addi(first, b.index(plan.rows)), b.index(plan.output[0])),
-            input: b.stack_array(elements as usize, b.int_type(16), 64),
-            sums: b.stack_array(sums as usize, b.f32_type(), 64),
+            input: b.stack_array(elements as usize, storage_type(b, f.dtype(plan.dot.left)), 64),
+            sums: b.stack_array(sums as usize, register_type(b, accumulator(f.dtype(plan.base.result))), 64),
             phase_elements: plan.phase_pixels(plan.rows).unwrap_or(0) * plan.base.channels,
         }
     }
@@ -206,7 +206,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
     fn copy_input(&self, b: &Builder<'m>) {
         let plan = self.plan;
         let lanes = plan.tile_k;
-        let vector = b.vector_type(lanes as usize, b.int_type(16));
+        let vector = b.vector_type(lanes as usize, self.input.ty().element());
         let zeros = b.integer(vector, 0);
         let elements = plan.copied(plan.rows).unwrap_or(0);
         b.for_loop(b.index(0), b.index(elements), b.index(lanes), &[], |b, at, _| {
@@ -266,10 +266,11 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
     fn emit_tiles(&self, b: &Builder<'m>, panel: Value<'m>, pixel: Value<'m>, ahead: Option<Ahead<'m>>) {
         let plan = self.plan;
         let Some(weights) = self.f.packed(plan.base.weights) else { return };
-        let tiles = TileRegisters::new(b, plan.tile_k);
+        let dot = plan.dot.dot;
+        let tiles = TileRegisters::new(b, dot, plan.tile_k);
         let zeros: Vec<_> = (0..TILES * PANEL_VECTORS).map(|_| tiles.zero(b)).collect();
         let (channels, zero, one) = (b.index(plan.base.channels), b.index(0), b.index(1));
-        let pixel_bytes = b.index(plan.base.channels * 2);
+        let pixel_bytes = b.index(plan.base.channels * dot.element_bytes());
         let [taps_h, taps_w] = plan.extent.map(|extent| b.index(extent));
         let sums = b.for_loop(zero, taps_h, one, &zeros, |b, r, sums| {
             b.for_loop(zero, taps_w, one, sums, |b, s, sums| {
@@ -278,16 +279,18 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
                 let start = b.addi(self.place(b, row, column), b.muli(pixel, channels));
                 let tap = b.addi(b.muli(r, taps_w), s);
                 b.for_loop(zero, channels, b.index(plan.tile_k), sums, |b, c, sums| {
-                    // A step of a panel is a pair of channels.
-                    let steps = b.addi(b.muli(tap, b.index(plan.base.channels / 2)), b.divui(c, b.index(2)));
+                    // A step of a panel is a group of neighbouring channels.
+                    let depth = dot.depth();
+                    let groups = b.muli(tap, b.index(plan.base.channels / depth));
+                    let steps = b.addi(groups, b.divui(c, b.index(depth)));
                     if let Some(ahead) = &ahead {
-                        ahead.fetch(b, b.divui(steps, b.index(plan.tile_k / 2)));
+                        ahead.fetch(b, b.divui(steps, b.index(plan.tile_k / depth)));
                     }
                     let at = b.addi(b.muli(panel, b.index(plan.base.panel_steps())), steps);
-                    let at = b.muli(at, b.index(SIDE * PANEL_VECTORS * 2));
+                    let at = b.muli(at, b.index(SIDE * PANEL_VECTORS * depth));
                     let rights: Vec<_> = (0..PANEL_VECTORS)
                         .map(|j| {
-                            let at = b.addi(at, b.index(j * SIDE * 2));
+                            let at = b.addi(at, b.index(j * SIDE * depth));
                             tiles.load_right(b, b.address(weights, at), b.index(PANEL_VECTORS * ROW_BYTES))
                         })
                         .collect();
@@ -315,8 +318,10 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
     fn ahead(&self, b: &Builder<'m>, panel: Value<'m>, run: Value<'m>, runs: Value<'m>) -> Option<Ahead<'m>> {
         let plan = self.plan;
         let step_elements = SIDE * PANEL_VECTORS * plan.tile_k;
-        let panels = Panels { memref: self.f.packed(plan.base.weights)?, element_bytes: 2, step_elements };
-        let steps = plan.base.panel_steps() / (plan.tile_k / 2);
+        let dot = plan.dot.dot;
+        let memref = self.f.packed(plan.base.weights)?;
+        let panels = Panels { memref, element_bytes: dot.element_bytes(), step_elements };
+        let steps = plan.base.panel_steps() / (plan.tile_k / dot.depth());
         let next = b.muli(b.addi(panel, b.index(1)), b.index(steps * step_elements));
         Some(panels.shared(b, next, run, runs, b.index(steps)))
     }

@@ -43,7 +43,7 @@ impl Family for Winograd {
         // Neighbours share their filters.
         let grid = [blocks, Dim::constant(plan.filter_groups()), Dim::constant(1)];
         let packing = Packing::Winograd { width: plan.width() as u64 };
-        Ok(Some(packed_interface(graph, dispatch, grid, Some((plan.weights, &packing)))))
+        Ok(Some(packed_interface(graph, dispatch, grid, &[(plan.weights, packing)])))
     }
 
     fn pays(&self, graph: &Graph, dispatch: &Dispatch, target: &CpuTarget) -> bool {

@@ -8,6 +8,7 @@ use super::epilogue::{Epilogues, Group};
 use super::{Facts, attention, is_root, is_widening};
 use crate::dispatch::Dispatch;
 use crate::passes::axes::matching_axes;
+use crate::weights::stored_weights;
 
 /// Bounds on one kernel: what it computes and what it reads.
 const MAX_NODES: usize = 64;
@@ -48,6 +49,7 @@ pub(super) fn complete(
     for &id in &group.nodes {
         pull.place_operands(id, group.root);
     }
+    pull.pull_weights(group.root);
     while pull.nodes.len() < MAX_NODES && pull.inputs().len() < MAX_INPUTS {
         let Some((value, id)) = pull.candidate() else { break };
         pull.nodes.push(id);
@@ -97,6 +99,19 @@ impl Pull<'_, '_> {
         for (value, place) in places {
             // What is read in two ways is read in the one that asks for less.
             self.places.entry(value).and_modify(|place| *place = Place::Product).or_insert(place);
+        }
+    }
+
+    /// What makes floats of quantised weights belongs to the product, whoever else reads these.
+    fn pull_weights(&mut self, root: NodeId) {
+        let (graph, root) = (self.facts.graph, self.facts.node(root));
+        if root.op != Op::MatMul {
+            return;
+        }
+        let weights = stored_weights(graph, root.operands[1], &|value| self.facts.producer[value.index()]);
+        for id in weights.filter(|weights| weights.quantized.is_some()).into_iter().flat_map(|w| w.nodes) {
+            self.nodes.push(id);
+            self.pass_on(id, Place::Product);
         }
     }
 

@@ -47,7 +47,8 @@ const BASELINE: &[&str] = &[
 /// Together: 32 registers of 512 bits, masks, and every element width.
 const AVX512: &[&str] = &["avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"];
 
-const OPTIONAL: &[&str] = &["amx-bf16", "amx-tile", "avx512bf16", "avx512vbmi", "avx512vnni", "avxvnni"];
+const OPTIONAL: &[&str] =
+    &["amx-bf16", "amx-int8", "amx-tile", "avx512bf16", "avx512vbmi", "avx512vnni", "avxvnni"];
 
 fn known_features() -> String {
     [BASELINE, AVX512, OPTIONAL].concat().join(", ")
@@ -119,12 +120,7 @@ impl CpuTarget {
         self.vector_bits == 512 && self.has("avx512bf16")
     }
 
-    /// Whether tiles of bf16 are multiplied in one instruction.
-    pub fn has_bf16_tiles(&self) -> bool {
-        self.has_bf16_products() && self.has("amx-tile") && self.has("amx-bf16")
-    }
-
-    /// The same without what no code of exact precision uses, so that it runs where that is missing.
+    /// The same without tiles, which few kernels use, so that a module without such runs where they are missing.
     pub(crate) fn without_tiles(mut self) -> Self {
         self.features.retain(|feature| !feature.starts_with("amx"));
         self
@@ -191,7 +187,9 @@ fn host_features() -> Result<BTreeSet<&'static str>, TargetError> {
         detected.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect();
     // Whether the system saves tiles is not for programs to ask for in safe Rust.
     let llvm = ired_mlir::host_features();
-    present.extend(["amx-bf16", "amx-tile"].into_iter().filter(|name| llvm.iter().any(|f| f == name)));
+    present.extend(
+        ["amx-bf16", "amx-int8", "amx-tile"].into_iter().filter(|name| llvm.iter().any(|f| f == name)),
+    );
     // Parts of AVX-512 alone are not used: the widths then differ by element type.
     if !AVX512.iter().all(|f| present.contains(f)) {
         present.retain(|f| !f.starts_with("avx512"));

@@ -1,6 +1,6 @@
 //! Weights of few bits, in blocks that have a scale and a zero point each.
 
-use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, Tensor, ValueId};
+use ired_graph::{BinaryFn, Builder, CompareFn, DType, Dim, Op, Tensor, ValueId};
 
 use super::super::call::{Call, Outcome, axis, invalid, unsupported};
 use super::activation::with_bias;
@@ -21,6 +21,36 @@ pub(super) fn unpack(b: &mut Builder<'_>, bytes: ValueId, bits: i64) -> Outcome 
         *last = last.clone() * count.into();
     }
     Ok(b.reshape(numbers, shape)?)
+}
+
+/// The same, of bytes that the model holds as they are: seen as integers of so many bits.
+fn numbers_of(b: &mut Builder<'_>, bytes: ValueId, bits: i64) -> Outcome {
+    let dtype = match bits {
+        2 => DType::U2,
+        4 => DType::U4,
+        _ => return unpack(b, bytes, bits),
+    };
+    let Some(stored) = stored(b, bytes) else { return unpack(b, bytes, bits) };
+    let mut shape = stored.shape().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last *= (8 / bits) as u64;
+    }
+    match Tensor::new(dtype, shape, stored.data().clone()) {
+        Ok(numbers) => Ok(b.constant(numbers)?),
+        Err(_) => unpack(b, bytes, bits),
+    }
+}
+
+/// The constant or weight that `value` is, in its shape.
+fn stored(b: &Builder<'_>, value: ValueId) -> Option<Tensor> {
+    let node = b.graph.node(b.graph.producer(value)?);
+    let tensor = match &node.op {
+        Op::Constant(tensor) => tensor.clone(),
+        Op::Param(id) => b.graph.param(*id).to_tensor().ok()?,
+        Op::Reshape { .. } => stored(b, node.operands[0])?,
+        _ => return None,
+    };
+    tensor.with_shape(b.ty(value).static_shape()?).ok()
 }
 
 /// `bits` of a node, one of those that divide a byte.
@@ -60,7 +90,7 @@ pub(in super::super) fn matmul_bits(b: &mut Builder<'_>, call: &Call<'_>) -> Out
         return invalid(format!("weights of {}; expected bytes", b.ty(bytes).dtype));
     }
     let bytes = b.reshape(bytes, vec![n.into(), (blocks * (block * bits / 8)).into()])?;
-    let numbers = unpack(b, bytes, bits)?;
+    let numbers = numbers_of(b, bytes, bits)?;
     let numbers = b.cast(numbers, DType::F32)?;
     let scales = b.cast(call.input(2)?, DType::F32)?;
     let scales = b.reshape(scales, vec![n.into(), blocks.into()])?;
@@ -68,7 +98,7 @@ pub(in super::super) fn matmul_bits(b: &mut Builder<'_>, call: &Call<'_>) -> Out
         Some(zeros) if b.ty(zeros).dtype == DType::U8 => {
             let width = (blocks * bits + 7) / 8;
             let packed = b.reshape(zeros, vec![n.into(), width.into()])?;
-            let zeros = unpack(b, packed, bits)?;
+            let zeros = numbers_of(b, packed, bits)?;
             let zeros = b.slice_axis(zeros, 1, 0.into(), blocks.into())?;
             Some(b.cast(zeros, DType::F32)?)
         }
