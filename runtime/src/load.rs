@@ -5,13 +5,13 @@ use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use ired_hal::{
-    Access, AllocateError, Buffer, BufferRange, Device, Executable, ExecutableSource, HostMemory, Memory,
-    Operation, Submission, Timepoint,
+    AllocateError, Buffer, BufferRange, Device, Executable, ExecutableSource, HostMemory, Memory, Operation,
+    Submission, Timepoint,
 };
 use ired_host::StringTable;
 use ired_module::code::{Function, Inst};
 use ired_module::signature::{PeakBytes, Provenance, Signature, Target};
-use ired_module::{Module, SectionKind, Verify};
+use ired_module::{Access, Module, SectionKind, Verify};
 
 use crate::error::{InvokeError, LoadError, UploadError};
 use crate::inputs::{Entry, name_list};
@@ -96,7 +96,7 @@ impl LoadedModule {
             entries: signature.entries.iter().map(Entry::new).collect(),
             replayable: functions.iter().map(is_replayable).collect(),
             messages: find_messages(&module, &functions),
-            accesses: module.entries().map(|kernel| kernel.bindings.iter().map(access).collect()).collect(),
+            accesses: module.entries().map(|kernel| kernel.bindings.iter().collect()).collect(),
             param_regions: (0..module.params()).map(|index| param_region(&module, index)).collect(),
             target: module.target(),
             provenance: module.provenance(),
@@ -245,14 +245,6 @@ impl Debug for LoadedModule {
             .field("model", &self.provenance.model_name)
             .field("device", &self.device.info().name)
             .finish_non_exhaustive()
-    }
-}
-
-fn access(stored: ired_module::Access) -> Access {
-    match stored {
-        ired_module::Access::Read => Access::Read,
-        ired_module::Access::Write => Access::Write,
-        ired_module::Access::ReadWrite => Access::ReadWrite,
     }
 }
 

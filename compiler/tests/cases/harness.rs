@@ -9,7 +9,9 @@ use ired_graph::{DType, Graph, SymbolId, Tensor, interpret};
 use ired_hal::validate::Validated;
 use ired_hal::{BufferRange, Device, HostMemory};
 use ired_module::ModuleDraft;
-use ired_runtime::{BoundTensor, Instance, InstanceOptions, InvokeError, LoadedModule, MemoryBudget};
+use ired_runtime::{
+    BoundTensor, Instance, InstanceOptions, InvokeError, InvokeOptions, LoadedModule, MemoryBudget,
+};
 
 /// The CPU, behind the layer that checks every rule of the device interface, missing barriers among them.
 fn device() -> Arc<dyn Device> {
@@ -61,6 +63,25 @@ impl Compiled {
     pub(crate) fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InvokeError> {
         let bound = inputs.iter().map(bind).collect();
         Ok(self.instance.run("main", bound, None)?.iter().map(read).collect())
+    }
+
+    /// A tensor in `memory`.
+    pub(crate) fn import(&self, memory: HostMemory, dtype: DType, dims: &[u64]) -> BoundTensor {
+        let buffer = self.instance.module().device().import(memory).expect("host memory");
+        BoundTensor::new(stored(dtype), dims, BufferRange::whole(&buffer))
+    }
+
+    /// As [`Compiled::run`] with `first` before the other inputs, and outputs where `places` say.
+    pub(crate) fn run_into(
+        &self,
+        first: BoundTensor,
+        others: &[Tensor],
+        places: Vec<Option<BufferRange>>,
+    ) -> Result<Vec<Tensor>, InvokeError> {
+        let inputs = std::iter::once(first).chain(others.iter().map(bind)).collect();
+        let options = InvokeOptions { outputs: Some(Arc::new(places)), ..InvokeOptions::default() };
+        let outputs = self.instance.invoke_with("main", inputs, &options)?.take_outputs(None)?;
+        Ok(outputs.iter().map(read).collect())
     }
 
     pub(crate) fn peak_bytes(&self, dims: &[Vec<u64>]) -> u64 {
