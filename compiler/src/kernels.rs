@@ -31,7 +31,7 @@ use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 use crate::tuning::{Choice, Tunable};
 use function::Site;
-pub use pack::pack;
+pub use pack::{pack, packed_bytes};
 
 /// Every kernel family, in the order they are tried.
 const FAMILIES: &[&dyn Family] = &[

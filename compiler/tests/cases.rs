@@ -26,3 +26,5 @@ mod phases;
 mod random;
 #[path = "cases/schedule.rs"]
 mod schedule;
+#[path = "cases/variants.rs"]
+mod variants;

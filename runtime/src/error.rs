@@ -19,6 +19,8 @@ pub enum LoadError {
         #[source]
         cause: PrepareError,
     },
+    #[error("device `{device}` can run no variant of the module: {refusals}")]
+    NoVariant { device: String, refusals: String },
     #[error("the string constants of the module")]
     Strings(#[source] StringsError),
     #[error("host function for `{origin}`")]

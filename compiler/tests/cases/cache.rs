@@ -55,7 +55,7 @@ impl Drop for Guarded {
 fn update_and_read() -> Graph {
     let mut graph = parse(
         "graph g {
-  symbol length in 1..=1000000
+  symbol length min 1 max 1000000
   body(%0 : f32[1, 1, length, 4], %1 : i64[1, 1, 2], %2 : f32[1, 1, 2, 4]) {
     yield
   }
