@@ -64,14 +64,16 @@ impl CompileEvents {
 }
 
 impl Client {
-    /// Compiles a model that the daemon has, for `target`; an empty target is the daemon's own machine.
-    pub async fn compile(&self, model: ModelRef, target: Target) -> Result<CompileEvents, ClientError> {
-        let request = CompileRequest { model: Some(model), target: Some(target) };
+    /// Compiles a model that the daemon has, for `targets` in the order of preference: the module has a variant for
+    /// each. An empty target is the daemon's own machine, and so is no target.
+    pub async fn compile(&self, model: ModelRef, targets: &[Target]) -> Result<CompileEvents, ClientError> {
+        let (target, fallbacks) = first_and_rest(targets);
+        let request = CompileRequest { model: Some(model), target, fallbacks };
         let events = self.compiler.clone().compile(request).await?.into_inner();
         Ok(CompileEvents { events, failed: None })
     }
 
-    /// Writes a compiled module to `out`, compiling first where needed. `progress` gets bytes written and
+    /// Writes a module compiled as [`Client::compile`] says to `out`, compiling first where needed. `progress` gets bytes written and
     /// bytes in all.
     ///
     /// # Errors
@@ -79,11 +81,12 @@ impl Client {
     pub async fn get_module(
         &self,
         model: ModelRef,
-        target: Target,
+        targets: &[Target],
         out: &mut (impl AsyncWrite + Unpin),
         mut progress: impl FnMut(u64, u64),
     ) -> Result<ModuleInfo, ClientError> {
-        let request = GetModuleRequest { model: Some(model), target: Some(target) };
+        let (target, fallbacks) = first_and_rest(targets);
+        let request = GetModuleRequest { model: Some(model), target, fallbacks };
         let mut parts = self.compiler.clone().get_module(request).await?.into_inner();
         let Some(Part::Info(info)) = parts.message().await?.and_then(|first| first.part) else {
             return Err(ClientError::protocol("a module that does not begin with its description"));
@@ -104,4 +107,9 @@ impl Client {
         }
         Ok(info)
     }
+}
+
+fn first_and_rest(targets: &[Target]) -> (Option<Target>, Vec<Target>) {
+    let rest = targets.get(1..).unwrap_or_default();
+    (targets.first().cloned(), rest.to_vec())
 }

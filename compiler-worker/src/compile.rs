@@ -11,7 +11,7 @@ use ired_compiler::tuning::Tuning;
 use ired_compiler::{
     CompileError, DiagnosticKind, Explain, InputShape, MemoryCache, Options, Outcome, Phase,
 };
-use ired_module::WriteError;
+use ired_module::{WriteError, write_variants};
 use ired_worker::child::usage;
 use ired_worker::messages::full_text;
 use ired_worker::{
@@ -44,20 +44,25 @@ pub(crate) fn compile(
 
 /// What the user asked for and does not get, though it is no error.
 fn warnings(job: &CompileJob, options: &Options) -> Vec<Diagnostic> {
-    let in_vain = job.options.precision == Precision::Fast && !options.target.has_bf16_products();
-    let warning = || {
-        let message = format!("precision `fast` changes nothing: `{}` has no bf16 products", options.target);
+    if job.options.precision == Precision::Exact {
+        return Vec::new();
+    }
+    let targets = [&options.target].into_iter().chain(&options.fallbacks);
+    let warning = |target| {
+        let message = format!("precision `fast` changes nothing: `{target}` has no bf16 products");
         Diagnostic { severity: Severity::Warning, ..error(message, None) }
     };
-    in_vain.then(warning).into_iter().collect()
+    targets.filter(|target| !target.has_bf16_products()).map(warning).collect()
 }
 
 fn options(job: &CompileJob) -> Result<Options, Failure> {
-    let target = target::resolve(&job.target).map_err(|message| Failure {
-        kind: FailureKind::Unsupported,
-        diagnostics: vec![error(message, None)],
-    })?;
-    let mut options = Options::new(target);
+    let resolve = |target| {
+        let failed =
+            |message| Failure { kind: FailureKind::Unsupported, diagnostics: vec![error(message, None)] };
+        target::resolve(target).map_err(failed)
+    };
+    let mut options = Options::new(resolve(&job.target)?);
+    options.fallbacks = job.options.fallbacks.iter().map(resolve).collect::<Result<_, _>>()?;
     if job.options.threads > 0 {
         options.threads = job.options.threads as usize;
     }
@@ -73,7 +78,13 @@ fn options(job: &CompileJob) -> Result<Options, Failure> {
         Explain { sizes, nodes, candidates }
     });
     if let Some(text) = &job.options.tuning {
-        options.tuning = Tuning::parse(text, &options.target).map_err(|wrong| Failure {
+        // A file is for one target, whichever of them that is.
+        let read = Tuning::parse(text, &options.target);
+        let tuning = read.or_else(|wrong| {
+            let others = options.fallbacks.iter();
+            others.map(|target| Tuning::parse(text, target)).find_map(Result::ok).ok_or(wrong)
+        });
+        options.tuning = tuning.map_err(|wrong| Failure {
             kind: FailureKind::Unsupported,
             diagnostics: vec![error(wrong.to_string(), None)],
         })?;
@@ -92,14 +103,16 @@ fn write(outcome: Outcome, output: &mut File) -> Result<u64, Failure> {
     let failed = |error: &dyn std::error::Error| internal(format!("the module: {}", full_text(error)));
     let mut writer = BufWriter::with_capacity(1 << 20, output);
     match outcome {
-        Outcome::Module(draft) => drop(draft.write(&mut writer).map_err(|error| match error {
-            // A name of the model: the compiler's own texts are short.
-            WriteError::LongString { .. } => Failure {
-                kind: FailureKind::ResourceLimit,
-                diagnostics: vec![self::error(format!("the module: {error}"), None)],
-            },
-            error => failed(&error),
-        })?),
+        Outcome::Module(variants) => {
+            write_variants(&variants, &mut writer).map_err(|error| match error {
+                // A name of the model: the compiler's own texts are short.
+                WriteError::LongString { .. } => Failure {
+                    kind: FailureKind::ResourceLimit,
+                    diagnostics: vec![self::error(format!("the module: {error}"), None)],
+                },
+                error => failed(&error),
+            })?;
+        }
         Outcome::Stopped { text, .. } | Outcome::Explained(text) => {
             writer.write_all(text.as_bytes()).map_err(|error| failed(&error))?
         }

@@ -34,7 +34,7 @@ use crate::tuning::{Choice, Tunable};
 pub(crate) use attention::fills_tiles;
 pub(crate) use dot::has_bf16_tiles;
 use function::Site;
-pub use pack::pack;
+pub use pack::{pack, packed_bytes};
 
 /// Every kernel family, in the order they are tried.
 const FAMILIES: &[&dyn Family] = &[

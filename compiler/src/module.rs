@@ -76,7 +76,7 @@ pub(crate) fn draft(
         functions: code.functions,
         strings: code.messages,
         executable: ExecutableDraft { image, entries },
-        params: params::materialize(graph, &program.params),
+        params: params::list(graph, &program.params),
         texts: texts(graph)?,
         host_calls: program.host_calls.clone(),
         debug: notes::notes(graph, plan, &code.dispatches, target).encode(),

@@ -9,6 +9,7 @@ use ired_frontends::{InputShape, ModelSource};
 use ired_graph::Graph;
 use ired_mlir::Context;
 use ired_module::ModuleDraft;
+use ired_module::format::MAX_VARIANTS;
 use ired_module::signature::Provenance;
 
 use crate::COMPILER;
@@ -17,7 +18,7 @@ use crate::executables::{ObjectCache, build_image};
 use crate::explain::{self, Explain};
 use crate::module::Interface;
 use crate::passes::form_dispatches::form_dispatches;
-use crate::passes::{PASSES, PassError, Precision};
+use crate::passes::{PASSES, Pass, PassError, Precision};
 use crate::program::{Program, build_program};
 use crate::schedule::schedule;
 use crate::targets::CpuTarget;
@@ -75,10 +76,12 @@ impl Phase {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub target: CpuTarget,
+    /// Further machines that the module shall run on, in the order of preference: it has a variant for each.
+    pub fallbacks: Vec<CpuTarget>,
     pub precision: Precision,
     /// Threads that compile kernels; at least one is used.
     pub threads: usize,
-    /// Stops after this phase and gives its text instead of a module.
+    /// Stops after this phase and gives its text, for the first target, instead of a module.
     pub stop_after: Option<Phase>,
     /// Gives a report on what would be compiled instead of a module.
     pub explain: Option<Explain>,
@@ -96,6 +99,7 @@ impl Options {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             target,
+            fallbacks: Vec::new(),
             precision: Precision::Exact,
             threads,
             stop_after: None,
@@ -104,6 +108,41 @@ impl Options {
             tuning: Tuning::default(),
             model_name: String::new(),
         }
+    }
+
+    /// These for each target, of which those that are the same are one.
+    ///
+    /// # Errors
+    /// When code for a target would never be chosen.
+    fn variants(&self) -> Result<Vec<Self>, CompileError> {
+        let mut variants: Vec<Self> = Vec::new();
+        for target in [&self.target].into_iter().chain(&self.fallbacks) {
+            match variants.iter().find(|earlier| earlier.target.needs_no_more_than(target)) {
+                Some(same) if same.target == *target => {}
+                Some(earlier) => {
+                    let (unused, before) = (target, &earlier.target);
+                    let message = format!(
+                        "code for `{unused}` would never run: `{before}`, which comes first, needs no more"
+                    );
+                    let hint = Some("name the target that needs most first".to_owned());
+                    return Err(
+                        Diagnostic { hint, ..Diagnostic::new(DiagnosticKind::Unsupported, message) }.into()
+                    );
+                }
+                None => variants.push(Self { target: target.clone(), ..self.clone() }),
+            }
+        }
+        if variants.len() > MAX_VARIANTS {
+            let message = format!("{} targets; a module has at most {MAX_VARIANTS}", variants.len());
+            return Err(Diagnostic::new(DiagnosticKind::ResourceLimit, message).into());
+        }
+        Ok(variants)
+    }
+
+    /// The graph passes that run for the precision and the target.
+    fn passes(&self) -> Vec<&'static Pass> {
+        let runs = |pass: &&Pass| pass.runs_for(self.precision) && pass.suits(&self.target);
+        PASSES.iter().filter(runs).collect()
     }
 
     /// What of the options decides the module's content, in one canonical text.
@@ -145,12 +184,10 @@ impl Observer for Unobserved {}
 
 /// What a compilation gives.
 pub enum Outcome {
-    Module(Box<ModuleDraft>),
+    /// The module's variants, one for each target that differs, for [`ired_module::write_variants`].
+    Module(Vec<ModuleDraft>),
     /// The text of the phase it was to stop after.
-    Stopped {
-        phase: Phase,
-        text: String,
-    },
+    Stopped { phase: Phase, text: String },
     /// The report.
     Explained(String),
 }
@@ -179,32 +216,75 @@ pub fn compile(
 /// # Errors
 /// As [`compile`].
 pub fn compile_graph(
-    mut graph: Graph,
+    graph: Graph,
     model_digest: [u8; 32],
     options: &Options,
     cache: &dyn ObjectCache,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, CompileError> {
     verify_model(&graph)?;
-    let mut stops = Stops { options, observer };
+    let variants = options.variants()?;
+    let mut stops = Stops { options, observer, looks: true };
     if let Some(stopped) = stops.after(Phase::Input, || graph.to_string()) {
         return Ok(stopped);
     }
-    let interface = Interface::of(&graph);
-    let source = options.explain.as_ref().map(|explain| explain::Source::of(&graph, explain));
+    let model = Model {
+        interface: Interface::of(&graph),
+        source: options.explain.as_ref().map(|explain| explain::Source::of(&graph, explain)),
+        digest: model_digest,
+    };
+    // Targets that are computed alike share the graph, and with it what has been folded.
+    let mut optimized: Vec<(Vec<&str>, Graph)> = Vec::new();
+    let mut drafts = Vec::with_capacity(variants.len());
+    for options in &variants {
+        let passes = options.passes();
+        let names: Vec<&str> = passes.iter().map(|pass| pass.name).collect();
+        let known = optimized.iter().position(|(known, _)| *known == names);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let mut graph = graph.clone();
+                optimize(&mut graph, &passes, stops.observer)?;
+                optimized.push((names, graph));
+                optimized.len() - 1
+            }
+        };
+        match compile_variant(&optimized[at].1, &model, options, cache, &mut stops)? {
+            Outcome::Module(draft) => drafts.extend(draft),
+            other => return Ok(other),
+        }
+        // Dumps of further targets would have the names of these.
+        stops.looks = false;
+    }
+    Ok(Outcome::Module(drafts))
+}
 
-    optimize(&mut graph, options, stops.observer)?;
+/// What is kept of a model from before passes rewrote it.
+struct Model {
+    interface: Interface,
+    source: Option<explain::Source>,
+    digest: [u8; 32],
+}
+
+/// Compiles an optimised graph for one target.
+fn compile_variant(
+    graph: &Graph,
+    model: &Model,
+    options: &Options,
+    cache: &dyn ObjectCache,
+    stops: &mut Stops<'_>,
+) -> Result<Outcome, CompileError> {
     if let Some(stopped) =
-        stops.after(Phase::Graph, || format!("{graph}{}", crate::passes::describe_dispatches(&graph)))
+        stops.after(Phase::Graph, || format!("{graph}{}", crate::passes::describe_dispatches(graph)))
     {
         return Ok(stopped);
     }
 
     stops.observer.progress(Phase::Program, 0, 1, "");
     let context = Context::new();
-    let mut plan = form_dispatches(&graph);
-    options.tuning.apply(&graph, &mut plan, &options.target);
-    let program = build_program(&graph, &plan, &interface.names, &options.target, &context)
+    let mut plan = form_dispatches(graph);
+    options.tuning.apply(graph, &mut plan, &options.target);
+    let program = build_program(graph, &plan, &model.interface.names, &options.target, &context)
         .map_err(|diagnostics| CompileError { diagnostics })?;
     stops.observer.progress(Phase::Program, 1, 1, "");
     if let Some(stopped) = stops.after(Phase::Program, || program.module.to_string()) {
@@ -218,10 +298,10 @@ pub fn compile_graph(
         return Ok(stopped);
     }
 
-    if let (Some(explain), Some(source)) = (&options.explain, &source) {
+    if let (Some(explain), Some(source)) = (&options.explain, &model.source) {
         let report = match explain.candidates {
-            true => tuning::candidates(&graph, &plan, &options.target),
-            false => explain::explain(source, &graph, &plan, &program, &options.target, explain),
+            true => tuning::candidates(graph, &plan, &options.target),
+            false => explain::explain(source, graph, &plan, &program, &options.target, explain),
         };
         return Ok(Outcome::Explained(report));
     }
@@ -240,15 +320,16 @@ pub fn compile_graph(
 
     stops.observer.progress(Phase::Module, 0, 1, "");
     let provenance = Provenance {
-        model_digest,
+        model_digest: model.digest,
         model_name: options.model_name.clone(),
         compiler: COMPILER.to_owned(),
         options: options.canonical(),
     };
-    let draft = crate::module::draft(&graph, &plan, &program, &interface, image, &options.target, provenance)
-        .map_err(|diagnostics| CompileError { diagnostics })?;
+    let draft =
+        crate::module::draft(graph, &plan, &program, &model.interface, image, &options.target, provenance)
+            .map_err(|diagnostics| CompileError { diagnostics })?;
     stops.observer.progress(Phase::Module, 1, 1, "");
-    Ok(Outcome::Module(Box::new(draft)))
+    Ok(Outcome::Module(vec![draft]))
 }
 
 /// A graph that does not verify is refused before anything trusts it.
@@ -259,10 +340,9 @@ fn verify_model(graph: &Graph) -> Result<(), CompileError> {
 }
 
 /// Runs every graph pass for the precision; after each, in debug builds, the verifier.
-fn optimize(graph: &mut Graph, options: &Options, observer: &mut dyn Observer) -> Result<(), CompileError> {
-    let passes = PASSES.iter().filter(|pass| pass.runs_for(options.precision) && pass.suits(&options.target));
-    for (done, pass) in passes.enumerate() {
-        observer.progress(Phase::Graph, done as u64, PASSES.len() as u64, pass.name);
+fn optimize(graph: &mut Graph, passes: &[&Pass], observer: &mut dyn Observer) -> Result<(), CompileError> {
+    for (done, pass) in passes.iter().enumerate() {
+        observer.progress(Phase::Graph, done as u64, passes.len() as u64, pass.name);
         pass.run(graph).map_err(|e: PassError| Diagnostic::internal(pass.name, &e))?;
         if cfg!(debug_assertions) {
             crate::passes::verify_after(pass.name, graph)?;
@@ -275,17 +355,20 @@ fn optimize(graph: &mut Graph, options: &Options, observer: &mut dyn Observer) -
 struct Stops<'a> {
     options: &'a Options,
     observer: &'a mut dyn Observer,
+    /// Whether what is compiled now may be dumped.
+    looks: bool,
 }
 
 impl Stops<'_> {
     /// Dumps a phase if anyone looks, and says whether it was the last.
     fn after(&mut self, phase: Phase, text: impl FnOnce() -> String) -> Option<Outcome> {
         let last = self.options.stop_after == Some(phase);
-        if !last && !self.observer.wants_dumps() {
+        let dumps = self.looks && self.observer.wants_dumps();
+        if !last && !dumps {
             return None;
         }
         let text = text();
-        if self.observer.wants_dumps() {
+        if dumps {
             self.observer.dump(&phase.dump_name(), &text);
         }
         last.then_some(Outcome::Stopped { phase, text })

@@ -177,6 +177,10 @@ impl Tuning {
 
     /// Lets dispatches be computed as the file says; problems that do not occur are ignored.
     pub(crate) fn apply(&self, graph: &Graph, plan: &mut Plan, target: &CpuTarget) {
+        // Of several targets, a file is for one.
+        if self.target != target.clone().without_tiles().to_string() {
+            return;
+        }
         if self.is_empty() {
             return;
         }

@@ -4,6 +4,8 @@
 
 #[path = "cases/barriers.rs"]
 mod barriers;
+#[path = "cases/cache.rs"]
+mod cache;
 #[path = "cases/checks.rs"]
 mod checks;
 #[path = "cases/draws.rs"]
@@ -24,3 +26,5 @@ mod phases;
 mod random;
 #[path = "cases/schedule.rs"]
 mod schedule;
+#[path = "cases/variants.rs"]
+mod variants;

@@ -1,4 +1,4 @@
-//! What a kernel does to each of its bindings, two bits a binding in the file.
+//! What a kernel does to each of its bindings, four bits a binding in the file.
 
 use crate::words::Words;
 
@@ -9,11 +9,14 @@ pub enum Access {
     Read = 1,
     Write = 2,
     ReadWrite = 3,
+    /// Reads, and may be the very bytes of the one binding that the kernel writes: each is read no later than it is
+    /// written, or, of what a scatter updates, not at all.
+    ReadInPlace = 5,
 }
 
 impl Access {
     pub fn writes(self) -> bool {
-        !matches!(self, Self::Read)
+        matches!(self, Self::Write | Self::ReadWrite)
     }
 
     fn from_bits(bits: u32) -> Option<Self> {
@@ -21,6 +24,7 @@ impl Access {
             1 => Some(Self::Read),
             2 => Some(Self::Write),
             3 => Some(Self::ReadWrite),
+            5 => Some(Self::ReadInPlace),
             _ => None,
         }
     }
@@ -31,12 +35,14 @@ impl Access {
             Self::Read => "r",
             Self::Write => "w",
             Self::ReadWrite => "rw",
+            Self::ReadInPlace => "ri",
         }
     }
 }
 
 /// Bindings that one word describes.
-const PER_WORD: usize = 16;
+const PER_WORD: usize = 8;
+const BITS: usize = 4;
 
 /// Words that describe `bindings` bindings.
 pub(crate) const fn words_of(bindings: usize) -> usize {
@@ -47,7 +53,7 @@ pub(crate) const fn words_of(bindings: usize) -> usize {
 #[cfg(feature = "std")]
 pub(crate) fn pack(bindings: &[Access]) -> impl Iterator<Item = u32> {
     bindings.chunks(PER_WORD).map(|chunk| {
-        chunk.iter().enumerate().fold(0, |word, (at, &access)| word | (access as u32) << (at * 2))
+        chunk.iter().enumerate().fold(0, |word, (at, &access)| word | (access as u32) << (at * BITS))
     })
 }
 
@@ -76,7 +82,7 @@ impl<'a> AccessList<'a> {
     /// What is done to binding `index`.
     pub fn get(&self, index: usize) -> Option<Access> {
         let word = (index < self.count).then(|| self.words.get(index / PER_WORD))??;
-        Access::from_bits(word >> (index % PER_WORD * 2) & 3)
+        Access::from_bits(word >> (index % PER_WORD * BITS) & 15)
     }
 
     /// Each binding's access, in order.
@@ -89,6 +95,6 @@ impl<'a> AccessList<'a> {
     pub(crate) fn is_sound(&self) -> bool {
         let used = self.count % PER_WORD;
         let last = self.words.len().checked_sub(1).and_then(|at| self.words.get(at)).unwrap_or(0);
-        self.iter().count() == self.count && (used == 0 || last >> (used * 2) == 0)
+        self.iter().count() == self.count && (used == 0 || last >> (used * BITS) == 0)
     }
 }

@@ -14,7 +14,7 @@ pub struct Describe<'a> {
 }
 
 impl<'a> Module<'a> {
-    /// A listing with provenance, signature, sections, kernels, parameters and all code.
+    /// A listing of every variant, with provenance, signature, sections, kernels, parameters and all code.
     pub fn describe(&self) -> Describe<'a> {
         Describe { module: *self, code: true }
     }
@@ -27,6 +27,23 @@ impl<'a> Module<'a> {
 
 impl Display for Describe<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let variants = self.module.variants();
+        let count = variants.len();
+        for (number, module) in variants.enumerate() {
+            if number > 0 {
+                writeln!(f)?;
+            }
+            if count > 1 {
+                writeln!(f, "variant {} of {count}", number + 1)?;
+            }
+            Self { module, ..*self }.write_variant(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Describe<'_> {
+    fn write_variant(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let module = &self.module;
         write_origin(module, f)?;
         for entry in module.entry_points() {

@@ -1,7 +1,9 @@
 //! Why bytes are not a module: the frame ([`ParseError`]), the contents ([`VerifyError`]), an instruction
 //! ([`CodeProblem`]). None of them allocates.
 
-use crate::format::{HEADER_BYTES, MAX_BUFFERS, MAX_NAMES_BYTES, MAX_RANK, SectionKind, VERSION};
+use crate::format::{
+    HEADER_BYTES, MAX_BUFFERS, MAX_NAMES_BYTES, MAX_RANK, MAX_VARIANTS, SectionKind, VERSION,
+};
 
 /// Why bytes do not have the frame of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +22,8 @@ pub enum ParseError {
     TableHash,
     #[error("section kind {found} is unknown, repeated or out of order")]
     SectionKind { found: u32 },
+    #[error("variant {found} is out of order, or none of at most {MAX_VARIANTS}")]
+    Variant { found: u32 },
     #[error("section `{section}` is missing")]
     Missing { section: SectionKind },
     #[error("section of kind {kind} at {offset} with {bytes} bytes is misplaced or outside of the file")]
@@ -55,6 +59,8 @@ pub enum VerifyError {
     Param { param: u32, offset: u64, bytes: u64, section_bytes: u64 },
     #[error("entry point {entry} does not fit function {function}: {problem}")]
     EntryPoint { entry: u32, function: u32, problem: &'static str },
+    #[error("variant {variant} offers other entry points than the first")]
+    Variant { variant: u32 },
     #[error("function {function}: {problem}")]
     Function { function: u32, problem: &'static str },
     #[error("function {function}, instruction {instruction}: {problem}")]

@@ -2,9 +2,13 @@
 //!
 //! ```text
 //! 0    magic 8 | version u32 | section count u32 | file bytes u64 | zero 8 | BLAKE3 of bytes 0..32 and the table
-//! 64   section count × { kind u32 | zero u32 | offset u64 | bytes u64 | zero 8 | BLAKE3 of the section }
-//! …    sections, in ascending kind and offset, each at the next multiple of its kind's alignment, zeros between
+//! 64   section count × { kind u32 | variant u32 | offset u64 | bytes u64 | zero 8 | BLAKE3 of the section }
+//! …    sections, in ascending variant, kind and offset, each at the next multiple of its kind's alignment, zeros between
 //! ```
+//!
+//! A variant is the module for one target, and has every section but the parameters. Those all variants share, as what
+//! is packed alike for several targets stands there once; their row's variant is [`SHARED`]. Variants count from 0, and
+//! a device takes the first that it can run.
 //!
 //! All numbers are little-endian. Every byte of a file is under a hash or known to be zero, so no bit can change
 //! unnoticed. All sections but the executable, the texts, the parameters and the debug data are arrays of u32
@@ -14,7 +18,7 @@
 pub const MAGIC: [u8; 8] = *b"\x89IRM\r\n\x1a\n";
 
 /// The version of format, bytecode and kernel ABI that this crate writes and reads.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Bytes of the header, of one row of the section table, and the alignment of ordinary sections.
 pub const HEADER_BYTES: usize = 64;
@@ -22,6 +26,12 @@ pub(crate) const ROW_BYTES: usize = 64;
 
 /// Sections that a file may have, known and optional ones together.
 pub(crate) const MAX_SECTIONS: usize = 64;
+
+/// Variants of one file, at most.
+pub const MAX_VARIANTS: usize = 4;
+
+/// Stands for a variant in the rows of what all variants share, which come last.
+pub(crate) const SHARED: u32 = u32::MAX;
 
 /// Kinds from here on may be skipped by readers that do not know them.
 pub(crate) const FIRST_OPTIONAL_KIND: u32 = 0x8000_0000;
@@ -68,7 +78,7 @@ pub enum SectionKind {
 }
 
 impl SectionKind {
-    /// Every kind, in file order. A module has each exactly once; many may be empty.
+    /// Every kind, in file order. A variant has each exactly once; many may be empty.
     pub const ALL: [Self; 13] = [
         Self::Strings,
         Self::Target,
@@ -89,6 +99,11 @@ impl SectionKind {
 
     pub(crate) const fn index(self) -> usize {
         self as usize - 1
+    }
+
+    /// Whether the section is one for all variants.
+    pub(crate) const fn is_shared(self) -> bool {
+        matches!(self, Self::Params)
     }
 
     pub(crate) fn from_number(number: u32) -> Option<Self> {

@@ -40,4 +40,6 @@ pub use reader::{
     ProvenanceRef, Strings, TargetRef, TensorRef, Tensors,
 };
 #[cfg(feature = "std")]
-pub use writer::{ExecutableDraft, KernelEntry, ModuleDraft, ParamBytes, ParamDraft, WriteError};
+pub use writer::{
+    ExecutableDraft, KernelEntry, ModuleDraft, ParamDraft, ParamSource, WriteError, write_variants,
+};

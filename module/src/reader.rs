@@ -5,6 +5,7 @@
 
 mod function;
 mod metadata;
+mod table;
 
 pub(crate) use function::label_stride;
 pub use function::{Function, Instructions};
@@ -14,16 +15,18 @@ pub use metadata::{
 
 use crate::access::{AccessList, words_of};
 use crate::error::ParseError;
-use crate::format::{
-    FIRST_OPTIONAL_KIND, HEADER_BYTES, MAGIC, MAX_SECTIONS, ROW_BYTES, SectionKind, VERSION,
-};
+use crate::format::{HEADER_BYTES, MAGIC, MAX_SECTIONS, ROW_BYTES, SectionKind, VERSION};
 use crate::words::Words;
+use table::check_table;
 
 pub(crate) const HASH_BYTES: usize = 32;
 
-/// A module in memory.
+/// A module in memory: one variant of it, at first the first. [`Module::variants`] gives the others.
 #[derive(Clone, Copy)]
 pub struct Module<'a> {
+    file: &'a [u8],
+    variant: u32,
+    variants: u32,
     pub(crate) sections: [&'a [u8]; SectionKind::COUNT],
     pub(crate) hashes: [[u8; HASH_BYTES]; SectionKind::COUNT],
     /// Usually the length of the section; a writer checks a module before its parameters are there.
@@ -88,57 +91,47 @@ impl<'a> Module<'a> {
             return Err(ParseError::TableHash);
         }
         check_zero(bytes, 24, 32)?;
-        Self::parse_table(bytes, table, digest)
+        let variants = check_table(bytes, table)?;
+        Ok(Self::of_variant(bytes, 0, variants, digest))
     }
 
-    fn parse_table(bytes: &'a [u8], table: &[u8], digest: [u8; HASH_BYTES]) -> Result<Self, ParseError> {
-        let mut sections = [None; SectionKind::COUNT];
+    /// Variant `variant` of a file whose table has been checked.
+    fn of_variant(file: &'a [u8], variant: u32, variants: u32, digest: [u8; HASH_BYTES]) -> Self {
+        let mut sections = [&[] as &[u8]; SectionKind::COUNT];
         let mut hashes = [[0; HASH_BYTES]; SectionKind::COUNT];
-        let mut end = HEADER_BYTES + table.len();
-        let mut last_kind = 0;
-        for (index, row) in table.chunks_exact(ROW_BYTES).enumerate() {
-            let number = u32_at(row, 0);
-            let kind = SectionKind::from_number(number);
-            if number <= last_kind || (kind.is_none() && number < FIRST_OPTIONAL_KIND) {
-                return Err(ParseError::SectionKind { found: number });
-            }
-            last_kind = number;
-            let (offset, length) = (u64_at(row, 8), u64_at(row, 16));
-            let misplaced = ParseError::SectionRange { kind: number, offset, bytes: length };
-            let alignment = kind.map_or(64, SectionKind::alignment);
-            if offset != (end as u64).next_multiple_of(alignment) {
-                return Err(misplaced);
-            }
-            let start = usize::try_from(offset).map_err(|_| misplaced)?;
-            let length = usize::try_from(length).map_err(|_| misplaced)?;
-            let section =
-                start.checked_add(length).and_then(|stop| bytes.get(start..stop)).ok_or(misplaced)?;
-            let row_at = HEADER_BYTES + index * ROW_BYTES;
-            check_zero(bytes, row_at + 4, row_at + 8)?;
-            check_zero(bytes, row_at + 24, row_at + 32)?;
-            check_zero(bytes, end, start)?;
-            end = start + length;
-            if let Some(kind) = kind {
-                sections[kind.index()] = Some(section);
+        let rows = file.get(HEADER_BYTES..).unwrap_or_default().chunks_exact(ROW_BYTES);
+        for row in rows.take(u32_at(file, 12) as usize) {
+            let Some(kind) = SectionKind::from_number(u32_at(row, 0)) else { continue };
+            if kind.is_shared() || u32_at(row, 4) == variant {
+                let (start, length) = (u64_at(row, 8) as usize, u64_at(row, 16) as usize);
+                sections[kind.index()] = file.get(start..start + length).unwrap_or_default();
                 hashes[kind.index()].copy_from_slice(&row[32..]);
             }
         }
-        if bytes.len() != end {
-            return Err(ParseError::Size { found: bytes.len() as u64, expected: end as u64 });
-        }
-        let mut present = [&[] as &[u8]; SectionKind::COUNT];
-        for kind in SectionKind::ALL {
-            present[kind.index()] = sections[kind.index()].ok_or(ParseError::Missing { section: kind })?;
-        }
-        let params_bytes = present[SectionKind::Params.index()].len() as u64;
-        Ok(Self { sections: present, hashes, params_bytes, digest })
+        let params_bytes = sections[SectionKind::Params.index()].len() as u64;
+        Self { file, variant, variants, sections, hashes, params_bytes, digest }
+    }
+
+    /// Every variant of the file, the one first that its maker prefers.
+    pub fn variants(&self) -> impl ExactSizeIterator<Item = Self> + use<'a> {
+        let this = *self;
+        (0..this.variants as usize).map(move |index| match index as u32 {
+            own if own == this.variant => this,
+            other => Self::of_variant(this.file, other, this.variants, this.digest),
+        })
+    }
+
+    /// Which of [`Module::variants`] this is.
+    pub fn variant(&self) -> usize {
+        self.variant as usize
     }
 
     /// A module whose sections are being written.
     #[cfg(feature = "std")]
     pub(crate) fn from_sections(sections: [&'a [u8]; SectionKind::COUNT], params_bytes: u64) -> Self {
         let hashes = [[0; HASH_BYTES]; SectionKind::COUNT];
-        Self { sections, hashes, params_bytes, digest: [0; HASH_BYTES] }
+        let digest = [0; HASH_BYTES];
+        Self { file: &[], variant: 0, variants: 1, sections, hashes, params_bytes, digest }
     }
 
     /// What identifies the module: BLAKE3 over header and section table, thus over all content.

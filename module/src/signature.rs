@@ -12,6 +12,13 @@ pub struct Signature {
     pub entries: Vec<EntryPoint>,
 }
 
+impl Signature {
+    /// What callers see of it.
+    pub(crate) fn without_functions(&self) -> Vec<(&str, &[TensorSpec], &[TensorSpec])> {
+        self.entries.iter().map(|entry| (&*entry.name, &*entry.inputs, &*entry.outputs)).collect()
+    }
+}
+
 /// A function that callers may invoke.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryPoint {

@@ -9,30 +9,44 @@ use crate::access::words_of;
 use crate::error::{Verify, VerifyError};
 use crate::format::{MAX_KERNEL_OPERANDS, MAX_NAMES_BYTES, MAX_STRING_BYTES, PARAM_ALIGNMENT, SectionKind};
 use crate::reader::{
-    ENTRY_WORDS, EntryPointRef, FUNCTION_WORDS, Function, Module, PARAM_WORDS, PeakRef, Tensors,
+    Dims, ENTRY_WORDS, EntryPointRef, FUNCTION_WORDS, Function, Module, PARAM_WORDS, PeakRef, Tensors,
 };
 use crate::words::Cursor;
 use crate::{host_calls, texts};
 
 impl Module<'_> {
-    /// Checks that the content is what was written, and that it is sound.
+    /// Checks that the content is what was written, and that it is sound: of all variants, whichever this is.
     ///
     /// # Errors
     /// The first thing found wrong. Whoever made the module can also have made its hashes: they show damage, the
     /// other checks hold against malice.
     pub fn verify(&self, extent: Verify) -> Result<(), VerifyError> {
-        for section in SectionKind::ALL {
-            if extent == Verify::WithoutParams && section == SectionKind::Params {
-                continue;
-            }
-            if *blake3::hash(self.section(section)).as_bytes() != self.hashes[section.index()] {
-                return Err(VerifyError::Hash { section });
+        for variant in self.variants() {
+            let mut own = SectionKind::ALL.into_iter().filter(|section| !section.is_shared());
+            own.try_for_each(|section| variant.verify_hash(section))?;
+        }
+        if extent == Verify::All {
+            self.verify_hash(SectionKind::Params)?;
+        }
+        for variant in self.variants() {
+            variant.verify_contents()?;
+            if !offers_the_same(self, &variant) {
+                return Err(VerifyError::Variant { variant: variant.variant() as u32 });
             }
         }
-        self.verify_contents()
+        Ok(())
     }
 
-    /// Everything but the hashes.
+    fn verify_hash(&self, section: SectionKind) -> Result<(), VerifyError> {
+        let found = blake3::hash(self.section(section));
+        if *found.as_bytes() == self.hashes[section.index()] {
+            Ok(())
+        } else {
+            Err(VerifyError::Hash { section })
+        }
+    }
+
+    /// Everything of this variant but the hashes.
     pub(crate) fn verify_contents(&self) -> Result<(), VerifyError> {
         verify_strings(self)?;
         let mut names = Names { module: self, used_bytes: 0 };
@@ -250,6 +264,21 @@ fn verify_signature(module: &Module<'_>, names: &mut Names<'_, '_>) -> Result<()
         })?;
     }
     end(SECTION, &entries.cursor)
+}
+
+/// Whether callers see the same of two variants, whose functions may have other numbers.
+fn offers_the_same(one: &Module<'_>, other: &Module<'_>) -> bool {
+    let dims = |x: Dims<'_>, y: Dims<'_>| x.len() == y.len() && x.zip(y).all(|(x, y)| x == y);
+    let tensors = |x: Tensors<'_>, y: Tensors<'_>| {
+        let mut pairs = x.zip(y);
+        x.len() == y.len()
+            && pairs.all(|(x, y)| x.name == y.name && x.dtype == y.dtype && dims(x.dims, y.dims))
+    };
+    let (x, y) = (one.entry_points(), other.entry_points());
+    let mut pairs = x.zip(y);
+    x.left == y.left
+        && pairs
+            .all(|(x, y)| x.name == y.name && tensors(x.inputs, y.inputs) && tensors(x.outputs, y.outputs))
 }
 
 fn verify_tensors(tensors: &Tensors<'_>, names: &mut Names<'_, '_>) -> Result<(), VerifyError> {

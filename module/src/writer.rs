@@ -1,5 +1,8 @@
 //! Writes modules. Parameters stream through: only the small sections are ever held in memory.
 
+mod file;
+
+use std::borrow::Cow;
 use std::boxed::Box;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -10,11 +13,12 @@ use crate::access::{self, Access};
 use crate::code;
 use crate::error::{CodeProblem, VerifyError};
 use crate::format::{
-    HEADER_BYTES, MAGIC, MAX_STRING_BYTES, PARAM_ALIGNMENT, ROW_BYTES, SectionKind, VERSION,
+    HEADER_BYTES, MAGIC, MAX_STRING_BYTES, MAX_VARIANTS, ROW_BYTES, SHARED, SectionKind, VERSION,
 };
 use crate::host_calls::{self, HostCallDraft};
 use crate::reader::{ENTRY_WORDS, Module, table_hash};
 use crate::signature::{DimSpec, PeakBytes, Provenance, Signature, Target, TensorSpec};
+use file::{HashingWriter, SharedParams};
 
 /// A module as the compiler makes it.
 pub struct ModuleDraft {
@@ -56,13 +60,28 @@ pub struct KernelEntry {
     pub constants: usize,
 }
 
-/// A parameter's bytes, wherever they are: owned, mapped, shared.
-pub type ParamBytes = Box<dyn AsRef<[u8]> + Send + Sync>;
+/// A parameter's bytes, wherever they are: owned, mapped, shared, or made when they are asked for.
+pub trait ParamSource: Send + Sync {
+    fn len_bytes(&self) -> u64;
+
+    /// The same as many bytes whenever it is called.
+    fn bytes(&self) -> Cow<'_, [u8]>;
+}
+
+impl<Bytes: AsRef<[u8]> + Send + Sync> ParamSource for Bytes {
+    fn len_bytes(&self) -> u64 {
+        self.as_ref().len() as u64
+    }
+
+    fn bytes(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(self.as_ref())
+    }
+}
 
 /// A parameter.
 pub struct ParamDraft {
     pub name: String,
-    pub bytes: ParamBytes,
+    pub bytes: Box<dyn ParamSource>,
 }
 
 /// Why a module could not be written.
@@ -82,60 +101,82 @@ pub enum WriteError {
     EntryOrder { entry: String },
     #[error("two {what} have the name `{name}`")]
     Duplicate { what: &'static str, name: String },
+    #[error("{found} variants; a module has 1 to {MAX_VARIANTS}")]
+    Variants { found: usize },
+    #[error("parameter `{name}` has {found} bytes, and said that it has {expected}")]
+    ParamBytes { name: String, found: u64, expected: u64 },
     #[error("the module cannot be written")]
     Io(#[from] io::Error),
+}
+
+/// Writes a module of several variants, the preferred one first, from the current position of `out`, and gives the
+/// number of bytes written. Parameters that are equal stand in it once.
+///
+/// # Errors
+/// When the module would not pass [`Module::verify`], which is checked before the first byte is written; when `out`
+/// fails.
+pub fn write_variants(variants: &[ModuleDraft], out: &mut (impl Write + Seek)) -> Result<u64, WriteError> {
+    if !(1..=MAX_VARIANTS).contains(&variants.len()) {
+        return Err(WriteError::Variants { found: variants.len() });
+    }
+    let offered = variants[0].signature.without_functions();
+    let different = variants.iter().position(|variant| variant.signature.without_functions() != offered);
+    if let Some(variant) = different {
+        return Err(WriteError::Invalid(VerifyError::Variant { variant: variant as u32 }));
+    }
+    let params = SharedParams::place(variants)?;
+    let sections = variants.iter().zip(&params.offsets).map(|(variant, offsets)| {
+        let sections = variant.build_sections(offsets)?;
+        variant.check(&sections, params.bytes)?;
+        Ok(sections)
+    });
+    let sections = sections.collect::<Result<Vec<_>, WriteError>>()?;
+
+    let base = out.stream_position()?;
+    let shared = SectionKind::ALL.iter().filter(|kind| kind.is_shared()).count();
+    let rows = variants.len() * (SectionKind::COUNT - shared) + shared;
+    let table_bytes = rows * ROW_BYTES;
+    let mut file = HashingWriter { out, position: 0, section: blake3::Hasher::new() };
+    file.write(&[0; HEADER_BYTES])?;
+    file.pad_to((HEADER_BYTES + table_bytes) as u64)?;
+
+    let mut table = Vec::with_capacity(table_bytes);
+    for (variant, sections) in (0u32..).zip(&sections) {
+        for kind in SectionKind::ALL.into_iter().filter(|kind| !kind.is_shared()) {
+            file.section(kind, variant, &mut table, |_, file| Ok(file.write(&sections[kind.index()])?))?;
+        }
+    }
+    file.section(SectionKind::Params, SHARED, &mut table, |start, file| params.write(start, file))?;
+
+    let bytes = file.position;
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    header.extend(MAGIC);
+    header.extend(VERSION.to_le_bytes());
+    header.extend((rows as u32).to_le_bytes());
+    header.extend(bytes.to_le_bytes());
+    header.extend([0; 8]);
+    header.extend(table_hash(&header, &table));
+    out.seek(SeekFrom::Start(base))?;
+    out.write_all(&header)?;
+    out.write_all(&table)?;
+    out.seek(SeekFrom::Start(base + bytes))?;
+    Ok(bytes)
 }
 
 impl ModuleDraft {
     /// Writes the module from the current position of `out`, and gives the number of bytes written.
     ///
     /// # Errors
-    /// When the draft would not pass [`Module::verify`], which is checked before the first byte is written; when
-    /// `out` fails.
+    /// As [`write_variants`].
     pub fn write(&self, out: &mut (impl Write + Seek)) -> Result<u64, WriteError> {
-        let sections = self.build_sections()?;
-        let slices: [&[u8]; SectionKind::COUNT] =
-            core::array::from_fn(|index| sections.bytes[index].as_slice());
-        Module::from_sections(slices, sections.params_bytes)
-            .verify_contents()
-            .map_err(|error| self.name_function(error))?;
+        write_variants(std::slice::from_ref(self), out)
+    }
 
-        let base = out.stream_position()?;
-        let table_bytes = SectionKind::COUNT * ROW_BYTES;
-        let mut file = HashingWriter { out, position: 0, section: blake3::Hasher::new() };
-        file.write(&[0; HEADER_BYTES])?;
-        file.pad_to((HEADER_BYTES + table_bytes) as u64)?;
-
-        let mut table = Vec::with_capacity(table_bytes);
-        for kind in SectionKind::ALL {
-            file.pad_to(file.position.next_multiple_of(kind.alignment()))?;
-            let start = file.position;
-            file.section.reset();
-            match kind {
-                SectionKind::Params => self.write_params(start, &mut file)?,
-                _ => file.write(slices[kind.index()])?,
-            }
-            table.extend((kind as u32).to_le_bytes());
-            table.extend([0; 4]);
-            table.extend(start.to_le_bytes());
-            table.extend((file.position - start).to_le_bytes());
-            table.extend([0; 8]);
-            table.extend(file.section.finalize().as_bytes());
-        }
-
-        let bytes = file.position;
-        let mut header = Vec::with_capacity(HEADER_BYTES);
-        header.extend(MAGIC);
-        header.extend(VERSION.to_le_bytes());
-        header.extend((SectionKind::COUNT as u32).to_le_bytes());
-        header.extend(bytes.to_le_bytes());
-        header.extend([0; 8]);
-        header.extend(table_hash(&header, &table));
-        out.seek(SeekFrom::Start(base))?;
-        out.write_all(&header)?;
-        out.write_all(&table)?;
-        out.seek(SeekFrom::Start(base + bytes))?;
-        Ok(bytes)
+    /// Checks what has been built as a reader would.
+    fn check(&self, sections: &Sections, params_bytes: u64) -> Result<(), WriteError> {
+        let slices: [&[u8]; SectionKind::COUNT] = core::array::from_fn(|index| sections[index].as_slice());
+        let module = Module::from_sections(slices, params_bytes);
+        module.verify_contents().map_err(|error| self.name_function(error))
     }
 
     /// The module in memory.
@@ -146,14 +187,6 @@ impl ModuleDraft {
         let mut out = io::Cursor::new(Vec::new());
         self.write(&mut out)?;
         Ok(out.into_inner())
-    }
-
-    fn write_params(&self, start: u64, file: &mut HashingWriter<'_, impl Write>) -> io::Result<()> {
-        for param in &self.params {
-            file.pad_to(start + (file.position - start).next_multiple_of(PARAM_ALIGNMENT))?;
-            file.write((*param.bytes).as_ref())?;
-        }
-        Ok(())
     }
 
     /// An error of the verifier, with the function's name where it concerns one instruction.
@@ -167,15 +200,15 @@ impl ModuleDraft {
         }
     }
 
-    /// Every section but the parameters, whose length alone is known.
-    fn build_sections(&self) -> Result<Sections, WriteError> {
+    /// Every section but the parameters, which stand at `offsets`.
+    fn build_sections(&self, offsets: &[u64]) -> Result<Sections, WriteError> {
         let mut strings = StringTable::default();
         for message in &self.strings {
             strings.push("a check's message", message)?;
         }
         let mut sections = Sections::default();
         let mut put = |kind: SectionKind, words: Vec<u32>| {
-            sections.bytes[kind.index()] = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            sections[kind.index()] = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         };
         put(SectionKind::Target, target_words(&self.target, &mut strings)?);
         put(SectionKind::Provenance, provenance_words(&self.provenance, &mut strings)?);
@@ -184,19 +217,17 @@ impl ModuleDraft {
         put(SectionKind::Functions, functions);
         put(SectionKind::Code, code);
         put(SectionKind::Entries, entry_words(&self.executable.entries, &mut strings)?);
-        let (index, params_bytes) = self.param_words(&mut strings)?;
-        put(SectionKind::ParamIndex, index);
-        sections.params_bytes = params_bytes;
+        put(SectionKind::ParamIndex, self.param_words(offsets, &mut strings)?);
         let calls = host_calls::words(
             &self.host_calls,
             |name| strings.intern("a host function's name or origin", name),
             |value| number(value, "the table of host calls"),
         )?;
         put(SectionKind::HostCalls, calls);
-        sections.bytes[SectionKind::Executable.index()].clone_from(&self.executable.image);
-        sections.bytes[SectionKind::Debug.index()].clone_from(&self.debug);
-        sections.bytes[SectionKind::Texts.index()].clone_from(&self.texts);
-        sections.bytes[SectionKind::Strings.index()] = strings.into_bytes()?;
+        sections[SectionKind::Executable.index()].clone_from(&self.executable.image);
+        sections[SectionKind::Debug.index()].clone_from(&self.debug);
+        sections[SectionKind::Texts.index()].clone_from(&self.texts);
+        sections[SectionKind::Strings.index()] = strings.into_bytes()?;
         Ok(sections)
     }
 
@@ -221,25 +252,18 @@ impl ModuleDraft {
         Ok((rows, code))
     }
 
-    fn param_words(&self, strings: &mut StringTable) -> Result<(Vec<u32>, u64), WriteError> {
-        let (mut rows, mut end) = (Vec::new(), 0u64);
-        for param in &self.params {
-            let bytes = (*param.bytes).as_ref().len() as u64;
-            let offset = end.next_multiple_of(PARAM_ALIGNMENT);
+    fn param_words(&self, offsets: &[u64], strings: &mut StringTable) -> Result<Vec<u32>, WriteError> {
+        let mut rows = Vec::new();
+        for (param, offset) in self.params.iter().zip(offsets) {
             rows.extend([strings.intern("a parameter's name", &param.name)?, 0]);
-            rows.extend(long(offset));
-            rows.extend(long(bytes));
-            end = offset + bytes;
+            rows.extend(long(*offset));
+            rows.extend(long(param.bytes.len_bytes()));
         }
-        Ok((rows, end))
+        Ok(rows)
     }
 }
 
-#[derive(Default)]
-struct Sections {
-    bytes: [Vec<u8>; SectionKind::COUNT],
-    params_bytes: u64,
-}
+type Sections = [Vec<u8>; SectionKind::COUNT];
 
 /// The count, a row an entry, then the accesses of all bindings.
 fn entry_words(entries: &[KernelEntry], strings: &mut StringTable) -> Result<Vec<u32>, WriteError> {
@@ -383,31 +407,5 @@ impl StringTable {
         let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         bytes.extend(self.text);
         Ok(bytes)
-    }
-}
-
-/// Counts and hashes what goes to the file. Padding between sections precedes the reset of the hash.
-struct HashingWriter<'o, Out> {
-    out: &'o mut Out,
-    position: u64,
-    section: blake3::Hasher,
-}
-
-impl<Out: Write> HashingWriter<'_, Out> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.out.write_all(bytes)?;
-        self.section.update(bytes);
-        self.position += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn pad_to(&mut self, position: u64) -> io::Result<()> {
-        let mut missing = position - self.position;
-        while missing > 0 {
-            let step = missing.min(4096);
-            self.write(&[0; 4096][..step as usize])?;
-            missing -= step;
-        }
-        Ok(())
     }
 }

@@ -61,6 +61,7 @@ impl Engine {
         let description = LoadedModule {
             signature: module.signature().clone(),
             target: module.target().clone(),
+            variant: module.variant(),
             provenance: module.provenance().clone(),
             module_bytes,
             parameter_bytes: module.param_bytes(),

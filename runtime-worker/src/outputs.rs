@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ired_hal::{AllocateError, BufferRange, Device, HostMemory, Memory};
+use ired_hal::{AllocateError, BufferRange, Device, HostMemory};
 use ired_module::DType;
 use ired_runtime::{BoundTensor, CallStrings, OutputMemory, OutputRequest};
 use ired_worker::child::Tensors;
@@ -35,9 +35,9 @@ impl SharedOutputs {
 }
 
 impl OutputMemory for SharedOutputs {
-    fn allocate(&self, request: OutputRequest<'_>) -> Result<BufferRange, AllocateError> {
+    fn allocate(&self, request: OutputRequest<'_>) -> Result<Option<BufferRange>, AllocateError> {
         if self.spelled.contains(&request.index) {
-            return Ok(BufferRange::whole(&self.device.allocate(request.bytes, Memory::Host)?));
+            return Ok(None);
         }
         let out_of_memory = || AllocateError::OutOfMemory { bytes: request.bytes };
         let len = usize::try_from(request.bytes).map_err(|_| out_of_memory())?;
@@ -45,7 +45,7 @@ impl OutputMemory for SharedOutputs {
         let place = shared.place();
         let buffer = self.device.import(HostMemory::writable(shared))?;
         self.places.lock().unwrap_or_else(PoisonError::into_inner).push((request.index, place));
-        Ok(BufferRange::whole(&buffer))
+        Ok(Some(BufferRange::whole(&buffer)))
     }
 }
 

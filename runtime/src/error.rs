@@ -19,6 +19,8 @@ pub enum LoadError {
         #[source]
         cause: PrepareError,
     },
+    #[error("device `{device}` can run no variant of the module: {refusals}")]
+    NoVariant { device: String, refusals: String },
     #[error("the string constants of the module")]
     Strings(#[source] StringsError),
     #[error("host function for `{origin}`")]
@@ -114,6 +116,10 @@ pub enum InvokeError {
     Allocate(#[from] AllocateError),
     #[error("memory given for output `{name}` cannot take {needed_bytes} bytes")]
     OutputMemory { name: String, needed_bytes: u64 },
+    #[error(
+        "memory given for output `{name}` overlaps {what} `{other}`; give it memory of its own, or exactly that of an input of its size"
+    )]
+    OutputOverlaps { name: String, what: &'static str, other: String },
     #[error("function `{function}`, instruction {instruction}")]
     Fault {
         function: String,

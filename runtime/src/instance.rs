@@ -4,7 +4,7 @@ use std::fmt::{self, Debug};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use ired_hal::{AllocateError, BufferRange, Inline, Memory, Operation, Submission, Timepoint};
+use ired_hal::{AllocateError, BufferRange, Inline, Operation, Submission, Timepoint};
 
 use crate::budget::{MemoryBudget, Reservation};
 use crate::error::{Fault, InvokeError};
@@ -12,7 +12,9 @@ use crate::inputs::Entry;
 use crate::invocation::{DONE, Invocation, Lease, State};
 use crate::live;
 use crate::load::LoadedModule;
+use crate::outputs::{OutputMemory, aliases, allocate_output};
 use crate::plan::Plan;
+use crate::plan::in_place::Alias;
 use crate::pool::Pool;
 use crate::strings::CallStrings;
 use crate::tensor::BoundTensor;
@@ -77,22 +79,6 @@ impl Debug for InvokeOptions {
     }
 }
 
-/// Memory for outputs, such as regions shared with another process.
-pub trait OutputMemory: Send + Sync {
-    /// At least [`OutputRequest::bytes`] bytes that the device may write to.
-    fn allocate(&self, request: OutputRequest<'_>) -> Result<BufferRange, AllocateError>;
-}
-
-/// What an output needs.
-#[derive(Clone, Copy, Debug)]
-pub struct OutputRequest<'a> {
-    pub name: &'a str,
-    /// Position in the signature.
-    pub index: usize,
-    /// The tensor's bytes, and what padding the schedule writes after them.
-    pub bytes: u64,
-}
-
 /// A module taking calls. Clones are the same instance; any number of calls may run at once.
 #[derive(Clone)]
 pub struct Instance(Arc<Shared>);
@@ -110,6 +96,7 @@ pub(crate) struct Shared {
 struct CachedPlan {
     entry: usize,
     dims: Vec<Vec<u64>>,
+    aliases: Vec<Alias>,
     plan: Arc<Plan>,
 }
 
@@ -156,21 +143,14 @@ impl Instance {
             entry.check_buffers(&inputs)?;
             return live::start(self.0.clone(), index, inputs, shapes, symbols, options);
         }
-        let plan = match self.0.find_plan(index, &inputs) {
-            Some(plan) => {
-                entry.check_buffers(&inputs)?;
-                plan
+        match self.0.plan(index, &inputs, &[], options.fuel) {
+            // More than one recording holds, as of a loop with very many rounds.
+            Err(InvokeError::Fault { fault: Fault::TooMuchWork { .. }, .. }) => {
+                let (shapes, symbols) = entry.check_dims(inputs.iter().map(|i| i.dims.as_slice()))?;
+                live::start(self.0.clone(), index, inputs, shapes, symbols, options)
             }
-            None => match self.0.make_plan(index, &inputs, options.fuel) {
-                // More than one recording holds, as of a loop with very many rounds.
-                Err(InvokeError::Fault { fault: Fault::TooMuchWork { .. }, .. }) => {
-                    let (shapes, symbols) = entry.check_dims(inputs.iter().map(|i| i.dims.as_slice()))?;
-                    return live::start(self.0.clone(), index, inputs, shapes, symbols, options);
-                }
-                made => made?,
-            },
-        };
-        self.0.replay(entry, &plan, &inputs, options)
+            plan => self.0.replay(index, plan?, &inputs, options),
+        }
     }
 
     /// Runs a call to its end on this thread and the device's.
@@ -222,10 +202,28 @@ impl Debug for Instance {
 }
 
 impl Shared {
-    fn find_plan(&self, entry: usize, inputs: &[BoundTensor]) -> Option<Arc<Plan>> {
+    /// The plan for these inputs, made unless it is there, where `aliases` hold.
+    fn plan(
+        &self,
+        index: usize,
+        inputs: &[BoundTensor],
+        aliases: &[Alias],
+        fuel: u64,
+    ) -> Result<Arc<Plan>, InvokeError> {
+        match self.find_plan(index, inputs, aliases) {
+            Some(plan) => {
+                self.module.entry_at(index).check_buffers(inputs)?;
+                Ok(plan)
+            }
+            None => self.make_plan(index, inputs, aliases, fuel),
+        }
+    }
+
+    fn find_plan(&self, entry: usize, inputs: &[BoundTensor], aliases: &[Alias]) -> Option<Arc<Plan>> {
         let mut plans = self.lock();
         let matches = |cached: &CachedPlan| {
             cached.entry == entry
+                && cached.aliases == aliases
                 && cached.dims.len() == inputs.len()
                 && cached.dims.iter().zip(inputs).all(|(dims, input)| *dims == input.dims)
         };
@@ -237,13 +235,19 @@ impl Shared {
         Some(plan)
     }
 
-    fn make_plan(&self, index: usize, inputs: &[BoundTensor], fuel: u64) -> Result<Arc<Plan>, InvokeError> {
+    fn make_plan(
+        &self,
+        index: usize,
+        inputs: &[BoundTensor],
+        aliases: &[Alias],
+        fuel: u64,
+    ) -> Result<Arc<Plan>, InvokeError> {
         let entry = self.module.entry_at(index);
         let (shapes, symbols) = entry.check_dims(inputs.iter().map(|input| input.dims.as_slice()))?;
         entry.check_buffers(inputs)?;
-        let plan = Arc::new(Plan::build(&self.module, entry, &shapes, &symbols, fuel)?);
+        let plan = Arc::new(Plan::build(&self.module, entry, &shapes, &symbols, aliases, fuel)?);
         let declared = self.module.peak_of(entry, &shapes)?;
-        if plan.arena_bytes > declared {
+        if plan.arena_bytes > declared && aliases.is_empty() {
             // Whoever admitted this call counted on less; the budget still holds.
             tracing::warn!(
                 entry = entry.name,
@@ -257,13 +261,16 @@ impl Shared {
         {
             let mut plans = self.lock();
             // Another call may have made the same plan meanwhile; one of them is enough.
-            if plans.iter().any(|cached| cached.entry == index && cached.dims == dims) {
+            let same = |cached: &CachedPlan| {
+                (cached.entry, &*cached.dims, &*cached.aliases) == (index, &*dims, aliases)
+            };
+            if plans.iter().any(same) {
                 return Ok(plan);
             }
             if plans.len() >= self.cached_plans.max(1) {
                 evicted = Some(plans.remove(0));
             }
-            plans.push(CachedPlan { entry: index, dims, plan: plan.clone() });
+            plans.push(CachedPlan { entry: index, dims, aliases: aliases.to_vec(), plan: plan.clone() });
         }
         drop(evicted);
         Ok(plan)
@@ -292,51 +299,32 @@ impl Shared {
         })
     }
 
-    /// Memory for output `index` of `entry`.
-    pub(crate) fn allocate_output(
-        &self,
-        entry: &Entry,
-        index: usize,
-        bytes: u64,
-        memory: Option<&Arc<dyn OutputMemory>>,
-    ) -> Result<BufferRange, InvokeError> {
-        let Some(memory) = memory else {
-            return Ok(BufferRange::whole(&self.module.device().allocate(bytes, Memory::Host)?));
-        };
-        let name = entry.outputs[index].name.as_str();
-        let range = memory.allocate(OutputRequest { name, index, bytes })?;
-        let end = range.offset_bytes.checked_add(range.len_bytes);
-        let inside = end.is_some_and(|end| end <= range.buffer.len_bytes());
-        if !inside || range.len_bytes < bytes || !range.buffer.is_writable() {
-            return Err(InvokeError::OutputMemory { name: name.into(), needed_bytes: bytes });
-        }
-        Ok(range)
-    }
-
     /// Submits a plan with the buffers of this call.
     fn replay(
         self: &Arc<Self>,
-        entry: &Entry,
-        plan: &Plan,
+        index: usize,
+        mut plan: Arc<Plan>,
         inputs: &[BoundTensor],
         options: &InvokeOptions,
     ) -> Result<Invocation, InvokeError> {
-        let device = self.module.device();
-        let reservation = self.reserve(plan.total_bytes)?;
+        let (device, entry) = (self.module.device(), self.module.entry_at(index));
+        let mut reservation = self.reserve(plan.total_bytes)?;
+        let (outputs, written) = self.outputs(entry, &plan, options)?;
+        // Memory that nobody gave is nobody's yet.
+        if options.outputs.is_some() {
+            let bytes = plan.outputs.iter().map(|planned| planned.buffer_bytes);
+            let aliases = aliases(entry, inputs, &outputs, bytes)?;
+            if !aliases.is_empty() {
+                plan = self.plan(index, inputs, &aliases, options.fuel)?;
+                drop(reservation);
+                reservation = self.reserve(plan.total_bytes)?;
+            }
+        }
         let mut table = Vec::with_capacity(inputs.len() + plan.outputs.len() + 1);
         for (input, &bytes) in inputs.iter().zip(&plan.input_bytes) {
             table.push(BufferRange { len_bytes: bytes, ..input.buffer.clone() });
         }
-        let mut outputs = Vec::with_capacity(plan.outputs.len());
-        for (index, planned) in plan.outputs.iter().enumerate() {
-            let range = self.allocate_output(entry, index, planned.buffer_bytes, options.outputs.as_ref())?;
-            outputs.push(BoundTensor {
-                dtype: entry.outputs[index].dtype,
-                dims: planned.dims.clone(),
-                buffer: BufferRange { len_bytes: planned.tensor_bytes, ..range.clone() },
-            });
-            table.push(range);
-        }
+        table.extend(written);
         let mut leases = Vec::new();
         let uses_arena = plan.commands.as_ref().is_some_and(|commands| commands.slots().len() > table.len());
         if uses_arena || reservation.is_some() {
@@ -363,5 +351,27 @@ impl Shared {
         device.submit(submission).map_err(|error| InvokeError::Submit(Arc::new(error)))?;
         debug_assert_eq!(done[0].value, DONE);
         Ok(invocation)
+    }
+
+    /// Memory for the outputs: the tensors, and what may be written of each.
+    fn outputs(
+        &self,
+        entry: &Entry,
+        plan: &Plan,
+        options: &InvokeOptions,
+    ) -> Result<(Vec<BoundTensor>, Vec<BufferRange>), InvokeError> {
+        let (device, memory) = (self.module.device(), options.outputs.as_ref());
+        let (mut outputs, mut written) =
+            (Vec::with_capacity(plan.outputs.len()), Vec::with_capacity(plan.outputs.len()));
+        for (index, planned) in plan.outputs.iter().enumerate() {
+            let range = allocate_output(&**device, entry, index, planned.buffer_bytes, memory)?;
+            outputs.push(BoundTensor {
+                dtype: entry.outputs[index].dtype,
+                dims: planned.dims.clone(),
+                buffer: BufferRange { len_bytes: planned.tensor_bytes, ..range.clone() },
+            });
+            written.push(range);
+        }
+        Ok((outputs, written))
     }
 }

@@ -18,6 +18,7 @@ mod invocation;
 mod live;
 mod load;
 mod machine;
+mod outputs;
 mod plan;
 mod pool;
 mod strings;
@@ -26,8 +27,9 @@ mod tensor;
 
 pub use budget::{MemoryBudget, Reservation};
 pub use error::{Fault, InvokeError, LoadError, StringsError, UploadError};
-pub use instance::{Instance, InstanceOptions, InvokeOptions, OutputMemory, OutputRequest};
+pub use instance::{Instance, InstanceOptions, InvokeOptions};
 pub use invocation::Invocation;
 pub use load::{LoadOptions, LoadedModule};
+pub use outputs::{OutputMemory, OutputPool, OutputRequest};
 pub use strings::CallStrings;
 pub use tensor::BoundTensor;

@@ -20,10 +20,13 @@ use ired_module::code::Scalar;
 
 use crate::error::{Fault, InvokeError};
 use crate::inputs::{Entry, Symbols};
-use crate::instance::{InvokeOptions, OutputMemory, Shared};
+use crate::instance::{InvokeOptions, Shared};
 use crate::invocation::{DONE, Invocation, Lease, State};
 use crate::machine::{InputShape, Machine, Stop};
+use crate::outputs::{OutputMemory, aliases, allocate_output};
+use crate::plan::in_place::copy_inputs;
 use crate::plan::{CheckedOutput, bind_buffer, bind_slot, place_piece, record, take_outputs};
+use crate::pool::round_up;
 use crate::strings::CallStrings;
 use crate::tape::{Item, Region, Space};
 use crate::tensor::BoundTensor;
@@ -259,22 +262,29 @@ impl Live {
 
     /// The rest of the work, and copies to the outputs.
     fn submit_last(&mut self, entry: &Entry, inline: Inline) -> Result<(), InvokeError> {
-        self.allocate()?;
         let module = self.instance.module.clone();
-        let outputs = take_outputs(entry, &mut self.machine.tape, &self.symbols)
+        let mut outputs = take_outputs(entry, &mut self.machine.tape, &self.symbols)
             .map_err(|fault| module.fault(entry.function, self.machine.crash_here(fault)))?;
         let bytes = outputs.iter().try_fold(0u64, |sum, output| sum.checked_add(output.bytes));
         let reservation = self.instance.reserve(bytes.unwrap_or(u64::MAX))?;
         let mut tensors = Vec::with_capacity(outputs.len());
         for (index, output) in outputs.iter().enumerate() {
             let memory = self.output_memory.as_ref();
-            let range = self.instance.allocate_output(entry, index, output.bytes, memory)?;
+            let range = allocate_output(&**module.device(), entry, index, output.bytes, memory)?;
             tensors.push(BoundTensor {
                 dtype: entry.outputs[index].dtype,
                 dims: output.dims.clone(),
                 buffer: BufferRange { len_bytes: output.bytes, ..range },
             });
         }
+        if self.output_memory.is_some() {
+            let bytes = outputs.iter().map(|output| output.bytes);
+            // Outputs are written when all else is done; only inputs that become outputs must be out of the way then.
+            if !aliases(entry, &self.inputs, &tensors, bytes)?.is_empty() {
+                copy_inputs(&mut self.machine.tape, &mut outputs);
+            }
+        }
+        self.allocate()?;
         let copies: Vec<_> = outputs
             .iter()
             .map(CheckedOutput::source)
@@ -353,16 +363,6 @@ impl Drop for Live {
             self.state.fail(InvokeError::Failed(Failure::Abandoned));
         }
     }
-}
-
-/// A size a little larger, which what grows little by little asks for again: memory kept from the round before fits.
-fn round_up(bytes: u64) -> u64 {
-    const SMALL: u64 = 64 << 10;
-    const STEPS_PER_DOUBLING: u64 = 8;
-    if bytes <= SMALL {
-        return bytes;
-    }
-    bytes.checked_next_multiple_of((1 << bytes.ilog2()) / STEPS_PER_DOUBLING).unwrap_or(bytes)
 }
 
 struct Recorded {

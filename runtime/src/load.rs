@@ -5,13 +5,13 @@ use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use ired_hal::{
-    Access, AllocateError, Buffer, BufferRange, Device, Executable, ExecutableSource, HostMemory, Memory,
-    Operation, Submission, Timepoint,
+    AllocateError, Buffer, BufferRange, Device, Executable, ExecutableSource, HostMemory, Memory, Operation,
+    PrepareError, Submission, Timepoint,
 };
 use ired_host::StringTable;
 use ired_module::code::{Function, Inst};
 use ired_module::signature::{PeakBytes, Provenance, Signature, Target};
-use ired_module::{Module, SectionKind, Verify};
+use ired_module::{Access, Module, SectionKind, Verify};
 
 use crate::error::{InvokeError, LoadError, UploadError};
 use crate::inputs::{Entry, name_list};
@@ -38,6 +38,8 @@ pub struct LoadedModule {
     device: Arc<dyn Device>,
     signature: Signature,
     target: Target,
+    variant: usize,
+    variants: usize,
     provenance: Provenance,
     digest: [u8; 32],
     entries: Vec<Entry>,
@@ -83,22 +85,25 @@ impl LoadedModule {
         let owner: Arc<dyn AsRef<[u8]> + Send + Sync> = Arc::new(bytes);
         let module = Module::parse((*owner).as_ref())?;
         module.verify(options.verify)?;
+        let variants = module.variants().len();
+        let (module, executable) = choose(&*device, &module)?;
         let functions = module.iter_functions().map(|function| function.to_owned());
         // A verified function decodes; the reader's error for one that does not is the verifier's.
         let functions = functions.collect::<Result<Vec<_>, _>>().map_err(|problem| {
             LoadError::Verify(ired_module::VerifyError::Code { function: 0, instruction: 0, problem })
         })?;
         let (strings, host_calls) = (strings::constants(&module)?, strings::host_calls(&module)?);
-        let executable = prepare(&*device, &module)?;
         let params = place_params(&*device, &module, &owner)?;
         let signature = module.signature();
         Ok(Arc::new(Self {
             entries: signature.entries.iter().map(Entry::new).collect(),
             replayable: functions.iter().map(is_replayable).collect(),
             messages: find_messages(&module, &functions),
-            accesses: module.entries().map(|kernel| kernel.bindings.iter().map(access).collect()).collect(),
+            accesses: module.entries().map(|kernel| kernel.bindings.iter().collect()).collect(),
             param_regions: (0..module.params()).map(|index| param_region(&module, index)).collect(),
             target: module.target(),
+            variant: module.variant(),
+            variants,
             provenance: module.provenance(),
             digest: module.digest(),
             signature,
@@ -124,8 +129,14 @@ impl LoadedModule {
         &self.signature
     }
 
+    /// What the variant that runs was compiled for.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Which of the module's variants runs, from 0, and how many there are.
+    pub fn variant(&self) -> (usize, usize) {
+        (self.variant, self.variants)
     }
 
     pub fn provenance(&self) -> &Provenance {
@@ -248,14 +259,6 @@ impl Debug for LoadedModule {
     }
 }
 
-fn access(stored: ired_module::Access) -> Access {
-    match stored {
-        ired_module::Access::Read => Access::Read,
-        ired_module::Access::Write => Access::Write,
-        ired_module::Access::ReadWrite => Access::ReadWrite,
-    }
-}
-
 fn is_replayable(function: &Function) -> bool {
     !function.body.iter().any(|inst| matches!(inst, Inst::Await | Inst::Load { .. } | Inst::HostCall { .. }))
 }
@@ -273,8 +276,33 @@ fn param_region(module: &Module<'_>, index: u32) -> Region {
     Region { space: Space::Params, offset, bytes }
 }
 
+/// The first variant that the device can run.
+fn choose<'m>(
+    device: &dyn Device,
+    module: &Module<'m>,
+) -> Result<(Module<'m>, Option<Arc<dyn Executable>>), LoadError> {
+    let mut refusals = Vec::new();
+    for variant in module.variants() {
+        match prepare(device, &variant) {
+            Ok(executable) => return Ok((variant, executable)),
+            Err(cause @ (PrepareError::WrongTarget { .. } | PrepareError::MissingFeatures { .. })) => {
+                refusals.push(cause);
+            }
+            Err(cause) => return Err(LoadError::Prepare { device: device.info().name.clone(), cause }),
+        }
+    }
+    let device = device.info().name.clone();
+    match <[_; 1]>::try_from(refusals) {
+        Ok([cause]) => Err(LoadError::Prepare { device, cause }),
+        Err(refusals) => {
+            let refusals = (1..).zip(&refusals).map(|(number, cause)| format!("variant {number}: {cause}"));
+            Err(LoadError::NoVariant { device, refusals: refusals.collect::<Vec<_>>().join("; ") })
+        }
+    }
+}
+
 /// The device checks that the machine has what the kernels need; a module without kernels has no code to check.
-fn prepare(device: &dyn Device, module: &Module<'_>) -> Result<Option<Arc<dyn Executable>>, LoadError> {
+fn prepare(device: &dyn Device, module: &Module<'_>) -> Result<Option<Arc<dyn Executable>>, PrepareError> {
     let target = module.target();
     let entries: Vec<String> = module.entries().map(|kernel| kernel.symbol.to_owned()).collect();
     if entries.is_empty() {
@@ -287,9 +315,7 @@ fn prepare(device: &dyn Device, module: &Module<'_>) -> Result<Option<Arc<dyn Ex
         image: module.executable(),
         entries: &entries,
     };
-    let prepared = device.prepare_executable(&source);
-    let failed = |cause| LoadError::Prepare { device: device.info().name.clone(), cause };
-    prepared.map(Some).map_err(failed)
+    device.prepare_executable(&source).map(Some)
 }
 
 /// The parameter section of a module, kept alive with the whole module.

@@ -2,9 +2,11 @@
 //!
 //! Transient allocations share one arena. A released range is used again only behind a barrier, because work
 //! between barriers may overlap. An allocation that is exactly an output becomes that output's buffer; other
-//! outputs are copied at the end.
+//! outputs are copied at the end. So are those that a call has where an input is, unless the input is done with when
+//! they are begun.
 
 mod arena;
+pub(crate) mod in_place;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use ired_hal::{
 };
 
 use self::arena::{ALIGNMENT, Arena};
+use self::in_place::{Alias, Uses, copy_inputs};
 use crate::error::{Fault, InvokeError};
 use crate::inputs::{Entry, Symbols};
 use crate::load::LoadedModule;
@@ -54,12 +57,13 @@ enum Home {
 }
 
 impl Plan {
-    /// Interprets the schedule of `entry` for `shapes` and records it.
+    /// Interprets the schedule of `entry` for `shapes` and records it, for calls where `aliases` hold.
     pub(crate) fn build(
         module: &LoadedModule,
         entry: &Entry,
         shapes: &[InputShape],
         symbols: &Symbols,
+        aliases: &[Alias],
         fuel: u64,
     ) -> Result<Self, InvokeError> {
         let function = module.function(entry.function);
@@ -74,10 +78,19 @@ impl Plan {
             | Stop::Load { .. }
             | Stop::HostCall { .. } => {}
         }
-        let outputs = take_outputs(entry, &mut machine.tape, symbols)
+        let mut outputs = take_outputs(entry, &mut machine.tape, symbols)
             .map_err(|fault| module.fault(entry.function, machine.crash_here(fault)))?;
+        if !aliases.is_empty() {
+            copy_inputs(&mut machine.tape, &mut outputs);
+        }
         let tape = &machine.tape;
-        let (homes, arena_bytes) = place(tape, &outputs);
+        let uses = (!aliases.is_empty()).then(|| Uses::of(tape, shapes.len()));
+        let may_fill = |output: usize, allocation: u32| {
+            let inputs = aliases.iter().filter(|alias| alias.output == output).map(|alias| alias.input);
+            let mut uses = inputs.zip(uses.iter().cycle());
+            uses.all(|(input, uses)| uses.may_be(module, tape, allocation, input))
+        };
+        let (homes, arena_bytes) = place(tape, &outputs, &may_fill);
         if arena_bytes > module.device().info().memory_bytes.min(MAX_ARENA_BYTES) {
             return Err(InvokeError::Allocate(AllocateError::OutOfMemory { bytes: arena_bytes }));
         }
@@ -185,11 +198,14 @@ pub(crate) fn take_outputs(
     Ok(checked)
 }
 
-/// Gives every allocation its place; also the bytes of the arena.
-fn place(tape: &Tape, outputs: &[CheckedOutput]) -> (Vec<Home>, u64) {
+/// Gives every allocation its place; also the bytes of the arena. `may_fill` says whether the memory of an output may
+/// be that of an allocation.
+fn place(tape: &Tape, outputs: &[CheckedOutput], may_fill: &impl Fn(usize, u32) -> bool) -> (Vec<Home>, u64) {
     let mut homes: Vec<Option<Home>> = vec![None; tape.allocations.len()];
     for (index, output) in outputs.iter().enumerate() {
-        if let Some(allocation) = output.fills(&tape.allocations) {
+        if let Some(allocation) = output.fills(&tape.allocations)
+            && may_fill(index, allocation)
+        {
             homes[allocation as usize].get_or_insert(Home::Output(index));
         }
     }
@@ -265,7 +281,7 @@ pub(crate) fn record(
                 let Some(executable) = module.executable() else { continue };
                 let bindings = tape.bindings(bindings).iter().zip(module.accesses(*entry));
                 let bindings = bindings.filter_map(|(&region, &access)| {
-                    resolve(region).map(|binding| Binding { access, ..binding })
+                    resolve(region).map(|binding| Binding { access: done_by(access), ..binding })
                 });
                 recorder.dispatch(Dispatch {
                     executable: executable.clone(),
@@ -286,6 +302,15 @@ pub(crate) fn record(
         empty = false;
     }
     Ok(empty)
+}
+
+/// What a kernel does, as the device is told.
+fn done_by(access: ired_module::Access) -> Access {
+    match access {
+        ired_module::Access::Read | ired_module::Access::ReadInPlace => Access::Read,
+        ired_module::Access::Write => Access::Write,
+        ired_module::Access::ReadWrite => Access::ReadWrite,
+    }
 }
 
 fn fill(

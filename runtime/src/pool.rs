@@ -14,6 +14,23 @@ pub(crate) struct Pool {
 /// Buffers kept, at most; more would make finding one slow.
 const MAX_BUFFERS: usize = 64;
 
+/// Whether `found` bytes are what to give to who needs `bytes`: not so many that the next large request misses them.
+pub(crate) fn fits(found: u64, bytes: u64) -> bool {
+    found >= bytes && found <= bytes.saturating_mul(2).max(SMALL_BYTES)
+}
+
+/// Up to here sizes do not matter.
+const SMALL_BYTES: u64 = 64 << 10;
+
+/// A size a little larger, which what grows little by little asks for again: memory kept from the round before fits.
+pub(crate) fn round_up(bytes: u64) -> u64 {
+    const STEPS_PER_DOUBLING: u64 = 8;
+    if bytes <= SMALL_BYTES {
+        return bytes;
+    }
+    bytes.checked_next_multiple_of((1 << bytes.ilog2()) / STEPS_PER_DOUBLING).unwrap_or(bytes)
+}
+
 impl Pool {
     pub(crate) fn new(limit_bytes: u64) -> Self {
         Self { limit_bytes, free: Mutex::new(Vec::new()) }
@@ -21,16 +38,14 @@ impl Pool {
 
     /// At least `bytes` bytes of undefined content.
     pub(crate) fn take(&self, device: &dyn Device, bytes: u64) -> Result<Arc<dyn Buffer>, AllocateError> {
-        // Not one so large that the next large request would miss it.
-        let fits = |len: u64| len >= bytes && len <= bytes.saturating_mul(2).max(64 << 10);
         {
             let mut free = self.lock();
-            let best = free.iter().enumerate().filter(|(_, buffer)| fits(buffer.len_bytes()));
+            let best = free.iter().enumerate().filter(|(_, buffer)| fits(buffer.len_bytes(), bytes));
             if let Some((index, _)) = best.min_by_key(|(_, buffer)| buffer.len_bytes()) {
                 return Ok(free.swap_remove(index));
             }
         }
-        device.allocate(bytes, Memory::Device)
+        device.allocate(round_up(bytes), Memory::Device)
     }
 
     /// Takes back a buffer that no work uses any more; keeps it while there is room, the latest rather than older.

@@ -14,6 +14,8 @@ mod harness;
 mod host_calls;
 #[path = "cases/hostile.rs"]
 mod hostile;
+#[path = "cases/in_place.rs"]
+mod in_place;
 #[path = "cases/inputs.rs"]
 mod inputs;
 #[path = "cases/lifetimes.rs"]

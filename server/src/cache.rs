@@ -158,7 +158,8 @@ impl ModuleCache {
     fn key(&self, model: &Digest, request: &CompileRequest, identity: &str) -> Digest {
         let target = request.target.canonical();
         let options = request.options.canonical();
-        let host = if request.target.triple.is_none() { self.host.as_str() } else { "" };
+        let mut targets = [&request.target].into_iter().chain(&request.options.fallbacks);
+        let host = if targets.any(|target| target.triple.is_none()) { self.host.as_str() } else { "" };
         let fields =
             [&model.0[..], target.as_bytes(), host.as_bytes(), options.as_bytes(), identity.as_bytes()];
         Digest::of_fields(KEY_DOMAIN, &fields)

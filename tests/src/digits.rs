@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use ired_client::proto::ModelRef;
 use ired_client::proto::compile_event::Event;
-use ired_client::proto::{ModelRef, Target};
 use ired_client::{
     Client, CompileOutcome, DataType, InferRequest, InferResponse, Tensor, Upload, UploadFile,
 };
@@ -68,7 +68,7 @@ pub async fn upload(client: &Client, name: &str, file: &Path) -> Result<ModelRef
 
 /// Compiles an uploaded model for the daemon's machine, giving every event to `watch`.
 pub async fn compile(client: &Client, model: ModelRef, watch: impl FnMut(&Event)) -> Result<CompileOutcome> {
-    let events = client.compile(model, Target::default()).await?;
+    let events = client.compile(model, &[]).await?;
     Ok(events.finish(watch).await?)
 }
 

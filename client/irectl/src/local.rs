@@ -67,7 +67,14 @@ pub(crate) async fn module(path: &Path, args: &CompileArgs) -> Result<Module> {
 pub(crate) async fn load(module: &Module, threads: Option<u32>) -> Result<RuntimeWorker> {
     let config = RuntimeConfig::beside_current_exe().context("cannot find the runtime worker")?;
     let options = RuntimeOptions { threads, ..RuntimeOptions::default() };
-    Ok(RuntimeWorker::start(config, OwnedFd::from(module.file.try_clone()?), options).await?)
+    let worker = RuntimeWorker::start(config, OwnedFd::from(module.file.try_clone()?), options).await?;
+    let (variant, variants) = worker.module().variant;
+    if variants > 1 {
+        let target = &worker.module().target;
+        let features = target.features.join(",+");
+        eprintln!("variant {} of {variants}: {},+{features}", variant + 1, target.triple);
+    }
+    Ok(worker)
 }
 
 /// The name of the module's first entry point, which `run`, `bench` and `verify` call.

@@ -1,4 +1,4 @@
-//! `--target host|TRIPLE[,feature,-feature…]`.
+//! `--target host|TRIPLE[,+feature,-feature…][,TRIPLE…]`: one target, or several in the order of preference.
 
 use ired_worker::TargetRequest;
 
@@ -21,6 +21,34 @@ pub(crate) fn parse(text: &str) -> Result<TargetRequest, String> {
     Ok(TargetRequest { triple, features })
 }
 
+/// Targets as users write them, in the order of preference. What has a sign belongs to the target before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Targets {
+    pub(crate) first: TargetRequest,
+    pub(crate) fallbacks: Vec<TargetRequest>,
+}
+
+/// What targets begin with, and features do not.
+const ARCHITECTURES: [&str; 5] = ["host", "x86", "x86_64", "aarch64", "riscv64"];
+
+/// Reads one target or several.
+pub(crate) fn parse_list(text: &str) -> Result<Targets, String> {
+    let mut targets: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        let is_target = part.split('-').next().is_some_and(|first| ARCHITECTURES.contains(&first));
+        match targets.last_mut() {
+            Some(target) if !is_target => {
+                target.push(',');
+                target.push_str(part);
+            }
+            _ => targets.push(part.to_owned()),
+        }
+    }
+    let mut targets = targets.iter().map(|target| parse(target));
+    let first = targets.next().unwrap_or_else(|| parse(""))?;
+    Ok(Targets { first, fallbacks: targets.collect::<Result<_, _>>()? })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,6 +59,10 @@ mod tests {
         let request = parse("x86_64-linux,+avx2,-fma,avx512f").unwrap();
         assert_eq!(request.triple.as_deref(), Some("x86_64-linux"));
         assert_eq!(request.features, ["+avx2", "-fma", "+avx512f"]);
+        let several = parse_list("x86-64-v4,+avx512vnni,host,x86_64-linux,avx2").unwrap();
+        assert_eq!(several.first, parse("x86-64-v4,+avx512vnni").unwrap());
+        assert_eq!(several.fallbacks, [parse("host").unwrap(), parse("x86_64-linux,+avx2").unwrap()]);
+        assert!(parse_list("host,,x86_64-linux").is_err() && parse_list("").is_err());
         assert!(parse("x86_64-linux,+").is_err());
         assert!(parse("").is_err());
     }

@@ -28,7 +28,12 @@ impl Observed {
 
     fn end_phase(&mut self) {
         if let Some((phase, since)) = self.current.take() {
-            self.finished.push((phase.name().to_owned(), since.elapsed()));
+            let (name, time) = (phase.name(), since.elapsed());
+            // Each target comes by most phases.
+            match self.finished.iter_mut().find(|(known, _)| known == name) {
+                Some((_, total)) => *total += time,
+                None => self.finished.push((name.to_owned(), time)),
+            }
         }
     }
 }

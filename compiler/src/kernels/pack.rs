@@ -36,6 +36,15 @@ pub fn pack(packing: &Packing, dtype: DType, shape: &[u64], data: &[u8]) -> Vec<
     })
 }
 
+/// How many bytes [`pack`] gives.
+pub fn packed_bytes(packing: &Packing, dtype: DType, shape: &[u64]) -> u64 {
+    if let Packing::Winograd { width } = packing {
+        return shape[0].div_ceil(*width) * SQUARE as u64 * shape[1] * width * size_of::<f32>() as u64;
+    }
+    let order = Order::new(packing, shape);
+    (order.panels * order.panel_elements * dtype.bits().div_ceil(8)) as u64
+}
+
 /// Panels of zeros that `fill` wrote over: parts of several, each with the number of its first.
 fn fill_panels(panels: usize, panel_bytes: usize, fill: &(dyn Fn(usize, &mut [u8]) + Sync)) -> Vec<u8> {
     let mut packed = vec![0u8; panels * panel_bytes];

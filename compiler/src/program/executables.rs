@@ -7,6 +7,7 @@ use ired_graph::{Graph, NodeId, Op, ValueId};
 use ired_mlir::Module;
 use ired_module::Access;
 
+use super::host::may_share;
 use crate::dispatch::{Binding, Dispatch, KernelInterface};
 use crate::errors::{Diagnostic, DiagnosticKind};
 use crate::kernels;
@@ -110,7 +111,7 @@ pub(super) fn emit_kernels(
                     symbol,
                     source: op.to_local_string(),
                     origin,
-                    bindings: interface.bindings.iter().map(Binding::access).collect(),
+                    bindings: interface.bindings.iter().map(|b| access(graph, dispatch, b)).collect(),
                     constants: interface.constants.len(),
                     features: interface.features,
                 });
@@ -121,6 +122,14 @@ pub(super) fn emit_kernels(
         kernels.launches.insert(dispatch.root, (index, interface));
     }
     if problems.is_empty() { Ok(kernels) } else { Err(problems) }
+}
+
+/// What a kernel does to a binding, and whether callers may have its result where they have the operand.
+fn access(graph: &Graph, dispatch: &Dispatch, binding: &Binding) -> Access {
+    match binding {
+        Binding::Read(value) if may_share(graph, dispatch, *value) => Access::ReadInPlace,
+        _ => binding.access(),
+    }
 }
 
 /// Refuses what would take very long, before any of it is done.

@@ -289,7 +289,7 @@ fn anchor(graph: &Graph, step: &Step) -> Option<NodeId> {
 
 /// Whether a kernel that reads `value` may write its result over it: each element is read where it is written, or,
 /// of a scatter's data, only where it stays.
-fn may_share(graph: &Graph, dispatch: &Dispatch, value: ValueId) -> bool {
+pub(super) fn may_share(graph: &Graph, dispatch: &Dispatch, value: ValueId) -> bool {
     let &[output] = dispatch.outputs.as_slice() else { return false };
     let root = graph.node(dispatch.root);
     if let (Op::ScatterNd { .. }, [data, ..]) = (&root.op, root.operands.as_slice()) {

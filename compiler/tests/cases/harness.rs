@@ -9,7 +9,9 @@ use ired_graph::{DType, Graph, SymbolId, Tensor, interpret};
 use ired_hal::validate::Validated;
 use ired_hal::{BufferRange, Device, HostMemory};
 use ired_module::ModuleDraft;
-use ired_runtime::{BoundTensor, Instance, InstanceOptions, InvokeError, LoadedModule, MemoryBudget};
+use ired_runtime::{
+    BoundTensor, Instance, InstanceOptions, InvokeError, InvokeOptions, LoadError, LoadedModule, MemoryBudget,
+};
 
 /// The CPU, behind the layer that checks every rule of the device interface, missing barriers among them.
 fn device() -> Arc<dyn Device> {
@@ -29,7 +31,7 @@ pub(crate) fn options() -> Options {
 
 pub(crate) fn compile(graph: &Graph) -> Result<ModuleDraft, CompileError> {
     match compile_graph(graph.clone(), [0; 32], &options(), cache(), &mut Unobserved)? {
-        Outcome::Module(draft) => Ok(*draft),
+        Outcome::Module(mut drafts) => Ok(drafts.remove(0)),
         Outcome::Stopped { phase, .. } => panic!("stopped after {}", phase.name()),
         Outcome::Explained(report) => panic!("a report instead of a module: {report}"),
     }
@@ -46,9 +48,20 @@ impl Compiled {
     }
 
     pub(crate) fn load(draft: &ModuleDraft) -> Self {
-        let bytes = draft.to_bytes().expect("a sound draft");
-        let module = LoadedModule::load(device(), bytes).expect("a sound module");
-        Self { instance: module.instantiate(InstanceOptions::default()) }
+        Self::load_on(device(), draft.to_bytes().expect("a sound draft")).expect("a sound module")
+    }
+
+    pub(crate) fn load_on(device: Arc<dyn Device>, bytes: Vec<u8>) -> Result<Self, LoadError> {
+        let module = LoadedModule::load(device, bytes)?;
+        Ok(Self { instance: module.instantiate(InstanceOptions::default()) })
+    }
+
+    pub(crate) fn module(&self) -> &LoadedModule {
+        self.instance.module()
+    }
+
+    fn bind(&self, tensor: &Tensor) -> BoundTensor {
+        self.import(HostMemory::read_only(tensor.data().to_vec()), tensor.dtype(), tensor.shape())
     }
 
     /// The same, its calls bounded to `bytes` of memory together.
@@ -59,19 +72,32 @@ impl Compiled {
     }
 
     pub(crate) fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InvokeError> {
-        let bound = inputs.iter().map(bind).collect();
+        let bound = inputs.iter().map(|input| self.bind(input)).collect();
         Ok(self.instance.run("main", bound, None)?.iter().map(read).collect())
+    }
+
+    /// A tensor in `memory`.
+    pub(crate) fn import(&self, memory: HostMemory, dtype: DType, dims: &[u64]) -> BoundTensor {
+        let buffer = self.instance.module().device().import(memory).expect("host memory");
+        BoundTensor::new(stored(dtype), dims, BufferRange::whole(&buffer))
+    }
+
+    /// As [`Compiled::run`] with `first` before the other inputs, and outputs where `places` say.
+    pub(crate) fn run_into(
+        &self,
+        first: BoundTensor,
+        others: &[Tensor],
+        places: Vec<Option<BufferRange>>,
+    ) -> Result<Vec<Tensor>, InvokeError> {
+        let inputs = std::iter::once(first).chain(others.iter().map(|input| self.bind(input))).collect();
+        let options = InvokeOptions { outputs: Some(Arc::new(places)), ..InvokeOptions::default() };
+        let outputs = self.instance.invoke_with("main", inputs, &options)?.take_outputs(None)?;
+        Ok(outputs.iter().map(read).collect())
     }
 
     pub(crate) fn peak_bytes(&self, dims: &[Vec<u64>]) -> u64 {
         self.instance.module().peak_bytes("main", dims).expect("dimensions in range")
     }
-}
-
-fn bind(tensor: &Tensor) -> BoundTensor {
-    let buffer = device().import(HostMemory::read_only(tensor.data().to_vec())).expect("host memory");
-    let dtype = stored(tensor.dtype());
-    BoundTensor::new(dtype, tensor.shape(), BufferRange::whole(&buffer))
 }
 
 fn read(tensor: &BoundTensor) -> Tensor {

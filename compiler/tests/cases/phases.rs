@@ -83,7 +83,7 @@ fn one_model_gives_one_module_on_any_number_of_threads() {
     let bytes = |threads| {
         let options = Options { threads, ..harness::options() };
         match compile_graph(two_layers(), [7; 32], &options, &MemoryCache::default(), &mut Unobserved) {
-            Ok(Outcome::Module(draft)) => draft.to_bytes().unwrap(),
+            Ok(Outcome::Module(drafts)) => drafts[0].to_bytes().unwrap(),
             _ => panic!("no module"),
         }
     };
@@ -130,8 +130,8 @@ fn each_different_kernel_is_compiled_once() {
     let cache = Counting::default();
     for _ in 0..2 {
         let outcome = compile_graph(graph.clone(), [0; 32], &harness::options(), &cache, &mut Unobserved);
-        let Ok(Outcome::Module(draft)) = outcome else { panic!("no module") };
-        assert_eq!(draft.executable.entries.len(), 1);
+        let Ok(Outcome::Module(drafts)) = outcome else { panic!("no module") };
+        assert_eq!(drafts[0].executable.entries.len(), 1);
         assert_eq!(cache.compiled.load(Ordering::Relaxed), 1);
     }
 }
@@ -199,7 +199,7 @@ fn a_tuning_changes_the_kernels_it_names_and_the_options_a_module_states() {
         outcome.unwrap_or_else(|e| panic!("{e}"))
     };
     let modules_options = |options: &Options| match outcome(options) {
-        Outcome::Module(draft) => draft.provenance.options,
+        Outcome::Module(mut drafts) => drafts.remove(0).provenance.options,
         _ => panic!("a module is compiled"),
     };
     let program = |options: &Options| {

@@ -11,10 +11,12 @@ pub struct CpuConfig {
     pub pin: bool,
     /// Freed memory kept for the next allocations, in bytes: it saves a page fault for each page.
     pub recycled_bytes: usize,
+    /// LLVM names of features to do without, as if the machine lacked them: for what has code for several machines.
+    pub without_features: Vec<String>,
 }
 
 impl Default for CpuConfig {
     fn default() -> Self {
-        Self { threads: None, pin: false, recycled_bytes: 256 << 20 }
+        Self { threads: None, pin: false, recycled_bytes: 256 << 20, without_features: Vec::new() }
     }
 }

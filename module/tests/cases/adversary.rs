@@ -3,7 +3,7 @@
 use ired_module::{Module, ParseError, SectionKind, Verify, VerifyError};
 use proptest::prelude::*;
 
-use crate::sample::draft;
+use crate::sample::{draft, fat};
 
 fn check(bytes: &[u8]) -> Result<(), String> {
     let module = Module::parse(bytes).map_err(|error| error.to_string())?;
@@ -12,6 +12,10 @@ fn check(bytes: &[u8]) -> Result<(), String> {
 
 /// Looks at everything a reader can ask for, verified or not.
 fn look_everywhere(module: &Module<'_>) {
+    module.variants().for_each(|variant| look_at(&variant));
+}
+
+fn look_at(module: &Module<'_>) {
     let _ = module.describe().to_string();
     let _ = (module.signature(), module.target(), module.provenance());
     for index in 0..module.functions().min(100) {
@@ -28,23 +32,26 @@ fn look_everywhere(module: &Module<'_>) {
 
 #[test]
 fn every_flipped_bit_is_noticed() {
-    let mut bytes = draft().to_bytes().unwrap();
-    check(&bytes).unwrap();
-    for bit in 0..bytes.len() * 8 {
-        bytes[bit / 8] ^= 1 << (bit % 8);
-        assert!(check(&bytes).is_err(), "bit {bit}");
-        bytes[bit / 8] ^= 1 << (bit % 8);
+    // Of the larger file one bit a byte, another each time.
+    for (mut bytes, step) in [(draft().to_bytes().unwrap(), 1), (fat(), 9)] {
+        check(&bytes).unwrap();
+        for bit in (0..bytes.len() * 8).step_by(step) {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(check(&bytes).is_err(), "bit {bit}");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
     }
 }
 
 #[test]
 fn every_truncation_and_extension_is_noticed() {
-    let mut bytes = draft().to_bytes().unwrap();
-    for length in 0..bytes.len() {
-        assert!(Module::parse(&bytes[..length]).is_err(), "{length} bytes");
+    for mut bytes in [draft().to_bytes().unwrap(), fat()] {
+        for length in 0..bytes.len() {
+            assert!(Module::parse(&bytes[..length]).is_err(), "{length} bytes");
+        }
+        bytes.push(0);
+        assert!(matches!(Module::parse(&bytes), Err(ParseError::Size { .. })));
     }
-    bytes.push(0);
-    assert!(matches!(Module::parse(&bytes), Err(ParseError::Size { .. })));
 }
 
 #[test]
@@ -72,18 +79,43 @@ fn the_frame_errors_have_names() {
     assert_eq!(Module::parse(&other).unwrap_err(), ParseError::TableHash);
 }
 
-/// A file with sound hashes whose sections are damaged: what malice looks like.
-fn forge(change: impl FnOnce(&mut [Vec<u8>; SectionKind::ALL.len()])) -> Vec<u8> {
-    let bytes = draft().to_bytes().expect("the sample is sound");
-    let module = Module::parse(&bytes).expect("the sample is sound");
-    let mut sections = SectionKind::ALL.map(|kind| module.section(kind).to_vec());
-    change(&mut sections);
-    let mut file = vec![0u8; 64 + 64 * sections.len()];
+/// A row of the table and what it stands for.
+#[derive(Clone)]
+struct Row {
+    kind: u32,
+    variant: u32,
+    section: Vec<u8>,
+}
+
+/// What all variants share.
+const SHARED: u32 = u32::MAX;
+
+/// The rows of a sound module.
+fn rows(bytes: &[u8]) -> Vec<Row> {
+    let first = Module::parse(bytes).expect("the sample is sound");
+    let mut rows = Vec::new();
+    for (variant, module) in (0..).zip(first.variants()) {
+        let own = SectionKind::ALL.into_iter().filter(|kind| *kind != SectionKind::Params);
+        rows.extend(own.map(|kind| Row {
+            kind: kind as u32,
+            variant,
+            section: module.section(kind).to_vec(),
+        }));
+    }
+    let section = first.section(SectionKind::Params).to_vec();
+    rows.push(Row { kind: SectionKind::Params as u32, variant: SHARED, section });
+    rows
+}
+
+/// A file with sound hashes whatever is in it: what malice looks like.
+fn file(rows: &[Row]) -> Vec<u8> {
+    let mut file = vec![0u8; 64 + 64 * rows.len()];
     let mut table = Vec::new();
-    for (kind, section) in SectionKind::ALL.into_iter().zip(&sections) {
-        file.resize(file.len().next_multiple_of(kind.alignment() as usize), 0);
-        table.extend((kind as u32).to_le_bytes());
-        table.extend([0; 4]);
+    for Row { kind, variant, section } in rows {
+        let alignment = if *kind == SectionKind::Params as u32 { 4096 } else { 64 };
+        file.resize(file.len().next_multiple_of(alignment), 0);
+        table.extend(kind.to_le_bytes());
+        table.extend(variant.to_le_bytes());
         table.extend((file.len() as u64).to_le_bytes());
         table.extend((section.len() as u64).to_le_bytes());
         table.extend([0; 8]);
@@ -91,7 +123,8 @@ fn forge(change: impl FnOnce(&mut [Vec<u8>; SectionKind::ALL.len()])) -> Vec<u8>
         file.extend(section);
     }
     let length = file.len() as u64;
-    file[..24].copy_from_slice(&bytes[..24]);
+    file[..12].copy_from_slice(&draft().to_bytes().expect("the sample is sound")[..12]);
+    file[12..16].copy_from_slice(&(rows.len() as u32).to_le_bytes());
     file[16..24].copy_from_slice(&length.to_le_bytes());
     let mut hasher = blake3::Hasher::new();
     hasher.update(&file[..32]);
@@ -99,6 +132,73 @@ fn forge(change: impl FnOnce(&mut [Vec<u8>; SectionKind::ALL.len()])) -> Vec<u8>
     file[32..64].copy_from_slice(hasher.finalize().as_bytes());
     file[64..64 + table.len()].copy_from_slice(&table);
     file
+}
+
+/// The sample with damaged sections.
+fn forge(change: impl FnOnce(&mut [Vec<u8>; SectionKind::ALL.len()])) -> Vec<u8> {
+    let mut rows = rows(&draft().to_bytes().expect("the sample is sound"));
+    let mut sections = std::array::from_fn(|index| rows[index].section.clone());
+    change(&mut sections);
+    rows.iter_mut().zip(sections).for_each(|(row, section)| row.section = section);
+    file(&rows)
+}
+
+#[test]
+fn variants_in_disorder_are_refused() {
+    let sound = rows(&fat());
+    assert_eq!(file(&sound), fat());
+    // Sections of one variant, but for the parameters.
+    let count = SectionKind::ALL.len() - 1;
+    let refused = |change: &dyn Fn(&mut Vec<Row>), expected: ParseError| {
+        let mut rows = sound.clone();
+        change(&mut rows);
+        assert_eq!(Module::parse(&file(&rows)).unwrap_err(), expected);
+    };
+    let with = |from: u32, to: u32| {
+        move |rows: &mut Vec<Row>| {
+            rows.iter_mut().filter(|row| row.variant == from).for_each(|row| row.variant = to);
+        }
+    };
+    refused(&with(1, 2), ParseError::Variant { found: 2 });
+    refused(&with(0, 1), ParseError::Missing { section: SectionKind::Strings });
+    refused(&with(1, 0), ParseError::SectionKind { found: 1 });
+    refused(&with(SHARED, 1), ParseError::SectionKind { found: 13 });
+    refused(&with(1, SHARED), ParseError::SectionKind { found: 1 });
+    refused(&|rows| rows.rotate_left(count), ParseError::Missing { section: SectionKind::Strings });
+    refused(&|rows| drop(rows.remove(count + 3)), ParseError::Missing { section: SectionKind::Signature });
+    refused(&|rows| drop(rows.pop()), ParseError::Missing { section: SectionKind::Params });
+    refused(&|rows| drop(rows.drain(..2 * count)), ParseError::Missing { section: SectionKind::Strings });
+    let many = |rows: &mut Vec<Row>| {
+        let (first, params) = (rows[..count].to_vec(), rows.pop().unwrap());
+        let more = (2..5).flat_map(|variant| first.iter().map(move |row| Row { variant, ..row.clone() }));
+        rows.extend(more.chain([params]));
+    };
+    refused(&many, ParseError::Variant { found: 4 });
+}
+
+#[test]
+fn every_variant_is_verified() {
+    let sound = rows(&fat());
+    let code = sound.iter().position(|row| (row.kind, row.variant) == (SectionKind::Code as u32, 1)).unwrap();
+    let mut bytes = file(&sound);
+    let offset = u64::from_le_bytes(bytes[64 + code * 64 + 8..][..8].try_into().unwrap()) as usize;
+    bytes[offset] ^= 1;
+    let module = Module::parse(&bytes).unwrap();
+    assert_eq!(module.verify(Verify::All), Err(VerifyError::Hash { section: SectionKind::Code }));
+    let mut changed = sound.clone();
+    changed[code].section.fill(0xff);
+    let bytes = file(&changed);
+    let found = Module::parse(&bytes).unwrap().verify(Verify::All).unwrap_err();
+    assert!(matches!(found, VerifyError::Code { .. } | VerifyError::Function { .. }), "{found}");
+    // Another name of an input, which is a string of the second variant only.
+    let mut changed = sound;
+    let strings = code - 5;
+    assert_eq!(changed[strings].kind, SectionKind::Strings as u32);
+    let name = changed[strings].section.windows(5).rposition(|text| text == b"batch").unwrap();
+    changed[strings].section[name] = b'B';
+    let bytes = file(&changed);
+    let found = Module::parse(&bytes).unwrap().verify(Verify::All);
+    assert_eq!(found, Err(VerifyError::Variant { variant: 1 }));
 }
 
 #[test]
@@ -150,23 +250,45 @@ proptest! {
     /// Changed words behind sound hashes: refused or sound, and never a panic, verified or not.
     #[test]
     fn changed_content_is_refused_or_sound(
-        changes in proptest::collection::vec((0usize..10, any::<u16>(), word()), 1..4),
+        changes in proptest::collection::vec((0usize..24, any::<u16>(), word()), 1..4),
     ) {
-        let forged = forge(|sections| {
-            for (section, at, value) in changes {
-                let words = sections[section].len() / 4;
-                if words > 0 {
-                    let at = usize::from(at) % words * 4;
-                    sections[section][at..at + 4].copy_from_slice(&value.to_le_bytes());
-                }
+        let mut rows = rows(&fat());
+        for (section, at, value) in changes {
+            let section = &mut rows[section].section;
+            let words = section.len() / 4;
+            if words > 0 {
+                let at = usize::from(at) % words * 4;
+                section[at..at + 4].copy_from_slice(&value.to_le_bytes());
             }
-        });
+        }
+        let forged = file(&rows);
         let module = Module::parse(&forged).unwrap();
         let sound = module.verify(Verify::All).is_ok();
         look_everywhere(&module);
-        if sound {
+        let variants = module.variants().filter(|_| sound);
+        for module in variants {
             for index in 0..module.functions() {
                 module.function(index).unwrap().to_owned().unwrap();
+            }
+        }
+    }
+
+    /// Rows of any kind and variant in any order.
+    #[test]
+    fn tables_in_any_order_are_refused_or_sound(
+        order in proptest::collection::vec((0usize..25, 0u32..15, 0u32..4), 0..8),
+    ) {
+        let sound = rows(&fat());
+        let row = |&(at, kind, variant): &(usize, u32, u32)| match variant {
+            3 => sound[at].clone(),
+            variant => Row { kind, variant, ..sound[at].clone() },
+        };
+        let changed: Vec<Row> = order.iter().map(row).collect();
+        for rows in [&changed, &[&sound[..], &changed].concat()] {
+            let bytes = file(rows);
+            if let Ok(module) = Module::parse(&bytes) {
+                let _ = module.verify(Verify::All);
+                look_everywhere(&module);
             }
         }
     }

@@ -3,10 +3,12 @@
 use ired_module::code::{ArithOp, Function, Inst, Label, OwnedInst};
 use ired_module::format::PARAM_ALIGNMENT;
 use ired_module::texts::Texts;
-use ired_module::{DType, HostCallDraft, KernelEntry, Module, SectionKind, Verify};
+use ired_module::{
+    DType, HostCallDraft, KernelEntry, Module, SectionKind, Verify, VerifyError, WriteError, write_variants,
+};
 use proptest::prelude::*;
 
-use crate::sample::{arith, b, draft, s};
+use crate::sample::{arith, b, draft, fat, s, variants};
 
 #[test]
 fn everything_comes_back() {
@@ -229,4 +231,42 @@ fn scalar_operations_round_towards_minus_infinity() {
     assert_eq!(ArithOp::Add.apply(i64::MAX, 1), None);
     assert_eq!(ArithOp::Mul.apply(i64::MAX, 2), None);
     assert_eq!(ArithOp::Sub.apply(i64::MIN, 1), None);
+}
+
+#[test]
+fn variants_come_back_in_order_and_share_what_is_equal() {
+    let bytes = fat();
+    let first = Module::parse(&bytes).unwrap();
+    first.verify(Verify::All).unwrap();
+    let drafts = variants();
+    assert_eq!(first.variants().len(), drafts.len());
+    for (index, (module, draft)) in first.variants().zip(&drafts).enumerate() {
+        assert_eq!(module.variant(), index);
+        assert_eq!(module.target(), draft.target);
+        assert_eq!(module.executable(), draft.executable.image);
+        assert_eq!(module.digest(), first.digest());
+        for (at, param) in (0..).zip(&draft.params) {
+            assert_eq!(module.param_ref(at).unwrap().name, param.name);
+            assert_eq!(module.param(at).unwrap(), &*param.bytes.bytes());
+        }
+    }
+    let [wide, narrow] = [0, 1].map(|index| first.variants().nth(index).unwrap());
+    assert_eq!(wide.param_ref(1).unwrap().offset, narrow.param_ref(1).unwrap().offset);
+    assert_ne!(wide.param_ref(0).unwrap().offset, narrow.param_ref(0).unwrap().offset);
+    // 80 bytes, 3 bytes, nothing, and 70 bytes, each at a multiple of 64.
+    assert_eq!(first.section(SectionKind::Params).len(), 192 + 70);
+    let listing = first.summary().to_string();
+    assert!(listing.contains("variant 1 of 2") && listing.contains("variant 2 of 2"), "{listing}");
+}
+
+#[test]
+fn variants_that_differ_to_callers_are_not_written() {
+    let mut drafts = variants();
+    drafts[1].signature.entries[0].outputs[0].name = "other".into();
+    let mut out = std::io::Cursor::new(Vec::new());
+    let refused = write_variants(&drafts, &mut out);
+    assert!(matches!(refused, Err(WriteError::Invalid(VerifyError::Variant { variant: 1 }))));
+    assert!(out.into_inner().is_empty());
+    let none = write_variants(&[], &mut std::io::Cursor::new(Vec::new()));
+    assert!(matches!(none, Err(WriteError::Variants { found: 0 })));
 }

@@ -4,6 +4,7 @@ use ired_module::code::{ArithOp, Buffer, Function, Inst, Label, OwnedInst, Scala
 use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
 use ired_module::{
     Access, DType, ExecutableDraft, HostCallDraft, KernelEntry, ModuleDraft, ParamDraft, TensorKind,
+    write_variants,
 };
 
 pub(crate) fn s(register: u16) -> Scalar {
@@ -128,4 +129,22 @@ pub(crate) fn draft() -> ModuleDraft {
             ],
         }],
     }
+}
+
+/// The same for two targets: other code, one parameter that both have, and one that is packed otherwise.
+pub(crate) fn variants() -> [ModuleDraft; 2] {
+    let mut wide = draft();
+    wide.target.features.insert(1, "avx512f".into());
+    wide.executable.image = vec![0x7e; 90];
+    wide.params[0].bytes = Box::new(vec![5u8; 80]);
+    wide.params[1].name = "b.2".into();
+    let narrow = draft();
+    [wide, narrow]
+}
+
+/// Both in one file.
+pub(crate) fn fat() -> Vec<u8> {
+    let mut out = std::io::Cursor::new(Vec::new());
+    write_variants(&variants(), &mut out).expect("the variants are sound");
+    out.into_inner()
 }

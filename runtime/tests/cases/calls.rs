@@ -132,9 +132,9 @@ fn fills_and_copies_do_what_they_say() {
 struct Region(Arc<dyn Buffer>);
 
 impl OutputMemory for Region {
-    fn allocate(&self, request: OutputRequest<'_>) -> Result<BufferRange, ired_hal::AllocateError> {
+    fn allocate(&self, request: OutputRequest<'_>) -> Result<Option<BufferRange>, ired_hal::AllocateError> {
         assert_eq!((request.name, request.index), ("y", 0));
-        Ok(BufferRange::new(&self.0, 8, request.bytes))
+        Ok(Some(BufferRange::new(&self.0, 8, request.bytes)))
     }
 }
 

@@ -90,6 +90,8 @@ pub(crate) const ADD: u32 = 0;
 pub(crate) const ADD_CONSTANT: u32 = 1;
 /// Touches nothing of its one binding.
 pub(crate) const NOTHING: u32 = 2;
+/// Its first binding with one element replaced, in its place or not.
+pub(crate) const UPDATE: u32 = 3;
 
 /// A module with the kernels of [`device`] and one entry point `main`.
 pub(crate) fn draft(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>, body: Vec<OwnedInst>) -> ModuleDraft {
@@ -103,6 +105,7 @@ pub(crate) fn draft(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>, body: Vec
     let add = kernel("add", &[Access::Read, Access::Read, Access::Write], 0);
     let add_constant = kernel("add_constant", &[Access::Read, Access::Write], 1);
     let nothing = kernel("nothing", &[Access::ReadWrite], 0);
+    let update = kernel("update", &[Access::ReadInPlace, Access::Read, Access::Write], 2);
     ModuleDraft {
         functions: vec![function(&ranks(&inputs), &ranks(&outputs), body)],
         signature: Signature {
@@ -122,7 +125,7 @@ pub(crate) fn draft(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>, body: Vec
             options: String::new(),
         },
         strings: vec!["rows must be even".into()],
-        executable: ExecutableDraft { image: image(), entries: vec![add, add_constant, nothing] },
+        executable: ExecutableDraft { image: image(), entries: vec![add, add_constant, nothing, update] },
         params: vec![],
         debug: vec![],
         texts: Vec::new(),
@@ -177,13 +180,18 @@ fn image() -> Vec<u8> {
     }
 }
 
-/// i32 kernels: `out[x] = a[x] + b[x]`, `out[x] = a[x] + constant`.
+/// i32 kernels: `out[x] = a[x] + b[x]`, `out[x] = a[x] + constant`, and a scatter of one element.
 const KERNELS: &str = r#"
 #define KERNEL(name) __attribute__((visibility("default"))) \
     void name(unsigned *const *bindings, const long long *constants, unsigned x)
 KERNEL(add) { bindings[2][x] = bindings[0][x] + bindings[1][x]; }
 KERNEL(add_constant) { bindings[1][x] = bindings[0][x] + (unsigned)constants[0]; }
 KERNEL(nothing) {}
+KERNEL(update) {
+    if (bindings[0] != bindings[2])
+        for (long long i = 0; i < constants[0]; i++) bindings[2][i] = bindings[0][i];
+    bindings[2][constants[1]] = bindings[1][0];
+}
 "#;
 
 pub(crate) fn cpu_device() -> Arc<dyn Device> {
@@ -209,10 +217,19 @@ pub(crate) fn template_device() -> Arc<dyn Device> {
         let sum = element(&group, 0)?.wrapping_add(group.constants[0] as i32);
         group.bindings[1].set(group.id[0] as usize, sum.to_le_bytes())
     };
-    let kernels: [(String, Kernel); 3] = [
+    let update = move |group: Workgroup<'_>| {
+        for index in 0..group.constants[0] as usize {
+            let kept = group.bindings[0].get::<4>(index)?;
+            group.bindings[2].set(index, kept)?;
+        }
+        let new = group.bindings[1].get::<4>(0)?;
+        group.bindings[2].set(group.constants[1] as usize, new)
+    };
+    let kernels: [(String, Kernel); 4] = [
         ("add".into(), Arc::new(add)),
         ("add_constant".into(), Arc::new(add_constant)),
         ("nothing".into(), Arc::new(|_| Ok(()))),
+        ("update".into(), Arc::new(update)),
     ];
     checked(Arc::new(TemplateDevice::new(kernels)))
 }

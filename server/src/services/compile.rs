@@ -14,7 +14,7 @@ use ired_proto::ired::v1::{
     CompileEvent, CompileRequest, Diagnostic, GetModuleRequest, GetModuleResponse, ModelRef, PhaseTime,
     SandboxLayer, Target, diagnostic,
 };
-use ired_worker::{LayerState, Severity, TargetRequest};
+use ired_worker::{CompileOptions, LayerState, Severity, TargetRequest};
 use tonic::{Request, Response, Status};
 
 use super::CHUNK_BYTES;
@@ -26,6 +26,9 @@ use crate::store::{StoreError, blocking};
 
 /// Features of a target that a request may name; more than any CPU has.
 const FEATURES: usize = 512;
+
+/// Targets of one module.
+const TARGETS: usize = ired_module::format::MAX_VARIANTS;
 
 pub struct Compile(pub Arc<App>);
 
@@ -40,7 +43,7 @@ impl CompileService for Compile {
         request: Request<CompileRequest>,
     ) -> Result<Response<Self::CompileStream>, Status> {
         let request = request.into_inner();
-        let request = decode(&self.0, request.model, request.target)?;
+        let request = decode(&self.0, request.model, request.target, request.fallbacks)?;
         let started = Instant::now();
         let ticket = match self.0.cache.request(request).await {
             Ok(ticket) => ticket,
@@ -57,7 +60,7 @@ impl CompileService for Compile {
         request: Request<GetModuleRequest>,
     ) -> Result<Response<Self::GetModuleStream>, Status> {
         let request = request.into_inner();
-        let request = decode(&self.0, request.model, request.target)?;
+        let request = decode(&self.0, request.model, request.target, request.fallbacks)?;
         let mut ticket = self.0.cache.request(request).await.map_err(Error::from)?;
         let module = ticket.wait().await.map_err(Error::from)?;
         Ok(Response::new(download(module)))
@@ -68,19 +71,29 @@ fn decode(
     app: &App,
     model: Option<ModelRef>,
     target: Option<Target>,
+    fallbacks: Vec<Target>,
 ) -> Result<cache::CompileRequest, Error> {
     let model = model.ok_or_else(|| Error::invalid("the request names no model"))?;
     let source = app.registry.source(&model.name, model.version)?;
-    let target = target.unwrap_or_default();
+    if fallbacks.len() >= TARGETS {
+        return Err(Error::invalid(format!(
+            "{} targets; a module has at most {TARGETS}",
+            1 + fallbacks.len()
+        )));
+    }
+    let target = requested(target.unwrap_or_default())?;
+    let fallbacks = fallbacks.into_iter().map(requested).collect::<Result<_, _>>()?;
+    let options = CompileOptions { fallbacks, ..default_options(&app.settings) };
+    Ok(cache::CompileRequest { source, target, options })
+}
+
+fn requested(target: Target) -> Result<TargetRequest, Error> {
     let plain = |text: &str| text.len() <= 64 && text.bytes().all(|b| b.is_ascii_graphic() && b != b',');
     let signed = |feature: &String| plain(feature) && feature.starts_with(['+', '-']);
     if !plain(&target.triple) || target.features.len() > FEATURES || !target.features.iter().all(signed) {
         return Err(Error::invalid("the target is no triple with features like `+avx2` and `-fma`"));
     }
-    let compile = default_options(&app.settings);
-    let target =
-        TargetRequest { triple: Some(target.triple).filter(|t| !t.is_empty()), features: target.features };
-    Ok(cache::CompileRequest { source, target, options: compile })
+    Ok(TargetRequest { triple: Some(target.triple).filter(|t| !t.is_empty()), features: target.features })
 }
 
 type Messages = Vec<Result<CompileEvent, Status>>;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ired_client::proto::{ModelRef, Target};
+use ired_client::proto::ModelRef;
 use ired_client::{Client, ClientError, CompileOutcome, Upload, UploadFile};
 use tonic::Code;
 
@@ -13,7 +13,7 @@ fn model(name: &str) -> ModelRef {
 }
 
 async fn compile(client: &Client, name: &str) -> Result<CompileOutcome, ClientError> {
-    let events = client.compile(model(name), Target::default()).await?;
+    let events = client.compile(model(name), &[]).await?;
     events.finish(|_| {}).await
 }
 
@@ -86,7 +86,7 @@ async fn a_module_that_rotted_on_disk_is_compiled_again() {
     assert_eq!((outcome.cached, outcome.key.as_str()), (false, key.as_str()));
     assert_eq!(world.seen().compiles_started, 2);
     let mut module = Vec::new();
-    let info = client.get_module(model("m"), Target::default(), &mut module, |_, _| {});
+    let info = client.get_module(model("m"), &[], &mut module, |_, _| {});
     let info = info.await.unwrap();
     assert_eq!((info.key, info.cached), (key, true));
     assert_eq!(module, b"module of ");
@@ -192,7 +192,7 @@ async fn a_compilation_that_nobody_waits_for_ends() {
     let daemon = place.start(&world).await;
     let client = client(&daemon).await;
     push(&client, place.dir.path(), "m", &[("model.onnx", "hold")]).await;
-    let ask = || client.compile(model("m"), Target::default());
+    let ask = || client.compile(model("m"), &[]);
     let (one, two) = (ask().await.unwrap(), ask().await.unwrap());
     world.until(|seen| seen.compiles_started == 1).await;
     drop(one);
@@ -214,7 +214,7 @@ async fn compilations_beyond_the_queue_are_refused() {
     for name in ["a", "b", "c"] {
         push(&client, place.dir.path(), name, &[("model.onnx", &format!("hold {name}"))]).await;
     }
-    let start = |name: &'static str| client.compile(model(name), Target::default());
+    let start = |name: &'static str| client.compile(model(name), &[]);
     let running = start("a").await.unwrap();
     world.until(|seen| seen.compiles_started == 1).await;
     let mut waiting = start("b").await.unwrap();

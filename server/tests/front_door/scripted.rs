@@ -204,6 +204,7 @@ fn loaded(script: &str) -> LoadedModule {
     LoadedModule {
         signature: Signature { entries: vec![entry] },
         target: Target { triple: "scripted".to_owned(), features: Vec::new() },
+        variant: (0, 1),
         provenance: Provenance {
             model_digest: [0; 32],
             model_name: "scripted".to_owned(),

@@ -51,6 +51,8 @@ pub struct CompileOptions {
     /// model says or that is open.
     pub shapes: Vec<(String, Vec<Option<u64>>)>,
     pub precision: Precision,
+    /// Further machines that the module shall run on, in the order of preference: it has a variant for each.
+    pub fallbacks: Vec<TargetRequest>,
     /// The text of a tuning file: ways to compute kernels that were measured to be the fastest.
     pub tuning: Option<String>,
     /// Send every phase's result as a [`Dump`].
@@ -90,7 +92,9 @@ impl CompileOptions {
             None => String::new(),
             Some(text) => format!(",tuning={}", blake3::hash(text.as_bytes())),
         };
-        format!("{output}{shapes}{precision}{tuning}")
+        let fallbacks = self.fallbacks.iter().map(|target| format!(",or={:?}", target.canonical()));
+        let fallbacks: String = fallbacks.collect();
+        format!("{output}{shapes}{precision}{tuning}{fallbacks}")
     }
 }
 
@@ -213,7 +217,18 @@ pub enum FromCompiler {
 
 #[cfg(test)]
 mod tests {
-    use super::CompileOptions;
+    use super::{CompileOptions, TargetRequest};
+
+    #[test]
+    fn the_order_of_fallbacks_is_part_of_the_key() {
+        let target = |triple: &str| TargetRequest { triple: Some(triple.to_owned()), features: vec![] };
+        let key = |fallbacks: &[&str]| {
+            let fallbacks = fallbacks.iter().map(|triple| target(triple)).collect();
+            CompileOptions { fallbacks, ..CompileOptions::default() }.canonical()
+        };
+        let keys = [key(&[]), key(&["a"]), key(&["a", "b"]), key(&["b", "a"]), key(&["a,b"])];
+        assert!((1..keys.len()).all(|at| !keys[..at].contains(&keys[at])), "{keys:?}");
+    }
 
     #[test]
     fn each_tuning_has_a_key_of_its_own() {

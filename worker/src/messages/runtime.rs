@@ -23,8 +23,11 @@ pub struct RuntimeOptions {
 pub struct LoadedModule {
     #[serde(with = "remote::SignatureWire")]
     pub signature: Signature,
+    /// What the variant that runs was compiled for.
     #[serde(with = "remote::TargetWire")]
     pub target: Target,
+    /// Which of the module's variants runs, from 0, and how many there are.
+    pub variant: (usize, usize),
     #[serde(with = "remote::ProvenanceWire")]
     pub provenance: Provenance,
     pub module_bytes: u64,

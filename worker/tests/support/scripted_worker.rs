@@ -170,6 +170,7 @@ fn loaded(generation: u64) -> LoadedModule {
     LoadedModule {
         signature: Signature::default(),
         target: Target { triple: "scripted".to_owned(), features: Vec::new() },
+        variant: (0, 1),
         provenance: Provenance {
             model_digest: [0; 32],
             model_name: "scripted".to_owned(),

@@ -146,14 +146,15 @@ impl Session {
         threads: Option<u32>,
         wants_notes: bool,
     ) -> Result<Self> {
-        let notes = if wants_notes { profile::read_notes(&module.file)? } else { DispatchNotes::default() };
         let start = Instant::now();
         let worker = local::load(module, threads).await?;
         let load_ms = milliseconds(start.elapsed());
+        let (variant, _) = worker.module().variant;
+        let notes = wants_notes.then(|| profile::read_notes(&module.file, variant)).transpose()?;
         let entry = local::first_entry(&worker)?;
         let inputs = inputs.read_named(local::input_names(&worker))?.into_iter().map(Into::into).collect();
         let compile_ms = milliseconds(module.compile_time);
-        Ok(Self { worker, entry, inputs, notes, compile_ms, load_ms })
+        Ok(Self { worker, entry, inputs, notes: notes.unwrap_or_default(), compile_ms, load_ms })
     }
 
     pub(super) fn profile<'a>(&'a self, result: &'a BenchResult) -> Profile<'a> {

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use ired_worker::{CompileOptions, Dump, TargetRequest};
+use ired_worker::{CompileOptions, Dump};
 use serde_json::json;
 
 use super::human_bytes;
 use crate::compile_args::CompileArgs;
-use crate::{local, target};
+use crate::local;
+use crate::target::{self, Targets};
 
 /// The compiler's phases, in the order they run.
 const PHASES: [&str; 6] = ["input", "graph", "program", "schedule", "executables", "module"];
@@ -22,9 +23,10 @@ pub(crate) struct Compile {
     /// Where the module goes.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// `host`, or a triple with features: `x86_64-linux,+avx2,+fma`.
-    #[arg(long, default_value = "host", value_parser = target::parse)]
-    target: TargetRequest,
+    /// `host`, or a triple or level with features: `x86_64-linux,+avx2,+fma`. Several make a module with a variant for
+    /// each, of which a machine takes the first that it can run: `x86-64-v4,x86-64-v3`.
+    #[arg(long, default_value = "host", value_parser = target::parse_list)]
+    target: Targets,
     #[command(flatten)]
     how: CompileArgs,
     /// Stop after this phase and write its text.
@@ -50,13 +52,15 @@ impl Compile {
             stop_after: self.compile_to,
             dump: self.dump_ir.is_some(),
             threads: self.threads,
+            fallbacks: self.target.fallbacks,
             ..self.how.options()
         };
         let output = local::Output::create(&self.output)?;
         let mut dumps = Vec::new();
         let start = Instant::now();
         let report =
-            local::compile(&self.model, self.target, options, output.file(), |dump| dumps.push(dump)).await;
+            local::compile(&self.model, self.target.first, options, output.file(), |dump| dumps.push(dump))
+                .await;
         // What was dumped before a failure is what shows its cause.
         for dump in dumps {
             write_dump(self.dump_ir.as_deref(), &dump)?;

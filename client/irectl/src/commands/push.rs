@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use ired_client::proto::ModelRef;
 use ired_client::proto::compile_event::Event;
-use ired_client::proto::{ModelRef, Target};
 use ired_client::{Client, Upload, UploadFile};
 use ired_worker::{DirectoryFiles, ModelFiles};
 use serde_json::json;
@@ -42,7 +42,7 @@ impl Push {
 
         let progress = Progress::start("compiling");
         let model = ModelRef { name: stored.name.clone(), version: stored.version };
-        let events = client.compile(model, Target::default()).await?;
+        let events = client.compile(model, &[]).await?;
         let done = events.finish(|event| show(&progress, event, self.json)).await;
         progress.finish();
         let done = done?;

@@ -26,7 +26,7 @@ pub struct CpuTarget {
 /// Why a target text describes no target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    #[error("target `{found}` is not known; known is `x86_64-linux`")]
+    #[error("target `{found}` is not known; known are `x86_64-linux`, `x86-64-v3` and `x86-64-v4`")]
     UnknownTriple { found: String },
     #[error("feature `{found}` is not known for x86_64; known are {}", known_features())]
     UnknownFeature { found: String },
@@ -46,6 +46,9 @@ const BASELINE: &[&str] = &[
 
 /// Together: 32 registers of 512 bits, masks, and every element width.
 const AVX512: &[&str] = &["avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"];
+
+/// Levels of x86-64 by their usual names, with what they have beyond the baseline.
+const LEVELS: &[(&str, &[&str])] = &[("x86-64-v3", &[]), ("x86-64-v4", AVX512)];
 
 const OPTIONAL: &[&str] =
     &["amx-bf16", "amx-int8", "amx-tile", "avx512bf16", "avx512vbmi", "avx512vnni", "avxvnni"];
@@ -69,8 +72,8 @@ impl CpuTarget {
         Ok(Self::with_features(present))
     }
 
-    /// Reads `x86_64-linux,+avx512f,...`, or `host`. Features named imply x86-64-v3's, and `avx512f` all of
-    /// x86-64-v4's.
+    /// Reads `x86_64-linux,+avx512f,...`, `x86-64-v4,...`, or `host`. Features named imply x86-64-v3's, and `avx512f` all
+    /// of x86-64-v4's.
     ///
     /// # Errors
     /// See [`TargetError`].
@@ -80,10 +83,13 @@ impl CpuTarget {
         if triple == "host" {
             return Self::host();
         }
+        let level = LEVELS.iter().find(|(name, _)| *name == triple);
+        let triple = level.map_or(triple, |_| X86_64_LINUX);
         if !matches!(triple, X86_64_LINUX | "x86_64-unknown-linux-gnu" | "x86_64-linux-gnu") {
             return Err(TargetError::UnknownTriple { found: triple.to_owned() });
         }
         let mut features: BTreeSet<&str> = BASELINE.iter().copied().collect();
+        features.extend(level.into_iter().flat_map(|(_, features)| *features));
         for part in parts.filter(|p| !p.is_empty()) {
             let Some(name) = part.strip_prefix('+') else {
                 return Err(TargetError::MissingSign { found: part.to_owned() });
@@ -124,6 +130,11 @@ impl CpuTarget {
     pub(crate) fn without_tiles(mut self) -> Self {
         self.features.retain(|feature| !feature.starts_with("amx"));
         self
+    }
+
+    /// Whether every machine that runs code for `other` runs code for this.
+    pub fn needs_no_more_than(&self, other: &Self) -> bool {
+        self.triple == other.triple && self.features.iter().all(|feature| other.has(feature))
     }
 
     /// Elements of `bits` bits in a vector register.
@@ -213,6 +224,9 @@ mod tests {
             assert_eq!(CpuTarget::parse(&target.to_string()).unwrap(), target);
         }
         assert_eq!(CpuTarget::parse("x86_64-linux").unwrap().vector_bits, 256);
+        let level = |name: &str| CpuTarget::parse(name).unwrap().to_string();
+        assert_eq!(level("x86-64-v3"), level("x86_64-linux"));
+        assert_eq!(level("x86-64-v4,+avx512vnni"), level("x86_64-linux,+avx512vnni"));
         assert_eq!(CpuTarget::parse("x86_64-linux,+avx512f").unwrap().vector_registers, 32);
     }
 

@@ -127,7 +127,7 @@ impl Recycler {
         let block = match self.reuse(len) {
             Some(block) => block,
             // Blocks that are kept must not be what is missing.
-            None => Block::new(len).or_else(|| {
+            None => Block::new(round_up(len)).or_else(|| {
                 self.clear();
                 Block::new(len)
             })?,
@@ -170,8 +170,32 @@ impl Recycler {
     }
 }
 
+/// A size a little larger, so that a buffer that grows from call to call finds the block of the call before large enough.
+fn round_up(len: usize) -> usize {
+    const STEPS_PER_DOUBLING: usize = 8;
+    if len < KEPT_FROM_BYTES {
+        return len;
+    }
+    len.checked_next_multiple_of((1 << len.ilog2()) / STEPS_PER_DOUBLING).unwrap_or(len)
+}
+
 impl Debug for Recycler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Recycler({} bytes at most)", self.limit_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_grows_little_by_little_stays_where_it_is() {
+        for start in [5_000, 100_000, 3 << 20] {
+            let recycler = Recycler::new(16 << 20);
+            let address = |len: usize| recycler.allocate(len).expect("memory").address();
+            let first = address(start);
+            assert!((1..20).all(|step| address(start + step * 4) == first), "{start}");
+        }
     }
 }

@@ -56,10 +56,11 @@ impl<'a> Profile<'a> {
     }
 }
 
-/// What a module says of its dispatches; nothing where it says nothing one understands.
-pub(super) fn read_notes(module: &File) -> Result<DispatchNotes> {
+/// What variant `variant` of a module says of its dispatches; nothing where it says nothing one understands.
+pub(super) fn read_notes(module: &File, variant: usize) -> Result<DispatchNotes> {
     let bytes = MappedFile::open(module).context("cannot map the module")?;
-    let notes = Module::parse(&bytes).ok().and_then(|module| DispatchNotes::decode(module.debug()));
+    let module = Module::parse(&bytes).ok().and_then(|module| module.variants().nth(variant));
+    let notes = module.and_then(|module| DispatchNotes::decode(module.debug()));
     Ok(notes.unwrap_or_default())
 }
 
