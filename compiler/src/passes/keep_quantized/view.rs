@@ -47,7 +47,7 @@ impl Axis {
         self.size = size;
         let Some((outermost, inner)) = self.digits.split_first_mut() else { return };
         let inner: u64 = inner.iter().map(|digit| digit.count).product();
-        if size % inner == 0 {
+        if size.is_multiple_of(inner) {
             outermost.count = size / inner;
         }
     }
