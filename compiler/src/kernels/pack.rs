@@ -23,7 +23,7 @@ pub fn pack(packing: &Packing, dtype: DType, shape: &[u64], data: &[u8]) -> Vec<
     }
     let order = Order::new(packing, shape);
     let bits = dtype.bits();
-    let panel_bytes = (order.panel_elements * bits).div_ceil(8);
+    let panel_bytes = order.panel_bytes(dtype);
     fill_panels(order.panels, panel_bytes, &|first, part| match bits {
         8.. => order.fill(first, panel_bytes, part, &|panel, to, at| {
             let bytes = bits / 8;
@@ -42,7 +42,7 @@ pub fn packed_bytes(packing: &Packing, dtype: DType, shape: &[u64]) -> u64 {
         return shape[0].div_ceil(*width) * SQUARE as u64 * shape[1] * width * size_of::<f32>() as u64;
     }
     let order = Order::new(packing, shape);
-    (order.panels * order.panel_elements * dtype.bits().div_ceil(8)) as u64
+    (order.panels * order.panel_bytes(dtype)) as u64
 }
 
 /// Panels of zeros that `fill` wrote over: parts of several, each with the number of its first.
@@ -104,6 +104,10 @@ struct Order {
 }
 
 impl Order {
+    fn panel_bytes(&self, dtype: DType) -> usize {
+        (self.panel_elements * dtype.bits()).div_ceil(8)
+    }
+
     fn new(packing: &Packing, shape: &[u64]) -> Self {
         let shape: Vec<usize> = shape.iter().map(|d| *d as usize).collect();
         // `k` may be several axes, or none for one row.
@@ -208,6 +212,7 @@ mod tests {
         // [n = 2, k = 3] in panels of two lanes, eight deep; the first two elements are in the first byte.
         let packing = Packing::TransposedPanels { width: 2, depth: 8 };
         let packed = pack(&packing, DType::U4, &[2, 1, 3], &[0x21, 0x43, 0x65]);
+        assert_eq!(packed_bytes(&packing, DType::U4, &[2, 1, 3]), packed.len() as u64);
         assert_eq!(packed, [0x21, 0x03, 0, 0, 0x54, 0x06, 0, 0]);
         assert_eq!(pack(&Packing::Panels { width: 2, depth: 1 }, DType::U8, &[3], &[1, 2, 3]), [1, 2, 3, 0]);
     }
