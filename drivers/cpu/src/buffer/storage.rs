@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn what_grows_little_by_little_stays_where_it_is() {
-        for start in [5_000, 100_000, 3 << 20] {
+        for start in [5_000, 100_000, 3_000_000] {
             let recycler = Recycler::new(16 << 20);
             let address = |len: usize| recycler.allocate(len).expect("memory").address();
             let first = address(start);
