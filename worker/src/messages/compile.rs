@@ -185,6 +185,7 @@ pub struct CompileReport {
 
 /// From the parent to a compile worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "one job is sent to a process, and never moved about")]
 pub enum ToCompiler {
     /// Compile. Carries the model (for reading) and the output (for writing, empty).
     Job(CompileJob),
