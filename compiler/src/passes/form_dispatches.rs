@@ -160,7 +160,15 @@ fn form_region(facts: &Facts<'_>, region: RegionId) -> Vec<Step> {
 }
 
 impl<'g> Facts<'g> {
-    fn new(graph: &'g Graph) -> Self {
+    /// The one node that reads `value`, if it is in the same region and nothing else does.
+    pub(super) fn only_reader(&self, value: ValueId) -> Option<NodeId> {
+        let producer = self.producer[value.index()]?;
+        let &[reader] = self.readers[value.index()].as_slice() else { return None };
+        let same = self.home[reader.index()] == self.home[producer.index()];
+        (same && !self.is_output[value.index()] && self.node(reader).regions.is_empty()).then_some(reader)
+    }
+
+    pub(super) fn new(graph: &'g Graph) -> Self {
         let mut facts = Self {
             graph,
             producer: vec![None; graph.values.len()],

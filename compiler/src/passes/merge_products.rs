@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use ired_graph::{DType, Dim, Graph, Node, NodeId, Op, ParamId, Tensor, ValueId};
 
 use super::PassError;
-use super::rewrite::{count_uses, rewrite};
+use super::form_dispatches::Facts;
+use super::rewrite::rewrite;
 
 pub(super) fn merge_products(graph: &mut Graph) -> Result<(), PassError> {
     let groups = groups(graph);
@@ -43,14 +44,13 @@ struct Member {
 
 /// Products that can be one, by the first of them.
 fn groups(graph: &Graph) -> HashMap<NodeId, Vec<Member>> {
-    let uses = count_uses(graph);
-    let readers = readers(graph);
+    let facts = Facts::new(graph);
     let mut groups = HashMap::new();
     for region in &graph.regions {
         let mut by_left: HashMap<ValueId, Vec<Member>> = HashMap::new();
         for &id in &region.nodes {
             let node = graph.node(id);
-            if let Some(member) = member(graph, &uses, id).filter(|_| is_moved(graph, &readers, node)) {
+            if let Some(member) = member(&facts, id).filter(|_| is_moved(&facts, node)) {
                 by_left.entry(node.operands[0]).or_default().push(member);
             }
         }
@@ -61,44 +61,30 @@ fn groups(graph: &Graph) -> HashMap<NodeId, Vec<Member>> {
 }
 
 /// A product of matrices by a parameter that nothing else reads.
-fn member(graph: &Graph, uses: &[u32], product: NodeId) -> Option<Member> {
+fn member(facts: &Facts<'_>, product: NodeId) -> Option<Member> {
+    let graph = facts.graph;
     let node = graph.node(product);
     let (Op::MatMul, &[left, right]) = (&node.op, node.operands.as_slice()) else { return None };
     let Some(Op::Param(weights)) = graph.producer_op(right) else { return None };
+    facts.only_reader(right)?;
     let [left, ty] = [left, right].map(|value| graph.ty(value));
-    let fits = ty.dtype == DType::F32 && left.rank() == 2 && ty.rank() == 2 && uses[right.index()] == 1;
-    let columns = ty.shape[1].as_static().filter(|columns| fits && *columns > 0)?;
+    let fits = ty.dtype == DType::F32 && left.rank() == 2 && ty.rank() == 2;
+    let columns = ty.shape.get(1)?.as_static().filter(|columns| fits && *columns > 0)?;
     Some(Member { product, weights: *weights, columns })
 }
 
-/// The nodes that read each value; an output of a region counts as read by nobody, twice.
-fn readers(graph: &Graph) -> Vec<Vec<Option<NodeId>>> {
-    let mut readers = vec![Vec::new(); graph.values.len()];
-    for region in &graph.regions {
-        for &id in &region.nodes {
-            for operand in &graph.node(id).operands {
-                readers[operand.index()].push(Some(id));
-            }
-        }
-        for output in &region.outputs {
-            readers[output.index()].extend([None, None]);
-        }
-    }
-    readers
-}
-
 /// Whether a node's result is moved to other places, with little done to it before.
-fn is_moved(graph: &Graph, readers: &[Vec<Option<NodeId>>], node: &Node) -> bool {
+fn is_moved(facts: &Facts<'_>, node: &Node) -> bool {
     const MOST_STEPS: usize = 4;
     let mut value = node.results[0];
     for _ in 0..MOST_STEPS {
-        let &[Some(reader)] = readers[value.index()].as_slice() else { return false };
-        let node = graph.node(reader);
+        let Some(reader) = facts.only_reader(value) else { return false };
+        let node = facts.node(reader);
         match &node.op {
             Op::Transpose { .. } => return true,
             Op::Reshape { .. } => {}
             op if op.is_elementwise()
-                && node.operands.iter().all(|o| *o == value || is_spread(graph, *o)) => {}
+                && node.operands.iter().all(|o| *o == value || is_spread(facts.graph, *o)) => {}
             _ => return false,
         }
         value = node.results[0];

@@ -29,7 +29,7 @@ pub(super) fn find(facts: &Facts<'_>, softmax: NodeId) -> Option<Group> {
         return None;
     }
     let mut inside = HashSet::from([softmax]);
-    let used = match only_reader(facts, weights) {
+    let used = match facts.only_reader(weights) {
         Some(_) => weights,
         None => {
             let [test, select] = zeroed_nans(facts, weights)?;
@@ -44,7 +44,7 @@ pub(super) fn find(facts: &Facts<'_>, softmax: NodeId) -> Option<Group> {
         }
         None => used,
     };
-    let root = only_reader(facts, used)?;
+    let root = facts.only_reader(used)?;
     let product = facts.node(root);
     if product.op != Op::MatMul || product.operands[0] != used || product.operands[1] == used {
         return None;
@@ -107,8 +107,8 @@ pub(super) fn find(facts: &Facts<'_>, softmax: NodeId) -> Option<Group> {
 
 /// The nodes that round `value` to bf16, if nothing else reads it.
 fn rounded(facts: &Facts<'_>, value: ValueId) -> Option<[NodeId; 2]> {
-    let narrow = only_reader(facts, value).filter(|id| facts.node(*id).op == Op::Cast(DType::BF16))?;
-    let wide = only_reader(facts, facts.node(narrow).results[0])?;
+    let narrow = facts.only_reader(value).filter(|id| facts.node(*id).op == Op::Cast(DType::BF16))?;
+    let wide = facts.only_reader(facts.node(narrow).results[0])?;
     (facts.node(wide).op == Op::Cast(DType::F32)).then_some([narrow, wide])
 }
 
@@ -122,7 +122,7 @@ fn zeroed_nans(facts: &Facts<'_>, value: ValueId) -> Option<[NodeId; 2]> {
     let &[condition, zero, other] = facts.node(select).operands.as_slice() else { return None };
     let ours = readers.len() == 2 && !facts.is_output[value.index()] && other == value && zero != value;
     let tested = facts.node(test).results[0];
-    (ours && condition == tested && only_reader(facts, tested) == Some(select) && is_zero(facts, zero))
+    (ours && condition == tested && facts.only_reader(tested) == Some(select) && is_zero(facts, zero))
         .then_some([test, select])
 }
 
@@ -148,12 +148,4 @@ pub(super) fn first_rounded_product(facts: &Facts<'_>, group: &Group) -> Option<
     let rounding = facts.producer[weights.index()]?;
     let rounds = group.nodes.contains(&rounding) && is_widening(facts.graph, facts.node(rounding));
     first_product(facts, group).filter(|_| rounds)
-}
-
-/// The one node that reads `value`, if it is in the same region and nothing else does.
-fn only_reader(facts: &Facts<'_>, value: ValueId) -> Option<NodeId> {
-    let producer = facts.producer[value.index()]?;
-    let &[reader] = facts.readers[value.index()].as_slice() else { return None };
-    let same = facts.home[reader.index()] == facts.home[producer.index()];
-    (same && !facts.is_output[value.index()] && facts.node(reader).regions.is_empty()).then_some(reader)
 }
