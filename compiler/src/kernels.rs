@@ -32,7 +32,7 @@ use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 use crate::tuning::{Choice, Tunable};
 pub(crate) use attention::fills_tiles;
-pub(crate) use dot::has_bf16_tiles;
+pub(crate) use dot::{has_bf16_tiles, multiplies_bytes};
 use function::Site;
 pub use pack::{pack, packed_bytes};
 

@@ -18,11 +18,12 @@ mod recognize_layer_norm;
 mod rewrite;
 mod simplify;
 mod split_concats;
+mod widen_bytes;
 
 use ired_graph::{Graph, ShapeError};
 
 use crate::errors::{CompileError, Diagnostic};
-use crate::kernels::has_bf16_tiles;
+use crate::kernels::{has_bf16_tiles, multiplies_bytes};
 use crate::targets::CpuTarget;
 
 /// Whether a model may be computed less exactly than it says.
@@ -51,7 +52,7 @@ pub struct Pass {
     pub name: &'static str,
     /// Runs only for this precision; an exact pass runs for both.
     pub precision: Precision,
-    /// Whether what a pass makes is fast on a target; an exact pass does not ask.
+    /// Whether what a pass makes is fast on a target.
     suits: fn(&CpuTarget) -> bool,
     run: fn(&mut Graph) -> Result<(), PassError>,
 }
@@ -73,6 +74,7 @@ pub const PASSES: &[Pass] = &[
     exact("split_concats", split_concats::split_concats),
     fast("narrow_products", CpuTarget::has_bf16_products, narrow_products::narrow_products),
     fast("narrow_attention", has_bf16_tiles, narrow_attention::narrow_attention),
+    exact_for("widen_bytes", |target| !multiplies_bytes(target), widen_bytes::widen_bytes),
     // Not what is rounded: each of those products rounds its result for attention.
     exact("merge_products", merge_products::merge_products),
     exact("outline_constants", outline_constants::outline_constants),
@@ -81,7 +83,15 @@ pub const PASSES: &[Pass] = &[
 ];
 
 const fn exact(name: &'static str, run: fn(&mut Graph) -> Result<(), PassError>) -> Pass {
-    Pass { name, precision: Precision::Exact, suits: |_| true, run }
+    exact_for(name, |_| true, run)
+}
+
+const fn exact_for(
+    name: &'static str,
+    suits: fn(&CpuTarget) -> bool,
+    run: fn(&mut Graph) -> Result<(), PassError>,
+) -> Pass {
+    Pass { name, precision: Precision::Exact, suits, run }
 }
 
 const fn fast(

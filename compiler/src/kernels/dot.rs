@@ -1,5 +1,5 @@
-//! Products of small elements: neighbours are multiplied and summed into each lane at once. Four of u8 and i8 into i32,
-//! exactly; two of bf16 into f32.
+//! Products of small elements: neighbours are multiplied and summed into each lane at once. Four of u8 and i8 into i32, or
+//! two of i16 and bytes, exactly; two of bf16 into f32.
 
 use ired_graph::{DType, Graph, Op, ValueId};
 use ired_mlir::{Builder, Value};
@@ -13,8 +13,8 @@ use crate::targets::CpuTarget;
 pub(super) enum Dot {
     /// Four bytes in one instruction.
     Four,
-    /// Bytes at even and at odd places each as pairs of i16, of which no product saturates.
-    Pairs,
+    /// Two i16 in one instruction, of which no product saturates. Weights are bytes, made i16 when they are loaded.
+    Words { signed: bool },
     /// Two bf16 in one instruction.
     Bf16,
 }
@@ -38,11 +38,11 @@ impl DotProduct {
         let dtype = |value: ValueId| graph.values[value.index()].ty.dtype;
         let is_read = |value: ValueId| dispatch.inputs.contains(&value);
         match (dtype(x), dtype(weights)) {
-            (DType::U8, DType::I8) if is_read(x) => {
-                // Wide targets have the instruction from one set, narrow ones from the other.
-                let set = if target.vector_bits == 512 { "avx512vnni" } else { "avxvnni" };
-                let dot = if target.has(set) { Dot::Four } else { Dot::Pairs };
-                Some(Self { dot, left: x })
+            (DType::U8, DType::I8) if is_read(x) && multiplies_bytes(target) => {
+                Some(Self { dot: Dot::Four, left: x })
+            }
+            (DType::I16, weights @ (DType::I8 | DType::U8)) if is_read(x) => {
+                Some(Self { dot: Dot::Words { signed: weights == DType::I8 }, left: x })
             }
             (DType::F32, DType::BF16) if target.has_bf16_products() => {
                 let widened = producer(graph, dispatch, x).filter(|node| node.op == Op::Cast(DType::F32))?;
@@ -60,7 +60,7 @@ impl Dot {
         match self {
             Self::Four => &["amx-int8", "amx-tile"],
             Self::Bf16 => &["amx-bf16", "amx-tile"],
-            Self::Pairs => &[],
+            Self::Words { .. } => &[],
         }
     }
 
@@ -69,7 +69,7 @@ impl Dot {
         target.vector_bits == 512 && !features.is_empty() && features.iter().all(|f| target.has(f))
     }
 
-    /// Bytes of an element.
+    /// Bytes of an element of the left side.
     pub(super) fn element_bytes(self) -> i64 {
         4 / self.depth()
     }
@@ -77,36 +77,30 @@ impl Dot {
     /// Products that one step sums into a lane. Weights are packed so that they are neighbours.
     pub(super) fn depth(self) -> i64 {
         match self {
-            Self::Four | Self::Pairs => 4,
-            Self::Bf16 => 2,
+            Self::Four => 4,
+            Self::Words { .. } | Self::Bf16 => 2,
         }
     }
 
     /// Neighbours of the left side, for every lane.
-    pub(super) fn left<'m>(self, b: &Builder<'m>, word: Value<'m>, lanes: usize) -> Vec<Value<'m>> {
-        let spread = |word: Value<'m>, bits: usize| as_lanes(b, b.broadcast(word, lanes), bits);
+    pub(super) fn left<'m>(self, b: &Builder<'m>, word: Value<'m>, lanes: usize) -> Value<'m> {
+        let word = b.broadcast(word, lanes);
         match self {
-            Self::Four => vec![spread(word, 8)],
-            Self::Bf16 => vec![as_bf16(b, spread(word, 16))],
-            Self::Pairs => {
-                let c = |value: i64| b.integer(word.ty(), value);
-                let places = c(0x00ff_00ff);
-                let odd = b.shrui(word, c(8));
-                vec![spread(b.andi(word, places), 16), spread(b.andi(odd, places), 16)]
-            }
+            Self::Four => as_lanes(b, word, 8),
+            Self::Words { .. } => as_lanes(b, word, 16),
+            Self::Bf16 => as_bf16(b, as_lanes(b, word, 16)),
         }
     }
 
     /// Neighbours of the right side for each lane.
-    pub(super) fn right<'m>(self, b: &Builder<'m>, elements: Value<'m>) -> Vec<Value<'m>> {
+    pub(super) fn right<'m>(self, b: &Builder<'m>, elements: Value<'m>) -> Value<'m> {
         match self {
-            Self::Four => vec![elements],
-            Self::Bf16 => vec![as_bf16(b, elements)],
-            Self::Pairs => {
-                let pairs = as_lanes(b, elements, 16);
-                let eight = b.integer(pairs.ty(), 8);
-                vec![b.shrsi(b.shli(pairs, eight), eight), b.shrsi(pairs, eight)]
+            Self::Four => elements,
+            Self::Words { signed } => {
+                let wide = b.int_type(16);
+                if signed { b.extsi(elements, wide) } else { b.extui(elements, wide) }
             }
+            Self::Bf16 => as_bf16(b, elements),
         }
     }
 
@@ -114,23 +108,28 @@ impl Dot {
     pub(super) fn add<'m>(
         self,
         b: &Builder<'m>,
-        left: &[Value<'m>],
-        right: &[Value<'m>],
+        left: Value<'m>,
+        right: Value<'m>,
         sum: Value<'m>,
     ) -> Value<'m> {
         let wide = sum.ty().vector_lanes() == Some(16);
-        left.iter().zip(right).fold(sum, |sum, (x, w)| match self {
+        match self {
             Self::Four => {
                 let name = if wide { "llvm.x86.avx512.vpdpbusd.512" } else { "llvm.x86.avx512.vpdpbusd.256" };
-                b.intrinsic(name, &[sum, *x, *w], sum.ty())
+                b.intrinsic(name, &[sum, left, right], sum.ty())
             }
-            Self::Bf16 => b.intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", &[sum, *x, *w], sum.ty()),
-            Self::Pairs => {
+            Self::Words { .. } => {
                 let name = if wide { "llvm.x86.avx512.pmaddw.d.512" } else { "llvm.x86.avx2.pmadd.wd" };
-                b.addi(sum, b.intrinsic(name, &[*x, *w], sum.ty()))
+                b.addi(sum, b.intrinsic(name, &[left, right], sum.ty()))
             }
-        })
+            Self::Bf16 => b.intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", &[sum, left, right], sum.ty()),
+        }
     }
+}
+
+/// Whether a target multiplies u8 by i8: wide ones have the instruction from one set, narrow ones from the other.
+pub(crate) fn multiplies_bytes(target: &CpuTarget) -> bool {
+    target.has(if target.vector_bits == 512 { "avx512vnni" } else { "avxvnni" })
 }
 
 /// Whether a target multiplies bf16 in tiles.

@@ -5,13 +5,21 @@ use ired_graph::{BinaryFn, DType, Op, UnaryFn, ValueId, Window};
 
 use crate::harness::{Case, Random, host};
 
-const TYPES: [(DType, DType); 4] =
-    [(DType::U8, DType::I8), (DType::I8, DType::I8), (DType::U8, DType::U8), (DType::I8, DType::U8)];
+const TYPES: [(DType, DType); 6] = [
+    (DType::U8, DType::I8),
+    (DType::I8, DType::I8),
+    (DType::U8, DType::U8),
+    (DType::I8, DType::U8),
+    // Bytes on machines that multiply words.
+    (DType::I16, DType::I8),
+    (DType::I16, DType::U8),
+];
 
 fn bytes(random: &mut Random, dtype: DType, shape: &[u64]) -> ired_graph::Tensor {
     // All of the range, its ends above all: sums of pairs in 16 bits would overflow.
     match dtype {
         DType::U8 => random.tensor(dtype, shape, 0.0, 255.0),
+        DType::I16 => random.tensor(dtype, shape, -32768.0, 32767.0),
         _ => random.tensor(dtype, shape, -128.0, 127.0),
     }
 }

@@ -9,10 +9,11 @@ use super::interpret::Call;
 use super::positions::count;
 use crate::{DType, Shape, Tensor, TensorType};
 
-/// The type of a product's sum: 8-bit integers of either sign, mixed freely, give i32; the rest stay themselves.
+/// The type of a product's sum: 8-bit integers of either sign, mixed freely, give i32, as do those and i16 on the left;
+/// the rest stay themselves.
 pub(super) fn sum_type(operands: &Operands<'_>, lhs: DType, rhs: DType) -> Result<DType, ShapeError> {
     let is_byte = |d: DType| matches!(d, DType::I8 | DType::U8);
-    if is_byte(lhs) && is_byte(rhs) {
+    if (is_byte(lhs) || lhs == DType::I16) && is_byte(rhs) {
         return Ok(DType::I32);
     }
     operands.dtype(0, lhs.is_float() || lhs.is_integer(), "a number type")?;
