@@ -75,6 +75,8 @@ struct Plan {
     rounds: bool,
     /// What tiles of bf16 multiply, if they do.
     narrow: Option<Narrow>,
+    /// Whether elements of a key, not keys, follow each other in memory, in whole vectors where tiles do not read them.
+    keys_are_rows: bool,
     /// Queries, and vectors of keys, of a tile of the first product.
     tile_rows: usize,
     tile_vectors: usize,
@@ -90,8 +92,6 @@ struct Narrow {
     q: ValueId,
     k: ValueId,
     v: ValueId,
-    /// Whether elements of a key, not keys, follow each other in memory.
-    keys_are_rows: bool,
 }
 
 /// Bounds on what a workgroup takes, and takes at a time.
@@ -178,6 +178,8 @@ impl Plan {
             registers,
             zero_nans,
             rounds: rounded.is_some(),
+            keys_are_rows: are_rows(graph, dispatch, narrow.map_or(k, |narrow| narrow.k))
+                && (narrow.is_some() || depth.is_multiple_of(lanes)),
             narrow,
             tile_rows,
             tile_vectors,
@@ -200,8 +202,7 @@ impl Plan {
 impl Narrow {
     fn of(graph: &Graph, dispatch: &Dispatch, operands: [ValueId; 3]) -> Option<Self> {
         let [q, k, v] = operands.map(|value| narrowed(graph, dispatch, value));
-        let (q, k, v) = (q?, k?, v?);
-        Some(Self { q, k, v, keys_are_rows: are_rows(graph, dispatch, k) })
+        Some(Self { q: q?, k: k?, v: v? })
     }
 }
 
@@ -222,7 +223,7 @@ fn are_rows(graph: &Graph, dispatch: &Dispatch, k: ValueId) -> bool {
     while let Some(node) = producer(graph, dispatch, value) {
         if let Op::Transpose { perm } = &node.op {
             from_end = perm.len() - perm[perm.len() - from_end];
-        } else if !matches!(node.op, Op::Reshape { .. }) {
+        } else if !matches!(node.op, Op::Reshape { .. } | Op::Broadcast { .. }) {
             return false;
         }
         value = node.operands[0];

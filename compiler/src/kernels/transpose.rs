@@ -165,23 +165,45 @@ pub(super) fn turn<'m>(b: &Builder<'m>, mut lines: Vec<Value<'m>>) -> Vec<Value<
     let lanes = lines.len();
     let mut block = 1;
     while block < lanes {
-        let pick = |upper: bool| -> Vec<i64> {
-            (0..lanes)
-                .map(|lane| match (lane & block == 0, upper) {
-                    (true, false) => lane,
-                    (true, true) => lane | block,
-                    (false, false) => lanes + (lane ^ block),
-                    (false, true) => lanes + lane,
-                })
-                .map(|lane| lane as i64)
-                .collect()
-        };
         for line in (0..lanes).filter(|line| line & block == 0) {
-            let (x, y) = (lines[line], lines[line | block]);
-            lines[line] = b.shuffle(x, y, &pick(false));
-            lines[line | block] = b.shuffle(x, y, &pick(true));
+            let [x, y] = exchange(b, [lines[line], lines[line | block]], block);
+            lines[line] = x;
+            lines[line | block] = y;
         }
         block *= 2;
     }
     lines
+}
+
+/// A vector whose lane `i` is the sum of all lanes of line `i`.
+pub(super) fn sums_of_lines<'m>(b: &Builder<'m>, mut lines: Vec<Value<'m>>) -> Option<Value<'m>> {
+    let mut block = 1;
+    while lines.len() > 1 {
+        lines = lines
+            .chunks_exact(2)
+            .map(|pair| {
+                let [x, y] = exchange(b, [pair[0], pair[1]], block);
+                b.addf(x, y)
+            })
+            .collect();
+        block *= 2;
+    }
+    lines.pop()
+}
+
+/// Exchanges every second block of lanes of one line with the block before it of the other.
+fn exchange<'m>(b: &Builder<'m>, [x, y]: [Value<'m>; 2], block: usize) -> [Value<'m>; 2] {
+    let lanes = x.ty().vector_lanes().unwrap_or(1);
+    let pick = |upper: bool| -> Vec<i64> {
+        (0..lanes)
+            .map(|lane| match (lane & block == 0, upper) {
+                (true, false) => lane,
+                (true, true) => lane | block,
+                (false, false) => lanes + (lane ^ block),
+                (false, true) => lanes + lane,
+            })
+            .map(|lane| lane as i64)
+            .collect()
+    };
+    [false, true].map(|upper| b.shuffle(x, y, &pick(upper)))
 }

@@ -11,6 +11,8 @@ const BATCH: u64 = 2;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Operands {
     F32,
+    /// The same with keys one after another.
+    KeyRows,
     /// Rounded to bf16, and so are weights; keys element by element.
     Bf16,
     /// The same with keys one after another.
@@ -21,7 +23,7 @@ impl Operands {
     /// What the result may be wrong by, relative to the greatest.
     fn tolerance(self) -> f64 {
         match self {
-            Self::F32 => 5e-6,
+            Self::F32 | Self::KeyRows => 5e-6,
             // Weights have 8 bits in both, but are rounded at different scales: each by at most 2^-9 of itself, and values
             // are positive.
             _ => 1.0 / 256.0 + 1e-5,
@@ -64,7 +66,7 @@ fn attention_of(operands: Operands, random: &mut Random, sizes: &Sizes, between:
     }
     let (d, w) = (fixed(depth), fixed(width));
     let scores_shape = vec![batch.clone(), m.clone(), n.clone()];
-    let is_narrow = operands != Operands::F32;
+    let is_narrow = matches!(operands, Operands::Bf16 | Operands::Bf16KeyRows);
     let dtype = if is_narrow { DType::BF16 } else { DType::F32 };
     let q = random.tensor(dtype, &[BATCH, queries, depth], -1.0, 1.0);
     // Scores of a few units, whatever the depth, so that their own rounding does not decide.
@@ -72,7 +74,7 @@ fn attention_of(operands: Operands, random: &mut Random, sizes: &Sizes, between:
     let (least, greatest) = if is_narrow { (0.5, 1.5) } else { (-1.0, 1.0) };
     let v = random.tensor(dtype, &[BATCH, keys, width], least, greatest);
     let q = case.input_of(q, vec![batch.clone(), m.clone(), d.clone()]);
-    let k = if operands == Operands::Bf16KeyRows {
+    let k = if matches!(operands, Operands::KeyRows | Operands::Bf16KeyRows) {
         let k = random.tensor(dtype, &[BATCH, keys, depth], -most, most);
         let k = case.input_of(k, vec![batch.clone(), n.clone(), d]);
         case.op(Op::Transpose { perm: vec![0, 2, 1] }, &[k])
@@ -133,6 +135,61 @@ fn every_size_of_queries_and_keys() {
         let sizes = Sizes { queries, keys, depth: 16, width: 16 };
         attention(&mut random, &sizes, Between::Nothing, false);
         attention(&mut random, &sizes, Between::Nothing, true);
+    }
+}
+
+#[test]
+fn keys_may_lie_one_after_another() {
+    let mut random = Random::new(88);
+    for (queries, keys, depth) in [
+        (1, 1, 16),
+        (1, 7, 64),
+        (1, 300, 80),
+        (1, 257, 72),
+        (1, 40, 256),
+        (2, 5, 32),
+        (0, 3, 16),
+        (3, 0, 16),
+        (13, 33, 48),
+        (97, 131, 64),
+        (31, 257, 20),
+    ] {
+        let sizes = Sizes { queries, keys, depth, width: depth };
+        for between in [Between::Nothing, Between::Masked { all: false }] {
+            attention_of(Operands::KeyRows, &mut random, &sizes, between, true);
+            attention_of(Operands::KeyRows, &mut random, &sizes, between, false);
+        }
+    }
+}
+
+/// As models write it whose heads share keys and values: these are repeated first.
+#[test]
+fn queries_of_several_heads_may_share_keys_and_values() {
+    const HEADS: u64 = 2;
+    const SHARING: u64 = 3;
+    let mut random = Random::new(89);
+    for (queries, keys, depth) in [(1, 100, 64), (1, 3, 16), (5, 70, 32), (50, 51, 16)] {
+        let mut case = Case::new();
+        let [b, m, n] =
+            [("b", BATCH), ("m", queries), ("n", keys)].map(|(name, size)| case.symbol(name, size));
+        let fixed = |size: u64| Dim::constant(size as i64);
+        let heads = fixed(HEADS * SHARING);
+        let q = random.tensor(DType::F32, &[BATCH, HEADS * SHARING, queries, depth], -1.0, 1.0);
+        let q = case.input_of(q, vec![b.clone(), heads.clone(), m, fixed(depth)]);
+        let [k, v] = [(); 2].map(|()| {
+            let x = random.tensor(DType::F32, &[BATCH, HEADS, keys, depth], -1.0, 1.0);
+            let x = case.input_of(x, vec![b.clone(), fixed(HEADS), n.clone(), fixed(depth)]);
+            let shape = |sharing| vec![b.clone(), fixed(HEADS), fixed(sharing), n.clone(), fixed(depth)];
+            let x = case.op(Op::Reshape { shape: shape(1) }, &[x]);
+            let x = case.op(Op::Broadcast { shape: shape(SHARING) }, &[x]);
+            let shape = vec![b.clone(), heads.clone(), n.clone(), fixed(depth)];
+            case.op(Op::Reshape { shape }, &[x])
+        });
+        let k = case.op(Op::Transpose { perm: vec![0, 1, 3, 2] }, &[k]);
+        let scores = case.op(Op::MatMul, &[q, k]);
+        let weights = case.op(Op::Softmax { axis: 3, log: false }, &[scores]);
+        let y = case.root(Op::MatMul, &[weights, v]);
+        case.check(y, 5e-6);
     }
 }
 

@@ -5,9 +5,10 @@ use ired_mlir::{Builder, Compare, FloatCompare, Type, Value};
 use super::Plan;
 use crate::kernels::eval::{Axis, Known, Point};
 use crate::kernels::function::Function;
+use crate::kernels::transpose::turn;
 
 const ALIGNMENT: i64 = 64;
-/// Vectors of keys in a tile of one query: as many sums that do not wait for each other.
+/// Vectors of keys in a tile of one query: as many sums that do not wait for each other. Keys that are rows have a sum each.
 const SINGLE_VECTORS: usize = 8;
 
 pub(super) struct Emitter<'f, 'a, 'm> {
@@ -117,7 +118,8 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         }
         // A model that writes one word after another asks for one query at a time.
         let single = b.cmpi(Compare::Eq, rows, b.index(1));
-        let vectors = (1..=SINGLE_VECTORS).rev().find(|n| plan.block.is_multiple_of(n * plan.lanes));
+        let most = if plan.keys_are_rows { 1 } else { SINGLE_VECTORS };
+        let vectors = (1..=most).rev().find(|n| plan.block.is_multiple_of(n * plan.lanes));
         let tile = Tile { rows: 1, vectors: vectors.unwrap_or(1), packed: false };
         b.if_then(single, |b| Self { tile, batch: self.batch.clone(), ..*self }.emit_rows(b, rows));
         let several = b.cmpi(Compare::Ne, rows, b.index(1));
@@ -146,8 +148,10 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
 
     fn emit_block(&self, b: &Builder<'m>, block: Block<'m>, tiles: Value<'m>) {
         let is_wide = self.plan.is_wide();
-        if self.tile.packed {
-            self.pack_keys(b, block);
+        match (self.tile.packed, self.plan.keys_are_rows) {
+            (true, true) => self.turn_rows(b, block),
+            (true, false) => self.pack_keys(b, block),
+            (false, _) => {}
         }
         if !is_wide {
             self.pack_values(b, block);
@@ -254,6 +258,39 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
                 }
             });
         });
+    }
+
+    /// The same of keys that lie in memory one after another.
+    fn turn_rows(&self, b: &Builder<'m>, block: Block<'m>) {
+        let plan = self.plan;
+        let depth = self.index(b, plan.depth);
+        b.for_each(b.index(0), block.tiles, |b, tile| {
+            b.for_loop(b.index(0), depth, self.index(b, plan.lanes), &[], |b, d, _| {
+                for j in 0..self.tile.vectors {
+                    let lane = self.index(b, j * plan.lanes);
+                    let first = b.addi(self.at(b, tile, self.tile.keys(plan), block.first), lane);
+                    for (i, x) in turn(b, self.key_rows(b, d, first)).into_iter().enumerate() {
+                        let row = b.addi(self.at(b, tile, plan.depth, d), self.index(b, i));
+                        b.vector_store(x, self.k, self.at(b, row, self.tile.keys(plan), lane));
+                    }
+                }
+                Vec::new()
+            });
+        });
+    }
+
+    /// A vector of elements from `d` on of each key from `first` on; the last key's where there is none, the score of which
+    /// nobody looks at.
+    pub(super) fn key_rows(&self, b: &Builder<'m>, d: Value<'m>, first: Value<'m>) -> Vec<Value<'m>> {
+        let last = b.subi(self.f.dim(&self.plan.keys), b.index(1));
+        (0..self.plan.lanes)
+            .map(|i| {
+                let key = b.minsi(b.addi(first, self.index(b, i)), last);
+                let mut axes = self.batch.clone();
+                axes.extend([Axis::along(d), Axis::at(key)]);
+                self.read_or_zero(b, self.plan.k, axes, None)
+            })
+            .collect()
     }
 
     /// Narrow values column by column: vectors of keys.

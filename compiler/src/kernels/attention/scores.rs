@@ -10,6 +10,7 @@ use crate::kernels::eval::nested::multiply_add;
 use crate::kernels::eval::{Axis, Known, Point};
 use crate::kernels::math::Math;
 use crate::kernels::rows::halve;
+use crate::kernels::transpose::sums_of_lines;
 
 /// Queries whose exponentials are computed side by side.
 const EXP_ROWS: usize = 4;
@@ -70,6 +71,19 @@ impl<'m> Emitter<'_, '_, 'm> {
         b.store(halve(b, greatest, &|b, x, y| greater(b, x, y)), self.shift, row);
     }
 
+    /// Products of the query of a tile with as many keys as a vector has lanes, which are rows.
+    fn multiply_rows(&self, b: &Builder<'m>, base: Value<'m>, first: Value<'m>) -> Option<Value<'m>> {
+        let plan = self.plan;
+        let zeros = vec![self.splat(b, 0.0); plan.lanes];
+        let sums = (0..plan.depth).step_by(plan.lanes).fold(zeros, |sums, d| {
+            let d = self.index(b, d);
+            let x = b.vector_load(self.q, self.at(b, base, plan.depth, d), plan.lanes);
+            let rows = self.key_rows(b, d, first);
+            sums.into_iter().zip(rows).map(|(sum, row)| multiply_add(b, x, row, sum)).collect()
+        });
+        sums_of_lines(b, sums)
+    }
+
     /// Products of a tile of queries with a panel of keys.
     fn multiply(
         &self,
@@ -79,6 +93,10 @@ impl<'m> Emitter<'_, '_, 'm> {
         panel: Value<'m>,
     ) -> Vec<Value<'m>> {
         let plan = self.plan;
+        if plan.keys_are_rows && !self.tile.packed {
+            let first = self.at(b, panel, self.tile.keys(plan), block.first);
+            return self.multiply_rows(b, base, first).into_iter().collect();
+        }
         let depth = self.index(b, plan.depth);
         let zeros = vec![self.splat(b, 0.0); self.tile.rows * self.tile.vectors];
         let first = b.muli(panel, depth);

@@ -44,7 +44,7 @@ impl<'m> Emitter<'_, '_, 'm> {
         block: Block<'m>,
         rows: Value<'m>,
     ) {
-        match narrow.keys_are_rows {
+        match self.plan.keys_are_rows {
             true => self.turn_keys(b, narrow, block),
             false => self.pair_keys(b, narrow, block),
         }

@@ -12,7 +12,12 @@ impl<'m> Emitter<'_, '_, 'm> {
     pub(super) fn emit_wide(&self, b: &Builder<'m>, block: Block<'m>, tile: Value<'m>) {
         let plan = self.plan;
         let base = b.muli(tile, self.index(b, self.tile.rows));
-        let most = if plan.registers >= 32 { 4 } else { 2 };
+        // One query has registers for more of its value: as many sums that do not wait for each other.
+        let most = match (self.tile.rows, plan.registers >= 32) {
+            (1, _) => 8,
+            (_, true) => 4,
+            (_, false) => 2,
+        };
         for vectors in groups(plan.width.div_ceil(plan.lanes), most) {
             let rows = ((plan.registers - 1 - vectors.len()) / vectors.len()).max(1);
             for rows in groups(self.tile.rows, rows.min(self.tile.rows)) {

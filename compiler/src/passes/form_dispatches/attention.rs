@@ -137,6 +137,18 @@ fn is_zero(facts: &Facts<'_>, value: ValueId) -> bool {
     }
 }
 
+/// Elements of keys that a kernel turns around at a time, on any machine.
+const TURNED: i64 = 16;
+
+/// The product of queries and keys of a group, if there may be one query only: copying keys and values to places where
+/// many queries read them faster would take longer than that query does.
+pub(super) fn first_product_of_few(facts: &Facts<'_>, group: &Group) -> Option<NodeId> {
+    let first = first_product(facts, group)?;
+    let queries = &facts.graph.ty(facts.node(first).operands[0]).shape;
+    let (count, depth) = (&queries[queries.len() - 2], queries.last()?.as_static()?);
+    (count.as_static().is_none() && depth % TURNED == 0).then_some(first)
+}
+
 /// The product of queries and keys in a group.
 pub(super) fn first_product(facts: &Facts<'_>, group: &Group) -> Option<NodeId> {
     group.nodes.iter().copied().find(|id| *id != group.root && facts.node(*id).op == Op::MatMul)

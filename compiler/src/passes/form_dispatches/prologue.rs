@@ -19,7 +19,8 @@ const MAX_INPUTS: usize = 24;
 enum Place {
     /// By a product: each element is read many times.
     Product,
-    /// By attention in bf16, which copies it as tiles need it, from wherever the last axis is consecutive.
+    /// By attention that takes it from wherever the last axis is consecutive: in bf16, which is copied as tiles need it, or
+    /// for few queries.
     Rows,
     /// The same, or where the second last axis is.
     Columns,
@@ -42,8 +43,14 @@ pub(super) fn complete(
     group: &Group,
     needed: &mut HashSet<ValueId>,
 ) -> Dispatch {
-    let mut pull = Pull { facts, epilogues, nodes: group.nodes.clone(), places: HashMap::new() };
+    let mut pull =
+        Pull { facts, epilogues, nodes: group.nodes.clone(), places: HashMap::new(), moved: DType::BF16 };
     if let Some(first) = attention::first_rounded_product(facts, group) {
+        let queries = facts.node(first).operands[0];
+        pull.places.insert(queries, Place::Rows);
+        pull.place_attention(first, group.root);
+    } else if let Some(first) = attention::first_product_of_few(facts, group) {
+        pull.moved = DType::F32;
         pull.place_attention(first, group.root);
     }
     for &id in &group.nodes {
@@ -76,6 +83,8 @@ struct Pull<'a, 'g> {
     epilogues: &'a Epilogues,
     nodes: Vec<NodeId>,
     places: HashMap<ValueId, Place>,
+    /// The type of what attention takes from where it lies.
+    moved: DType,
 }
 
 impl Pull<'_, '_> {
@@ -92,10 +101,10 @@ impl Pull<'_, '_> {
         self.mark(id, place);
     }
 
-    /// Queries, keys and values.
+    /// Keys and values.
     fn place_attention(&mut self, first: NodeId, root: NodeId) {
         let [first, root] = [first, root].map(|id| &self.facts.node(id).operands);
-        let places = [(first[0], Place::Rows), (first[1], Place::Columns), (root[1], Place::Rows)];
+        let places = [(first[1], Place::Columns), (root[1], Place::Rows)];
         for (value, place) in places {
             // What is read in two ways is read in the one that asks for less.
             self.places.entry(value).and_modify(|place| *place = Place::Product).or_insert(place);
@@ -192,16 +201,15 @@ impl Pull<'_, '_> {
             Op::Transpose { perm } if matches!(place, Place::Rows | Place::Columns) => {
                 let is_rows = perm.last() == Some(&(perm.len() - 1));
                 let suits = if place == Place::Rows { is_rows } else { turns(perm) };
-                self.is_narrow(value) && self.is_ours(value) && suits
+                self.is_moved(value) && self.is_ours(value) && suits
             }
             Op::Reshape { .. } if matches!(place, Place::Rows | Place::Columns) => {
                 let [from, to] = [node.operands[0], value].map(|v| &self.facts.graph.ty(v).shape);
                 let keeps_last =
                     from.len() >= 2 && to.len() >= 2 && from[from.len() - 2..] == to[to.len() - 2..];
-                self.is_narrow(value)
+                self.is_moved(value)
                     && self.is_ours(value)
                     && keeps_last
-                    && moves_only_ones(self.facts, id)
                     && !self.is_in_memory(node.operands[0])
             }
             Op::Transpose { .. } | Op::Slice { .. } | Op::Cast(_) | Op::BitCast(_) => {
@@ -224,8 +232,8 @@ impl Pull<'_, '_> {
         }
     }
 
-    fn is_narrow(&self, value: ValueId) -> bool {
-        self.facts.graph.ty(value).dtype == DType::BF16
+    fn is_moved(&self, value: ValueId) -> bool {
+        self.facts.graph.ty(value).dtype == self.moved
     }
 
     /// Whether the dispatch is the only reader.
