@@ -10,6 +10,8 @@
 //! is packed alike for several targets stands there once; their row's variant is [`SHARED`]. Variants count from 0, and
 //! a device takes the first that it can run.
 //!
+//! Readers skip kinds from 0x8000_0000 on that they do not know; 0x8000_0001 are seals, see `ired_module::seal`.
+//!
 //! All numbers are little-endian. Every byte of a file is under a hash or known to be zero, so no bit can change
 //! unnoticed. All sections but the executable, the texts, the parameters and the debug data are arrays of u32
 //! words.

@@ -19,6 +19,8 @@ mod host_calls;
 #[cfg(feature = "std")]
 pub mod notes;
 mod reader;
+#[cfg(feature = "seal")]
+pub mod seal;
 #[cfg(feature = "std")]
 pub mod signature;
 pub mod texts;

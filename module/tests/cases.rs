@@ -10,3 +10,6 @@ mod notes;
 mod round_trip;
 #[path = "cases/sample.rs"]
 mod sample;
+#[cfg(feature = "seal")]
+#[path = "cases/seal.rs"]
+mod seal;
