@@ -10,10 +10,15 @@ use tonic::Code;
 pub enum ClientError {
     #[error("`{address}` is not an address such as `127.0.0.1:8001`")]
     Address { address: String },
-    #[error(
-        "`{address}` asks for TLS, which this client does not speak; use `http://` where the network is trusted"
-    )]
-    Encrypted { address: String },
+    #[error("`{address}` is without TLS, and the certificates given are for TLS; use `https://`")]
+    Plain { address: String },
+    #[error("the certificates or the key cannot be used for TLS")]
+    Tls {
+        #[source]
+        cause: tonic::transport::Error,
+    },
+    #[error("the token is not one line of plain characters")]
+    Token,
     #[error("cannot reach a daemon at `{address}`; is `ired` running there?")]
     Connect {
         address: String,

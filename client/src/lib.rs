@@ -6,6 +6,7 @@
 
 mod compile;
 mod connect;
+mod credentials;
 mod error;
 mod infer;
 mod models;
@@ -14,6 +15,7 @@ mod upload;
 
 pub use compile::{CompileEvents, CompileOutcome, ModuleInfo};
 pub use connect::Client;
+pub use credentials::Credentials;
 pub use error::ClientError;
 pub use infer::{InferRequest, InferResponse};
 pub use tensor::{DataType, Tensor, UnknownDataType};

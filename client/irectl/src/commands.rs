@@ -11,15 +11,17 @@ mod inspect;
 mod models;
 mod push;
 mod run;
+mod seal;
 mod serve;
 mod tune;
 mod verify;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use ired_client::{Client, ClientError};
+use ired_client::{Client, ClientError, Credentials};
 
 /// Compile and run machine-learning models, here or on an ired daemon.
 #[derive(Parser)]
@@ -43,11 +45,36 @@ struct Daemon {
         value_name = "URL"
     )]
     server: String,
+    /// Certificates of the authorities that vouch for the daemon (PEM); without, those that this system trusts.
+    #[arg(long, global = true, env = "IRED_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Certificate that this caller shows the daemon (PEM).
+    #[arg(long, global = true, env = "IRED_CERT", value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The certificate's key (PEM).
+    #[arg(long, global = true, env = "IRED_KEY", value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Token that this caller shows the daemon; `@FILE` reads it, so that lists of processes do not show it.
+    #[arg(long, global = true, env = "IRED_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
 }
 
 impl Daemon {
     async fn connect(&self) -> Result<Client> {
-        Ok(Client::connect(&self.server).await?)
+        let read = |path: &PathBuf| {
+            std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
+        };
+        let identity = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => Some((read(cert)?, read(key)?)),
+            _ => None,
+        };
+        let token = match self.token.as_ref().map(|token| (token, token.strip_prefix('@'))) {
+            Some((_, Some(file))) => Some(read(&file.into())?),
+            Some((token, None)) => Some(token.clone()),
+            None => None,
+        };
+        let credentials = Credentials { ca: self.ca.as_ref().map(read).transpose()?, identity, token };
+        Ok(Client::connect_with(&self.server, &credentials).await?)
     }
 }
 
@@ -55,6 +82,10 @@ impl Daemon {
 enum Command {
     /// Starts the daemon (the same as running `ired`)
     Serve(serve::Serve),
+    /// Checks (`check FILE`) or shows (`show`) the daemon's settings, here
+    Config(serve::Forwarded),
+    /// Makes a token for callers of the daemon (`NAME --role ROLE`)
+    Token(serve::Forwarded),
     /// Uploads a model to the daemon, compiles and loads it
     Push(push::Push),
     /// Compiles a model into a module, here
@@ -71,6 +102,10 @@ enum Command {
     Verify(verify::Verify),
     /// Shows what a compiled module is and offers
     Inspect(inspect::Inspect),
+    /// Makes keys that sign modules
+    Key(seal::Key),
+    /// Signs a module, so that daemons that trust the key accept it
+    Sign(seal::Sign),
     /// Calls a model on the daemon
     Infer(infer::Infer),
     /// Lists the daemon's models
@@ -95,6 +130,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Serve(serve) => return serve.run(),
         Command::Completions(completions) => return completions.run(),
         Command::Inspect(inspect) => return inspect.run(),
+        Command::Config(config) => return config.run("config"),
+        Command::Token(token) => return token.run("token"),
+        Command::Key(key) => return key.run(),
+        Command::Sign(sign) => return sign.run(),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -105,6 +144,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let ended = runtime.block_on(async {
         match command {
             Command::Serve(_) | Command::Completions(_) | Command::Inspect(_) => Ok(ExitCode::SUCCESS),
+            Command::Config(_) | Command::Token(_) | Command::Key(_) | Command::Sign(_) => {
+                Ok(ExitCode::SUCCESS)
+            }
             Command::Push(push) => push.run(&daemon.connect().await?).await,
             Command::Compile(compile) => compile.run().await,
             Command::Explain(explain) => explain.run().await,

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use ired_module::{Module, Verify};
 
+use super::seal;
+
 #[derive(clap::Args)]
 pub(crate) struct Inspect {
     /// A compiled module (`.irm`).
@@ -14,6 +16,9 @@ pub(crate) struct Inspect {
     /// List the schedule too.
     #[arg(long)]
     code: bool,
+    /// Fail unless this public key, or another one given, signed the module.
+    #[arg(long, value_name = "FILE")]
+    trusted: Vec<PathBuf>,
 }
 
 impl Inspect {
@@ -23,7 +28,8 @@ impl Inspect {
         let module = Module::parse(&bytes).with_context(|| format!("cannot read `{path}`"))?;
         module.verify(Verify::All).with_context(|| format!("`{path}` is not sound"))?;
         let listing = if self.code { module.describe() } else { module.summary() };
-        match write!(stdout().lock(), "{listing}") {
+        let seals = seal::describe(&bytes, &self.trusted).with_context(|| format!("`{path}`"))?;
+        match write!(stdout().lock(), "{listing}{seals}") {
             // Whoever reads has seen enough.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
             outcome => outcome.map(|()| ExitCode::SUCCESS).context("cannot write the listing"),
