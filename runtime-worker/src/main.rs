@@ -16,7 +16,7 @@ use std::thread;
 use anyhow::{Context, bail};
 use ired_worker::child::{self, ChannelError, Receiver, Sender, Tensors};
 use ired_worker::messages::runtime::{FromRuntime, ToRuntime};
-use ired_worker::{MappedFile, Role, RuntimeOptions, forbid_new_code};
+use ired_worker::{MappedFile, Probe, ProbeOutcome, Role, RuntimeOptions, settle};
 
 use crate::answer::Runner;
 use crate::engine::Engine;
@@ -41,7 +41,7 @@ fn run() -> anyhow::Result<()> {
     };
     match message {
         ToRuntime::Probe(probe) => {
-            sender.send(&FromRuntime::Probed(child::attempt(probe)), &[])?;
+            sender.send(&FromRuntime::Probed(probe_settled(probe)?), &[])?;
             Ok(())
         }
         ToRuntime::Load(options) => {
@@ -50,6 +50,22 @@ fn run() -> anyhow::Result<()> {
             serve(&options, module, sender, receiver)
         }
         _ => bail!("the first message is neither a module nor a probe"),
+    }
+}
+
+fn confine_further() -> anyhow::Result<()> {
+    settle().map_err(anyhow::Error::msg).context("cannot confine this process further")
+}
+
+/// Makes an attempt as it would be made while requests run: on a thread, as a device has them, that was there before.
+fn probe_settled(probe: Probe) -> anyhow::Result<ProbeOutcome> {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let attempt = thread::spawn(move || wait.recv().map(|()| child::attempt(probe)));
+    confine_further()?;
+    go.send(())?;
+    match attempt.join() {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => bail!("the attempt panicked"),
     }
 }
 
@@ -67,8 +83,8 @@ fn serve(
             return Ok(());
         }
     };
-    // Compiled code is mapped; from here on nothing else ever becomes code.
-    forbid_new_code().map_err(anyhow::Error::msg).context("cannot confine this process further")?;
+    // Compiled code is mapped and the device open; from here on nothing else ever becomes code, and no file is opened.
+    confine_further()?;
     sender.send(&FromRuntime::Loaded(Ok(engine.describe())), &[])?;
     let tensors = Arc::new(Tensors::new(sender.clone()));
     let runners = engine.runners();

@@ -231,6 +231,16 @@ async fn nothing_gets_out() {
         let outcome = probe(Role::Runtime, executable(), attempt).await.unwrap();
         match attempt {
             Probe::Nothing => assert_eq!(outcome, ProbeOutcome::Succeeded),
+            // Allowed until the module is loaded, and refused to the device's threads, too.
+            Probe::ReadMachine => {
+                assert!(
+                    matches!(&outcome, ProbeOutcome::Refused(how) if how.contains("denied")),
+                    "{outcome:?}"
+                );
+            }
+            Probe::OpenSocket | Probe::Execute | Probe::Fork => {
+                assert!(matches!(outcome, ProbeOutcome::Killed(_)), "{outcome:?}");
+            }
             _ => assert_ne!(outcome, ProbeOutcome::Succeeded, "it can {}", attempt.describe()),
         }
     }

@@ -1,42 +1,24 @@
-//! Settings: flags over `ired.toml` over defaults. Each is one field of [`Settings`]; nothing else reads the
-//! environment.
+//! Settings: flags over the environment over `ired.toml` over defaults. Each is one field of [`Settings`]; nothing else
+//! reads the environment.
 
-use std::path::{Path, PathBuf};
+mod arguments;
+mod layers;
+mod security;
+mod show;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use clap::Parser;
-use serde::Deserialize;
+use anyhow::bail;
+use serde::{Deserialize, Serialize};
 
-/// The IR execution daemon: compiles models with MLIR and serves them.
-#[derive(Debug, Default, Parser)]
-#[command(name = "ired", version)]
-pub struct Arguments {
-    /// Directory of models: NAME/VERSION/model.onnx, NAME/model.onnx or NAME.onnx
-    #[arg(long, value_name = "DIR")]
-    pub model_repository: Option<PathBuf>,
-    /// Where uploads and compiled modules are kept
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Address of the REST front door
-    #[arg(long, value_name = "ADDR")]
-    pub http: Option<String>,
-    /// Address of the gRPC front door
-    #[arg(long, value_name = "ADDR")]
-    pub grpc: Option<String>,
-    /// Address of the Prometheus metrics
-    #[arg(long, value_name = "ADDR")]
-    pub metrics: Option<String>,
-    /// Settings file; flags win over it
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// What to log, such as `info` or `ired=debug`
-    #[arg(long, value_name = "FILTER")]
-    pub log: Option<String>,
-}
+pub use arguments::{Arguments, Command, ConfigCommand};
+pub(crate) use layers::at_its_place;
+pub use layers::{ConfigError, Loaded};
+pub use security::{AcceptModules, AuditSettings, AuthSettings, Open, RequireSandbox, TlsSettings};
 
 /// Every setting, as `ired.toml` spells it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Directory of models to serve; none: uploads only.
@@ -44,7 +26,7 @@ pub struct Settings {
     /// Where uploads and compiled modules are kept; relative to the working directory, so that trying it out
     /// needs no rights.
     pub data_dir: PathBuf,
-    /// Addresses, Triton's ports. Only this machine by default: there is no authentication yet.
+    /// Addresses, Triton's ports. Only this machine by default: another needs `auth`, or a word that it does not.
     pub http: String,
     pub grpc: String,
     pub metrics: String,
@@ -54,9 +36,10 @@ pub struct Settings {
     /// The worker executables; none: beside the daemon's own.
     pub compiler_worker: Option<PathBuf>,
     pub runtime_worker: Option<PathBuf>,
-    /// Refuse to compile or serve when any layer of the sandbox is missing. Off, because containers commonly
-    /// forbid namespaces; the metrics say which layers hold.
-    pub require_strict_sandbox: bool,
+    /// Layers of the sandbox without which nothing is compiled or served. None, because containers commonly forbid
+    /// namespaces; the metrics say which layers hold.
+    #[serde(alias = "require_strict_sandbox")]
+    pub require_sandbox: RequireSandbox,
 
     /// Kernel threads of one runtime worker; none: every core.
     pub threads: Option<u32>,
@@ -114,8 +97,11 @@ pub struct Settings {
     pub uploads: usize,
     /// The longest pause within an upload, in seconds.
     pub upload_idle_s: u64,
-    /// Accept compiled modules as uploads. Off: they are native code, and only their process confines them.
-    pub accept_modules: bool,
+    /// Which compiled modules to accept as uploads. Those that a trusted key signed: they are native code, and only
+    /// their process confines them.
+    pub accept_modules: AcceptModules,
+    /// Files with the public keys (Ed25519, PEM) whose signature makes an uploaded module acceptable.
+    pub trusted_keys: Vec<PathBuf>,
 
     /// Answer gRPC calls while the start-up loads run. Off, as Triton has it: who waits for the port finds the
     /// models ready. REST and metrics answer from the beginning.
@@ -124,6 +110,10 @@ pub struct Settings {
     pub shutdown_delay_s: u64,
     /// How long requests may take to end after that, in seconds.
     pub drain_s: u64,
+
+    pub tls: TlsSettings,
+    pub auth: AuthSettings,
+    pub audit: AuditSettings,
 }
 
 impl Default for Settings {
@@ -139,7 +129,7 @@ impl Default for Settings {
             log: "info".to_owned(),
             compiler_worker: None,
             runtime_worker: None,
-            require_strict_sandbox: false,
+            require_sandbox: RequireSandbox::default(),
             threads: None,
             pin_threads: false,
             compile_slots: 2,
@@ -165,44 +155,25 @@ impl Default for Settings {
             model_files: 1024,
             uploads: 8,
             upload_idle_s: 60,
-            accept_modules: false,
+            accept_modules: AcceptModules::default(),
+            trusted_keys: Vec::new(),
             grpc_during_startup: false,
             shutdown_delay_s: 0,
             drain_s: 30,
+            tls: TlsSettings::default(),
+            auth: AuthSettings::default(),
+            audit: AuditSettings::default(),
         }
     }
 }
 
 impl Settings {
-    /// Reads the settings file that the flags name, if any, and lets the flags win.
+    /// Reads the settings of this process: flags, environment, and the file that either names.
+    ///
+    /// # Errors
+    /// Every setting that is unknown or has no value of its kind, with its place; then what contradicts itself.
     pub fn load(arguments: Arguments) -> anyhow::Result<Self> {
-        let mut settings = match &arguments.config {
-            None => Self::default(),
-            Some(path) => Self::read(path)?,
-        };
-        let overwrite = |field: &mut String, flag: Option<String>| {
-            if let Some(value) = flag {
-                *field = value;
-            }
-        };
-        overwrite(&mut settings.http, arguments.http);
-        overwrite(&mut settings.grpc, arguments.grpc);
-        overwrite(&mut settings.metrics, arguments.metrics);
-        overwrite(&mut settings.log, arguments.log);
-        if let Some(dir) = arguments.data_dir {
-            settings.data_dir = dir;
-        }
-        if arguments.model_repository.is_some() {
-            settings.model_repository = arguments.model_repository;
-        }
-        settings.check()?;
-        Ok(settings)
-    }
-
-    fn read(path: &Path) -> anyhow::Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("`{}` is not a settings file", path.display()))
+        Ok(Loaded::from_process(arguments)?.settings)
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -240,6 +211,8 @@ impl Settings {
                 self.message_bytes
             );
         }
+        self.tls.check()?;
+        self.audit.check()?;
         Ok(())
     }
 
@@ -253,35 +226,4 @@ impl Settings {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flags_win_over_the_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("ired.toml");
-        std::fs::write(&file, "http = \"127.0.0.1:1\"\ngrpc = \"127.0.0.1:2\"\nqueue_limit = 7\n").unwrap();
-        let arguments =
-            Arguments { config: Some(file), http: Some("127.0.0.1:9".to_owned()), ..Arguments::default() };
-        let settings = Settings::load(arguments).unwrap();
-        assert_eq!((settings.http.as_str(), settings.grpc.as_str()), ("127.0.0.1:9", "127.0.0.1:2"));
-        assert_eq!(settings.queue_limit, 7);
-    }
-
-    #[test]
-    fn each_door_has_its_own_address() {
-        let address = || Some("127.0.0.1:9".to_owned());
-        let arguments = Arguments { http: address(), grpc: address(), ..Arguments::default() };
-        let error = Settings::load(arguments).unwrap_err().to_string();
-        assert!(error.contains("`http` and `grpc`") && error.contains("127.0.0.1:9"), "{error}");
-    }
-
-    #[test]
-    fn an_unknown_setting_is_an_error_that_names_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("ired.toml");
-        std::fs::write(&file, "queue_limits = 7\n").unwrap();
-        let error = Settings::load(Arguments { config: Some(file), ..Arguments::default() }).unwrap_err();
-        assert!(format!("{error:#}").contains("queue_limits"), "{error:#}");
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ use ired_proto::inference::grpc_inference_service_server::GrpcInferenceServiceSe
 use ired_proto::ired::v1::compile_service_server::CompileServiceServer;
 use ired_proto::ired::v1::device_service_server::DeviceServiceServer;
 use ired_proto::ired::v1::model_service_server::ModelServiceServer;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
@@ -21,6 +21,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::app::App;
+use crate::auth::{Gate, Guarded};
 use crate::budget::count_unary;
 use crate::cache::ModuleCache;
 use crate::config::Settings;
@@ -28,13 +29,15 @@ use crate::devices::Host;
 use crate::engine::{Compiler, Launcher};
 use crate::infer::Inference;
 use crate::registry::Registry;
-use crate::serve::{Port, Protocol, serve};
+use crate::serve::{Door, Port, Protocol, serve};
 use crate::services::compile::Compile;
 use crate::services::devices::Devices;
 use crate::services::inference::InferenceService;
 use crate::services::models::Models;
 use crate::services::rest;
 use crate::store::{DirectoryLock, blocking};
+use crate::tls::Tls;
+use crate::trust::Trust;
 use crate::uploads::Uploads;
 
 /// One message of the daemon's own services: a chunk of a file with its frame.
@@ -61,6 +64,9 @@ pub struct Daemon {
     stop_metrics: CancellationToken,
     metrics_door: JoinHandle<()>,
     started: watch::Receiver<Startup>,
+    reload: Arc<Notify>,
+    /// Ends with the daemon.
+    _followed: JoinSet<()>,
     _lock: DirectoryLock,
 }
 
@@ -77,9 +83,11 @@ impl Daemon {
         launcher: Arc<dyn Launcher>,
     ) -> anyhow::Result<Self> {
         let settings = Arc::new(settings);
-        let http = take("REST", &settings.http).await?;
-        let grpc = take("gRPC", &settings.grpc).await?;
-        let metrics = take("metrics", &settings.metrics).await?;
+        let gate = Gate::open(&settings)?;
+        let tls = Tls::open(&settings.tls)?.map(Arc::new);
+        let http = take("REST", &settings.http, &settings).await?;
+        let grpc = take("gRPC", &settings.grpc, &settings).await?;
+        let metrics = take("metrics", &settings.metrics, &settings).await?;
         let addresses = (http.address, grpc.address, metrics.address);
 
         let data_dir = settings.data_dir.clone();
@@ -90,23 +98,20 @@ impl Daemon {
         let (health, health_service) = tonic_health::server::health_reporter();
         set_health(&health, ServingStatus::NotServing).await;
         let routes = Routes::new(health_service);
-        let grpc_router = grpc_router(routes, &app)?;
+        let grpc_router = gate.before_grpc(grpc_router(routes, &app)?);
+        let door = |protocol, router| Door { protocol, router, tls: tls.clone(), settings: settings.clone() };
 
         let (stop, stop_metrics) = (CancellationToken::new(), CancellationToken::new());
         let listener = metrics.listen().context("cannot listen for metrics")?;
-        let router = rest::metrics_router(app.clone());
-        let door = serve(listener, Protocol::Rest, router, settings.clone(), stop_metrics.clone());
-        let metrics_door = tokio::spawn(door);
+        let router = gate.before_rest(rest::metrics_router(app.clone()));
+        let metrics_door = tokio::spawn(serve(listener, door(Protocol::Rest, router), stop_metrics.clone()));
 
         let mut doors = JoinSet::new();
         let listener = http.listen().context("cannot listen for REST")?;
-        doors.spawn(serve(
-            listener,
-            Protocol::Rest,
-            rest::router(app.clone()),
-            settings.clone(),
-            stop.clone(),
-        ));
+        let router = gate.before_rest(rest::router(app.clone()));
+        doors.spawn(serve(listener, door(Protocol::Rest, router), stop.clone()));
+        let reload = Arc::new(Notify::new());
+        let followed = follow(&gate, tls.as_deref(), &reload);
 
         let (tell_started, started) = watch::channel(Startup::Loading);
         let tell_started = Arc::new(tell_started);
@@ -123,8 +128,8 @@ impl Daemon {
             }
         };
         let grpc_door = {
-            let (settings, stop) = (settings.clone(), stop.clone());
-            move |listener| serve(listener, Protocol::Grpc, grpc_router, settings, stop)
+            let (door, stop) = (door(Protocol::Grpc, grpc_router), stop.clone());
+            move |listener| serve(listener, door, stop)
         };
         if settings.grpc_during_startup {
             doors.spawn(grpc_door(grpc.listen().context("cannot listen for gRPC")?));
@@ -159,8 +164,15 @@ impl Daemon {
             stop_metrics,
             metrics_door,
             started,
+            reload,
+            _followed: followed,
             _lock: lock,
         })
+    }
+
+    /// Reads certificates and the access file again, where they changed; they are looked at now and then anyway.
+    pub fn reload(&self) {
+        self.reload.notify_waiters();
     }
 
     /// Returns when the start-up loads have ended and every door is open.
@@ -196,8 +208,33 @@ impl Daemon {
     }
 }
 
-async fn take(name: &str, address: &str) -> anyhow::Result<Port> {
-    Port::take(address).await.with_context(|| format!("cannot take the {name} address `{address}`"))
+/// Checks the files that settings name: certificates, keys, who may do what.
+///
+/// # Errors
+/// The first that cannot be used.
+pub fn check_files(settings: &Settings) -> anyhow::Result<()> {
+    Tls::open(&settings.tls)?;
+    Trust::open(settings)?;
+    Gate::check_files(settings)
+}
+
+async fn take(name: &str, address: &str, settings: &Settings) -> anyhow::Result<Port> {
+    let port = Port::take(address).await;
+    let port = port.with_context(|| format!("cannot take the {name} address `{address}`"))?;
+    Gate::check_address(settings, name, port.address)?;
+    Ok(port)
+}
+
+/// Keeps what is made of files as they are.
+fn follow(gate: &Gate, tls: Option<&Tls>, now: &Arc<Notify>) -> JoinSet<()> {
+    let mut followed = JoinSet::new();
+    if let Some(access) = &gate.access {
+        followed.spawn(access.clone().follow(now.clone()));
+    }
+    if let Some(tls) = tls {
+        followed.spawn(tls.files.clone().follow(now.clone()));
+    }
+    followed
 }
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
@@ -213,8 +250,8 @@ async fn open(
 ) -> anyhow::Result<App> {
     let host = Host::detect();
     let uploads = {
-        let settings = settings.clone();
-        blocking(move || Uploads::open(&settings.data_dir.join("uploads"), &settings)).await?
+        let (settings, trust) = (settings.clone(), Trust::open(settings)?);
+        blocking(move || Uploads::open(&settings.data_dir.join("uploads"), &settings, trust)).await?
     };
     let uploads = Arc::new(uploads);
     let modules = settings.data_dir.join("modules");
@@ -239,21 +276,21 @@ fn grpc_router(routes: Routes, app: &Arc<App>) -> anyhow::Result<Router> {
     };
     // Answers go plain: tensors compress badly, and the processor has better things to do.
     use CompressionEncoding::{Deflate, Gzip};
-    let inference = GrpcInferenceServiceServer::new(InferenceService(app.clone()))
+    let inference = GrpcInferenceServiceServer::new(Guarded(InferenceService(app.clone())))
         .accept_compressed(Gzip)
         .accept_compressed(Deflate)
         .max_decoding_message_size(app.settings.message_bytes)
         // Outputs are as large as models make them.
         .max_encoding_message_size(usize::MAX);
-    let models = ModelServiceServer::new(Models(app.clone()))
+    let models = ModelServiceServer::new(Guarded(Models(app.clone())))
         .accept_compressed(Gzip)
         .accept_compressed(Deflate)
         .max_decoding_message_size(MESSAGE_BYTES);
-    let compile = CompileServiceServer::new(Compile(app.clone()))
+    let compile = CompileServiceServer::new(Guarded(Compile(app.clone())))
         .accept_compressed(Gzip)
         .accept_compressed(Deflate)
         .max_decoding_message_size(MESSAGE_BYTES);
-    let devices = DeviceServiceServer::new(Devices(app.clone()))
+    let devices = DeviceServiceServer::new(Guarded(Devices(app.clone())))
         .accept_compressed(Gzip)
         .accept_compressed(Deflate)
         .max_decoding_message_size(MESSAGE_BYTES);

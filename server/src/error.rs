@@ -36,12 +36,20 @@ pub enum Error {
     SlowBody(Duration),
     #[error("model `{model}` version {version} exists already with other content")]
     AlreadyExists { model: String, version: u64 },
+    /// A compiled module that nobody who is trusted vouches for; the text says what it lacks.
+    #[error("{0}")]
+    Untrusted(String),
     #[error("model `{model}` is part of the model repository directory; remove its file there")]
     NotAnUpload { model: String },
     #[error("no method `{0}`")]
     NoSuchMethod(String),
     #[error("the server is stopping")]
     Stopping,
+    /// Nobody knows who calls; the text says why not.
+    #[error("{0}")]
+    Unauthenticated(String),
+    #[error("`{caller}` has no role with permission `{permission}` for {what}")]
+    Forbidden { caller: String, permission: &'static str, what: String },
     #[error(transparent)]
     Runtime(#[from] RuntimeFailure),
     #[error(transparent)]

@@ -10,6 +10,8 @@ pub mod daemon;
 pub mod engine;
 
 pub mod app;
+mod audit;
+pub mod auth;
 pub mod budget;
 pub mod cache;
 pub mod describe;
@@ -21,6 +23,7 @@ pub mod inline;
 pub mod metrics;
 pub mod models;
 pub mod registry;
+mod reload;
 pub mod repository;
 pub mod serve;
 pub mod services;
@@ -28,6 +31,8 @@ pub mod stats;
 pub mod status;
 pub mod store;
 pub mod tensors;
+mod tls;
+pub mod trust;
 pub mod uploads;
 
 pub use config::{Arguments, Settings};

@@ -6,10 +6,14 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
+use ired::auth::Token;
+use ired::config::{Command, ConfigCommand, Loaded};
 use ired::engine::workers::{WorkerCompiler, WorkerLauncher};
 use ired::{Arguments, Daemon, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+mod service_manager;
 
 fn main() -> ExitCode {
     match start() {
@@ -25,16 +29,47 @@ fn main() -> ExitCode {
 }
 
 fn start() -> anyhow::Result<()> {
-    let settings = Settings::load(Arguments::parse())?;
-    let filter = EnvFilter::try_new(&settings.log)
-        .with_context(|| format!("setting `log` is `{}`, which is no filter", settings.log))?;
+    let mut arguments = Arguments::parse();
+    match arguments.command.take() {
+        None => serve(Loaded::from_process(arguments)?),
+        Some(Command::Config(ConfigCommand::Check { file })) => {
+            arguments.config = file.or(arguments.config);
+            let loaded = Loaded::from_process(arguments)?;
+            filter(&loaded.settings)?;
+            ired::daemon::check_files(&loaded.settings)?;
+            loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+            println!("the settings are sound");
+            Ok(())
+        }
+        Some(Command::Config(ConfigCommand::Show)) => {
+            print!("{}", Loaded::from_process(arguments)?.show());
+            Ok(())
+        }
+        Some(Command::Token { name, role }) => {
+            let token = Token::generate().context("there are no random numbers")?;
+            eprintln!("# The token, which is shown only now:");
+            println!("{token}");
+            eprintln!("# What to add to the access file:\n{}", token.entry(&name, &role));
+            Ok(())
+        }
+    }
+}
+
+fn filter(settings: &Settings) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(&settings.log)
+        .with_context(|| format!("setting `log` is `{}`, which is no filter", settings.log))
+}
+
+fn serve(loaded: Loaded) -> anyhow::Result<()> {
+    let settings = loaded.settings;
     tracing_subscriber::fmt()
         .compact()
-        .with_env_filter(filter)
+        .with_env_filter(filter(&settings)?)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(settings))
 }
@@ -45,26 +80,39 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     // Before anything is started, so that no signal finds the default action.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
 
     let daemon = Daemon::start(settings, compiler, launcher).await?;
     tracing::info!(http = %daemon.http, grpc = %daemon.grpc, metrics = %daemon.metrics, "listening");
-    let wait_for_signal = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    let mut alive = service_manager::keep_alive();
+    let mut wait_for_signal = Box::pin(async {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hangup.recv() => daemon.reload(),
+                never = &mut alive => match never {},
+            }
         }
-    };
-    tokio::pin!(wait_for_signal);
+    });
     let started = tokio::select! {
         () = &mut wait_for_signal => Ok(()),
         started = daemon.started() => {
             if started.is_ok() {
                 tracing::info!("ready");
-                wait_for_signal.await;
+                service_manager::tell_ready();
+                wait_for_signal.as_mut().await;
             }
             started
         }
     };
-    daemon.stop().await;
+    drop(wait_for_signal);
+    service_manager::tell_stopping();
+    // Whoever watches over this process learns through the drain that it lives.
+    let alive = service_manager::keep_alive();
+    tokio::select! {
+        () = daemon.stop() => {}
+        never = alive => match never {},
+    }
     started
 }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::config::Settings;
+use crate::tls::Tls;
 
 /// Connections that the kernel holds before they are accepted.
 const BACKLOG: u32 = 1024;
@@ -89,27 +90,55 @@ impl Port {
     }
 }
 
+/// Who is at the other end of a connection; every request carries it.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub address: SocketAddr,
+    /// The names in its certificate, where it showed one that an authority vouches for.
+    pub certificate: Option<Arc<[String]>>,
+}
+
+/// How connections to a port are answered.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) protocol: Protocol,
+    pub(crate) router: Router,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) settings: Arc<Settings>,
+}
+
 /// Serves until `stop`, then lets the requests inside end for as long as `drain`.
-pub async fn serve(
-    listener: TcpListener,
-    protocol: Protocol,
-    router: Router,
-    settings: Arc<Settings>,
-    stop: CancellationToken,
-) {
-    let builder = builder(protocol, &settings);
+pub(crate) async fn serve(listener: TcpListener, door: Door, stop: CancellationToken) {
+    let Door { protocol, router, tls, settings } = door;
+    let builder = Arc::new(builder(protocol, &settings));
+    let patience = Duration::from_secs(settings.header_timeout_s.max(1));
     let all_places = u32::try_from(settings.connections.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
     let places = Arc::new(Semaphore::new(all_places as usize));
     let connections = GracefulShutdown::new();
-    let attend = |stream: TcpStream, place: OwnedSemaphorePermit| {
+    let attend = |stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit| {
         // Small answers go out at once; failing that they go out late.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(Infallibly { router: router.clone(), stop: stop.clone() });
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = connections.watch(connection);
+        let (builder, tls, watcher) = (builder.clone(), tls.clone(), connections.watcher());
+        let (router, stop) = (router.clone(), stop.clone());
         tokio::spawn(async move {
+            let service = |certificate| {
+                let peer = Peer { address, certificate };
+                TowerToHyperService::new(Infallibly { router, stop, peer })
+            };
             // A connection that breaks is its client's affair.
-            let _ = connection.await;
+            match tls {
+                None => {
+                    let connection = builder.serve_connection(TokioIo::new(stream), service(None));
+                    let _ = watcher.watch(connection.into_owned()).await;
+                }
+                Some(tls) => match tls.accept(protocol, stream, patience).await {
+                    Ok((stream, names)) => {
+                        let connection = builder.serve_connection(TokioIo::new(stream), service(names));
+                        let _ = watcher.watch(connection.into_owned()).await;
+                    }
+                    Err(error) => tracing::debug!(%address, %error, "no TLS handshake"),
+                },
+            }
             drop(place);
         });
     };
@@ -118,7 +147,7 @@ pub async fn serve(
             let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
             Ok::<_, io::Error>((listener.accept().await?, place))
         };
-        let ((stream, _), place) = tokio::select! {
+        let ((stream, address), place) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = accepted => match accepted {
                 Ok(accepted) => accepted,
@@ -129,13 +158,13 @@ pub async fn serve(
                 }
             },
         };
-        attend(stream, place);
+        attend(stream, address, place);
     }
     // Those that the kernel has answered already would be cut off.
     while let Ok(place) = places.clone().try_acquire_owned()
-        && let Some(Ok((stream, _))) = listener.accept().now_or_never()
+        && let Some(Ok((stream, address))) = listener.accept().now_or_never()
     {
-        attend(stream, place);
+        attend(stream, address, place);
     }
     drop(listener);
     if protocol == Protocol::Rest {
@@ -174,6 +203,7 @@ fn builder(protocol: Protocol, settings: &Settings) -> auto::Builder<TokioExecut
 struct Infallibly {
     router: Router,
     stop: CancellationToken,
+    peer: Peer,
 }
 
 impl Service<Request<hyper::body::Incoming>> for Infallibly {
@@ -187,7 +217,9 @@ impl Service<Request<hyper::body::Incoming>> for Infallibly {
 
     fn call(&mut self, request: Request<hyper::body::Incoming>) -> Self::Future {
         let version = request.version();
-        let answer = self.router.call(request.map(Body::new));
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(self.peer.clone());
+        let answer = self.router.call(request);
         let stop = self.stop.clone();
         Box::pin(async move {
             let mut answer = answer.await?;

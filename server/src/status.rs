@@ -17,6 +17,9 @@ pub fn code(error: &Error) -> Code {
         Error::DeadlineExceeded | Error::SlowBody(_) => Code::DeadlineExceeded,
         Error::AlreadyExists { .. } => Code::AlreadyExists,
         Error::NotAnUpload { .. } => Code::FailedPrecondition,
+        Error::Untrusted(_) => Code::PermissionDenied,
+        Error::Unauthenticated(_) => Code::Unauthenticated,
+        Error::Forbidden { .. } => Code::PermissionDenied,
         Error::Runtime(failure) => runtime(failure),
         Error::Compile(failure) => compile(failure),
         Error::Store(failure) if failure.is_full() => Code::ResourceExhausted,
@@ -74,6 +77,8 @@ pub fn http(error: &Error) -> StatusCode {
         Error::Compile(_) if code(error) == Code::Unimplemented => StatusCode::UNPROCESSABLE_ENTITY,
         _ => match code(error) {
             Code::InvalidArgument => StatusCode::BAD_REQUEST,
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Code::PermissionDenied => StatusCode::FORBIDDEN,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition => StatusCode::CONFLICT,
             Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,

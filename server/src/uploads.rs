@@ -18,6 +18,7 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::models::{self, ModelSource, Origin, SourceFile, check_name};
 use crate::store::{self, BlobStore, StoreError, blocking};
+use crate::trust::Trust;
 
 /// What is known of one uploaded version; the file beside the content.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,6 +49,7 @@ pub struct Uploads {
     commits: tokio::sync::Mutex<()>,
     slots: Arc<Semaphore>,
     limits: Limits,
+    trust: Trust,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +57,6 @@ struct Limits {
     bytes: u64,
     files: usize,
     uploads: usize,
-    accept_modules: bool,
 }
 
 /// What a commit did.
@@ -70,7 +71,7 @@ pub struct Committed {
 
 impl Uploads {
     /// Reads the records below `dir` and removes content that none refers to. Blocks.
-    pub fn open(dir: &Path, settings: &Settings) -> Result<Self, StoreError> {
+    pub fn open(dir: &Path, settings: &Settings, trust: Trust) -> Result<Self, StoreError> {
         let blobs = Arc::new(BlobStore::open(&dir.join("content"))?);
         let records_dir = dir.join("records");
         let mut records = BTreeMap::new();
@@ -81,12 +82,8 @@ impl Uploads {
                 tracing::warn!(path = %path.display(), "record has another name than its content; ignored");
             }
         }
-        let limits = Limits {
-            bytes: settings.upload_bytes,
-            files: settings.model_files,
-            uploads: settings.uploads,
-            accept_modules: settings.accept_modules,
-        };
+        let limits =
+            Limits { bytes: settings.upload_bytes, files: settings.model_files, uploads: settings.uploads };
         let uploads = Self {
             blobs,
             records_dir,
@@ -94,6 +91,7 @@ impl Uploads {
             commits: tokio::sync::Mutex::new(()),
             slots: Arc::new(Semaphore::new(limits.uploads)),
             limits,
+            trust,
         };
         uploads.remove_unused()?;
         Ok(uploads)
@@ -157,10 +155,9 @@ impl Uploads {
         let Some(main) = received.files.first() else {
             return Err(Error::invalid("the upload has no files"));
         };
-        if models::is_module_name(&main.path) && !self.limits.accept_modules {
-            return Err(Error::Unsupported(
-                "compiled modules are not accepted as uploads here (setting `accept_modules`)".to_owned(),
-            ));
+        if models::is_module_name(&main.path) {
+            let (trust, file) = (self.trust.clone(), main.pending.handle()?);
+            blocking(move || Ok(trust.check(file.into()))).await??;
         }
         let digests = received.files.iter().map(|file| Ok((file.path.as_str(), file.digest)));
         let digest = models::digest(&main.path, digests)
@@ -290,7 +287,7 @@ mod tests {
     #[tokio::test]
     async fn versions_count_up_and_equal_content_makes_none() {
         let dir = tempfile::tempdir().unwrap();
-        let uploads = Arc::new(Uploads::open(dir.path(), &Settings::default()).unwrap());
+        let uploads = Arc::new(Uploads::open(dir.path(), &Settings::default(), Trust::default()).unwrap());
         let first = send(&uploads, None, &[("model.onnx", "one")]).await.unwrap();
         assert_eq!((first.version, first.unchanged), (2, false), "1 is taken");
         let again = send(&uploads, None, &[("model.onnx", "one")]).await.unwrap();
@@ -310,14 +307,14 @@ mod tests {
     #[tokio::test]
     async fn content_is_shared_and_goes_with_its_last_version() {
         let dir = tempfile::tempdir().unwrap();
-        let uploads = Arc::new(Uploads::open(dir.path(), &Settings::default()).unwrap());
+        let uploads = Arc::new(Uploads::open(dir.path(), &Settings::default(), Trust::default()).unwrap());
         send(&uploads, None, &[("model.onnx", "one"), ("w.bin", "shared")]).await.unwrap();
         send(&uploads, None, &[("model.onnx", "two"), ("w.bin", "shared")]).await.unwrap();
         assert_eq!(uploads.blobs.list().unwrap().len(), 3);
         uploads.remove("m", 2).await.unwrap();
         assert_eq!(uploads.blobs.list().unwrap().len(), 2);
         drop(uploads);
-        let uploads = Uploads::open(dir.path(), &Settings::default()).unwrap();
+        let uploads = Uploads::open(dir.path(), &Settings::default(), Trust::default()).unwrap();
         let sources = uploads.sources_of("m");
         assert_eq!(sources.len(), 1);
         assert_eq!(std::fs::read(&sources[0].others[0].path).unwrap(), b"shared");
@@ -326,7 +323,7 @@ mod tests {
     #[tokio::test]
     async fn an_upload_that_ends_early_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let uploads = Arc::new(Uploads::open(dir.path(), &Settings::default()).unwrap());
+        let uploads = Arc::new(Uploads::open(dir.path(), &Settings::default(), Trust::default()).unwrap());
         let mut receiving = uploads.receive("m", None).unwrap();
         receiving.file("model.onnx", 10).await.unwrap();
         receiving.chunk(Bytes::from_static(b"half")).await.unwrap();

@@ -19,7 +19,7 @@ use crate::executable;
 use crate::messages::compile::{CompileJob, CompileReport, Diagnostic, Dump, FailureKind, Progress};
 use crate::messages::full_text;
 use crate::messages::handshake::Role;
-use crate::messages::sandbox::SandboxReport;
+use crate::messages::sandbox::{SandboxLevel, SandboxReport};
 use crate::process::{Launched, launch};
 
 /// What one compile job may use.
@@ -99,8 +99,8 @@ pub struct CompileWorkers {
     /// The executable to start.
     pub executable: PathBuf,
     pub limits: CompileLimits,
-    /// Refuse to compile when any layer of the sandbox is not available.
-    pub require_strict: bool,
+    /// Layers of the sandbox without which to refuse to compile.
+    pub require_sandbox: SandboxLevel,
 }
 
 impl CompileWorkers {
@@ -114,7 +114,11 @@ impl CompileWorkers {
 
     /// The given executable, default limits, layers best effort.
     pub fn new(executable: impl Into<PathBuf>) -> Self {
-        Self { executable: executable.into(), limits: CompileLimits::default(), require_strict: false }
+        Self {
+            executable: executable.into(),
+            limits: CompileLimits::default(),
+            require_sandbox: SandboxLevel::default(),
+        }
     }
 
     /// A text that changes with the compiler: for cache keys. Reads the executable; starts nothing.
@@ -150,7 +154,7 @@ impl CompileWorkers {
     async fn launch(&self, model: &OwnedFd) -> Result<Launched, CompileFailure> {
         let size = fstat(model).map_err(|errno| CompileFailure::Spawn(format!("model: {errno}")))?.st_size;
         let confinement = Confinement {
-            strict: self.require_strict,
+            require: self.require_sandbox,
             memory_bytes: Some(self.limits.memory_bytes),
             mapped_bytes: u64::try_from(size).unwrap_or_default().saturating_add(self.limits.output_bytes),
             cpu: Some(self.limits.cpu),

@@ -18,13 +18,13 @@ use serde::{Deserialize, Serialize};
 pub(crate) use policy::{Policy, PolicyError};
 
 use crate::messages::handshake::Role;
-use crate::messages::sandbox::{LayerState, SandboxReport};
+use crate::messages::sandbox::{LayerState, SandboxLevel, SandboxReport};
 
 /// What the parent decides about a worker's confinement; the rest is the role's policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Confinement {
-    /// Refuse to run when a layer is not available.
-    pub(crate) strict: bool,
+    /// Refuse to run when a layer that this needs is not available.
+    pub(crate) require: SandboxLevel,
     /// Private memory.
     pub(crate) memory_bytes: Option<u64>,
     /// Address space needed for mapped files on top of private memory.
@@ -64,17 +64,20 @@ pub(crate) fn confine(role: Role, confinement: &Confinement) -> Result<SandboxRe
     add("not_dumpable", limits::not_dumpable());
     add("landlock", landlock::restrict(&policy.landlock));
     add("seccomp", seccomp::restrict(&policy.seccomp));
-    if confinement.strict {
-        let missing: Vec<String> = report.missing().map(|(name, why)| format!("{name} ({why})")).collect();
-        if !missing.is_empty() {
-            return Err(format!("the sandbox is not complete here: {}", missing.join(", ")));
-        }
+    let missing = report.missing().filter(|(name, _)| confinement.require.needs(name));
+    let missing: Vec<String> = missing.map(|(name, why)| format!("{name} ({why})")).collect();
+    if !missing.is_empty() {
+        return Err(format!("the sandbox is not complete here: {}", missing.join(", ")));
     }
     Ok(report)
 }
 
-/// From now on no thread of this process can make memory executable. For a role whose policy lets it map code until its
-/// module is loaded.
-pub fn forbid_new_code() -> Result<(), String> {
-    seccomp::forbid_new_code().map(|_| ())
+/// Takes what only starting needs from every thread of a runtime worker: from now on no memory becomes executable and no
+/// file is opened. Called when the device is open and the module loaded, before anything of a request is read.
+///
+/// # Errors
+/// Why this process must not go on.
+pub fn settle() -> Result<(), String> {
+    let policy = Policy::of(Role::Runtime).map_err(|error| error.to_string())?;
+    seccomp::settle(&policy.seccomp).map(|_| ())
 }

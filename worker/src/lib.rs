@@ -21,7 +21,7 @@ pub mod tensor;
 pub use compile::{
     CompileEvent, CompileFailure, CompileLimits, CompileWorkers, DirectoryFiles, ModelFiles, NoFiles,
 };
-pub use confine::forbid_new_code;
+pub use confine::settle;
 pub use messages::compile::{
     CompileJob, CompileOptions, CompileReport, Diagnostic, Dump, ExplainRequest, FailureKind, Precision,
     Progress, Severity, TargetRequest,
@@ -30,7 +30,7 @@ pub use messages::handshake::Role;
 pub use messages::runtime::{
     BenchRequest, LoadedModule, ProcessUsage, RuntimeFailure, RuntimeOptions, Timing, WorkPeak, WorkSpan,
 };
-pub use messages::sandbox::{LayerState, Probe, ProbeOutcome, SandboxReport};
+pub use messages::sandbox::{LayerState, Probe, ProbeOutcome, SandboxLevel, SandboxReport};
 pub use printable::printable;
 pub use region::{SharedBuffer, View};
 pub use runtime::{BenchResult, InferenceResult, RuntimeConfig, RuntimeWorker};

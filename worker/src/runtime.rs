@@ -20,7 +20,7 @@ use crate::messages::handshake::Role;
 use crate::messages::runtime::{
     BenchRequest, LoadedModule, ProcessUsage, RuntimeFailure, RuntimeOptions, Timing, WorkPeak, WorkSpan,
 };
-use crate::messages::sandbox::SandboxReport;
+use crate::messages::sandbox::{SandboxLevel, SandboxReport};
 use crate::tensor::{InputBuffer, Tensor};
 
 /// How runtime workers are started and restarted.
@@ -28,8 +28,8 @@ use crate::tensor::{InputBuffer, Tensor};
 pub struct RuntimeConfig {
     /// The executable to start.
     pub executable: PathBuf,
-    /// Refuse to serve when any layer of the sandbox is not available.
-    pub require_strict: bool,
+    /// Layers of the sandbox without which to refuse to serve.
+    pub require_sandbox: SandboxLevel,
     /// Private memory of the process; `None` leaves it to the machine.
     pub memory_bytes: Option<u64>,
     /// From the start of the process to a loaded module.
@@ -59,7 +59,7 @@ impl RuntimeConfig {
     pub fn new(executable: impl Into<PathBuf>) -> Self {
         Self {
             executable: executable.into(),
-            require_strict: false,
+            require_sandbox: SandboxLevel::default(),
             memory_bytes: None,
             start_timeout: Duration::from_secs(60),
             first_backoff: Duration::from_millis(10),

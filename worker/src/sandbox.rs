@@ -12,7 +12,7 @@ use crate::messages::compile::{FromCompiler, ToCompiler};
 use crate::messages::full_text;
 use crate::messages::handshake::Role;
 use crate::messages::runtime::{FromRuntime, ToRuntime};
-use crate::messages::sandbox::{Probe, ProbeOutcome, SandboxReport};
+use crate::messages::sandbox::{Probe, ProbeOutcome, SandboxLevel, SandboxReport};
 use crate::process::{Ending, Launched, launch};
 
 /// Why a worker could not be asked.
@@ -26,7 +26,7 @@ pub enum SandboxError {
 
 /// Limits that the probes run into within a second or so.
 const PROBE_LIMITS: Confinement = Confinement {
-    strict: false,
+    require: SandboxLevel::Available,
     memory_bytes: Some(512 << 20),
     mapped_bytes: 0,
     cpu: Some(Duration::from_secs(1)),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ired_worker::{
     CompileEvent, CompileFailure, CompileJob, CompileLimits, CompileOptions, CompileReport, CompileWorkers,
-    DirectoryFiles, FailureKind, ModelFiles, NoFiles, TargetRequest,
+    DirectoryFiles, FailureKind, ModelFiles, NoFiles, SandboxLevel, TargetRequest,
 };
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
@@ -227,7 +227,7 @@ async fn files_come_through_the_broker_and_from_nowhere_else() {
 
 #[tokio::test]
 async fn strict_workers_run_only_when_every_layer_holds() {
-    let strict = CompileWorkers { require_strict: true, ..workers() };
+    let strict = CompileWorkers { require_sandbox: SandboxLevel::Strict, ..workers() };
     let relaxed = run("copy").await;
     let Some(CompileEvent::Started { sandbox, .. }) = relaxed.events.first() else { panic!("not started") };
     let result = run_with(&strict, "copy", Arc::new(NoFiles)).await.result;

@@ -9,11 +9,12 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use ired_worker::{
     CompileFailure, CompileJob, CompileLimits, CompileReport, CompileWorkers, InferenceResult, LoadedModule,
-    ModelFiles, RuntimeConfig, RuntimeFailure, RuntimeOptions, RuntimeWorker, SandboxReport, Tensor,
+    ModelFiles, RuntimeConfig, RuntimeFailure, RuntimeOptions, RuntimeWorker, SandboxLevel, SandboxReport,
+    Tensor,
 };
 
 use super::{Compiler, EventSink, Launcher, Runner};
-use crate::config::Settings;
+use crate::config::{RequireSandbox, Settings};
 use crate::store::Stamp;
 
 /// How long a request waits for a process that is being started again. Longer than the first few pauses between
@@ -21,6 +22,14 @@ use crate::store::Stamp;
 const OUTAGE: Duration = Duration::from_secs(1);
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(5);
+
+fn sandbox_level(settings: &Settings) -> SandboxLevel {
+    match settings.require_sandbox {
+        RequireSandbox::None => SandboxLevel::Available,
+        RequireSandbox::Baseline => SandboxLevel::Baseline,
+        RequireSandbox::Strict => SandboxLevel::Strict,
+    }
+}
 
 /// Compiles in a fresh process per job.
 #[derive(Debug)]
@@ -36,7 +45,7 @@ impl WorkerCompiler {
             Some(path) => CompileWorkers::new(path),
             None => CompileWorkers::beside_current_exe().context("cannot find the compile worker")?,
         };
-        workers.require_strict = settings.require_strict_sandbox;
+        workers.require_sandbox = sandbox_level(settings);
         workers.limits = CompileLimits {
             memory_bytes: settings.compile_memory_bytes,
             wall: Duration::from_secs(settings.compile_wall_s),
@@ -86,7 +95,7 @@ impl WorkerLauncher {
             Some(path) => RuntimeConfig::new(path),
             None => RuntimeConfig::beside_current_exe().context("cannot find the runtime worker")?,
         };
-        config.require_strict = settings.require_strict_sandbox;
+        config.require_sandbox = sandbox_level(settings);
         config.cancel_grace = Duration::from_millis(settings.cancel_grace_ms);
         // The registry's own bound comes first.
         config.queue_limit = settings.queue_limit.saturating_add(1);

@@ -10,6 +10,7 @@ use ired_proto::inference::*;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::app::App;
+use crate::auth::Admitted;
 use crate::describe;
 use crate::error::Error;
 use crate::infer::Answer;
@@ -62,11 +63,18 @@ impl GrpcInferenceService for InferenceService {
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Reply<Self::ModelStreamInferStream> {
         let app = self.0.clone();
+        let admitted = request.extensions().get::<Admitted>().cloned();
+        let admitted = admitted.ok_or_else(|| Status::internal("the call passed no gate"))?;
         let answers = request.into_inner().map(move |request| {
-            let app = app.clone();
+            let (app, admitted) = (app.clone(), admitted.clone());
             async move {
                 // What breaks the stream ends it; what is wrong with one request is its answer.
-                Ok(match infer(&app, request?, None).await {
+                let request = request?;
+                let answer = match admitted.for_model(&request.model_name) {
+                    Ok(()) => infer(&app, request, None).await,
+                    Err(error) => Err(error),
+                };
+                Ok(match answer {
                     Ok(response) => ModelStreamInferResponse {
                         error_message: String::new(),
                         infer_response: Some(response),

@@ -9,6 +9,7 @@ use ired_proto::ired::v1::*;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::app::App;
+use crate::auth::Admitted;
 use crate::error::Error;
 use crate::models::Origin;
 use crate::registry::{Served, State, VersionView};
@@ -21,11 +22,14 @@ impl ModelService for Models {
         &self,
         request: Request<Streaming<UploadModelRequest>>,
     ) -> Result<Response<UploadModelResponse>, Status> {
+        let admitted = request.extensions().get::<Admitted>().cloned();
+        let admitted = admitted.ok_or_else(|| Status::internal("the call passed no gate"))?;
         let mut parts = request.into_inner();
         let idle = Duration::from_secs(self.0.settings.upload_idle_s);
         let Some(Part::Start(start)) = next(&mut parts, idle).await? else {
             return Err(Error::invalid("an upload begins with `start`").into());
         };
+        admitted.for_model(&start.name)?;
         let version = Some(start.version).filter(|&version| version != 0);
         let mut receiving = self.0.uploads.receive(&start.name, version)?;
         while let Some(part) = next(&mut parts, idle).await? {

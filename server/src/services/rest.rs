@@ -7,11 +7,11 @@ mod view;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::{StatusCode, Uri, header, request::Parts};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
+use crate::auth::Admitted;
 use crate::error::Error;
 use crate::inline::Inline;
 use crate::{describe, metrics, status};
@@ -116,8 +117,9 @@ async fn statistics(State(app): Shared, At(at): At) -> Reply {
     Ok(axum::Json(view::statistics(&found)).into_response())
 }
 
-async fn all_statistics(State(app): Shared) -> Reply {
-    let found = describe::statistics(&app.registry, "", "")?;
+async fn all_statistics(State(app): Shared, Extension(admitted): Extension<Admitted>) -> Reply {
+    let mut found = describe::statistics(&app.registry, "", "")?;
+    found.retain(|model| admitted.caller.sees(&model.name));
     Ok(axum::Json(view::statistics(&found)).into_response())
 }
 
@@ -127,9 +129,11 @@ struct IndexRequest {
     ready: bool,
 }
 
-async fn index(State(app): Shared, request: Request) -> Reply {
+async fn index(State(app): Shared, Extension(admitted): Extension<Admitted>, request: Request) -> Reply {
     let request: IndexRequest = read_json(&app, request).await?;
-    Ok(axum::Json(view::index(&describe::index(&app.registry, request.ready))).into_response())
+    let mut models = describe::index(&app.registry, request.ready);
+    models.retain(|model| admitted.caller.sees(&model.name));
+    Ok(axum::Json(view::index(&models)).into_response())
 }
 
 #[derive(Default, Deserialize)]

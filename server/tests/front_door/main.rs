@@ -8,3 +8,4 @@ mod lifecycle;
 mod malformed;
 mod rest;
 mod scripted;
+mod security;

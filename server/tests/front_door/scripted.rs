@@ -324,9 +324,13 @@ impl Place {
 
     /// Starts a daemon and does not wait for its models.
     pub(crate) async fn start_early(&self, world: &World) -> Daemon {
+        self.try_start(world).await.unwrap()
+    }
+
+    pub(crate) async fn try_start(&self, world: &World) -> anyhow::Result<Daemon> {
         let compiler = Arc::new(ScriptedCompiler { world: world.clone(), build: "build 1" });
         let launcher = Arc::new(ScriptedLauncher(world.clone()));
-        Daemon::start(self.settings.clone(), compiler, launcher).await.unwrap()
+        Daemon::start(self.settings.clone(), compiler, launcher).await
     }
 }
 
@@ -412,9 +416,13 @@ pub(crate) async fn http(
     let _ = stream.write_all(body).await;
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
-    let split =
-        answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or_else(|| panic!("no answer to {path}"));
-    let head = String::from_utf8(answer[..split].to_vec()).unwrap();
-    let status = head.split_whitespace().nth(1).unwrap().parse().unwrap();
-    Reply { status, head, body: Bytes::copy_from_slice(&answer[split + 4..]) }
+    split(&answer).unwrap_or_else(|| panic!("no answer to {path}"))
+}
+
+/// Head and body of an answer.
+pub(crate) fn split(answer: &[u8]) -> Option<Reply> {
+    let split = answer.windows(4).position(|w| w == b"\r\n\r\n")?;
+    let head = String::from_utf8(answer[..split].to_vec()).ok()?;
+    let status = head.split_whitespace().nth(1)?.parse().ok()?;
+    Some(Reply { status, head, body: Bytes::copy_from_slice(&answer[split + 4..]) })
 }

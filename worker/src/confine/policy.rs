@@ -38,6 +38,9 @@ pub(crate) struct SystemCalls {
     pub(crate) allow: Vec<String>,
     /// From an errno's name to the calls that fail with it.
     pub(crate) refuse: BTreeMap<String, Vec<String>>,
+    /// The same for calls that are allowed only until the process has settled.
+    #[serde(default)]
+    pub(crate) refuse_once_settled: BTreeMap<String, Vec<String>>,
     pub(crate) allow_when: Vec<Condition>,
 }
 

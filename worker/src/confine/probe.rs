@@ -22,6 +22,7 @@ fn try_it(probe: Probe) -> io::Result<()> {
         Probe::Nothing => Ok(()),
         Probe::OpenSocket => open_socket(),
         Probe::ReadPasswd => std::fs::read("/etc/passwd").map(drop),
+        Probe::ReadMachine => std::fs::read("/sys/devices/system/cpu/online").map(drop),
         Probe::ListRoot => File::open("/").map(drop),
         Probe::WriteOutside => write_outside(),
         Probe::Execute => execute(),

@@ -27,8 +27,16 @@ pub(super) fn restrict(policy: &SystemCalls) -> Layer {
     Ok(format!("{calls} system calls allowed"))
 }
 
-/// Ends the process at any later attempt to make memory executable.
-pub(super) fn forbid_new_code() -> Layer {
+/// Refuses what a settled process has no use for, and ends it at any later attempt to make memory executable.
+pub(super) fn settle(policy: &SystemCalls) -> Layer {
+    for (errno, list) in numbers(&policy.refuse_once_settled).map_err(|error| error.to_string())? {
+        let rules = list.into_iter().map(|call| (call, Vec::new())).collect();
+        apply(rules, SeccompAction::Allow, SeccompAction::Errno(errno.cast_unsigned()))?;
+    }
+    forbid_new_code()
+}
+
+fn forbid_new_code() -> Layer {
     let executable = |call: &str| {
         let condition = Condition {
             call: call.to_owned(),
@@ -56,7 +64,6 @@ fn apply(rules: Rules, otherwise: SeccompAction, matched: SeccompAction) -> Resu
 /// The calls that do not end the process (refused ones included), and the refused ones by errno.
 fn tables(policy: &SystemCalls) -> Result<(Rules, BTreeMap<i32, Vec<i64>>), PolicyError> {
     let mut allowed = Rules::new();
-    let mut refused = BTreeMap::new();
     for name in &policy.allow {
         if let Some(call) = names::call_here(name)? {
             allowed.insert(call, Vec::new());
@@ -67,16 +74,21 @@ fn tables(policy: &SystemCalls) -> Result<(Rules, BTreeMap<i32, Vec<i64>>), Poli
             allowed.entry(call).or_default().push(rule(condition)?);
         }
     }
-    for (errno, calls) in &policy.refuse {
-        let list: &mut Vec<i64> = refused.entry(names::errno(errno)?).or_default();
+    let refused = numbers(&policy.refuse)?;
+    allowed.extend(refused.values().flatten().map(|call| (*call, Vec::new())));
+    Ok((allowed, refused))
+}
+
+/// The calls of this architecture by errno.
+fn numbers(refused: &BTreeMap<String, Vec<String>>) -> Result<BTreeMap<i32, Vec<i64>>, PolicyError> {
+    let mut found = BTreeMap::new();
+    for (errno, calls) in refused {
+        let list: &mut Vec<i64> = found.entry(names::errno(errno)?).or_default();
         for name in calls {
-            if let Some(call) = names::call_here(name)? {
-                allowed.insert(call, Vec::new());
-                list.push(call);
-            }
+            list.extend(names::call_here(name)?);
         }
     }
-    Ok((allowed, refused))
+    Ok(found)
 }
 
 fn rule(condition: &Condition) -> Result<SeccompRule, PolicyError> {
@@ -111,6 +123,12 @@ mod tests {
                 assert!(!allowed.contains_key(&forbidden), "{role} allows call {forbidden}");
             }
             assert!(refused.values().flatten().all(|call| allowed[call].is_empty()));
+            let settled = numbers(&policy.seccomp.refuse_once_settled).unwrap();
+            assert_eq!(settled.values().flatten().count() > 0, matches!(role, Role::Runtime));
+            assert!(
+                settled.values().flatten().all(|call| allowed.contains_key(call)),
+                "{role}: refused twice"
+            );
             assert!(policy.seccomp.allow_when.iter().any(|condition| condition.call == "mmap"));
         }
     }

@@ -2,6 +2,29 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Layers without which a worker does not go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SandboxLevel {
+    /// Whatever there is.
+    #[default]
+    Available,
+    /// What an ordinary container allows: every layer but namespaces.
+    Baseline,
+    /// Every layer.
+    Strict,
+}
+
+impl SandboxLevel {
+    /// Whether this level needs the layer of this name.
+    pub fn needs(self, layer: &str) -> bool {
+        match self {
+            Self::Available => false,
+            Self::Baseline => !layer.ends_with("_namespace"),
+            Self::Strict => true,
+        }
+    }
+}
+
 /// One layer of confinement, as the worker found it after setting it up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LayerState {
@@ -44,6 +67,8 @@ pub enum Probe {
     Nothing,
     OpenSocket,
     ReadPasswd,
+    /// A file that describes the machine, which a runtime worker may read until its module is loaded.
+    ReadMachine,
     ListRoot,
     WriteOutside,
     Execute,
@@ -62,6 +87,7 @@ impl Probe {
         Self::Nothing,
         Self::OpenSocket,
         Self::ReadPasswd,
+        Self::ReadMachine,
         Self::ListRoot,
         Self::WriteOutside,
         Self::Execute,
@@ -81,6 +107,7 @@ impl Probe {
             Self::Nothing => "do nothing forbidden",
             Self::OpenSocket => "open a network socket",
             Self::ReadPasswd => "read /etc/passwd",
+            Self::ReadMachine => "read which processors there are",
             Self::ListRoot => "list the root directory",
             Self::WriteOutside => "create a file in /tmp",
             Self::Execute => "execute another program",

@@ -58,7 +58,7 @@ impl Start {
         let load_error = |message: String| RuntimeFailure::Load { message };
         let size = fstat(&self.module).map_err(|errno| load_error(errno.to_string()))?.st_size;
         let confinement = Confinement {
-            strict: self.config.require_strict,
+            require: self.config.require_sandbox,
             memory_bytes: self.config.memory_bytes,
             mapped_bytes: u64::try_from(size).unwrap_or_default(),
             cpu: None,

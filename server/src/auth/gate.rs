@@ -1,0 +1,225 @@
+//! The gate: who calls, and whether they may.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{MatchedPath, RawPathParams, Request};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use tonic::Status;
+
+use super::needs::{self, Need, Route};
+use super::{Access, AccessFile, Admitted, Caller};
+use crate::audit::{Audit, Call};
+use crate::config::{AuthSettings, Open, Settings};
+use crate::error::Error;
+use crate::reload::Reloaded;
+use crate::serve::Peer;
+
+/// In front of every door.
+pub(crate) struct Gate {
+    /// `None`: anybody may do anything.
+    pub(crate) access: Option<Arc<Reloaded<AccessFile>>>,
+    open: Vec<Open>,
+    audit: Option<Audit>,
+}
+
+impl Gate {
+    /// # Errors
+    /// An access file that cannot be used; addresses of other machines' reach where nobody says who calls.
+    pub(crate) fn open(settings: &Settings) -> anyhow::Result<Arc<Self>> {
+        let AuthSettings { access, open, .. } = &settings.auth;
+        let access = match access {
+            None => None,
+            Some(path) => Some(Arc::new(Reloaded::open(AccessFile(path.clone()))?)),
+        };
+        let audit = Audit::open(&settings.audit).context("the audit log cannot be written")?;
+        Ok(Arc::new(Self { access, open: open.clone(), audit }))
+    }
+
+    /// # Errors
+    /// An access file that cannot be used.
+    pub(crate) fn check_files(settings: &Settings) -> anyhow::Result<()> {
+        settings.auth.access.iter().try_for_each(|path| Reloaded::open(AccessFile(path.clone())).map(drop))
+    }
+
+    /// Refuses to listen for other machines where anybody may do anything.
+    ///
+    /// # Errors
+    /// That, in words that name both ways out.
+    pub(crate) fn check_address(
+        settings: &Settings,
+        name: &str,
+        address: std::net::SocketAddr,
+    ) -> anyhow::Result<()> {
+        let AuthSettings { access, anonymous_network, .. } = &settings.auth;
+        if !address.ip().is_loopback() && access.is_none() && !anonymous_network {
+            bail!(
+                "{name} would listen on {address}, where other machines reach it and anybody may do anything; name an \
+                 access file (setting `auth.access`), or set `auth.anonymous_network` where the network is trusted"
+            );
+        }
+        Ok(())
+    }
+
+    /// Puts the gate in front of the gRPC services.
+    pub(crate) fn before_grpc(self: &Arc<Self>, router: Router) -> Router {
+        let gate = self.clone();
+        router.layer(from_fn(move |request: Request, next: Next| {
+            let gate = gate.clone();
+            async move { gate.grpc(request, next).await }
+        }))
+    }
+
+    /// Puts the gate in front of REST routes.
+    pub(crate) fn before_rest(self: &Arc<Self>, router: Router) -> Router {
+        let gate = self.clone();
+        router.layer(from_fn(move |params: Params, request: Request, next: Next| {
+            let gate = gate.clone();
+            async move { gate.rest(params, request, next).await }
+        }))
+    }
+
+    async fn grpc(&self, mut request: Request, next: Next) -> Response {
+        let Some(need) = needs::of_method(request.uri().path()) else {
+            return grpc_status(Error::NoSuchMethod(request.uri().path().chars().take(200).collect()));
+        };
+        let call = self.call(&request, need);
+        let admitted = self.admit(&request, need).and_then(|admitted| {
+            admitted.for_server().map(|()| admitted.clone()).map_err(|error| (admitted.caller, error))
+        });
+        match admitted {
+            Ok(admitted) => {
+                let call = call.map(|call| call.by(&admitted));
+                request.extensions_mut().insert(admitted);
+                let response = next.run(request).await;
+                match call {
+                    Some(call) => call.ends_with(response),
+                    None => response,
+                }
+            }
+            Err((caller, error)) => self.refuse(call, &caller, error, grpc_status),
+        }
+    }
+
+    async fn rest(&self, params: Params, mut request: Request, next: Next) -> Response {
+        let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+        let route = matched.as_deref().map(|template| needs::of_route(request.method(), template));
+        let need = match route {
+            Some(Route::Needs(need)) => need,
+            // Nothing is behind it but the answer that there is nothing.
+            None => Need::Known,
+            Some(Route::OtherMethods) => Need::Known,
+            Some(Route::Unknown) if self.access.is_none() => Need::Known,
+            Some(Route::Unknown) => {
+                return Error::NoSuchMethod(request.uri().path().to_owned()).into_response();
+            }
+        };
+        let call = self.call(&request, need);
+        let admitted = self.admit(&request, need).and_then(|admitted| {
+            let checked = match (need, model(&params)) {
+                (Need::Model(_), None) => Err(Error::invalid("the path names no model")),
+                (_, Some(model)) => admitted.for_model(model),
+                (_, None) => admitted.for_server(),
+            };
+            checked.map(|()| admitted.clone()).map_err(|error| (admitted.caller, error))
+        });
+        match admitted {
+            Ok(_) if matches!(route, Some(Route::OtherMethods)) && self.access.is_some() => {
+                // Not even where the route's other methods are harmless.
+                wrong_method(request.method())
+            }
+            Ok(admitted) => {
+                let call = call.map(|call| call.by(&admitted));
+                request.extensions_mut().insert(admitted);
+                let response = next.run(request).await;
+                match call {
+                    Some(call) => call.ends_with(response),
+                    None => response,
+                }
+            }
+            Err((caller, error)) => self.refuse(call, &caller, error, IntoResponse::into_response),
+        }
+    }
+
+    /// Who calls, unless the call needs nobody.
+    fn admit(&self, request: &Request, need: Need) -> Result<Admitted, (Caller, Error)> {
+        let Some(access) = &self.access else { return Ok(Admitted::new(Caller::anybody(), need)) };
+        if let Need::Open(open) = need
+            && self.open.contains(&open)
+        {
+            return Ok(Admitted::new(Caller::nobody(), need));
+        }
+        let caller = authenticate(&access.current(), request);
+        let caller = caller.map_err(|why| (Caller::nobody(), Error::Unauthenticated(why)))?;
+        // Metrics are of all models.
+        let need = match need {
+            Need::Open(Open::Metrics) => Need::Server(needs::Permission::See),
+            other => other,
+        };
+        Ok(Admitted::new(caller, need))
+    }
+
+    fn call(&self, request: &Request, need: Need) -> Option<Call> {
+        let audit = self.audit.as_ref()?;
+        let address = request.extensions().get::<Peer>().map(|peer| peer.address);
+        Some(audit.call(request.method(), request.uri().path(), address, need.is_recorded()))
+    }
+
+    fn refuse(
+        &self,
+        call: Option<Call>,
+        caller: &Caller,
+        error: Error,
+        answer: impl FnOnce(Error) -> Response,
+    ) -> Response {
+        if let Some(call) = call {
+            call.refused(caller.name.as_deref(), &error);
+        }
+        let mut response = answer(error);
+        if response.status() == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+type Params = Result<RawPathParams, RawPathParamsRejection>;
+
+fn model(params: &Params) -> Option<&str> {
+    params.as_ref().ok()?.iter().find(|(name, _)| *name == "model").map(|(_, value)| value)
+}
+
+fn wrong_method(method: &Method) -> Response {
+    let error = serde_json::json!({ "error": format!("the path does not take the HTTP method {method}") });
+    (StatusCode::METHOD_NOT_ALLOWED, axum::Json(error)).into_response()
+}
+
+fn grpc_status(error: Error) -> Response {
+    Status::from(error).into_http::<Body>()
+}
+
+/// Who a request comes from: a token's bearer, or else its connection's holder of a certificate.
+fn authenticate(access: &Access, request: &Request) -> Result<Caller, String> {
+    let mut credentials = request.headers().get_all(header::AUTHORIZATION).iter();
+    if let Some(found) = credentials.next() {
+        if credentials.next().is_some() {
+            return Err("there are several `authorization` headers; one is expected".to_owned());
+        }
+        let token = found.to_str().ok().and_then(|text| text.split_once(' '));
+        let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let (_, token) = token.ok_or("the `authorization` header is not `Bearer` and a token")?;
+        return access.bearer(token.trim());
+    }
+    let names = request.extensions().get::<Peer>().and_then(|peer| peer.certificate.clone());
+    match names {
+        Some(names) => access
+            .holder(&names)
+            .ok_or_else(|| "the client's certificate has no name that is known here".to_owned()),
+        None => Err("there are no credentials: send `authorization: Bearer` and a token".to_owned()),
+    }
+}

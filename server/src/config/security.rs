@@ -1,0 +1,161 @@
+//! Settings of who is let in, and how: the tables `tls`, `auth` and `audit`, and two levels.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use serde::{Deserialize, Serialize};
+
+/// TLS on every door, from files in PEM that are read again when they change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsSettings {
+    /// The server's certificate, with those between it and the root; none: no TLS.
+    pub certificate: Option<PathBuf>,
+    /// The certificate's private key.
+    pub key: Option<PathBuf>,
+    /// Certificates of the authorities that vouch for clients; none: clients show no certificate.
+    pub client_ca: Option<PathBuf>,
+    /// Refuse clients without a certificate. Off: a client may show a token instead.
+    pub require_client_certificate: bool,
+}
+
+impl TlsSettings {
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        match (&self.certificate, &self.key) {
+            (Some(_), None) => bail!("setting `tls.certificate` is there, and its `tls.key` is missing"),
+            (None, Some(_)) => bail!("setting `tls.key` is there, and its `tls.certificate` is missing"),
+            (None, None) if self.client_ca.is_some() => {
+                bail!("setting `tls.client_ca` is there, and `tls.certificate` is missing")
+            }
+            _ => {}
+        }
+        if self.require_client_certificate && self.client_ca.is_none() {
+            bail!("setting `tls.require_client_certificate` is true, and `tls.client_ca` is missing");
+        }
+        Ok(())
+    }
+}
+
+/// Who may do what.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthSettings {
+    /// The file that names roles and who has them, read again when it changes; none: anybody may do anything.
+    pub access: Option<PathBuf>,
+    /// What needs no credentials. Health, as those who ask for it, load balancers, commonly have none.
+    pub open: Vec<Open>,
+    /// Listen for other machines without `access`. Off: whoever reaches a door could do anything.
+    pub anonymous_network: bool,
+}
+
+impl Default for AuthSettings {
+    fn default() -> Self {
+        Self { access: None, open: vec![Open::Health], anonymous_network: false }
+    }
+}
+
+/// What can be open to those without credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Open {
+    /// Is the server live, is it ready, and `grpc.health.v1`.
+    Health,
+    /// The Prometheus metrics, which name models.
+    Metrics,
+    /// The descriptions of the gRPC services.
+    Reflection,
+}
+
+/// The record of what was refused, and of what changed the server.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditSettings {
+    /// Where to write it, a line of JSON for each call; `-` is the standard error; none: nowhere.
+    pub file: Option<PathBuf>,
+    /// From this size on the file is renamed and a new one begins.
+    pub file_bytes: u64,
+    /// Renamed files that are kept.
+    pub files: usize,
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self { file: None, file_bytes: 64 << 20, files: 8 }
+    }
+}
+
+impl AuditSettings {
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        if self.file_bytes == 0 {
+            bail!("setting `audit.file_bytes` is 0; it is at least 1");
+        }
+        Ok(())
+    }
+}
+
+/// Layers of the sandbox without which no worker runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequireSandbox {
+    /// Whatever the machine offers.
+    #[default]
+    None,
+    /// What an ordinary container offers: system calls, file system, limits, no new privileges.
+    Baseline,
+    /// Every layer.
+    Strict,
+}
+
+impl<'de> Deserialize<'de> for RequireSandbox {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Word::deserialize(deserializer)? {
+            Word::Flag(false) => Ok(Self::None),
+            Word::Flag(true) => Ok(Self::Strict),
+            Word::Text(text) => match text.as_str() {
+                "none" => Ok(Self::None),
+                "baseline" => Ok(Self::Baseline),
+                "strict" => Ok(Self::Strict),
+                _ => Err(no_level(&text, "`none`, `baseline` or `strict`")),
+            },
+        }
+    }
+}
+
+/// Which compiled modules are accepted as uploads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AcceptModules {
+    None,
+    /// Those that a trusted key signed.
+    #[default]
+    Signed,
+    /// All of them.
+    Unsigned,
+}
+
+impl<'de> Deserialize<'de> for AcceptModules {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Word::deserialize(deserializer)? {
+            Word::Flag(false) => Ok(Self::None),
+            Word::Flag(true) => Ok(Self::Unsigned),
+            Word::Text(text) => match text.as_str() {
+                "none" => Ok(Self::None),
+                "signed" => Ok(Self::Signed),
+                "unsigned" => Ok(Self::Unsigned),
+                _ => Err(no_level(&text, "`none`, `signed` or `unsigned`")),
+            },
+        }
+    }
+}
+
+/// A level, or the yes or no that stood for it in earlier settings files.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a word, or true or false")]
+enum Word {
+    Flag(bool),
+    Text(String),
+}
+
+fn no_level<E: serde::de::Error>(found: &str, expected: &str) -> E {
+    E::custom(format_args!("found `{}`, expected {expected}", found.escape_debug()))
+}

@@ -1,0 +1,126 @@
+//! Settings from files, the environment and flags.
+
+use std::path::PathBuf;
+
+use super::layers::{names, variable};
+use super::{AcceptModules, Arguments, Loaded, RequireSandbox};
+
+/// Settings of a file with this text, of these variables, and flags.
+fn load(text: &str, variables: &[(&str, &str)], flags: Arguments) -> Result<Loaded, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ired.toml");
+    std::fs::write(&file, text).unwrap();
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let loaded = Loaded::from_parts(&Arguments { config: Some(file.clone()), ..flags }, variables);
+    loaded.map_err(|error| {
+        format!("{:#}", anyhow::Error::from(error)).replace(&file.display().to_string(), "F")
+    })
+}
+
+fn error_of(text: &str) -> String {
+    load(text, &[], Arguments::default()).unwrap_err()
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let flags = Arguments { http: Some("127.0.0.1:9".to_owned()), ..Arguments::default() };
+    let file = "http = \"127.0.0.1:1\"\ngrpc = \"127.0.0.1:2\"\nqueue_limit = 7\nlog = \"debug\"\n";
+    let variables = [("IRED_HTTP", "127.0.0.1:5"), ("IRED_QUEUE_LIMIT", "8"), ("HOME", "/")];
+    let loaded = load(file, &variables, flags).unwrap();
+    let settings = &loaded.settings;
+    assert_eq!((settings.http.as_str(), settings.grpc.as_str()), ("127.0.0.1:9", "127.0.0.1:2"));
+    assert_eq!((settings.queue_limit, settings.log.as_str()), (8, "debug"));
+    let shown = loaded.show();
+    let origin = |name: &str| {
+        let line = shown.lines().find(|line| line.starts_with(&format!("{name} ="))).unwrap();
+        line.split_once('#').unwrap().1.trim().to_owned()
+    };
+    assert_eq!(origin("http"), "--http");
+    assert_eq!(origin("queue_limit"), "environment variable IRED_QUEUE_LIMIT");
+    assert!(origin("log").ends_with("ired.toml:4:7"), "{}", origin("log"));
+    assert_eq!(origin("drain_s"), "default");
+}
+
+#[test]
+fn what_is_shown_is_a_settings_file() {
+    let flags =
+        Arguments { set: vec!["auth.open=[\"health\", \"metrics\"]".to_owned()], ..Arguments::default() };
+    let loaded = load("[tls]\ncertificate = 'c\"'\nkey = \"k\"\n", &[], flags).unwrap();
+    let again = load(&loaded.show(), &[], Arguments::default()).unwrap();
+    assert_eq!(format!("{:?}", loaded.settings), format!("{:?}", again.settings));
+    assert_eq!(again.settings.tls.certificate, Some(PathBuf::from("c\"")));
+    assert_eq!(again.settings.auth.open.len(), 2);
+}
+
+#[test]
+fn all_problems_are_told_at_once_with_their_place() {
+    let error =
+        error_of("queue_limits = 7\n\n  drain_s = \"soon\"\n[tls]\ncertifcate = \"x\"\n[tsl]\nkey = 1\n");
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(lines[0], "F:1:1: `queue_limits` is no setting; is it `queue_limit`?");
+    assert!(lines.contains(&"F:5:1: `tls.certifcate` is no setting; is it `tls.certificate`?"), "{error}");
+    assert!(lines.iter().any(|line| line.starts_with("F:3:13: setting `drain_s`: invalid type")), "{error}");
+    assert!(lines.iter().any(|line| line.starts_with("F:6:2: `tsl` is no setting")), "{error}");
+    assert_eq!(lines.len(), 4, "{error}");
+    assert!(
+        error_of("log = \"a\"\nlog = \"b\"\n").starts_with("F:2:1: "),
+        "{}",
+        error_of("log = \"a\"\nlog = \"b\"\n")
+    );
+    assert!(error_of("log = \n").starts_with("F:1:"), "{}", error_of("log = \n"));
+}
+
+#[test]
+fn each_door_has_its_own_address() {
+    let error = error_of("http = \"127.0.0.1:9\"\ngrpc = \"127.0.0.1:9\"\n");
+    assert!(error.contains("`http` and `grpc`") && error.contains("127.0.0.1:9"), "{error}");
+}
+
+#[test]
+fn levels_take_the_words_of_earlier_files() {
+    let settings = load("require_strict_sandbox = true\naccept_modules = true\n", &[], Arguments::default());
+    let settings = settings.unwrap().settings;
+    assert_eq!(settings.require_sandbox, RequireSandbox::Strict);
+    assert_eq!(settings.accept_modules, AcceptModules::Unsigned);
+    let settings =
+        load("accept_modules = \"signed\"\n", &[("IRED_REQUIRE_SANDBOX", "baseline")], Arguments::default());
+    let settings = settings.unwrap().settings;
+    assert_eq!(settings.require_sandbox, RequireSandbox::Baseline);
+    assert_eq!(settings.accept_modules, AcceptModules::Signed);
+    let error = error_of("require_sandbox = \"most\"\n");
+    assert!(error.contains("found `most`, expected `none`, `baseline` or `strict`"), "{error}");
+}
+
+#[test]
+fn a_table_of_tls_makes_sense_or_is_refused() {
+    for (text, expected) in [
+        ("[tls]\ncertificate = \"c\"\n", "`tls.key` is missing"),
+        ("[tls]\nkey = \"c\"\n", "`tls.certificate` is missing"),
+        ("[tls]\nclient_ca = \"c\"\n", "`tls.certificate` is missing"),
+        (
+            "[tls]\ncertificate=\"c\"\nkey=\"k\"\nrequire_client_certificate=true\n",
+            "`tls.client_ca` is missing",
+        ),
+    ] {
+        let error = error_of(text);
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn every_setting_has_a_variable_of_its_own() {
+    let names = names();
+    let variables: std::collections::BTreeSet<String> = names.iter().map(|name| variable(name)).collect();
+    assert_eq!(variables.len(), names.len());
+    assert!(names.contains(&"model_repository".to_owned()) && names.contains(&"tls.client_ca".to_owned()));
+}
+
+#[test]
+fn a_variable_that_is_nearly_a_setting_is_told() {
+    let variables = [("IRED_QUEU_LIMIT", "8"), ("IRED_SERVICE_HOST", "10.0.0.1"), ("IRED_SERVER", "x")];
+    let loaded = load("", &variables, Arguments::default()).unwrap();
+    assert_eq!(
+        loaded.warnings,
+        ["environment variable IRED_QUEU_LIMIT is no setting; is it IRED_QUEUE_LIMIT?"]
+    );
+}
