@@ -1,5 +1,6 @@
 //! What can go wrong between a caller and the daemon.
 
+use std::error::Error as _;
 use std::path::PathBuf;
 
 use ired_proto::ired::v1::Diagnostic;
@@ -74,6 +75,27 @@ impl From<tonic::Status> for ClientError {
         if status.message().contains("invalid compression flag") {
             return Self::NotGrpc;
         }
+        if was_not_let_in(&status) {
+            let message = "the daemon closed the connection before it took the request".to_owned();
+            return Self::Call { code: Code::Unavailable, message };
+        }
         Self::Call { code: status.code(), message: status.message().to_owned() }
     }
+}
+
+/// Whether the connection ended in good order before the request was sent on it, or took it: as when a daemon stops.
+/// Such a request can be made again without a thought.
+fn was_not_let_in(status: &tonic::Status) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = status.source();
+    while let Some(error) = cause {
+        let unsent = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
+        let ended = error.downcast_ref::<h2::Error>().is_some_and(|error| {
+            error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
+        });
+        if unsent || ended {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }

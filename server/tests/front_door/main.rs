@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that finds something else than it expects fails")]
 
 mod compile;
+mod drain;
+mod every_method;
 mod infer;
 mod lifecycle;
 mod malformed;
+mod modules;
 mod rest;
 mod scripted;
 mod security;

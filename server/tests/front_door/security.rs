@@ -62,19 +62,19 @@ fn with_tls(place: &mut Place, authority: &Authority) -> TlsSettings {
 }
 
 /// A place whose access file has this text.
-fn with_access(place: &mut Place, text: &str) -> PathBuf {
+pub(crate) fn with_access(place: &mut Place, text: &str) -> PathBuf {
     let path = place.dir.path().join("access.toml");
     put(&path, text);
     place.settings.auth = AuthSettings { access: Some(path.clone()), ..AuthSettings::default() };
     path
 }
 
-fn token(name: &str, role: &str) -> (String, String) {
+pub(crate) fn token(name: &str, role: &str) -> (String, String) {
     let token = Token::generate().unwrap();
     (token.to_string(), token.entry(name, &[role.to_owned()]))
 }
 
-const ROLES: &str = r#"
+pub(crate) const ROLES: &str = r#"
 [[role]]
 name = "reader"
 infer = ["m*"]
