@@ -97,6 +97,11 @@ impl Uploads {
         Ok(uploads)
     }
 
+    /// Whom compiled modules are taken from.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
     /// Every version of every uploaded model, and whether it is to be loaded. Blocks.
     pub fn sources(&self) -> Vec<(ModelSource, bool)> {
         let records: Vec<Record> = self.lock().values().cloned().collect();

@@ -138,6 +138,11 @@ impl Registry {
         let cannot_read = || StoreError::io("read a model", &source.main.path);
         let limit = self.settings.queue_limit;
         if source.is_module() {
+            if source.origin == Origin::Upload {
+                // Again, as whom to trust may have changed since, and the file may have rotted.
+                let (uploads, module) = (self.uploads.clone(), source.open_main().map_err(cannot_read())?);
+                blocking(move || Ok(uploads.trust().check(module.into()))).await??;
+            }
             let module = source.open_main().map_err(cannot_read())?;
             let runner = self.launcher.launch(module).await?;
             return Served::new(source, digest, None, runner, stats, limit);

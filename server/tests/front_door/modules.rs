@@ -111,6 +111,13 @@ async fn which_modules_are_accepted_is_a_setting() {
     place.settings.accept_modules = AcceptModules::Unsigned;
     let daemon = place.start(&World::new()).await;
     push(&place, &daemon, &module()).await.unwrap();
+    client(&daemon).await.load("m").await.unwrap();
+    daemon.stop().await;
+
+    place.settings.accept_modules = AcceptModules::Signed;
+    let daemon = place.start(&World::new()).await;
+    let listed = client(&daemon).await.models().await.unwrap();
+    assert!(listed[0].module.is_none() && listed[0].reason.contains("it is not signed"), "{listed:?}");
     daemon.stop().await;
     std::fs::write(&place.settings.trusted_keys[0], "no key").unwrap();
     let error = place.try_start(&World::new()).await.err().unwrap();

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use ired_client::proto::ModelRef;
 use ired_client::proto::compile_event::Event;
+use ired_client::proto::{ModelRef, UploadModelResponse};
 use ired_client::{Client, Upload, UploadFile};
 use ired_worker::{DirectoryFiles, ModelFiles};
 use serde_json::json;
@@ -39,6 +39,11 @@ impl Push {
         let stored = client.upload(upload, |p| progress.bytes(&p.file, p.sent_bytes, p.total_bytes)).await;
         progress.finish();
         let stored = stored?;
+        if self.model.extension().is_some_and(|extension| extension == "irm") {
+            client.load(&stored.name).await?;
+            self.report(&stored);
+            return Ok(ExitCode::SUCCESS);
+        }
 
         let progress = Progress::start("compiling");
         let model = ModelRef { name: stored.name.clone(), version: stored.version };
@@ -63,6 +68,20 @@ impl Push {
             println!("  digest:  {}", stored.digest);
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Tells of a module, which was compiled elsewhere.
+    fn report(&self, stored: &UploadModelResponse) {
+        if self.json {
+            println!(
+                "{}",
+                json!({"name": stored.name, "version": stored.version, "digest": stored.digest,
+                       "module_bytes": stored.bytes})
+            );
+        } else {
+            println!("{}/{} is ready: module of {}", stored.name, stored.version, human_bytes(stored.bytes));
+            println!("  digest:  {}", stored.digest);
+        }
     }
 }
 
