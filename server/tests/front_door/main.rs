@@ -7,6 +7,7 @@ mod drain;
 mod every_method;
 mod infer;
 mod lifecycle;
+mod limits;
 mod malformed;
 mod modules;
 mod rest;
