@@ -9,8 +9,9 @@ mod show;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
 
 pub use arguments::{Arguments, Command, ConfigCommand};
 pub(crate) use layers::at_its_place;
@@ -211,6 +212,8 @@ impl Settings {
                 self.message_bytes
             );
         }
+        EnvFilter::try_new(&self.log)
+            .with_context(|| format!("setting `log` is `{}`, which is no filter", self.log))?;
         self.tls.check()?;
         self.audit.check()?;
         Ok(())

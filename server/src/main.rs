@@ -35,7 +35,6 @@ fn start() -> anyhow::Result<()> {
         Some(Command::Config(ConfigCommand::Check { file })) => {
             arguments.config = file.or(arguments.config);
             let loaded = Loaded::from_process(arguments)?;
-            filter(&loaded.settings)?;
             ired::daemon::check_files(&loaded.settings)?;
             loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
             println!("the settings are sound");
@@ -55,16 +54,11 @@ fn start() -> anyhow::Result<()> {
     }
 }
 
-fn filter(settings: &Settings) -> anyhow::Result<EnvFilter> {
-    EnvFilter::try_new(&settings.log)
-        .with_context(|| format!("setting `log` is `{}`, which is no filter", settings.log))
-}
-
 fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let settings = loaded.settings;
     tracing_subscriber::fmt()
         .compact()
-        .with_env_filter(filter(&settings)?)
+        .with_env_filter(EnvFilter::try_new(&settings.log)?)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)

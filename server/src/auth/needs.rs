@@ -127,6 +127,7 @@ const ROUTES: &[(Method, &str, Need)] = &[
     (Method::POST, "/v2/trace/setting", ADMIN),
     (Method::GET, "/v2/models/{model}/trace/setting", ADMIN),
     (Method::POST, "/v2/models/{model}/trace/setting", ADMIN),
+    (Method::GET, "/openapi.json", Need::Known),
     (Method::GET, "/metrics", Need::Open(Open::Metrics)),
 ];
 
