@@ -8,6 +8,8 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use serde::Deserialize;
 
+use crate::devices::Host;
+
 /// The IR execution daemon: compiles models with MLIR and serves them.
 #[derive(Debug, Default, Parser)]
 #[command(name = "ired", version)]
@@ -106,6 +108,15 @@ pub struct Settings {
     /// Concurrent calls on one gRPC connection.
     pub streams_per_connection: u32,
 
+    /// Requests in runtime workers at once, over all models; beyond that they wait for their model's fair share of
+    /// compute time. 0: four for each core, at least 16, which is more than keeps the machine busy.
+    pub executions: usize,
+    /// Requests per second that one model takes, where its configuration says no other; 0: any number.
+    pub requests_per_second: f64,
+    /// Memory for loaded models and for what their requests take while they run, in bytes; by default four fifths of
+    /// the machine's.
+    pub memory_bytes: u64,
+
     /// One upload, in bytes, all its files.
     pub upload_bytes: u64,
     /// Files of one model.
@@ -161,6 +172,9 @@ impl Default for Settings {
             body_timeout_s: 60,
             connections: 4096,
             streams_per_connection: 1024,
+            executions: 0,
+            requests_per_second: 0.0,
+            memory_bytes: Host::memory().total_bytes / 5 * 4,
             upload_bytes: 16 * GIB,
             model_files: 1024,
             uploads: 8,
@@ -243,6 +257,23 @@ impl Settings {
         Ok(())
     }
 
+    /// Requests in runtime workers at once.
+    pub(crate) fn executions(&self) -> usize {
+        match self.executions {
+            0 => (4 * cores()).max(16),
+            executions => executions,
+        }
+    }
+
+    /// Requests that one runtime worker runs at the same time.
+    pub(crate) fn parallel(&self) -> usize {
+        match (self.pin_threads, self.threads) {
+            (true, _) => 1,
+            (false, None | Some(0)) => cores(),
+            (false, Some(threads)) => threads as usize,
+        }
+    }
+
     pub(crate) fn request_timeout(&self) -> Duration {
         Duration::from_secs(self.request_timeout_s)
     }
@@ -250,6 +281,10 @@ impl Settings {
     pub(crate) fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_s)
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 #[cfg(test)]

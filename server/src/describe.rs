@@ -1,5 +1,7 @@
 //! Metadata, configuration, statistics and listings in the inference protocol's own types.
 
+use std::time::Duration;
+
 use ired_module::DType;
 use ired_module::signature::{DimSpec, TensorSpec};
 use ired_proto::inference::model_metadata_response::TensorMetadata;
@@ -14,7 +16,7 @@ use ired_proto::inference::{
 use crate::config::Settings;
 use crate::error::Error;
 use crate::registry::{Registry, Served, State, VersionView};
-use crate::stats::Tally;
+use crate::stats::{Executions, Tally};
 use crate::tensors::datatype;
 
 /// What kind of thing a model is here, as `<project>_<format>`.
@@ -121,13 +123,26 @@ pub fn statistics(registry: &Registry, name: &str, version: &str) -> Result<Vec<
 fn version_statistics(view: &VersionView) -> ModelStatistics {
     let stats = &view.stats;
     let duration = |tally: &Tally| Some(StatisticDuration { count: tally.count(), ns: tally.ns() });
+    let executions = stats.executions();
+    let batch = |(&size, tally): (&u64, &Executions)| {
+        let duration = |took: Duration| {
+            let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+            Some(StatisticDuration { count: tally.count, ns })
+        };
+        InferBatchStatistics {
+            batch_size: size,
+            compute_input: duration(tally.input),
+            compute_infer: duration(tally.compute),
+            compute_output: duration(tally.output),
+        }
+    };
     let resident = view.serving.as_ref().map_or(0, |served| served.runner.module().resident_bytes);
     ModelStatistics {
         name: view.name.clone(),
         version: view.version_text(),
         last_inference: stats.last_inference_ms(),
-        inference_count: stats.success.count(),
-        execution_count: stats.compute_infer.count(),
+        inference_count: stats.inferences.get(),
+        execution_count: stats.execution_count(),
         inference_stats: Some(InferStatistics {
             success: duration(&stats.success),
             fail: duration(&stats.fail),
@@ -138,13 +153,7 @@ fn version_statistics(view: &VersionView) -> ModelStatistics {
             cache_hit: Some(StatisticDuration::default()),
             cache_miss: Some(StatisticDuration::default()),
         }),
-        // Requests run as they come.
-        batch_stats: vec![InferBatchStatistics {
-            batch_size: 1,
-            compute_input: duration(&stats.compute_input),
-            compute_infer: duration(&stats.compute_infer),
-            compute_output: duration(&stats.compute_output),
-        }],
+        batch_stats: executions.iter().map(batch).collect(),
         memory_usage: vec![MemoryUsage { r#type: "CPU".to_owned(), id: 0, byte_size: resident }],
         response_stats: Default::default(),
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ired_worker::{CompileFailure, Diagnostic, RuntimeFailure};
 
 use crate::digest::Digest;
+use crate::schedule::Refusal;
 use crate::store::StoreError;
 
 /// The reason for a refusal or failure, as the front door tells it. `status.rs` gives each its code.
@@ -26,8 +27,9 @@ pub enum Error {
     Unsupported(String),
     #[error("{what} has {found} bytes; at most {limit} are accepted")]
     TooLarge { what: String, found: u64, limit: u64 },
-    #[error("model `{model}` has {limit} requests inside already")]
-    QueueFull { model: String, limit: usize },
+    /// Not run, as there is no room or no time for it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     #[error("the server is at its limit of {limit} {what}")]
     Busy { what: &'static str, limit: u64 },
     #[error("the deadline passed")]
@@ -53,6 +55,14 @@ pub enum Error {
 impl Error {
     pub(crate) fn invalid(what: impl Into<String>) -> Self {
         Self::Invalid(what.into())
+    }
+
+    /// When a request that is refused now has better chances; `None` where waiting does not help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.retry_after),
+            _ => None,
+        }
     }
 }
 

@@ -1,18 +1,21 @@
 //! An inference from request to answer, the same for every protocol: find, check, admit, run, count.
 
 mod check;
+mod group;
+pub mod join;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use ired_module::signature::TensorSpec;
-use ired_worker::{RuntimeFailure, Tensor};
+use ired_module::signature::{PeakBytes, TensorSpec};
+use ired_worker::{RuntimeFailure, Tensor, Timing};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::budget::{Budget, Reservation};
 use crate::config::Settings;
 use crate::error::Error;
 use crate::registry::{Admission, Registry, Served};
+use crate::schedule::{Ticket, Turn};
 use crate::stats::FailureReason;
 
 /// How often a request looks for the successor of a version that was replaced under it.
@@ -108,26 +111,69 @@ impl Inference {
 
     async fn run(
         &self,
-        served: &Served,
+        served: &Arc<Served>,
         place: OwnedSemaphorePermit,
         call: Call,
         deadline: Instant,
-    ) -> Result<(Vec<Tensor>, ired_worker::Timing, Inside), Error> {
+    ) -> Result<(Vec<Tensor>, Timing, Inside), Error> {
         let entry = served.entry();
         check::inputs(&entry.inputs, &call.inputs)?;
         let wanted = wanted_outputs(&entry.outputs, &call.outputs)?;
         let bytes = call.inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
         let inside = Inside { _place: place, _bytes: self.budget.reserve(bytes)? };
-        let result = served.runner.infer(&entry.name, call.inputs, Some(deadline)).await?;
-        let outputs = pick(result.outputs, &wanted)?;
+        let (outputs, timing) = execute(served, call.inputs, deadline).await?;
+        let outputs = pick(outputs, &wanted)?;
         tracing::debug!(
             model = served.name,
             version = served.version,
             id = call.id,
-            compute_us = result.timing.compute.as_micros() as u64,
+            compute_us = timing.compute.as_micros() as u64,
             "inference"
         );
-        Ok((outputs, result.timing, inside))
+        Ok((outputs, timing, inside))
+    }
+}
+
+/// Waits for the request's turn and runs it, alone or with others.
+async fn execute(
+    served: &Arc<Served>,
+    inputs: Vec<Tensor>,
+    deadline: Instant,
+) -> Result<(Vec<Tensor>, Timing), Error> {
+    let entry = served.entry();
+    let (rows, joins) = match &served.lane.policy().batching {
+        None => (1, None),
+        Some(_) => join::likeness(entry, &inputs),
+    };
+    let peak_bytes = match entry.peak {
+        PeakBytes::Static(bytes) => bytes,
+        // Only the worker can compute it, and keeps to its own budget.
+        PeakBytes::Function(_) => 0,
+    };
+    let ticket = Ticket { level: served.lane.policy().level(0), deadline, peak_bytes, rows, joins, inputs };
+    match served.lane.enter(ticket, None).await? {
+        Turn::Alone { mut place, inputs, since } => {
+            let result = served.runner.infer(&entry.name, inputs, Some(deadline)).await?;
+            place.worked(result.timing.compute, 1);
+            served.stats.executed(rows, &result.timing);
+            let waited = place.since().saturating_duration_since(since);
+            Ok((result.outputs, Timing { queue: result.timing.queue + waited, ..result.timing }))
+        }
+        Turn::Lead { answer, group } => {
+            group::start(served, group);
+            answered(answer.await.map_err(|_| Error::Stopping)?)
+        }
+        turn => answered(turn),
+    }
+}
+
+/// The answer of a request that another has run.
+fn answered(turn: Turn) -> Result<(Vec<Tensor>, Timing), Error> {
+    match turn {
+        Turn::Answered(answer) => Ok(answer?),
+        Turn::Refused(refusal) => Err(refusal.into()),
+        // A place is only given to those who wait for one.
+        Turn::Alone { .. } | Turn::Lead { .. } => Err(Error::Stopping),
     }
 }
 
@@ -157,7 +203,7 @@ fn pick(mut outputs: Vec<Tensor>, wanted: &[String]) -> Result<Vec<Tensor>, Erro
 
 fn reason(error: &Error) -> FailureReason {
     match error {
-        Error::DeadlineExceeded | Error::QueueFull { .. } | Error::Busy { .. } | Error::Stopping => {
+        Error::DeadlineExceeded | Error::Refused(_) | Error::Busy { .. } | Error::Stopping => {
             FailureReason::Rejected
         }
         Error::Runtime(RuntimeFailure::DeadlineExceeded | RuntimeFailure::Overloaded { .. }) => {

@@ -17,8 +17,10 @@ use crate::cache::ModuleCache;
 use crate::config::Settings;
 use crate::engine::Launcher;
 use crate::error::Error;
+use crate::ledger::Ledger;
 use crate::models::ModelSource;
 use crate::repository::{Repository, parse_version};
+use crate::schedule::Scheduler;
 use crate::stats::ModelStats;
 use crate::store::{StoreError, blocking};
 use crate::uploads::Uploads;
@@ -68,6 +70,7 @@ pub struct Registry {
     uploads: Arc<Uploads>,
     cache: Arc<ModuleCache>,
     launcher: Arc<dyn Launcher>,
+    scheduler: Scheduler,
     models: RwLock<Models>,
     /// One load, unload or removal at a time for each model.
     changes: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -84,8 +87,11 @@ impl Registry {
             .model_repository
             .clone()
             .map(|dir| Repository { dir, model_files: settings.model_files });
+        let ledger = Ledger::new(settings.memory_bytes);
+        let scheduler = Scheduler::new(settings.executions(), settings.parallel(), ledger);
         Self {
             settings,
+            scheduler,
             repository,
             uploads,
             cache,

@@ -28,8 +28,8 @@ fn models(text: &mut Text, versions: &[VersionView]) {
     type Read = fn(&ModelStats) -> u64;
     let counters: &[(&str, &str, &str, Read)] = &[
         ("nv_inference_request_success", "counter", "Requests that were answered", |s| s.success.count()),
-        ("nv_inference_count", "counter", "Inferences done", |s| s.success.count()),
-        ("nv_inference_exec_count", "counter", "Executions of the model", |s| s.compute_infer.count()),
+        ("nv_inference_count", "counter", "Inferences done, each row of a batch one", |s| s.inferences.get()),
+        ("nv_inference_exec_count", "counter", "Executions of the model", |s| s.execution_count()),
         ("nv_inference_pending_request_count", "gauge", "Requests inside, waiting or running", |s| {
             s.pending()
         }),

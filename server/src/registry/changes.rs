@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::engine::Runner;
 use crate::error::Error;
 use crate::models::{ModelSource, Origin};
+use crate::schedule::{Lane, Policy};
 use crate::stats::ModelStats;
 use crate::store::{StoreError, blocking};
 use crate::uploads::{Committed, Receiving};
@@ -137,10 +138,11 @@ impl Registry {
     ) -> Result<Served, Error> {
         let cannot_read = || StoreError::io("read a model", &source.main.path);
         let limit = self.settings.queue_limit;
+        let lane = Lane::new(&self.scheduler, &source.name, Policy::default());
         if source.is_module() {
             let module = source.open_main().map_err(cannot_read())?;
             let runner = self.launcher.launch(module).await?;
-            return Served::new(source, digest, None, runner, stats, limit);
+            return Served::new(source, digest, None, runner, stats, lane, limit);
         }
         let compiled = self.compile(source).await?;
         match self.start_runner(&compiled).await {
@@ -150,9 +152,9 @@ impl Registry {
                 self.cache.discard(&compiled.key).await;
                 let compiled = self.compile(source).await?;
                 let runner = self.start_runner(&compiled).await?;
-                Served::new(source, digest, Some(compiled), runner, stats, limit)
+                Served::new(source, digest, Some(compiled), runner, stats, lane, limit)
             }
-            runner => Served::new(source, digest, Some(compiled), runner?, stats, limit),
+            runner => Served::new(source, digest, Some(compiled), runner?, stats, lane, limit),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::digest::Digest;
 use crate::engine::Runner;
 use crate::error::Error;
 use crate::models::ModelSource;
+use crate::schedule::{Lane, Refusal, Why};
 use crate::stats::ModelStats;
 
 /// A loaded model version.
@@ -25,6 +26,8 @@ pub struct Served {
     pub compiled: Option<CompiledModule>,
     pub runner: Arc<dyn Runner>,
     pub stats: Arc<ModelStats>,
+    /// Where its requests wait for their turn.
+    pub lane: Lane,
     entry: usize,
     places: Arc<Semaphore>,
     limit: u32,
@@ -48,6 +51,7 @@ impl Served {
         compiled: Option<CompiledModule>,
         runner: Arc<dyn Runner>,
         stats: Arc<ModelStats>,
+        lane: Lane,
         limit: usize,
     ) -> Result<Self, Error> {
         let entries = &runner.module().signature.entries;
@@ -63,6 +67,7 @@ impl Served {
             compiled,
             runner,
             stats,
+            lane,
             entry,
             places: Arc::new(Semaphore::new(limit as usize)),
             limit,
@@ -78,13 +83,14 @@ impl Served {
     /// Lets one more request in.
     ///
     /// # Errors
-    /// [`Error::QueueFull`], at once, when there is no place.
+    /// [`Error::Refused`], at once, when there is no room.
     pub fn admit(&self) -> Result<Admission, Error> {
         match self.places.clone().try_acquire_owned() {
             Ok(place) => Ok(Admission::Admitted(place)),
             Err(_) if self.retired.load(Ordering::Acquire) => Ok(Admission::Retired),
             Err(TryAcquireError::Closed | TryAcquireError::NoPermits) => {
-                Err(Error::QueueFull { model: self.name.clone(), limit: self.limit as usize })
+                let why = Why::Full { limit: self.limit as usize };
+                Err(Refusal::new(&self.name, why, self.lane.retry_after()).into())
             }
         }
     }

@@ -61,7 +61,14 @@ pub fn metrics_router(app: Arc<App>) -> Router {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        (status::http(&self), axum::Json(json!({ "error": self.to_string() }))).into_response()
+        let mut response =
+            (status::http(&self), axum::Json(json!({ "error": self.to_string() }))).into_response();
+        if let Some(after) = self.retry_after() {
+            // The header counts whole seconds.
+            let seconds = after.as_millis().div_ceil(1000) as u64;
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 
