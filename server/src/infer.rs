@@ -1,6 +1,7 @@
 //! An inference from request to answer, the same for every protocol: find, check, admit, run, count.
 
 mod check;
+pub mod parameters;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,6 +16,8 @@ use crate::error::Error;
 use crate::registry::{Admission, Registry, Served};
 use crate::stats::FailureReason;
 
+pub use parameters::{Parameter, Parameters};
+
 /// How often a request looks for the successor of a version that was replaced under it.
 const LOOKUPS: usize = 4;
 
@@ -26,6 +29,8 @@ pub struct Call {
     pub version: String,
     /// The client's name for the request.
     pub id: String,
+    /// Options that concern the whole request.
+    pub parameters: Parameters,
     pub inputs: Vec<Tensor>,
     /// Empty: all outputs.
     pub outputs: Vec<String>,

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use ired_proto::inference::infer_parameter::ParameterChoice;
 use ired_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use ired_proto::inference::model_repository_parameter::ParameterChoice as LoadChoice;
 use ired_proto::inference::{InferParameter, ModelInferRequest, ModelRepositoryParameter};
@@ -10,7 +9,7 @@ use ired_worker::Tensor;
 use tonic::metadata::MetadataMap;
 
 use crate::error::Error;
-use crate::infer::Call;
+use crate::infer::{Call, parameters};
 use crate::inline::Inline;
 use crate::tensors::{parse_datatype, parse_shape, tensor_bytes, typed};
 
@@ -50,20 +49,17 @@ pub(super) fn call(request: ModelInferRequest, deadline: Option<Instant>) -> Res
             request.inputs.len()
         )));
     }
-    let own = match request.parameters.get("timeout").and_then(|p| p.parameter_choice.as_ref()) {
-        Some(ParameterChoice::Int64Param(us)) => Some(Duration::from_micros(u64::try_from(*us).unwrap_or(0))),
-        Some(ParameterChoice::Uint64Param(us)) => Some(Duration::from_micros(*us)),
-        _ => None,
-    };
+    let parameters = parameters::from_grpc(request.parameters)?;
     // 0 is "no timeout".
-    let own =
-        own.filter(|timeout| !timeout.is_zero()).and_then(|timeout| Instant::now().checked_add(timeout));
+    let own = parameters::unsigned(&parameters, "timeout")?.filter(|&us| us > 0).map(Duration::from_micros);
+    let own = own.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut raw = raw.into_iter().map(Some);
     let inputs = request.inputs.into_iter().map(|input| tensor(input, raw.next().flatten()));
     Ok(Call {
         model: request.model_name,
         version: request.model_version,
         id: request.id,
+        parameters,
         inputs: inputs.collect::<Result<_, _>>()?,
         outputs: request.outputs.into_iter().map(output).collect::<Result<_, _>>()?,
         deadline: deadline.into_iter().chain(own).min(),

@@ -19,10 +19,13 @@ use serde_json::value::RawValue;
 use super::{At, Named, Reply, body};
 use crate::app::App;
 use crate::error::Error;
-use crate::infer::{Answer, Call};
+use crate::infer::{Answer, Call, Parameters, parameters};
 use crate::tensors::{datatype, json, parse_datatype, parse_shape, tensor_bytes};
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// The parameter of a request whose outputs are binary data unless one says otherwise.
+const BINARY_OUTPUTS: &str = "binary_data_output";
 
 /// More bytes than take about a millisecond to read or write as JSON.
 const ASIDE_BYTES: usize = 128 << 10;
@@ -31,22 +34,12 @@ const ASIDE_BYTES: usize = 128 << 10;
 struct InferRequest<'a> {
     #[serde(default)]
     id: String,
-    #[serde(default)]
-    parameters: RequestParameters,
+    #[serde(default, deserialize_with = "parameters::from_json")]
+    parameters: Parameters,
     #[serde(borrow)]
     inputs: Vec<Input<'a>>,
     #[serde(default)]
     outputs: Vec<Output>,
-}
-
-#[derive(Default, Deserialize)]
-struct RequestParameters {
-    /// All outputs as binary data unless an output says otherwise.
-    #[serde(default)]
-    binary_data_output: bool,
-    /// Microseconds; 0 is none.
-    #[serde(default)]
-    timeout: u64,
 }
 
 #[derive(Deserialize)]
@@ -150,7 +143,8 @@ fn decode(at: Named, body: &Bytes, json_length: Option<u64>) -> Result<(Call, Wa
             binary.len()
         )));
     }
-    let mut wanted = Wanted { binary: Vec::new(), binary_by_default: request.parameters.binary_data_output };
+    let binary_by_default = parameters::boolean(&request.parameters, BINARY_OUTPUTS)?.unwrap_or(false);
+    let mut wanted = Wanted { binary: Vec::new(), binary_by_default };
     let mut outputs = Vec::with_capacity(request.outputs.len());
     for output in request.outputs {
         let (name, parameters) = (output.name, output.parameters);
@@ -167,9 +161,18 @@ fn decode(at: Named, body: &Bytes, json_length: Option<u64>) -> Result<(Call, Wa
         }
         outputs.push(name);
     }
-    let timeout = Some(request.parameters.timeout).filter(|&us| us > 0).map(Duration::from_micros);
-    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let call = Call { model: at.model, version: at.version, id: request.id, inputs, outputs, deadline };
+    // 0 is "no timeout".
+    let timeout = parameters::unsigned(&request.parameters, "timeout")?.filter(|&us| us > 0);
+    let deadline = timeout.and_then(|us| Instant::now().checked_add(Duration::from_micros(us)));
+    let call = Call {
+        model: at.model,
+        version: at.version,
+        id: request.id,
+        parameters: request.parameters,
+        inputs,
+        outputs,
+        deadline,
+    };
     Ok((call, wanted))
 }
 
