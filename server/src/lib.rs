@@ -24,6 +24,7 @@ pub mod registry;
 pub mod repository;
 pub mod serve;
 pub mod services;
+pub mod shared_memory;
 pub mod stats;
 pub mod status;
 pub mod store;
