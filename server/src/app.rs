@@ -9,6 +9,7 @@ use crate::devices::Host;
 use crate::error::Error;
 use crate::infer::Inference;
 use crate::registry::Registry;
+use crate::shared_memory::Regions;
 use crate::uploads::Uploads;
 
 /// The daemon as the services see it.
@@ -19,6 +20,7 @@ pub struct App {
     pub cache: Arc<ModuleCache>,
     pub registry: Arc<Registry>,
     pub inference: Inference,
+    pub regions: Regions,
     pub(crate) ready: AtomicBool,
 }
 

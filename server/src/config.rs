@@ -94,6 +94,8 @@ pub struct Settings {
     pub inflight_bytes: u64,
     /// One request, in bytes.
     pub message_bytes: usize,
+    /// Shared memory regions that clients on this machine may have registered; 0: none, tensors come in requests.
+    pub shared_memory_regions: usize,
     /// The longest an inference may take, in seconds, whatever its client says.
     pub request_timeout_s: u64,
     /// How long a model's process may work on at a request that was cancelled or timed out, in milliseconds; then it is
@@ -166,6 +168,7 @@ impl Default for Settings {
             queue_limit: 256,
             inflight_bytes: GIB,
             message_bytes: 256 << 20,
+            shared_memory_regions: 1024,
             request_timeout_s: 60,
             cancel_grace_ms: 2000,
             header_timeout_s: 10,

@@ -23,11 +23,14 @@ use crate::tensors::datatype;
 const PLATFORM: &str = "ired_irm";
 /// Parts of the protocol beyond its core that this server has.
 const EXTENSIONS: &[&str] = &[
+    "classification",
     "model_repository",
     "model_repository(unload_dependents)",
     "model_configuration",
-    "statistics",
+    "system_shared_memory",
     "binary_tensor_data",
+    "parameters",
+    "statistics",
 ];
 
 pub fn server() -> ServerMetadataResponse {

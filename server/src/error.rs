@@ -40,6 +40,10 @@ pub enum Error {
     AlreadyExists { model: String, version: u64 },
     #[error("model `{model}` is part of the model repository directory; remove its file there")]
     NotAnUpload { model: String },
+    #[error("a shared memory region of this name is registered already; unregister it first")]
+    RegionExists,
+    #[error("no shared memory region of this name is registered")]
+    UnknownRegion,
     #[error("no method `{0}`")]
     NoSuchMethod(String),
     #[error("the server is stopping")]
@@ -63,6 +67,15 @@ impl Error {
             Self::Refused(refusal) => Some(refusal.retry_after),
             _ => None,
         }
+    }
+
+    /// The answer to who offers the memory of a device.
+    pub(crate) fn no_cuda() -> Self {
+        Self::Unsupported(
+            "CUDA shared memory regions are not supported: no device here shares its memory; register system \
+             shared memory, or send tensors in the request"
+                .to_owned(),
+        )
     }
 }
 

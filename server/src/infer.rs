@@ -3,6 +3,7 @@
 mod check;
 mod group;
 pub mod join;
+pub mod parameters;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,6 +19,8 @@ use crate::registry::{Admission, Registry, Served};
 use crate::schedule::{Ticket, Turn};
 use crate::stats::FailureReason;
 
+pub use parameters::{Parameter, Parameters};
+
 /// How often a request looks for the successor of a version that was replaced under it.
 const LOOKUPS: usize = 4;
 
@@ -29,6 +32,8 @@ pub struct Call {
     pub version: String,
     /// The client's name for the request.
     pub id: String,
+    /// Options that concern the whole request.
+    pub parameters: Parameters,
     pub inputs: Vec<Tensor>,
     /// Empty: all outputs.
     pub outputs: Vec<String>,

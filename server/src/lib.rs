@@ -26,6 +26,7 @@ pub mod repository;
 pub mod schedule;
 pub mod serve;
 pub mod services;
+pub mod shared_memory;
 pub mod stats;
 pub mod status;
 pub mod store;

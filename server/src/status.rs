@@ -11,13 +11,13 @@ use crate::schedule::{Refusal, Why};
 /// The gRPC code of an error.
 pub fn code(error: &Error) -> Code {
     match error {
-        Error::UnknownModel { .. } | Error::UnknownVersion { .. } => Code::NotFound,
+        Error::UnknownModel { .. } | Error::UnknownVersion { .. } | Error::UnknownRegion => Code::NotFound,
         Error::NotReady { .. } | Error::Stopping => Code::Unavailable,
         Error::Invalid(_) => Code::InvalidArgument,
         Error::Unsupported(_) | Error::NoSuchMethod(_) => Code::Unimplemented,
         Error::TooLarge { .. } | Error::Refused(_) | Error::Busy { .. } => Code::ResourceExhausted,
         Error::DeadlineExceeded | Error::SlowBody(_) => Code::DeadlineExceeded,
-        Error::AlreadyExists { .. } => Code::AlreadyExists,
+        Error::AlreadyExists { .. } | Error::RegionExists => Code::AlreadyExists,
         Error::NotAnUpload { .. } => Code::FailedPrecondition,
         Error::Runtime(failure) => runtime(failure),
         Error::Compile(failure) => compile(failure),

@@ -1,10 +1,12 @@
 //! `inference.GRPCInferenceService`: KServe v2 and Triton's extensions over gRPC.
 
 mod decode;
+mod encode;
+mod stream;
 
 use std::sync::Arc;
 
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::BoxStream;
 use ired_proto::inference::grpc_inference_service_server::GrpcInferenceService;
 use ired_proto::inference::*;
 use tonic::{Request, Response, Status, Streaming};
@@ -12,12 +14,8 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::app::App;
 use crate::describe;
 use crate::error::Error;
-use crate::infer::Answer;
 use crate::inline::Inline;
-use crate::tensors::datatype;
-
-/// Requests of one stream that run at once; their answers keep the order of the requests.
-const STREAM_CONCURRENCY: usize = 16;
+use crate::shared_memory::Region;
 
 pub struct InferenceService(pub Arc<App>);
 
@@ -51,8 +49,10 @@ impl GrpcInferenceService for InferenceService {
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Reply<ModelInferResponse> {
         let deadline = decode::deadline(request.metadata())?;
-        let response = infer(&self.0, request.into_inner(), deadline).await?;
-        Ok(Response::new(response))
+        let request = request.into_inner();
+        let id = request.id.clone();
+        let transfer = decode::transfer(&self.0.regions, request, deadline)?;
+        Ok(Response::new(encode::response(transfer.run(&self.0).await?, id)))
     }
 
     type ModelStreamInferStream = BoxStream<'static, Result<ModelStreamInferResponse, Status>>;
@@ -61,23 +61,7 @@ impl GrpcInferenceService for InferenceService {
         &self,
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Reply<Self::ModelStreamInferStream> {
-        let app = self.0.clone();
-        let answers = request.into_inner().map(move |request| {
-            let app = app.clone();
-            async move {
-                // What breaks the stream ends it; what is wrong with one request is its answer.
-                Ok(match infer(&app, request?, None).await {
-                    Ok(response) => ModelStreamInferResponse {
-                        error_message: String::new(),
-                        infer_response: Some(response),
-                    },
-                    Err(error) => {
-                        ModelStreamInferResponse { error_message: error.to_string(), infer_response: None }
-                    }
-                })
-            }
-        });
-        Ok(Response::new(answers.buffered(STREAM_CONCURRENCY).boxed()))
+        Ok(Response::new(stream::answers(self.0.clone(), request.into_inner())))
     }
 
     async fn model_config(&self, request: Request<ModelConfigRequest>) -> Reply<ModelConfigResponse> {
@@ -131,28 +115,39 @@ impl GrpcInferenceService for InferenceService {
         Ok(Response::new(RepositoryModelUnloadResponse {}))
     }
 
-    // A client that reads the status before or after its work finds no regions.
     async fn system_shared_memory_status(
         &self,
-        _: Request<SystemSharedMemoryStatusRequest>,
+        request: Request<SystemSharedMemoryStatusRequest>,
     ) -> Reply<SystemSharedMemoryStatusResponse> {
-        Ok(Response::new(SystemSharedMemoryStatusResponse::default()))
+        let regions = self.0.regions.status(&request.into_inner().name)?.into_iter();
+        let status = |(name, region): (String, Arc<Region>)| {
+            let (key, offset, byte_size) = (region.key.clone(), region.offset, region.byte_size);
+            (
+                name.clone(),
+                system_shared_memory_status_response::RegionStatus { name, key, offset, byte_size },
+            )
+        };
+        Ok(Response::new(SystemSharedMemoryStatusResponse { regions: regions.map(status).collect() }))
     }
 
     async fn system_shared_memory_register(
         &self,
-        _: Request<SystemSharedMemoryRegisterRequest>,
+        request: Request<SystemSharedMemoryRegisterRequest>,
     ) -> Reply<SystemSharedMemoryRegisterResponse> {
-        Err(no_shared_memory())
+        let region = request.into_inner();
+        self.0.regions.register(&region.name, &region.key, region.offset, region.byte_size)?;
+        Ok(Response::new(SystemSharedMemoryRegisterResponse {}))
     }
 
     async fn system_shared_memory_unregister(
         &self,
-        _: Request<SystemSharedMemoryUnregisterRequest>,
+        request: Request<SystemSharedMemoryUnregisterRequest>,
     ) -> Reply<SystemSharedMemoryUnregisterResponse> {
+        self.0.regions.unregister(&request.into_inner().name);
         Ok(Response::new(SystemSharedMemoryUnregisterResponse {}))
     }
 
+    // A client that reads the status before or after its work finds no regions.
     async fn cuda_shared_memory_status(
         &self,
         _: Request<CudaSharedMemoryStatusRequest>,
@@ -164,7 +159,7 @@ impl GrpcInferenceService for InferenceService {
         &self,
         _: Request<CudaSharedMemoryRegisterRequest>,
     ) -> Reply<CudaSharedMemoryRegisterResponse> {
-        Err(no_shared_memory())
+        Err(Error::no_cuda().into())
     }
 
     async fn cuda_shared_memory_unregister(
@@ -185,35 +180,6 @@ impl GrpcInferenceService for InferenceService {
     }
 }
 
-async fn infer(
-    app: &App,
-    request: ModelInferRequest,
-    deadline: Option<std::time::Instant>,
-) -> Result<ModelInferResponse, Error> {
-    let call = decode::call(request, deadline)?;
-    let id = call.id.clone();
-    Ok(encode(app.inference.infer(call).await?, id))
-}
-
-fn encode(answer: Answer, id: String) -> ModelInferResponse {
-    let mut response = ModelInferResponse {
-        model_name: answer.served.name.clone(),
-        model_version: answer.served.version.to_string(),
-        id,
-        ..Default::default()
-    };
-    for tensor in answer.outputs {
-        response.outputs.push(model_infer_response::InferOutputTensor {
-            name: tensor.name,
-            datatype: datatype(tensor.dtype).to_owned(),
-            shape: tensor.dims.iter().map(|&dim| i64::try_from(dim).unwrap_or(i64::MAX)).collect(),
-            ..Default::default()
-        });
-        response.raw_output_contents.push(tensor.data.into());
-    }
-    response
-}
-
 fn check_repository(name: &str) -> Result<(), Error> {
     // Clients send either for "the" repository.
     if name.is_empty() || name == "default" {
@@ -221,8 +187,4 @@ fn check_repository(name: &str) -> Result<(), Error> {
     }
     let shown: String = name.chars().take(80).collect();
     Err(Error::invalid(format!("there is one repository, the default one; found `{}`", shown.escape_debug())))
-}
-
-fn no_shared_memory() -> Status {
-    Status::unimplemented("shared memory regions are not supported; send tensors in the request")
 }

@@ -1,5 +1,6 @@
 //! KServe v2 and Triton's extensions over REST, and the metrics.
 
+mod answer;
 mod body;
 mod infer;
 mod shared_memory;
@@ -80,14 +81,14 @@ struct Named {
     version: String,
 }
 
-/// [`Named`], refused in our own words.
-struct At(Named);
+/// What a path names, refused in our own words.
+struct At<T>(T);
 
-impl<S: Send + Sync> FromRequestParts<S> for At {
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for At<T> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
-        let path = Path::<Named>::from_request_parts(parts, state).await;
+        let path = Path::<T>::from_request_parts(parts, state).await;
         path.map(|Path(named)| Self(named)).map_err(|rejection| Error::invalid(rejection.body_text()))
     }
 }
@@ -100,7 +101,7 @@ async fn ready(State(app): Shared) -> StatusCode {
     if app.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
-async fn model_ready(State(app): Shared, At(at): At) -> Result<StatusCode, Error> {
+async fn model_ready(State(app): Shared, At(at): At<Named>) -> Result<StatusCode, Error> {
     app.registry.find(&at.model, &at.version).map(|_| StatusCode::OK)
 }
 
@@ -108,17 +109,17 @@ async fn server() -> Response {
     axum::Json(view::server(&describe::server())).into_response()
 }
 
-async fn model(State(app): Shared, At(at): At) -> Reply {
+async fn model(State(app): Shared, At(at): At<Named>) -> Reply {
     let served = app.registry.find(&at.model, &at.version)?;
     Ok(axum::Json(view::metadata(&describe::metadata(&app.registry, &served))).into_response())
 }
 
-async fn config(State(app): Shared, At(at): At) -> Reply {
+async fn config(State(app): Shared, At(at): At<Named>) -> Reply {
     let served = app.registry.find(&at.model, &at.version)?;
     Ok(axum::Json(view::config(&describe::config(&served, &app.settings))).into_response())
 }
 
-async fn statistics(State(app): Shared, At(at): At) -> Reply {
+async fn statistics(State(app): Shared, At(at): At<Named>) -> Reply {
     let found = describe::statistics(&app.registry, &at.model, &at.version)?;
     Ok(axum::Json(view::statistics(&found)).into_response())
 }
@@ -145,7 +146,7 @@ struct LoadRequest {
     parameters: Map<String, Value>,
 }
 
-async fn load(State(app): Shared, At(at): At, request: Request) -> Reply {
+async fn load(State(app): Shared, At(at): At<Named>, request: Request) -> Reply {
     let request: LoadRequest = read_json(&app, request).await?;
     let mut inline = Inline::default();
     for (name, value) in request.parameters {
@@ -165,18 +166,16 @@ async fn load(State(app): Shared, At(at): At, request: Request) -> Reply {
     Ok(StatusCode::OK.into_response())
 }
 
-async fn unload(State(app): Shared, At(at): At) -> Reply {
+async fn unload(State(app): Shared, At(at): At<Named>) -> Reply {
     app.unload(&at.model).await?;
     Ok(StatusCode::OK.into_response())
 }
 
-/// A small JSON body; an empty one is the default.
-async fn read_json<T: DeserializeOwned + Default>(app: &App, request: Request) -> Result<T, Error> {
+/// A small JSON body; an empty one is an object without fields.
+async fn read_json<T: DeserializeOwned>(app: &App, request: Request) -> Result<T, Error> {
     let (body, _inside) = body::read(request, app).await?;
-    if body.is_empty() {
-        return Ok(T::default());
-    }
-    serde_json::from_slice(&body)
+    let text = if body.is_empty() { b"{}" } else { &body[..] };
+    serde_json::from_slice(text)
         .map_err(|error| Error::invalid(format!("the body is not the expected JSON: {error}")))
 }
 

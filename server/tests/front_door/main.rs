@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that finds something else than it expects fails")]
 
 mod compile;
+mod extensions;
 mod infer;
 mod lifecycle;
 mod malformed;
 mod rest;
 mod scripted;
+mod shared_memory;

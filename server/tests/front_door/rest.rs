@@ -12,23 +12,21 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use crate::scripted::{Place, World, channel, client, http, request};
 
 #[tokio::test]
-async fn no_shared_memory_is_registered() {
+async fn no_memory_of_a_device_is_registered() {
     let (place, world) = (Place::new(&[]), World::new());
     let daemon = place.start(&world).await;
-    for kind in ["systemsharedmemory", "cudasharedmemory"] {
-        for status in ["status", "region/r/status"] {
-            let reply = http(daemon.http, "GET", &format!("/v2/{kind}/{status}"), &[], b"").await;
-            assert_eq!((reply.status, reply.json()), (200, json!([])));
-        }
-        for unregister in ["unregister", "region/r/unregister"] {
-            let reply = http(daemon.http, "POST", &format!("/v2/{kind}/{unregister}"), &[], b"").await;
-            assert_eq!(reply.status, 200);
-        }
-        let register = format!("/v2/{kind}/region/r/register");
-        let reply = http(daemon.http, "POST", &register, &[], br#"{"key":"/k","byte_size":1}"#).await;
-        assert_eq!(reply.status, 501);
-        assert!(reply.error().contains("shared memory regions are not supported"));
+    for status in ["status", "region/r/status"] {
+        let reply = http(daemon.http, "GET", &format!("/v2/cudasharedmemory/{status}"), &[], b"").await;
+        assert_eq!((reply.status, reply.json()), (200, json!([])));
     }
+    for unregister in ["unregister", "region/r/unregister"] {
+        let reply = http(daemon.http, "POST", &format!("/v2/cudasharedmemory/{unregister}"), &[], b"").await;
+        assert_eq!(reply.status, 200);
+    }
+    let register = "/v2/cudasharedmemory/region/r/register";
+    let reply = http(daemon.http, "POST", register, &[], br#"{"key":"/k","byte_size":1}"#).await;
+    assert_eq!(reply.status, 501);
+    assert!(reply.error().contains("shared memory regions are not supported"));
     daemon.stop().await;
 }
 
