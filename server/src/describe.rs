@@ -42,28 +42,27 @@ pub fn server() -> ServerMetadataResponse {
 }
 
 pub fn metadata(registry: &Registry, served: &Served) -> ModelMetadataResponse {
-    let tensors = |specs: &[TensorSpec]| {
-        let tensor = |spec: &TensorSpec| TensorMetadata {
-            name: spec.name.clone(),
-            datatype: datatype(spec.dtype).to_owned(),
-            shape: dims(spec),
-        };
-        specs.iter().map(tensor).collect()
+    let tensor = |spec: &TensorSpec| TensorMetadata {
+        name: spec.name.clone(),
+        datatype: datatype(spec.dtype).to_owned(),
+        shape: dims(spec),
     };
-    let entry = served.entry();
     let views = registry.versions().into_iter().filter(|view| view.name == served.name);
     ModelMetadataResponse {
         name: served.name.clone(),
         versions: views.filter(|view| view.serving.is_some()).map(|view| view.version_text()).collect(),
         platform: PLATFORM.to_owned(),
-        inputs: tensors(&entry.inputs),
-        outputs: tensors(&entry.outputs),
+        inputs: served.inputs().map(tensor).collect(),
+        outputs: served.outputs().map(tensor).collect(),
     }
 }
 
 pub fn config(served: &Served, settings: &Settings) -> ModelConfig {
-    let entry = served.entry();
     let module = served.runner.module();
+    let configured = served.config.as_deref().cloned().unwrap_or_default();
+    // Where there are batches, shapes are those of a row.
+    let batched = usize::from(configured.max_batch_size > 0);
+    let dims = |spec: &TensorSpec| dims(spec).into_iter().skip(batched).collect::<Vec<_>>();
     let input = |spec: &TensorSpec| ModelInput {
         name: spec.name.clone(),
         data_type: data_type(spec.dtype).into(),
@@ -89,22 +88,25 @@ pub fn config(served: &Served, settings: &Settings) -> ModelConfig {
         platform: PLATFORM.to_owned(),
         backend: "ired".to_owned(),
         version_policy: Some(ModelVersionPolicy { policy_choice: Some(policy) }),
-        max_batch_size: 0,
-        input: entry.inputs.iter().map(input).collect(),
-        output: entry.outputs.iter().map(output).collect(),
+        max_batch_size: configured.max_batch_size,
+        input: served.inputs().map(input).collect(),
+        output: served.outputs().map(output).collect(),
         instance_group: vec![ModelInstanceGroup {
             name: format!("{}_0", served.name),
-            count: 1,
+            count: served.lane.policy().instances.map_or(1, |count| i32::try_from(count).unwrap_or(i32::MAX)),
             kind: model_instance_group::Kind::Cpu.into(),
-            gpus: Vec::new(),
+            ..Default::default()
         }],
+        scheduling_choice: configured.scheduling_choice,
         parameters: [
             parameter("target", module.target.triple.clone()),
             parameter("target_features", module.target.features.join(",")),
             parameter("compiler", module.provenance.compiler.clone()),
             parameter("model_digest", served.model_digest.to_string()),
         ]
-        .into(),
+        .into_iter()
+        .chain(configured.parameters)
+        .collect(),
         model_transaction_policy: Some(ModelTransactionPolicy { decoupled: false }),
         ..Default::default()
     }
@@ -185,7 +187,7 @@ fn dims(spec: &TensorSpec) -> Vec<i64> {
     spec.dims.iter().map(size).collect()
 }
 
-fn data_type(dtype: DType) -> DataType {
+pub fn data_type(dtype: DType) -> DataType {
     // A tensor is of BYTES, what a configuration says is of STRING.
     if dtype == DType::String {
         return DataType::TypeString;

@@ -1,5 +1,6 @@
 //! An inference from request to answer, the same for every protocol: find, check, admit, run, count.
 
+mod asked;
 mod check;
 mod group;
 pub mod join;
@@ -8,15 +9,16 @@ pub mod parameters;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ired_module::signature::{PeakBytes, TensorSpec};
+use ired_module::signature::PeakBytes;
 use ired_worker::{RuntimeFailure, Tensor, Timing};
 use tokio::sync::OwnedSemaphorePermit;
 
+use self::asked::Asked;
 use crate::budget::{Budget, Reservation};
 use crate::config::Settings;
 use crate::error::Error;
 use crate::registry::{Admission, Registry, Served};
-use crate::schedule::{Ticket, Turn};
+use crate::schedule::{Step, Ticket, Turn};
 use crate::stats::FailureReason;
 
 pub use parameters::{Parameter, Parameters};
@@ -88,6 +90,9 @@ impl Inference {
             Err(error) => {
                 let reason = reason(&error);
                 counted.fail(reason);
+                if let Error::Refused(refusal) = &error {
+                    served.stats.refuse(&refusal.why);
+                }
                 let (model, version) = (&served.name, served.version);
                 match reason {
                     FailureReason::Backend => tracing::warn!(model, version, id, %error, "inference failed"),
@@ -107,7 +112,8 @@ impl Inference {
                 Ok(Admission::Retired) => {}
                 Err(full) => {
                     served.stats.enter().fail(FailureReason::Rejected);
-                    return Err(full);
+                    served.stats.refuse(&full.why);
+                    return Err(full.into());
                 }
             }
         }
@@ -121,12 +127,14 @@ impl Inference {
         call: Call,
         deadline: Instant,
     ) -> Result<(Vec<Tensor>, Timing, Inside), Error> {
-        let entry = served.entry();
-        check::inputs(&entry.inputs, &call.inputs)?;
-        let wanted = wanted_outputs(&entry.outputs, &call.outputs)?;
+        let wanted = wanted_outputs(served, &call.outputs)?;
+        let asked = Asked::read(served, &call.parameters, deadline)?;
         let bytes = call.inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
         let inside = Inside { _place: place, _bytes: self.budget.reserve(bytes)? };
-        let (outputs, timing) = execute(served, call.inputs, deadline).await?;
+        let (outputs, timing) = match &asked.step {
+            None => execute(served, call.inputs, &asked).await?,
+            Some(step) => execute_step(served, step.clone(), call.inputs, &asked).await?,
+        };
         let outputs = pick(outputs, &wanted)?;
         tracing::debug!(
             model = served.name,
@@ -139,24 +147,52 @@ impl Inference {
     }
 }
 
+/// Runs one request of a sequence, with the sequence's state.
+async fn execute_step(
+    served: &Arc<Served>,
+    step: Step,
+    mut inputs: Vec<Tensor>,
+    asked: &Asked,
+) -> Result<(Vec<Tensor>, Timing), Error> {
+    let Some(sequences) = &served.sequences else { return execute(served, inputs, asked).await };
+    let arrived = Instant::now();
+    let mut turn = sequences.turn(step).await?;
+    let waited = arrived.elapsed();
+    check::given(served.inputs(), &inputs)?;
+    turn.add(&mut inputs)?;
+    let (mut outputs, timing) = execute(served, inputs, asked).await?;
+    turn.keep(&mut outputs)?;
+    Ok((outputs, Timing { queue: timing.queue + waited, ..timing }))
+}
+
 /// Waits for the request's turn and runs it, alone or with others.
 async fn execute(
     served: &Arc<Served>,
     inputs: Vec<Tensor>,
-    deadline: Instant,
+    asked: &Asked,
 ) -> Result<(Vec<Tensor>, Timing), Error> {
     let entry = served.entry();
-    let (rows, joins) = match &served.lane.policy().batching {
-        None => (1, None),
-        Some(_) => join::likeness(entry, &inputs),
+    check::inputs(&entry.inputs, &inputs)?;
+    let policy = served.lane.policy();
+    let (rows, joins) = match (&policy.batching, served.max_rows) {
+        (None, None) => (1, None),
+        _ => join::likeness(entry, &inputs),
     };
+    if let Some(limit) = served.max_rows.filter(|&limit| rows > limit) {
+        let model = &served.name;
+        return Err(Error::invalid(format!(
+            "the request has {rows} rows; model `{model}` takes {limit} at most"
+        )));
+    }
+    let joins = joins.filter(|_| policy.batching.is_some());
     let peak_bytes = match entry.peak {
         PeakBytes::Static(bytes) => bytes,
         // Only the worker can compute it, and keeps to its own budget.
         PeakBytes::Function(_) => 0,
     };
-    let ticket = Ticket { level: served.lane.policy().level(0), deadline, peak_bytes, rows, joins, inputs };
-    match served.lane.enter(ticket, None).await? {
+    let deadline = asked.deadline;
+    let ticket = Ticket { level: policy.level(asked.priority), deadline, peak_bytes, rows, joins, inputs };
+    match served.lane.enter(ticket, asked.timeout).await? {
         Turn::Alone { mut place, inputs, since } => {
             let result = served.runner.infer(&entry.name, inputs, Some(deadline)).await?;
             place.worked(result.timing.compute, 1);
@@ -182,13 +218,13 @@ fn answered(turn: Turn) -> Result<(Vec<Tensor>, Timing), Error> {
     }
 }
 
-fn wanted_outputs(specs: &[TensorSpec], names: &[String]) -> Result<Vec<String>, Error> {
+fn wanted_outputs(served: &Served, names: &[String]) -> Result<Vec<String>, Error> {
     if names.is_empty() {
-        return Ok(specs.iter().map(|spec| spec.name.clone()).collect());
+        return Ok(served.outputs().map(|spec| spec.name.clone()).collect());
     }
     for (at, name) in names.iter().enumerate() {
-        if !specs.iter().any(|spec| spec.name == *name) {
-            return Err(check::unknown("output", name, specs));
+        if !served.outputs().any(|spec| spec.name == *name) {
+            return Err(check::unknown("output", name, served.outputs()));
         }
         if names[..at].contains(name) {
             return Err(Error::invalid(format!("output `{name}` is asked for twice")));

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use ired_proto::inference::ModelConfig;
 
 use crate::app::App;
 use crate::error::Error;
+use crate::model_config;
+use crate::models::JSON_CONFIG;
 use crate::repository::parse_version;
 
 /// Bytes given to the store at a time.
@@ -35,29 +38,27 @@ impl Inline {
         Ok(())
     }
 
-    /// Adds parameter `config`: accepted beside files, as clients must send one with them.
+    /// Adds parameter `config`: how the model is to be run. Clients must send one with files; an empty one says nothing.
     pub fn config(&mut self, config: String) {
         self.config = Some(config);
     }
 
     /// Stores the files as versions of the model.
     pub async fn upload(self, app: &App, name: &str) -> Result<(), Error> {
-        if let Some(config) = &self.config {
-            let object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(config).map_err(
-                |error| Error::invalid(format!("load parameter `config` is not a JSON object: {error}")),
-            )?;
-            if self.files.is_empty() && !object.is_empty() {
-                return Err(Error::Unsupported(
-                    "load parameter `config` changes nothing here: a model's configuration is what it was \
-                     compiled to"
-                        .to_owned(),
-                ));
+        let config = self.config.as_deref().map(model_config::from_json).transpose()?;
+        // With files it is kept beside them, without it is this daemon's only.
+        let own = config.clone().filter(|config| *config != ModelConfig::default());
+        app.registry.set_override(name, own.filter(|_| self.files.is_empty()))?;
+        let config = self.config.filter(|_| config.is_some_and(|config| config != ModelConfig::default()));
+        for (version, mut files) in self.files {
+            if let Some(config) = &config {
+                files.insert(JSON_CONFIG.to_owned(), config.clone().into());
             }
-        }
-        for (version, files) in self.files {
             let mut receiving = app.uploads.receive(name, Some(version))?.replace();
             // The model itself first.
-            let is_main = |path: &&String| path.starts_with("model.") || files.len() == 1;
+            let is_main = |path: &&String| {
+                path.starts_with("model.") || files.keys().filter(|path| *path != JSON_CONFIG).count() == 1
+            };
             let main = files.keys().find(is_main).cloned().ok_or_else(|| {
                 Error::invalid(format!("none of the files of version {version} is named `model.…`"))
             })?;

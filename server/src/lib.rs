@@ -20,6 +20,7 @@ pub mod infer;
 pub mod inline;
 pub mod ledger;
 pub mod metrics;
+pub mod model_config;
 pub mod models;
 pub mod registry;
 pub mod repository;

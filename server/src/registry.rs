@@ -9,6 +9,7 @@ mod served;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use ired_proto::inference::ModelConfig;
 use ired_worker::CompileOptions;
 
 pub use served::{Admission, Served};
@@ -71,6 +72,8 @@ pub struct Registry {
     cache: Arc<ModuleCache>,
     launcher: Arc<dyn Launcher>,
     scheduler: Scheduler,
+    /// Configurations of load requests, by model; until a load without one, or the daemon's end.
+    overrides: Mutex<HashMap<String, Arc<ModelConfig>>>,
     models: RwLock<Models>,
     /// One load, unload or removal at a time for each model.
     changes: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -96,6 +99,7 @@ impl Registry {
             uploads,
             cache,
             launcher,
+            overrides: Mutex::default(),
             models: RwLock::default(),
             changes: Mutex::default(),
         }

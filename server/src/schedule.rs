@@ -38,9 +38,15 @@ mod machine;
 mod policy;
 mod queue;
 mod refusal;
+mod sequence;
+#[cfg(test)]
+mod tests;
 
 pub use lane::{Group, Lane, Member, Place, Turn};
 pub use machine::Scheduler;
 pub use policy::{AfterTimeout, Batching, Policy, QueuePolicy};
 pub use queue::Ticket;
 pub use refusal::{Refusal, Why};
+pub use sequence::{
+    ControlInput, ControlValue, CorrelationId, SequencePolicy, SequenceTurn, Sequences, StateTensor, Step,
+};

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use ired_worker::Timing;
 
 use crate::metrics::Counter;
+use crate::schedule::Why;
 
 /// How often and how long in all.
 #[derive(Debug, Default)]
@@ -68,6 +69,7 @@ pub struct ModelStats {
     /// Rows answered: requests, where nothing is batched.
     pub inferences: Counter,
     executions: Mutex<BTreeMap<u64, Executions>>,
+    refused: Mutex<BTreeMap<&'static str, u64>>,
     failures: [AtomicU64; 4],
     last_inference_ms: AtomicU64,
     pending: AtomicU64,
@@ -96,6 +98,17 @@ impl ModelStats {
         tally.input += timing.input;
         tally.compute += timing.compute;
         tally.output += timing.output;
+    }
+
+    /// Counts a request that was not run.
+    pub fn refuse(&self, why: &Why) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        *refused.entry(why.reason()).or_default() += 1;
+    }
+
+    /// Requests that were not run, by reason.
+    pub fn refused(&self) -> BTreeMap<&'static str, u64> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn execution_count(&self) -> u64 {

@@ -31,7 +31,8 @@ pub fn max_rows(entry: &EntryPoint) -> Result<u64, String> {
         }
     }
     let (batch, max) = batch.ok_or("it has neither inputs nor outputs")?;
-    let inputs: Vec<&str> = entry.inputs.iter().flat_map(|spec| spec.dims.iter().filter_map(symbol)).collect();
+    let inputs: Vec<&str> =
+        entry.inputs.iter().flat_map(|spec| spec.dims.iter().filter_map(symbol)).collect();
     for (kind, spec) in specs(entry) {
         for symbol in spec.dims.iter().skip(1).filter_map(symbol) {
             if symbol == batch {

@@ -61,6 +61,22 @@ fn models(text: &mut Text, versions: &[VersionView]) {
             text.sample("nv_inference_request_failure", &labels, view.stats.failures(reason));
         }
     }
+    text.family("ired_requests_refused_total", "counter", "Requests that were not run, by reason");
+    for view in versions {
+        for (reason, count) in view.stats.refused() {
+            let version = view.version_text();
+            let labels = [("model", view.name.as_str()), ("reason", reason), ("version", &version)];
+            text.sample("ired_requests_refused_total", &labels, count);
+        }
+    }
+    text.family("ired_queue_length", "gauge", "Requests that wait for their turn");
+    for view in versions {
+        if let Some(served) = &view.serving {
+            let labels = [("model", view.name.as_str()), ("version", &view.version_text())];
+            text.sample("ired_queue_length", &labels, served.lane.waiting());
+        }
+    }
+    batches(text, versions);
     text.family("ired_model_ready", "gauge", "1 while the version can answer");
     for view in versions {
         let labels = [("model", view.name.as_str()), ("version", &view.version_text())];
@@ -74,6 +90,26 @@ fn models(text: &mut Text, versions: &[VersionView]) {
     text.family_samples(versions, "ired_runtime_worker_restarts_total", |runner| runner.restarts());
     text.family("ired_model_resident_bytes", "gauge", "Memory an idle model keeps");
     text.family_samples(versions, "ired_model_resident_bytes", |runner| runner.module().resident_bytes);
+}
+
+/// How many rows the executions had.
+fn batches(text: &mut Text, versions: &[VersionView]) {
+    const BOUNDS: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
+    text.family("ired_batch_rows", "histogram", "Rows of an execution");
+    for view in versions {
+        let (version, executions) = (view.version_text(), view.stats.executions());
+        let labels = [("model", view.name.as_str()), ("version", version.as_str())];
+        let up_to = |bound: u64| executions.range(..=bound).map(|(_, tally)| tally.count).sum::<u64>();
+        let sample = |text: &mut Text, bound: &str, count: u64| {
+            text.sample("ired_batch_rows_bucket", &[labels[0], labels[1], ("le", bound)], count);
+        };
+        for bound in BOUNDS {
+            sample(text, &bound.to_string(), up_to(bound));
+        }
+        sample(text, "+Inf", up_to(u64::MAX));
+        text.sample("ired_batch_rows_sum", &labels, view.stats.inferences.get());
+        text.sample("ired_batch_rows_count", &labels, up_to(u64::MAX));
+    }
 }
 
 fn compiles(text: &mut Text, metrics: &CompileMetrics) {

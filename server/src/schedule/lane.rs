@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use ired_worker::{RuntimeFailure, Tensor, Timing};
 use tokio::sync::oneshot;
 
-use super::queue::{Entry, Key, Ticket};
 use super::policy::AfterTimeout;
+use super::queue::{Entry, Key, Ticket};
 use super::{Policy, QueuePolicy, Refusal, Scheduler, Why};
 use crate::error::Error;
 use crate::ledger::Reservation;
@@ -24,9 +24,16 @@ pub struct Lane {
 #[derive(Debug)]
 pub enum Turn {
     /// Run it, as the holder of this place.
-    Alone { place: Place, inputs: Vec<Tensor>, since: Instant },
+    Alone {
+        place: Place,
+        inputs: Vec<Tensor>,
+        since: Instant,
+    },
     /// Run these as one, and find the own answer here.
-    Lead { answer: oneshot::Receiver<Turn>, group: Group },
+    Lead {
+        answer: oneshot::Receiver<Turn>,
+        group: Group,
+    },
     /// Somebody else has run it: this request's share of the outputs.
     Answered(Result<(Vec<Tensor>, Timing), RuntimeFailure>),
     Refused(Refusal),

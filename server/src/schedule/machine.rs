@@ -44,6 +44,14 @@ pub(super) struct Machine {
 /// A turn and whose it is; handed over once the lock is open.
 type Handover = (oneshot::Sender<Turn>, Turn);
 
+#[cfg(test)]
+impl Machine {
+    pub(super) fn is_idle(&self) -> bool {
+        let lanes = self.lanes.values().all(|lane| lane.running == 0 && lane.queue.is_empty());
+        lanes && self.running == 0 && self.waiting == 0
+    }
+}
+
 impl Scheduler {
     /// `places` is for executions of all lanes; each lane may have one beyond it.
     pub fn new(places: usize, parallel: usize, ledger: Ledger) -> Self {
@@ -182,19 +190,16 @@ impl Scheduler {
         Some((entry.sender, Turn::Refused(refusal)))
     }
 
-    fn give(
-        &self,
-        machine: &mut Machine,
-        lane: u64,
-        memory: Reservation,
-        now: Instant,
-    ) -> Option<Handover> {
+    fn give(&self, machine: &mut Machine, lane: u64, memory: Reservation, now: Instant) -> Option<Handover> {
         let mut members = machine.lanes.get_mut(&lane)?.take(now);
         machine.waiting -= members.len();
         let place = self.start(machine, lane, memory);
         if members.len() == 1 {
             let (_, entry) = members.pop()?;
-            return Some((entry.sender, Turn::Alone { place, inputs: entry.ticket.inputs, since: entry.since }));
+            return Some((
+                entry.sender,
+                Turn::Alone { place, inputs: entry.ticket.inputs, since: entry.since },
+            ));
         }
         // The leader's own answer comes to it as everybody's does.
         let (sender, answer) = oneshot::channel();

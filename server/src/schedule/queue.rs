@@ -184,9 +184,10 @@ impl LaneState {
 
     /// Why a request that has so many before it cannot be answered in time; `None` where it can, or nobody knows.
     pub(super) fn too_late(&self, deadline: Instant, before: usize, now: Instant) -> Option<Why> {
+        let own = self.estimate.compute()?;
         let wait = match before {
-            0 => self.estimate.compute()?,
-            before => self.estimate.until_left(before + 1, self.places())?,
+            0 => own,
+            before => own + self.estimate.until_left(before, self.places())?,
         };
         let left = deadline.saturating_duration_since(now);
         (wait / 2 > left).then_some(Why::Late { wait, left })
@@ -196,7 +197,8 @@ impl LaneState {
     pub(super) fn late_at_the_door(&self, ticket: &Ticket, now: Instant) -> Option<Why> {
         // Most have the time for all that wait; only for others it is counted who would be before them.
         self.too_late(ticket.deadline, self.queue.len() + self.running, now)?;
-        let before = |key: &&Key| (key.last, key.level, key.deadline) < (false, ticket.level, ticket.deadline);
+        let before =
+            |key: &&Key| (key.last, key.level, key.deadline) < (false, ticket.level, ticket.deadline);
         self.too_late(ticket.deadline, self.queue.keys().filter(before).count() + self.running, now)
     }
 

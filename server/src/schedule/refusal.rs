@@ -31,8 +31,20 @@ pub enum Why {
     Rate { per_second: f64 },
     #[error("needs {needs} bytes for the request; the budget is {budget}, {in_use} in use")]
     Memory { needs: u64, budget: u64, in_use: u64 },
-    #[error("has {limit} sequences already")]
-    Sequences { limit: usize },
+}
+
+impl Why {
+    /// In one word, as metrics have it.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "full",
+            Self::Waiting { .. } => "queue",
+            Self::Late { .. } => "late",
+            Self::Waited { .. } => "timeout",
+            Self::Rate { .. } => "rate",
+            Self::Memory { .. } => "memory",
+        }
+    }
 }
 
 impl Refusal {

@@ -8,5 +8,7 @@ mod infer;
 mod lifecycle;
 mod malformed;
 mod rest;
+mod schedule;
 mod scripted;
+mod sequences;
 mod shared_memory;
