@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::batches::Batches;
 use crate::cache::ModuleCache;
 use crate::config::Settings;
 use crate::devices::Host;
@@ -10,6 +11,7 @@ use crate::error::Error;
 use crate::infer::Inference;
 use crate::registry::Registry;
 use crate::shared_memory::Regions;
+use crate::trace::TraceSettings;
 use crate::uploads::Uploads;
 
 /// The daemon as the services see it.
@@ -21,6 +23,8 @@ pub struct App {
     pub registry: Arc<Registry>,
     pub inference: Inference,
     pub regions: Regions,
+    pub batches: Batches,
+    pub traces: TraceSettings,
     pub(crate) ready: AtomicBool,
 }
 
@@ -32,6 +36,7 @@ impl App {
 
     /// Loads a model to the end even when the caller goes away: a change is never left half made.
     pub async fn load(&self, name: &str) -> Result<(), Error> {
+        self.batches.forget(name);
         let (registry, name) = (self.registry.clone(), name.to_owned());
         let load = tokio::spawn(async move {
             let loaded = registry.load(&name).await;

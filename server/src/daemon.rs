@@ -21,6 +21,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::app::App;
+use crate::batches::Batches;
 use crate::budget::count_unary;
 use crate::cache::ModuleCache;
 use crate::config::Settings;
@@ -36,6 +37,7 @@ use crate::services::models::Models;
 use crate::services::rest;
 use crate::shared_memory::Regions;
 use crate::store::{DirectoryLock, blocking};
+use crate::trace::TraceSettings;
 use crate::uploads::Uploads;
 
 /// One message of the daemon's own services: a chunk of a file with its frame.
@@ -224,6 +226,8 @@ async fn open(
     Ok(App {
         inference: Inference::new(registry.clone(), settings.clone()),
         regions: Regions::new(settings.shared_memory_regions),
+        batches: Batches::default(),
+        traces: TraceSettings::default(),
         settings: settings.clone(),
         host,
         uploads,

@@ -18,7 +18,9 @@ use crate::stats::Tally;
 use crate::tensors::datatype;
 
 /// What kind of thing a model is here, as `<project>_<format>`.
-const PLATFORM: &str = "ired_irm";
+pub(crate) const PLATFORM: &str = "ired_irm";
+/// What runs it.
+pub(crate) const BACKEND: &str = "ired";
 /// Parts of the protocol beyond its core that this server has.
 const EXTENSIONS: &[&str] = &[
     "classification",
@@ -29,11 +31,13 @@ const EXTENSIONS: &[&str] = &[
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "trace",
+    "logging",
 ];
 
-pub fn server() -> ServerMetadataResponse {
+pub fn server(settings: &Settings) -> ServerMetadataResponse {
     ServerMetadataResponse {
-        name: "ired".to_owned(),
+        name: settings.server_name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         extensions: EXTENSIONS.iter().map(|&name| name.to_owned()).collect(),
     }
@@ -59,7 +63,10 @@ pub fn metadata(registry: &Registry, served: &Served) -> ModelMetadataResponse {
     }
 }
 
-pub fn config(served: &Served, settings: &Settings) -> ModelConfig {
+/// `max_rows` is 0 for a model whose first dimension is like any other.
+pub fn config(served: &Served, settings: &Settings, max_rows: u32) -> ModelConfig {
+    // The dimension that counts rows is left out, as `max_batch_size` stands for it.
+    let dims = |spec: &TensorSpec| dims(spec).into_iter().skip(usize::from(max_rows > 0)).collect();
     let entry = served.entry();
     let module = served.runner.module();
     let input = |spec: &TensorSpec| ModelInput {
@@ -85,9 +92,9 @@ pub fn config(served: &Served, settings: &Settings) -> ModelConfig {
     ModelConfig {
         name: served.name.clone(),
         platform: PLATFORM.to_owned(),
-        backend: "ired".to_owned(),
+        backend: BACKEND.to_owned(),
         version_policy: Some(ModelVersionPolicy { policy_choice: Some(policy) }),
-        max_batch_size: 0,
+        max_batch_size: i32::try_from(max_rows).unwrap_or(i32::MAX),
         input: entry.inputs.iter().map(input).collect(),
         output: entry.outputs.iter().map(output).collect(),
         instance_group: vec![ModelInstanceGroup {

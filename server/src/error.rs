@@ -18,6 +18,9 @@ pub enum Error {
     UnknownVersion { model: String, version: String, known: String },
     #[error("model `{model}` version {version} is not ready: {reason}")]
     NotReady { model: String, version: u64, reason: String },
+    /// The first words are those that clients of Triton look for.
+    #[error("failed to load `{model}`: {cause}")]
+    Load { model: String, cause: Box<Error> },
     /// The request contradicts the protocol or the model's signature; the text names what and where.
     #[error("{0}")]
     Invalid(String),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ired_module::signature::TensorSpec;
-use ired_worker::{RuntimeFailure, Tensor};
+use ired_worker::{RuntimeFailure, Tensor, Timing};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::budget::{Budget, Reservation};
@@ -42,6 +42,7 @@ pub struct Call {
 pub struct Answer {
     pub served: Arc<Served>,
     pub outputs: Vec<Tensor>,
+    pub timing: Timing,
     /// Held until the answer is encoded.
     _inside: Inside,
 }
@@ -80,7 +81,7 @@ impl Inference {
         match result.unwrap_or(Err(Error::DeadlineExceeded)) {
             Ok((outputs, timing, inside)) => {
                 counted.succeed(&timing);
-                Ok(Answer { served, outputs, _inside: inside })
+                Ok(Answer { served, outputs, timing, _inside: inside })
             }
             Err(error) => {
                 let reason = reason(&error);
@@ -117,7 +118,7 @@ impl Inference {
         place: OwnedSemaphorePermit,
         call: Call,
         deadline: Instant,
-    ) -> Result<(Vec<Tensor>, ired_worker::Timing, Inside), Error> {
+    ) -> Result<(Vec<Tensor>, Timing, Inside), Error> {
         let entry = served.entry();
         check::inputs(&entry.inputs, &call.inputs)?;
         let wanted = wanted_outputs(&entry.outputs, &call.outputs)?;

@@ -3,13 +3,63 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use crate::app::App;
+use crate::describe::{BACKEND, PLATFORM};
 use crate::error::Error;
 use crate::repository::parse_version;
 
 /// Bytes given to the store at a time.
 const CHUNK_BYTES: usize = 1 << 20;
+
+/// What a configuration may say: the rest of it is what the model was compiled to.
+#[derive(Debug, Default)]
+struct Config {
+    /// 0 is none.
+    max_batch_size: u32,
+}
+
+impl Config {
+    /// Clients must send a whole configuration along with files, so only without files is it an error to ask for
+    /// what cannot be had.
+    fn parse(model: &str, text: &str, strict: bool) -> Result<Self, Error> {
+        let fields: serde_json::Map<String, Value> = serde_json::from_str(text).map_err(|error| {
+            Error::invalid(format!("load parameter `config` is not a JSON object: {error}"))
+        })?;
+        let mut config = Self::default();
+        for (name, value) in fields {
+            match (name.as_str(), &value) {
+                ("max_batch_size", value) => {
+                    config.max_batch_size = whole(value).ok_or_else(|| {
+                        Error::invalid(
+                            "field `max_batch_size` of the configuration is not a whole number from 0 on",
+                        )
+                    })?;
+                }
+                ("name", Value::String(name)) if name == model => {}
+                ("backend", Value::String(backend)) if backend == BACKEND => {}
+                ("platform", Value::String(platform)) if platform == PLATFORM => {}
+                (name, _) if strict => {
+                    let shown: String = name.chars().take(80).collect();
+                    return Err(Error::Unsupported(format!(
+                        "field `{}` of the configuration changes nothing here: a model is what it was compiled to",
+                        shown.escape_debug()
+                    )));
+                }
+                _ => {}
+            }
+        }
+        Ok(config)
+    }
+}
+
+/// A number, also as a text: so JSON made of protocol buffers has large ones.
+fn whole(value: &Value) -> Option<u32> {
+    let number = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
+    // What the protocol's own field holds.
+    u32::try_from(number).ok().filter(|&number| i32::try_from(number).is_ok())
+}
 
 /// What came with a load request.
 #[derive(Debug, Default)]
@@ -35,25 +85,30 @@ impl Inline {
         Ok(())
     }
 
-    /// Adds parameter `config`: accepted beside files, as clients must send one with them.
+    /// Adds parameter `config`: what the client wants the model to be.
     pub fn config(&mut self, config: String) {
         self.config = Some(config);
     }
 
-    /// Stores the files as versions of the model.
-    pub async fn upload(self, app: &App, name: &str) -> Result<(), Error> {
-        if let Some(config) = &self.config {
-            let object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(config).map_err(
-                |error| Error::invalid(format!("load parameter `config` is not a JSON object: {error}")),
-            )?;
-            if self.files.is_empty() && !object.is_empty() {
-                return Err(Error::Unsupported(
-                    "load parameter `config` changes nothing here: a model's configuration is what it was \
-                     compiled to"
-                        .to_owned(),
-                ));
-            }
-        }
+    /// Stores the files as versions of the model, loads it, and lets it be what the configuration says.
+    ///
+    /// # Errors
+    /// [`Error::Load`] with the reason.
+    pub async fn load(self, app: &App, name: &str) -> Result<(), Error> {
+        self.try_load(app, name)
+            .await
+            .map_err(|cause| Error::Load { model: name.chars().take(200).collect(), cause: Box::new(cause) })
+    }
+
+    async fn try_load(self, app: &App, name: &str) -> Result<(), Error> {
+        let config = self.config.as_deref().map(|text| Config::parse(name, text, self.files.is_empty()));
+        let config = config.transpose()?.unwrap_or_default();
+        self.upload(app, name).await?;
+        app.load(name).await?;
+        app.batches.declare(name, app.registry.find(name, "")?.entry(), config.max_batch_size)
+    }
+
+    async fn upload(self, app: &App, name: &str) -> Result<(), Error> {
         for (version, files) in self.files {
             let mut receiving = app.uploads.receive(name, Some(version))?.replace();
             // The model itself first.

@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod engine;
 
 pub mod app;
+pub mod batches;
 pub mod budget;
 pub mod cache;
 pub mod describe;
@@ -18,6 +19,7 @@ pub mod digest;
 pub mod error;
 pub mod infer;
 pub mod inline;
+pub mod logging;
 pub mod metrics;
 pub mod models;
 pub mod registry;
@@ -29,6 +31,7 @@ pub mod stats;
 pub mod status;
 pub mod store;
 pub mod tensors;
+pub mod trace;
 pub mod uploads;
 
 pub use config::{Arguments, Settings};

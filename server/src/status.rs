@@ -11,6 +11,7 @@ pub fn code(error: &Error) -> Code {
     match error {
         Error::UnknownModel { .. } | Error::UnknownVersion { .. } | Error::UnknownRegion => Code::NotFound,
         Error::NotReady { .. } | Error::Stopping => Code::Unavailable,
+        Error::Load { cause, .. } => code(cause),
         Error::Invalid(_) => Code::InvalidArgument,
         Error::Unsupported(_) | Error::NoSuchMethod(_) => Code::Unimplemented,
         Error::TooLarge { .. } | Error::QueueFull { .. } | Error::Busy { .. } => Code::ResourceExhausted,
@@ -67,6 +68,7 @@ fn compile(failure: &CompileError) -> Code {
 /// The HTTP code of an error: that of its gRPC code, or a more telling one.
 pub fn http(error: &Error) -> StatusCode {
     match error {
+        Error::Load { cause, .. } => http(cause),
         Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
         Error::NoSuchMethod(_) => StatusCode::NOT_FOUND,

@@ -3,6 +3,7 @@
 mod answer;
 mod body;
 mod infer;
+mod settings;
 mod shared_memory;
 mod view;
 
@@ -49,6 +50,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v2/repository/models/{model}/load", post(load))
         .route("/v2/repository/models/{model}/unload", post(unload))
         .route("/v2/repository/{repository}/index", post(index))
+        .merge(settings::router())
         .merge(shared_memory::router())
         .fallback(fallback)
         .method_not_allowed_fallback(wrong_method)
@@ -98,8 +100,8 @@ async fn model_ready(State(app): Shared, At(at): At<Named>) -> Result<StatusCode
     app.registry.find(&at.model, &at.version).map(|_| StatusCode::OK)
 }
 
-async fn server() -> Response {
-    axum::Json(view::server(&describe::server())).into_response()
+async fn server(State(app): Shared) -> Response {
+    axum::Json(view::server(&describe::server(&app.settings))).into_response()
 }
 
 async fn model(State(app): Shared, At(at): At<Named>) -> Reply {
@@ -109,7 +111,12 @@ async fn model(State(app): Shared, At(at): At<Named>) -> Reply {
 
 async fn config(State(app): Shared, At(at): At<Named>) -> Reply {
     let served = app.registry.find(&at.model, &at.version)?;
-    Ok(axum::Json(view::config(&describe::config(&served, &app.settings))).into_response())
+    Ok(axum::Json(view::config(&describe::config(
+        &served,
+        &app.settings,
+        app.batches.max_rows(&served.name),
+    )))
+    .into_response())
 }
 
 async fn statistics(State(app): Shared, At(at): At<Named>) -> Reply {
@@ -154,8 +161,7 @@ async fn load(State(app): Shared, At(at): At<Named>, request: Request) -> Reply 
             _ => return Err(Error::invalid(format!("load parameter `{name}` is not a string"))),
         }
     }
-    inline.upload(&app, &at.model).await?;
-    app.load(&at.model).await?;
+    inline.load(&app, &at.model).await?;
     Ok(StatusCode::OK.into_response())
 }
 

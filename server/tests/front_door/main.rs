@@ -9,4 +9,5 @@ mod lifecycle;
 mod malformed;
 mod rest;
 mod scripted;
+mod settings;
 mod shared_memory;
