@@ -45,6 +45,13 @@ pub enum Error {
     RegionExists,
     #[error("no shared memory region of this name is registered")]
     UnknownRegion,
+    #[error(
+        "CUDA shared memory regions are not supported: no device here shares its memory; register system shared \
+         memory, or send tensors in the request"
+    )]
+    NoCuda,
+    #[error("there is no shared memory of the region's key that this server may read and write")]
+    NoSharedMemory,
     #[error("no method `{0}`")]
     NoSuchMethod(String),
     #[error("the server is stopping")]
@@ -60,15 +67,6 @@ pub enum Error {
 impl Error {
     pub(crate) fn invalid(what: impl Into<String>) -> Self {
         Self::Invalid(what.into())
-    }
-
-    /// The answer to who offers the memory of a device.
-    pub(crate) fn no_cuda() -> Self {
-        Self::Unsupported(
-            "CUDA shared memory regions are not supported: no device here shares its memory; register system \
-             shared memory, or send tensors in the request"
-                .to_owned(),
-        )
     }
 }
 

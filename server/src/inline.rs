@@ -102,10 +102,19 @@ impl Inline {
 
     async fn try_load(self, app: &App, name: &str) -> Result<(), Error> {
         let config = self.config.as_deref().map(|text| Config::parse(name, text, self.files.is_empty()));
-        let config = config.transpose()?.unwrap_or_default();
+        let config = config.transpose().map_err(|error| self.unless_unknown(app, name, error))?;
+        let config = config.unwrap_or_default();
         self.upload(app, name).await?;
         app.load(name).await?;
         app.batches.declare(name, app.registry.find(name, "")?.entry(), config.max_batch_size)
+    }
+
+    /// The error, or that there is no such model to load: then it does not matter what is wrong with the rest.
+    pub fn unless_unknown(&self, app: &App, name: &str, error: Error) -> Error {
+        match app.registry.source(name, 0) {
+            Err(unknown) if self.files.is_empty() => unknown,
+            _ => error,
+        }
     }
 
     async fn upload(self, app: &App, name: &str) -> Result<(), Error> {

@@ -9,11 +9,12 @@ use crate::error::{CompileError, Error};
 /// The gRPC code of an error.
 pub fn code(error: &Error) -> Code {
     match error {
-        Error::UnknownModel { .. } | Error::UnknownVersion { .. } | Error::UnknownRegion => Code::NotFound,
+        Error::UnknownModel { .. } | Error::UnknownVersion { .. } => Code::NotFound,
+        Error::UnknownRegion | Error::NoSharedMemory => Code::NotFound,
         Error::NotReady { .. } | Error::Stopping => Code::Unavailable,
         Error::Load { cause, .. } => code(cause),
         Error::Invalid(_) => Code::InvalidArgument,
-        Error::Unsupported(_) | Error::NoSuchMethod(_) => Code::Unimplemented,
+        Error::Unsupported(_) | Error::NoSuchMethod(_) | Error::NoCuda => Code::Unimplemented,
         Error::TooLarge { .. } | Error::QueueFull { .. } | Error::Busy { .. } => Code::ResourceExhausted,
         Error::DeadlineExceeded | Error::SlowBody(_) => Code::DeadlineExceeded,
         Error::AlreadyExists { .. } | Error::RegionExists => Code::AlreadyExists,
@@ -71,7 +72,8 @@ pub fn http(error: &Error) -> StatusCode {
         Error::Load { cause, .. } => http(cause),
         Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
-        Error::NoSuchMethod(_) => StatusCode::NOT_FOUND,
+        // As of a device that is not there.
+        Error::NoSuchMethod(_) | Error::NoCuda => StatusCode::NOT_FOUND,
         // The model is at fault, not this server's age.
         Error::Compile(_) if code(error) == Code::Unimplemented => StatusCode::UNPROCESSABLE_ENTITY,
         _ => match code(error) {

@@ -159,7 +159,7 @@ impl GrpcInferenceService for InferenceService {
         &self,
         _: Request<CudaSharedMemoryRegisterRequest>,
     ) -> Reply<CudaSharedMemoryRegisterResponse> {
-        Err(Error::no_cuda().into())
+        Err(Error::NoCuda.into())
     }
 
     async fn cuda_shared_memory_unregister(

@@ -15,6 +15,9 @@ use crate::error::Error;
 use crate::services::settings::{self, LogValue};
 use crate::trace::Changes;
 
+/// The one setting that is a list.
+const LEVEL: &str = "trace_level";
+
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/v2/logging", get(log).post(change_log))
@@ -33,7 +36,7 @@ async fn change_log(State(app): Shared, request: Request) -> Reply {
             Value::Bool(on) => LogValue::Switch(on),
             Value::String(text) => LogValue::Text(text),
             Value::Number(number) => {
-                let level = number.as_u64().and_then(|level| u32::try_from(level).ok());
+                let level = super::whole_number(&number).and_then(|level| u32::try_from(level).ok());
                 let wrong =
                     || Error::invalid(format!("log setting: {number} is not a level from 0 to {}", u32::MAX));
                 LogValue::Level(level.ok_or_else(wrong)?)
@@ -76,14 +79,14 @@ async fn change_model_trace(State(app): Shared, At(at): At<Named>, request: Requ
     trace_settings(&app, &at.model, &changes)
 }
 
-/// A text, a list of texts, or null for none.
+/// Null takes back what was said before.
 fn trace_changes(fields: Map<String, Value>) -> Result<Changes, Error> {
-    let wrong = || Error::invalid("a trace setting is a text, a list of texts, or null");
+    let wrong = || Error::invalid("a trace setting is a text or null; `trace_level` may be a list of texts");
     let change = |(name, value): (String, Value)| {
         let values = match value {
             Value::Null => Vec::new(),
             Value::String(text) => vec![text],
-            Value::Array(values) => {
+            Value::Array(values) if name == LEVEL => {
                 let text = |value: Value| match value {
                     Value::String(text) => Ok(text),
                     _ => Err(wrong()),
@@ -101,7 +104,7 @@ fn trace_changes(fields: Map<String, Value>) -> Result<Changes, Error> {
 fn trace_settings(app: &App, model: &str, changes: &Changes) -> Reply {
     let values = settings::trace(app, model, changes)?;
     let value = |(name, mut values): (&'static str, Vec<String>)| match (name, values.len()) {
-        ("trace_level", _) => (name, Value::from(values)),
+        (LEVEL, _) => (name, Value::from(values)),
         _ => (name, values.pop().map_or(Value::Null, Value::from)),
     };
     Ok(axum::Json(values.into_iter().map(value).collect::<BTreeMap<_, _>>()).into_response())
