@@ -50,6 +50,8 @@ pub struct Settings {
     pub http: String,
     pub grpc: String,
     pub metrics: String,
+    /// What the server calls itself to clients of the inference protocol. Some of Triton's want it to be `triton`.
+    pub server_name: String,
     /// What to log, in `tracing` filter syntax.
     pub log: String,
 
@@ -149,6 +151,7 @@ impl Default for Settings {
             http: "127.0.0.1:8000".to_owned(),
             grpc: "127.0.0.1:8001".to_owned(),
             metrics: "127.0.0.1:8002".to_owned(),
+            server_name: "ired".to_owned(),
             log: "info".to_owned(),
             compiler_worker: None,
             runtime_worker: None,

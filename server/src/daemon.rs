@@ -36,6 +36,7 @@ use crate::services::models::Models;
 use crate::services::rest;
 use crate::shared_memory::Regions;
 use crate::store::{DirectoryLock, blocking};
+use crate::trace::TraceSettings;
 use crate::uploads::Uploads;
 
 /// One message of the daemon's own services: a chunk of a file with its frame.
@@ -224,6 +225,7 @@ async fn open(
     Ok(App {
         inference: Inference::new(registry.clone(), settings.clone()),
         regions: Regions::new(settings.shared_memory_regions),
+        traces: TraceSettings::default(),
         settings: settings.clone(),
         host,
         uploads,

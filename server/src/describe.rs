@@ -20,7 +20,9 @@ use crate::stats::{Executions, Tally};
 use crate::tensors::datatype;
 
 /// What kind of thing a model is here, as `<project>_<format>`.
-const PLATFORM: &str = "ired_irm";
+pub(crate) const PLATFORM: &str = "ired_irm";
+/// What runs it.
+pub(crate) const BACKEND: &str = "ired";
 /// Parts of the protocol beyond its core that this server has.
 const EXTENSIONS: &[&str] = &[
     "classification",
@@ -31,11 +33,13 @@ const EXTENSIONS: &[&str] = &[
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "trace",
+    "logging",
 ];
 
-pub fn server() -> ServerMetadataResponse {
+pub fn server(settings: &Settings) -> ServerMetadataResponse {
     ServerMetadataResponse {
-        name: "ired".to_owned(),
+        name: settings.server_name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         extensions: EXTENSIONS.iter().map(|&name| name.to_owned()).collect(),
     }
@@ -86,7 +90,7 @@ pub fn config(served: &Served, settings: &Settings) -> ModelConfig {
     ModelConfig {
         name: served.name.clone(),
         platform: PLATFORM.to_owned(),
-        backend: "ired".to_owned(),
+        backend: BACKEND.to_owned(),
         version_policy: Some(ModelVersionPolicy { policy_choice: Some(policy) }),
         max_batch_size: configured.max_batch_size,
         input: served.inputs().map(input).collect(),

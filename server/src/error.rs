@@ -19,6 +19,9 @@ pub enum Error {
     UnknownVersion { model: String, version: String, known: String },
     #[error("model `{model}` version {version} is not ready: {reason}")]
     NotReady { model: String, version: u64, reason: String },
+    /// The first words are those that clients of Triton look for.
+    #[error("failed to load `{model}`: {cause}")]
+    Load { model: String, cause: Box<Error> },
     /// The request contradicts the protocol or the model's signature; the text names what and where.
     #[error("{0}")]
     Invalid(String),
@@ -44,6 +47,13 @@ pub enum Error {
     RegionExists,
     #[error("no shared memory region of this name is registered")]
     UnknownRegion,
+    #[error(
+        "CUDA shared memory regions are not supported: no device here shares its memory; register system shared \
+         memory, or send tensors in the request"
+    )]
+    NoCuda,
+    #[error("there is no shared memory of the region's key that this server may read and write")]
+    NoSharedMemory,
     #[error("no method `{0}`")]
     NoSuchMethod(String),
     #[error("the server is stopping")]
@@ -67,15 +77,6 @@ impl Error {
             Self::Refused(refusal) => Some(refusal.retry_after),
             _ => None,
         }
-    }
-
-    /// The answer to who offers the memory of a device.
-    pub(crate) fn no_cuda() -> Self {
-        Self::Unsupported(
-            "CUDA shared memory regions are not supported: no device here shares its memory; register system \
-             shared memory, or send tensors in the request"
-                .to_owned(),
-        )
     }
 }
 

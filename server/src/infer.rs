@@ -47,6 +47,7 @@ pub struct Call {
 pub struct Answer {
     pub served: Arc<Served>,
     pub outputs: Vec<Tensor>,
+    pub timing: Timing,
     /// Held until the answer is encoded.
     _inside: Inside,
 }
@@ -85,7 +86,7 @@ impl Inference {
         match result.unwrap_or(Err(Error::DeadlineExceeded)) {
             Ok((outputs, timing, inside)) => {
                 counted.succeed(&timing);
-                Ok(Answer { served, outputs, _inside: inside })
+                Ok(Answer { served, outputs, timing, _inside: inside })
             }
             Err(error) => {
                 let reason = reason(&error);
@@ -179,9 +180,9 @@ async fn execute(
         _ => join::likeness(entry, &inputs),
     };
     if let Some(limit) = served.max_rows.filter(|&limit| rows > limit) {
-        let model = &served.name;
+        let (model, input) = (&served.name, entry.inputs.first().map_or("", |spec| &spec.name));
         return Err(Error::invalid(format!(
-            "the request has {rows} rows; model `{model}` takes {limit} at most"
+            "input `{input}` has {rows} rows; the configuration of model `{model}` takes at most {limit}"
         )));
     }
     let joins = joins.filter(|_| policy.batching.is_some());

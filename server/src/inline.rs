@@ -43,13 +43,41 @@ impl Inline {
         self.config = Some(config);
     }
 
-    /// Stores the files as versions of the model.
-    pub async fn upload(self, app: &App, name: &str) -> Result<(), Error> {
-        let config = self.config.as_deref().map(model_config::from_json).transpose()?;
+    /// Stores the files as versions of the model, loads it, and lets it be what the configuration says.
+    ///
+    /// # Errors
+    /// [`Error::Load`] with the reason.
+    pub async fn load(self, app: &App, name: &str) -> Result<(), Error> {
+        self.try_load(app, name)
+            .await
+            .map_err(|cause| Error::Load { model: name.chars().take(200).collect(), cause: Box::new(cause) })
+    }
+
+    async fn try_load(self, app: &App, name: &str) -> Result<(), Error> {
+        let config = self.config.as_deref().map(model_config::from_json).transpose();
+        let config = config.map_err(|error| self.unless_unknown(app, name, error))?;
+        let config = config.filter(|config| *config != ModelConfig::default());
         // With files it is kept beside them, without it is this daemon's only.
-        let own = config.clone().filter(|config| *config != ModelConfig::default());
-        app.registry.set_override(name, own.filter(|_| self.files.is_empty()))?;
-        let config = self.config.filter(|_| config.is_some_and(|config| config != ModelConfig::default()));
+        let own = config.clone().filter(|_| self.files.is_empty());
+        app.registry.set_override(name, own)?;
+        self.upload(app, name, config.is_some()).await?;
+        let loaded = app.load(name).await;
+        if loaded.is_err() {
+            app.registry.set_override(name, None)?;
+        }
+        loaded
+    }
+
+    /// The error, or that there is no such model to load: then it does not matter what is wrong with the rest.
+    pub fn unless_unknown(&self, app: &App, name: &str, error: Error) -> Error {
+        match app.registry.source(name, 0) {
+            Err(unknown) if self.files.is_empty() => unknown,
+            _ => error,
+        }
+    }
+
+    async fn upload(self, app: &App, name: &str, configured: bool) -> Result<(), Error> {
+        let config = self.config.filter(|_| configured);
         for (version, mut files) in self.files {
             if let Some(config) = &config {
                 files.insert(JSON_CONFIG.to_owned(), config.clone().into());

@@ -19,6 +19,7 @@ pub mod error;
 pub mod infer;
 pub mod inline;
 pub mod ledger;
+pub mod logging;
 pub mod metrics;
 pub mod model_config;
 pub mod models;
@@ -32,6 +33,7 @@ pub mod stats;
 pub mod status;
 pub mod store;
 pub mod tensors;
+pub mod trace;
 pub mod uploads;
 
 pub use config::{Arguments, Settings};

@@ -4,12 +4,10 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::Parser;
 use ired::engine::workers::{WorkerCompiler, WorkerLauncher};
 use ired::{Arguments, Daemon, Settings};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     match start() {
@@ -26,15 +24,12 @@ fn main() -> ExitCode {
 
 fn start() -> anyhow::Result<()> {
     let settings = Settings::load(Arguments::parse())?;
-    let filter = EnvFilter::try_new(&settings.log)
-        .with_context(|| format!("setting `log` is `{}`, which is no filter", settings.log))?;
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt::layer()
         .compact()
-        .with_env_filter(filter)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+        .with_writer(std::io::stderr);
+    ired::logging::start(&settings.log, lines)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(settings))
 }

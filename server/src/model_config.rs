@@ -119,6 +119,9 @@ pub fn scheduling(name: &str, config: &ModelConfig, entry: &EntryPoint) -> Resul
     }
     let max_batch =
         u64::try_from(config.max_batch_size).map_err(|_| wrong("`max_batch_size` is negative".to_owned()))?;
+    if max_batch > 0 {
+        policy::check_rows(entry).map_err(wrong)?;
+    }
     let sequences = match &config.scheduling_choice {
         Some(SchedulingChoice::SequenceBatching(batching)) => {
             Some(sequences::policy(batching, max_batch, instances(config), entry).map_err(wrong)?)

@@ -5,6 +5,7 @@ pub mod devices;
 pub mod inference;
 pub mod models;
 pub mod rest;
+mod settings;
 mod transfer;
 
 /// Bytes of a file sent in one message.

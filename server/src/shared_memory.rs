@@ -20,7 +20,7 @@ use crate::error::Error;
 /// Where the system keeps shared memory by its key.
 const DIRECTORY: &str = "/dev/shm";
 /// The longest name of a region.
-const NAME_BYTES: usize = 256;
+const NAME_CHARACTERS: usize = 256;
 /// The longest key: that of a file name.
 const KEY_BYTES: usize = 255;
 
@@ -65,10 +65,10 @@ impl Regions {
                     .to_owned(),
             ));
         }
-        if name.is_empty() || name.len() > NAME_BYTES {
-            let found = name.len();
+        let found = name.chars().count();
+        if !(1..=NAME_CHARACTERS).contains(&found) {
             return Err(Error::invalid(format!(
-                "the region's name has {found} bytes, expected 1 to {NAME_BYTES}"
+                "the region's name has {found} characters, expected 1 to {NAME_CHARACTERS}"
             )));
         }
         let region = Arc::new(open_region(key, offset, byte_size)?);
@@ -161,16 +161,14 @@ fn open_region(key: &str, offset: u64, byte_size: u64) -> Result<Region, Error> 
         )));
     }
     // One answer for all reasons: who asks learns nothing about the memory of others.
-    let unusable = |_| {
-        Error::invalid("there is no shared memory of the region's key that this server may read and write")
-    };
+    let unusable = |_| Error::NoSharedMemory;
     let directory = open(DIRECTORY, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let directory = directory.map_err(unusable)?;
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let memory = openat(&directory, name, flags, Mode::empty()).map_err(unusable)?;
     let status = fstat(&memory).map_err(unusable)?;
     if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
-        return Err(unusable(rustix::io::Errno::INVAL));
+        return Err(Error::NoSharedMemory);
     }
     let size = u64::try_from(status.st_size).unwrap_or(0);
     match offset.checked_add(byte_size) {

@@ -211,7 +211,9 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::Known(Parameter::Double(value)))
+        // `3.0` is a whole number, too; up to 2^53 every whole f64 is that integer.
+        let exact = value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0;
+        Ok(Value::Known(if exact { Parameter::Int64(value as i64) } else { Parameter::Double(value) }))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -244,7 +246,7 @@ mod tests {
 
     #[test]
     fn every_type_is_kept_as_it_came() {
-        let text = r#"{"a":true,"b":-3,"c":18446744073709551615,"d":0.5,"e":"x","f":7}"#;
+        let text = r#"{"a":true,"b":-3,"c":18446744073709551615,"d":0.5,"e":"x","f":7.0}"#;
         let found = json(text).unwrap();
         let expected = [
             ("a", Parameter::Bool(true)),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ired_module::signature::EntryPoint;
+use ired_module::signature::{DimSpec, EntryPoint, TensorSpec};
 use ired_proto::inference::model_config::SchedulingChoice;
 use ired_proto::inference::model_queue_policy::TimeoutAction;
 use ired_proto::inference::model_sequence_batching::StrategyChoice;
@@ -36,6 +36,25 @@ pub(super) fn policy(config: &ModelConfig, max_batch: u64, entry: &EntryPoint) -
         _ => {}
     }
     Ok(policy)
+}
+
+/// Whether the first dimension of every tensor is one that a request chooses, the same for all.
+pub(super) fn check_rows(entry: &EntryPoint) -> Result<(), String> {
+    let rows = |spec: &TensorSpec| match spec.dims.first() {
+        Some(DimSpec::Symbolic { name, .. }) => Some(name.clone()),
+        _ => None,
+    };
+    let first = entry.inputs.first().and_then(rows);
+    let inputs = entry.inputs.iter().map(|spec| ("input", spec));
+    let mut tensors = inputs.chain(entry.outputs.iter().map(|spec| ("output", spec)));
+    match tensors.find(|(_, spec)| rows(spec).is_none() || rows(spec) != first) {
+        None => Ok(()),
+        Some((kind, spec)) => Err(format!(
+            "`max_batch_size` needs a first dimension that every request chooses, the same for all tensors; {kind} `{}` \
+             has none",
+            spec.name
+        )),
+    }
 }
 
 fn dynamic(

@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::describe;
 use crate::error::Error;
 use crate::inline::Inline;
+use crate::services::settings;
 use crate::shared_memory::Region;
 
 pub struct InferenceService(pub Arc<App>);
@@ -38,7 +39,7 @@ impl GrpcInferenceService for InferenceService {
     }
 
     async fn server_metadata(&self, _: Request<ServerMetadataRequest>) -> Reply<ServerMetadataResponse> {
-        Ok(Response::new(describe::server()))
+        Ok(Response::new(describe::server(&self.0.settings)))
     }
 
     async fn model_metadata(&self, request: Request<ModelMetadataRequest>) -> Reply<ModelMetadataResponse> {
@@ -100,8 +101,7 @@ impl GrpcInferenceService for InferenceService {
         for (name, parameter) in request.parameters {
             decode::load_parameter(&mut inline, &name, parameter)?;
         }
-        inline.upload(&self.0, &request.model_name).await?;
-        self.0.load(&request.model_name).await?;
+        inline.load(&self.0, &request.model_name).await?;
         Ok(Response::new(RepositoryModelLoadResponse {}))
     }
 
@@ -159,7 +159,7 @@ impl GrpcInferenceService for InferenceService {
         &self,
         _: Request<CudaSharedMemoryRegisterRequest>,
     ) -> Reply<CudaSharedMemoryRegisterResponse> {
-        Err(Error::no_cuda().into())
+        Err(Error::NoCuda.into())
     }
 
     async fn cuda_shared_memory_unregister(
@@ -169,14 +169,20 @@ impl GrpcInferenceService for InferenceService {
         Ok(Response::new(CudaSharedMemoryUnregisterResponse {}))
     }
 
-    async fn trace_setting(&self, _: Request<TraceSettingRequest>) -> Reply<TraceSettingResponse> {
-        Err(Status::unimplemented("trace settings cannot be read or changed at run time"))
+    async fn trace_setting(&self, request: Request<TraceSettingRequest>) -> Reply<TraceSettingResponse> {
+        let request = request.into_inner();
+        let changes = request.settings.into_iter().map(|(name, setting)| (name, setting.value)).collect();
+        let values = settings::trace(&self.0, &request.model_name, &changes)?;
+        let value =
+            |(name, value): (&str, _)| (name.to_owned(), trace_setting_response::SettingValue { value });
+        Ok(Response::new(TraceSettingResponse { settings: values.into_iter().map(value).collect() }))
     }
 
-    async fn log_settings(&self, _: Request<LogSettingsRequest>) -> Reply<LogSettingsResponse> {
-        Err(Status::unimplemented(
-            "log settings cannot be changed at run time; use `--log` when starting ired",
-        ))
+    async fn log_settings(&self, request: Request<LogSettingsRequest>) -> Reply<LogSettingsResponse> {
+        let changes = request.into_inner().settings.into_iter();
+        let changes = changes.map(decode::log_setting).collect::<Result<Vec<_>, _>>()?;
+        let values = settings::log(changes)?.into_iter();
+        Ok(Response::new(LogSettingsResponse { settings: values.map(encode::log_setting).collect() }))
     }
 }
 

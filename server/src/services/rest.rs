@@ -3,6 +3,8 @@
 mod answer;
 mod body;
 mod infer;
+mod raw;
+mod settings;
 mod shared_memory;
 mod view;
 
@@ -15,9 +17,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Number, Value, json};
 
 use crate::app::App;
 use crate::error::Error;
@@ -27,9 +29,13 @@ use crate::{describe, metrics, status};
 type Shared = State<Arc<App>>;
 type Reply = Result<Response, Error>;
 
+/// What this door offers, as an OpenAPI document.
+const OPENAPI: &str = include_str!("rest/openapi.json");
+
 /// The REST front door.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
+        .route("/openapi.json", get(open_api))
         .route("/v2", get(server))
         .route("/v2/", get(server))
         .route("/v2/health/live", get(live))
@@ -49,6 +55,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v2/repository/models/{model}/load", post(load))
         .route("/v2/repository/models/{model}/unload", post(unload))
         .route("/v2/repository/{repository}/index", post(index))
+        .merge(settings::router())
         .merge(shared_memory::router())
         .fallback(fallback)
         .method_not_allowed_fallback(wrong_method)
@@ -93,6 +100,10 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for At<T> {
     }
 }
 
+async fn open_api() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
 async fn live() -> StatusCode {
     StatusCode::OK
 }
@@ -105,8 +116,8 @@ async fn model_ready(State(app): Shared, At(at): At<Named>) -> Result<StatusCode
     app.registry.find(&at.model, &at.version).map(|_| StatusCode::OK)
 }
 
-async fn server() -> Response {
-    axum::Json(view::server(&describe::server())).into_response()
+async fn server(State(app): Shared) -> Response {
+    axum::Json(view::server(&describe::server(&app.settings))).into_response()
 }
 
 async fn model(State(app): Shared, At(at): At<Named>) -> Reply {
@@ -150,20 +161,26 @@ async fn load(State(app): Shared, At(at): At<Named>, request: Request) -> Reply 
     let request: LoadRequest = read_json(&app, request).await?;
     let mut inline = Inline::default();
     for (name, value) in request.parameters {
-        match (name.as_str(), value) {
-            ("config", Value::String(config)) => inline.config(config),
-            (_, Value::String(content)) => {
-                let content = BASE64.decode(content).map_err(|error| {
-                    Error::invalid(format!("load parameter `{name}` is not base64: {error}"))
-                })?;
-                inline.file(&name, content.into())?;
-            }
-            _ => return Err(Error::invalid(format!("load parameter `{name}` is not a string"))),
-        }
+        // What is wrong with the parameters of a model that is not there does not matter.
+        parameter(&mut inline, &name, value)
+            .map_err(|error| inline.unless_unknown(&app, &at.model, error))?;
     }
-    inline.upload(&app, &at.model).await?;
-    app.load(&at.model).await?;
+    inline.load(&app, &at.model).await?;
     Ok(StatusCode::OK.into_response())
+}
+
+fn parameter(inline: &mut Inline, name: &str, value: Value) -> Result<(), Error> {
+    match (name, value) {
+        ("config", Value::String(config)) => inline.config(config),
+        (_, Value::String(content)) => {
+            let content = BASE64.decode(content);
+            let content = content
+                .map_err(|error| Error::invalid(format!("load parameter `{name}` is not base64: {error}")))?;
+            inline.file(name, content.into())?;
+        }
+        _ => return Err(Error::invalid(format!("load parameter `{name}` is not a string"))),
+    }
+    Ok(())
 }
 
 async fn unload(State(app): Shared, At(at): At<Named>) -> Reply {
@@ -174,9 +191,28 @@ async fn unload(State(app): Shared, At(at): At<Named>) -> Reply {
 /// A small JSON body; an empty one is an object without fields.
 async fn read_json<T: DeserializeOwned>(app: &App, request: Request) -> Result<T, Error> {
     let (body, _inside) = body::read(request, app).await?;
-    let text = if body.is_empty() { b"{}" } else { &body[..] };
+    let text = if body.is_empty() { b"{}" } else { body.trim_ascii() };
+    // Else an array would do for the fields of an object in their order.
+    if !text.starts_with(b"{") {
+        return Err(Error::invalid("the body is not a JSON object"));
+    }
     serde_json::from_slice(text)
         .map_err(|error| Error::invalid(format!("the body is not the expected JSON: {error}")))
+}
+
+/// A whole number that is not negative, also where it is written `3.0`.
+fn whole_number(number: &Number) -> Option<u64> {
+    // Up to 2^53 every whole f64 is that integer.
+    let exact = |value: &f64| value.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(value);
+    number.as_u64().or_else(|| number.as_f64().filter(exact).map(|value| value as u64))
+}
+
+/// A field that is a [`whole_number`].
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = Number::deserialize(deserializer)?;
+    whole_number(&number).ok_or_else(|| {
+        D::Error::custom(format!("found {number}, expected a whole number that is not negative"))
+    })
 }
 
 async fn prometheus(State(app): Shared) -> Response {

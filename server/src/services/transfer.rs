@@ -2,6 +2,7 @@
 //! or as classes. The same for both protocols.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use ired_module::signature::DimSpec;
 use ired_worker::Tensor;
@@ -115,12 +116,51 @@ impl Transfer {
     /// Fetches what lies in shared memory, runs the call, and delivers its outputs.
     pub(super) async fn run(self, app: &App) -> Result<Reply, Error> {
         let Self { mut call, fetches, outputs } = self;
+        let trace = app.traces.samples(&call.model).then(|| Trace::start(&call.id));
         let inside = fetch_all(app, &mut call, fetches).await?;
+        let sent = Instant::now();
         let mut answer = app.inference.infer(call).await?;
+        let answered = Instant::now();
         let served = answer.served.clone();
         let tensors = std::mem::take(&mut answer.outputs);
         let outputs = deliver(&served, tensors, outputs).await?;
+        if let Some(trace) = trace {
+            trace.end(&answer, sent, answered);
+        }
         Ok(Reply { served, outputs, _answer: (answer, inside) })
+    }
+}
+
+/// The times of a request that is traced.
+struct Trace {
+    id: String,
+    began: Instant,
+    at: SystemTime,
+}
+
+impl Trace {
+    fn start(id: &str) -> Self {
+        Self { id: id.to_owned(), began: Instant::now(), at: SystemTime::now() }
+    }
+
+    /// Writes the trace: when the request began, and how long each step took.
+    fn end(self, answer: &Answer, sent: Instant, answered: Instant) {
+        let us = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let began = self.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        tracing::info!(
+            model = answer.served.name,
+            version = answer.served.version,
+            id = self.id,
+            began_us = us(began),
+            fetch_us = us(sent - self.began),
+            infer_us = us(answered - sent),
+            queue_us = us(answer.timing.queue),
+            input_us = us(answer.timing.input),
+            compute_us = us(answer.timing.compute),
+            output_us = us(answer.timing.output),
+            deliver_us = us(answered.elapsed()),
+            "trace"
+        );
     }
 }
 

@@ -137,3 +137,47 @@ async fn a_stream_that_is_dropped_is_cancelled() {
     world.until(|seen| seen.cancelled == 3 && seen.inside == 0).await;
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn a_body_without_json_is_the_only_input() {
+    let (place, world) = (Place::new(&[("m.onnx", ""), ("t.onnx", "strings")]), World::new());
+    let daemon = place.start(&world).await;
+    let raw = [("Inference-Header-Content-Length", "0")];
+    let reply = http(daemon.http, "POST", "/v2/models/m/infer", &raw, &x(2).data).await;
+    assert_eq!(reply.status, 200);
+    let split: usize = reply.header("inference-header-content-length").unwrap().parse().unwrap();
+    let head: serde_json::Value = serde_json::from_slice(&reply.body[..split]).unwrap();
+    assert_eq!(head["outputs"][0]["shape"], json!([2, 3]));
+    assert_eq!(reply.body.len() - split, 24);
+    let odd = http(daemon.http, "POST", "/v2/models/m/infer", &raw, &x(2).data[..20]).await;
+    assert_eq!(
+        (odd.status, odd.error().as_str()),
+        (400, "input `x`: 5 elements do not say its shape; send it with JSON")
+    );
+    // Three strings are more than the one that a body can be.
+    let text = http(daemon.http, "POST", "/v2/models/t/infer", &raw, b"text").await;
+    assert_eq!(text.status, 400);
+    daemon.stop().await;
+}
+
+/// The document's paths are there, take the methods it names and no others.
+#[tokio::test]
+async fn the_openapi_document_names_every_method_of_its_paths() {
+    let (place, world) = (Place::new(&[]), World::new());
+    let daemon = place.start(&world).await;
+    let document = http(daemon.http, "GET", "/openapi.json", &[], b"").await.json();
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths.len() > 25);
+    for (path, operations) in paths {
+        let url = path.replace("{model}", "m").replace("{version}", "1").replace("{region}", "r");
+        let wrong = http(daemon.http, "DELETE", &url, &[], b"").await;
+        assert_eq!(wrong.status, 405, "{path}: {wrong:?}");
+        let mut allowed: Vec<&str> = wrong.header("allow").unwrap().split(',').map(str::trim).collect();
+        allowed.retain(|method| *method != "HEAD");
+        allowed.sort_unstable();
+        let methods = ["get", "post"].iter().filter(|method| operations.get(**method).is_some());
+        let methods: Vec<String> = methods.map(|method| method.to_uppercase()).collect();
+        assert_eq!(allowed, methods, "{path}");
+    }
+    daemon.stop().await;
+}

@@ -11,4 +11,5 @@ mod rest;
 mod schedule;
 mod scripted;
 mod sequences;
+mod settings;
 mod shared_memory;

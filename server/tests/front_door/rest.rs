@@ -25,7 +25,7 @@ async fn no_memory_of_a_device_is_registered() {
     }
     let register = "/v2/cudasharedmemory/region/r/register";
     let reply = http(daemon.http, "POST", register, &[], br#"{"key":"/k","byte_size":1}"#).await;
-    assert_eq!(reply.status, 501);
+    assert_eq!(reply.status, 404);
     assert!(reply.error().contains("shared memory regions are not supported"));
     daemon.stop().await;
 }

@@ -113,7 +113,7 @@ async fn requests_that_wait_run_as_one_and_each_gets_its_own_rows() {
     assert_eq!(count, Some(2.0));
 
     let text = grpc.clone().model_infer(asking("m", 9, 1.0)).await.unwrap_err();
-    assert_eq!(text.message(), "the request has 9 rows; model `m` takes 8 at most");
+    assert_eq!(text.message(), "input `x` has 9 rows; the configuration of model `m` takes at most 8");
     daemon.stop().await;
 }
 

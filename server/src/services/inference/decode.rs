@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ired_proto::inference::log_settings_request::SettingValue as LogSetting;
+use ired_proto::inference::log_settings_request::setting_value::ParameterChoice as LogChoice;
 use ired_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use ired_proto::inference::model_repository_parameter::ParameterChoice as LoadChoice;
 use ired_proto::inference::{ModelInferRequest, ModelRepositoryParameter};
@@ -12,6 +14,7 @@ use tonic::metadata::MetadataMap;
 use crate::error::Error;
 use crate::infer::{Call, parameters};
 use crate::inline::Inline;
+use crate::services::settings::LogValue;
 use crate::services::transfer::{self, Fetch, Output, Transfer};
 use crate::shared_memory::Regions;
 use crate::tensors::{parse_datatype, parse_shape, tensor_bytes, typed};
@@ -116,6 +119,20 @@ impl Inputs {
         };
         Ok(Tensor { name, dtype, dims, data: data.into() })
     }
+}
+
+/// One log setting.
+pub(super) fn log_setting((name, setting): (String, LogSetting)) -> Result<(String, LogValue), Error> {
+    let value = match setting.parameter_choice {
+        Some(LogChoice::BoolParam(on)) => LogValue::Switch(on),
+        Some(LogChoice::Uint32Param(level)) => LogValue::Level(level),
+        Some(LogChoice::StringParam(text)) => LogValue::Text(text),
+        None => {
+            let shown: String = name.chars().take(80).collect();
+            return Err(Error::invalid(format!("log setting `{}` has no value", shown.escape_debug())));
+        }
+    };
+    Ok((name, value))
 }
 
 /// One parameter of a load request.

@@ -1,9 +1,12 @@
 //! Answers into gRPC responses.
 
 use ired_proto::inference::infer_parameter::ParameterChoice;
+use ired_proto::inference::log_settings_response::SettingValue as LogSetting;
+use ired_proto::inference::log_settings_response::setting_value::ParameterChoice as LogChoice;
 use ired_proto::inference::model_infer_response::InferOutputTensor;
 use ired_proto::inference::{InferParameter, ModelInferResponse};
 
+use crate::services::settings::LogValue;
 use crate::services::transfer::{self, Reply, Written};
 use crate::tensors::datatype;
 
@@ -38,4 +41,14 @@ fn written(written: &Written) -> [(String, InferParameter); 3] {
         (transfer::BYTE_SIZE, number(written.byte_size)),
     ]
     .map(|(name, value)| (name.to_owned(), InferParameter { parameter_choice: Some(value) }))
+}
+
+/// One log setting.
+pub(super) fn log_setting((name, value): (&'static str, LogValue)) -> (String, LogSetting) {
+    let value = match value {
+        LogValue::Switch(on) => LogChoice::BoolParam(on),
+        LogValue::Level(level) => LogChoice::Uint32Param(level),
+        LogValue::Text(text) => LogChoice::StringParam(text),
+    };
+    (name.to_owned(), LogSetting { parameter_choice: Some(value) })
 }

@@ -1,7 +1,7 @@
 //! Inference over REST: JSON, with tensors inside it or after it (the binary tensor extension).
 //!
 //! With header `Inference-Header-Content-Length: N` the first N bytes of the body are JSON; the data of the
-//! inputs that have `binary_data_size` follows, in order. Answers are built the same way.
+//! inputs that have `binary_data_size` follows, in order. Answers are built the same way. With 0 there is no JSON.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::answer::{self, JSON_LENGTH, Packing};
-use super::{At, Named, Reply, body};
+use super::{At, Named, Reply, body, raw};
 use crate::app::App;
 use crate::error::Error;
 use crate::infer::{Call, Parameters, parameters};
+use crate::registry::Served;
 use crate::services::transfer::{self, Transfer};
 use crate::tensors::{json, parse_datatype, parse_shape, tensor_bytes};
 
@@ -64,6 +65,8 @@ struct Output {
 }
 
 pub(super) async fn infer(State(app): State<Arc<App>>, At(at): At<Named>, request: Request) -> Reply {
+    // Before anything of the body is read.
+    let served = app.registry.find(&at.model, &at.version)?;
     let json_length = json_length(request.headers())?;
     let packing = Packing::of(request.headers());
     let (body, inside) = body::read(request, &app).await?;
@@ -72,7 +75,10 @@ pub(super) async fn infer(State(app): State<Arc<App>>, At(at): At<Named>, reques
     let decode = {
         let app = app.clone();
         move || {
-            let decoded = decode(&app, at, &body, json_length);
+            let decoded = match json_length {
+                Some(0) => without_json(&served, at, &body),
+                length => decode(&app, at, &body, length),
+            };
             drop((body, inside));
             decoded
         }
@@ -103,6 +109,13 @@ fn json_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {
     length.map(Some).ok_or_else(|| Error::invalid("header `Inference-Header-Content-Length` is not a length"))
 }
 
+/// The outputs of a request without JSON are binary data, too.
+fn without_json(served: &Served, at: Named, body: &Bytes) -> Result<(Transfer, bool), Error> {
+    let inputs = vec![raw::input(&served.entry().inputs, body.clone())?];
+    let call = Call { model: at.model, version: at.version, inputs, ..Call::default() };
+    Ok((Transfer { call, fetches: Vec::new(), outputs: Vec::new() }, true))
+}
+
 /// The request, and whether its outputs are binary data unless one says otherwise.
 fn decode(app: &App, at: Named, body: &Bytes, json_length: Option<u64>) -> Result<(Transfer, bool), Error> {
     let split = json_length.unwrap_or(body.len() as u64);
@@ -112,11 +125,6 @@ fn decode(app: &App, at: Named, body: &Bytes, json_length: Option<u64>) -> Resul
             body.len()
         ))
     })?;
-    if json_length == Some(0) {
-        return Err(Error::Unsupported(
-            "raw binary requests are not supported; send the JSON header".to_owned(),
-        ));
-    }
     let request: InferRequest = serde_json::from_slice(&body[..split])
         .map_err(|error| Error::invalid(format!("the request is not the expected JSON: {error}")))?;
 

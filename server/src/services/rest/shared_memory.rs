@@ -39,8 +39,9 @@ pub(super) struct Named {
 #[derive(Deserialize)]
 struct Registration {
     key: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::whole")]
     offset: u64,
+    #[serde(deserialize_with = "super::whole")]
     byte_size: u64,
 }
 
@@ -84,5 +85,5 @@ async fn nothing_to_do() -> StatusCode {
 }
 
 async fn no_cuda() -> Reply {
-    Err(Error::no_cuda())
+    Err(Error::NoCuda)
 }
