@@ -145,7 +145,7 @@ fn version_statistics(view: &VersionView) -> ModelStatistics {
             compute_output: duration(tally.output),
         }
     };
-    let resident = view.serving.as_ref().map_or(0, |served| served.runner.module().resident_bytes);
+    let resident = view.serving.as_ref().map_or(0, |served| served.runner.resident_bytes());
     ModelStatistics {
         name: view.name.clone(),
         version: view.version_text(),

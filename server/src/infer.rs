@@ -193,9 +193,11 @@ async fn execute(
     };
     let deadline = asked.deadline;
     let ticket = Ticket { level: policy.level(asked.priority), deadline, peak_bytes, rows, joins, inputs };
+    // What waits for its turn finds the model in memory.
+    let using = served.runner.hold(asked.deadline).await?;
     match served.lane.enter(ticket, asked.timeout).await? {
         Turn::Alone { mut place, inputs, since } => {
-            let result = served.runner.infer(&entry.name, inputs, Some(deadline)).await?;
+            let result = using.runner().infer(&entry.name, inputs, Some(deadline)).await?;
             place.worked(result.timing.compute, 1);
             served.stats.executed(rows, &result.timing);
             let waited = place.since().saturating_duration_since(since);

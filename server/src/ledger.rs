@@ -45,6 +45,19 @@ impl Ledger {
 }
 
 impl Reservation {
+    /// Makes it so many bytes; an error is [`Ledger::usage`] at the time, and nothing has changed then.
+    pub fn resize(&mut self, bytes: u64) -> Result<(), (u64, u64)> {
+        if bytes > self.bytes {
+            let ledger = Ledger { account: self.account.clone() };
+            // Its drop is this one's from now on.
+            ledger.reserve(bytes - self.bytes)?.bytes = 0;
+        } else {
+            self.account.in_use.fetch_sub(self.bytes - bytes, Ordering::AcqRel);
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -65,9 +78,15 @@ mod tests {
         let ledger = Ledger::new(10);
         let six = ledger.reserve(6).unwrap();
         assert_eq!(ledger.reserve(5).unwrap_err(), (10, 6));
-        let four = ledger.reserve(4).unwrap();
+        let mut four = ledger.reserve(1).unwrap();
+        four.resize(4).unwrap();
+        assert_eq!(four.resize(5).unwrap_err(), (10, 10));
         assert_eq!(ledger.reserve(u64::MAX).unwrap_err(), (10, 10));
         drop(six);
         assert_eq!((ledger.usage(), four.bytes()), ((10, 4), 4));
+        four.resize(1).unwrap();
+        assert_eq!(ledger.usage(), (10, 1));
+        drop(four);
+        assert_eq!(ledger.usage(), (10, 0));
     }
 }

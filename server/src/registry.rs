@@ -4,6 +4,7 @@
 //! inside it have.
 
 mod changes;
+mod resident;
 mod served;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use ired_proto::inference::ModelConfig;
 use ired_worker::CompileOptions;
 
+pub use resident::{Resident, Residents};
 pub use served::{Admission, Served};
 
 use crate::cache::ModuleCache;
@@ -70,7 +72,8 @@ pub struct Registry {
     repository: Option<Repository>,
     uploads: Arc<Uploads>,
     cache: Arc<ModuleCache>,
-    launcher: Arc<dyn Launcher>,
+    /// What is loaded.
+    pub residents: Arc<Residents>,
     scheduler: Scheduler,
     /// Configurations of load requests, by model; until a load without one, or the daemon's end.
     overrides: Mutex<HashMap<String, Arc<ModelConfig>>>,
@@ -91,14 +94,14 @@ impl Registry {
             .clone()
             .map(|dir| Repository { dir, model_files: settings.model_files });
         let ledger = Ledger::new(settings.memory_bytes);
-        let scheduler = Scheduler::new(settings.executions(), settings.parallel(), ledger);
+        let scheduler = Scheduler::new(settings.executions(), settings.parallel(), ledger.clone());
         Self {
             settings,
             scheduler,
             repository,
             uploads,
             cache,
-            launcher,
+            residents: Residents::new(launcher, ledger),
             overrides: Mutex::default(),
             models: RwLock::default(),
             changes: Mutex::default(),

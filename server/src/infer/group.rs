@@ -19,6 +19,11 @@ pub(super) fn start(served: &Arc<Served>, group: Group) {
     tokio::spawn(async move { run(&served, place, members).await });
 }
 
+/// Told when the module went although every member had hold of it: then it is being ended.
+fn unavailable(error: &crate::error::Error) -> RuntimeFailure {
+    RuntimeFailure::Unavailable { reason: error.to_string() }
+}
+
 async fn run(served: &Served, mut place: Place, mut members: Vec<Member>) {
     let inputs: Vec<Vec<Tensor>> =
         members.iter_mut().map(|member| std::mem::take(&mut member.ticket.inputs)).collect();
@@ -26,9 +31,10 @@ async fn run(served: &Served, mut place: Place, mut members: Vec<Member>) {
     let latest = members.iter().map(|member| member.ticket.deadline).max().unwrap_or_else(Instant::now);
     let started = place.since();
     let work = async {
+        let using = served.runner.hold(latest).await.map_err(|error| unavailable(&error))?;
         let joined = join(&inputs);
         drop(inputs);
-        let result = served.runner.infer(&served.entry().name, joined, Some(latest)).await?;
+        let result = using.runner().infer(&served.entry().name, joined, Some(latest)).await?;
         place.worked(result.timing.compute, rows.len());
         served.stats.executed(rows.iter().sum(), &result.timing);
         Ok((split(result.outputs, &rows)?, result.timing))

@@ -7,7 +7,7 @@ use ired_worker::{LayerState, SandboxReport};
 use super::CompileMetrics;
 use crate::cache::ModuleCache;
 use crate::devices::Host;
-use crate::registry::{Registry, VersionView};
+use crate::registry::{Registry, Resident, Residents, VersionView};
 use crate::stats::{FailureReason, ModelStats};
 
 /// Everything that is counted, as text.
@@ -18,6 +18,7 @@ pub fn render(registry: &Registry, cache: &ModuleCache) -> String {
     compiles(&mut text, &cache.metrics);
     modules(&mut text, cache);
     sandbox(&mut text, cache, &versions);
+    memory(&mut text, registry.residents.as_ref());
     machine(&mut text);
     text.family("ired_build_info", "gauge", "The daemon's version");
     text.sample("ired_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
@@ -88,8 +89,12 @@ fn models(text: &mut Text, versions: &[VersionView]) {
         "Runtime workers started again after a death",
     );
     text.family_samples(versions, "ired_runtime_worker_restarts_total", |runner| runner.restarts());
-    text.family("ired_model_resident_bytes", "gauge", "Memory an idle model keeps");
-    text.family_samples(versions, "ired_model_resident_bytes", |runner| runner.module().resident_bytes);
+    text.family(
+        "ired_model_resident_bytes",
+        "gauge",
+        "Memory a model takes while it is idle; 0 where it made room",
+    );
+    text.family_samples(versions, "ired_model_resident_bytes", |runner| runner.resident_bytes());
 }
 
 /// How many rows the executions had.
@@ -176,6 +181,25 @@ fn active_layers(report: &SandboxReport) -> u64 {
     report.layers.iter().filter(|(_, state)| matches!(state, LayerState::Active(_))).count() as u64
 }
 
+fn memory(text: &mut Text, residents: &Residents) {
+    let (budget, in_use) = residents.ledger().usage();
+    text.single(
+        "ired_memory_budget_bytes",
+        "gauge",
+        "Memory for models and what their requests take",
+        budget,
+    );
+    text.single(
+        "ired_memory_in_use_bytes",
+        "gauge",
+        "Memory that is promised to models and requests",
+        in_use,
+    );
+    let (evicted, faulted) = (residents.evicted.get(), residents.faulted.get());
+    text.single("ired_model_evictions_total", "counter", "Models unloaded to make room", evicted);
+    text.single("ired_model_reloads_total", "counter", "Models loaded again on demand", faulted);
+}
+
 fn machine(text: &mut Text) {
     let memory = Host::memory();
     text.single("nv_cpu_memory_total_bytes", "gauge", "Memory of the machine", memory.total_bytes);
@@ -212,16 +236,11 @@ impl Text {
         self.sample(name, &[], value);
     }
 
-    fn family_samples(
-        &mut self,
-        versions: &[VersionView],
-        name: &str,
-        read: impl Fn(&dyn crate::engine::Runner) -> u64,
-    ) {
+    fn family_samples(&mut self, versions: &[VersionView], name: &str, read: impl Fn(&Resident) -> u64) {
         for view in versions {
             if let Some(served) = &view.serving {
                 let labels = [("model", view.name.as_str()), ("version", &view.version_text())];
-                self.sample(name, &labels, read(&*served.runner));
+                self.sample(name, &labels, read(&served.runner));
             }
         }
     }

@@ -7,9 +7,8 @@ use ired_proto::inference::ModelConfig;
 use ired_worker::{RuntimeFailure, TargetRequest};
 
 use super::served::Known;
-use super::{Registry, Served, Slot, State, default_options, note};
+use super::{Registry, Resident, Served, Slot, State, default_options, note};
 use crate::cache::{CompileRequest, CompiledModule};
-use crate::engine::Runner;
 use crate::error::Error;
 use crate::model_config::{self, CONFIG_BYTES};
 use crate::models::{JSON_CONFIG, ModelSource, Origin};
@@ -179,17 +178,17 @@ impl Registry {
         let (scheduler, settings) = (&self.scheduler, &self.settings);
         if source.is_module() {
             let module = source.open_main().map_err(cannot_read())?;
-            let runner = self.launcher.launch(module).await?;
+            let runner = self.residents.load(&source.name, module).await?;
             return Served::new(known, None, runner, scheduler, settings);
         }
         let compiled = self.compile(source).await?;
-        match self.start_runner(&compiled).await {
+        match self.start_runner(source, &compiled).await {
             Err(Error::Runtime(RuntimeFailure::Load { message })) if compiled.cached => {
                 // Written by this build for this machine, and yet not usable: make it again, once.
                 tracing::warn!(model = %source, key = %compiled.key, message, "cached module does not load");
                 self.cache.discard(&compiled.key).await;
                 let compiled = self.compile(source).await?;
-                let runner = self.start_runner(&compiled).await?;
+                let runner = self.start_runner(source, &compiled).await?;
                 Served::new(known, Some(compiled), runner, scheduler, settings)
             }
             runner => Served::new(known, Some(compiled), runner?, scheduler, settings),
@@ -205,9 +204,13 @@ impl Registry {
         Ok(self.cache.request(request).await?.wait().await?)
     }
 
-    async fn start_runner(&self, module: &CompiledModule) -> Result<Arc<dyn Runner>, Error> {
+    async fn start_runner(
+        &self,
+        source: &ModelSource,
+        module: &CompiledModule,
+    ) -> Result<Arc<Resident>, Error> {
         let file = module.file.try_clone().map_err(StoreError::io("share a module", "".as_ref()))?;
-        Ok(self.launcher.launch(file.into()).await?)
+        self.residents.load(&source.name, file.into()).await
     }
 
     /// Unloads every version of a model; the requests inside are answered first. It stays listed.

@@ -52,14 +52,17 @@ pub struct Resident {
 
 struct Loaded {
     runner: Arc<dyn Runner>,
-    memory: Mutex<Option<Reservation>>,
+    _memory: Reservation,
 }
 
 /// A module that stays in memory while this is held.
 pub struct Using {
-    loaded: Option<Arc<Loaded>>,
-    resident: Arc<Resident>,
+    loaded: Arc<Loaded>,
+    _end: EndOfUse,
 }
+
+/// Goes after the hold on the module, which it tells of.
+struct EndOfUse(Arc<Residents>);
 
 impl Residents {
     pub fn new(launcher: Arc<dyn Launcher>, ledger: Ledger) -> Arc<Self> {
@@ -86,7 +89,8 @@ impl Residents {
     pub async fn load(self: &Arc<Self>, model: &str, file: OwnedFd) -> Result<Arc<Resident>, Error> {
         // What it keeps is known once it is loaded; its parameters are most of the file.
         let share = || file.try_clone().map_err(StoreError::io("share a module", "".as_ref()));
-        let guess = File::from(share()?).metadata().map_err(StoreError::io("look at a module", "".as_ref()))?.len();
+        let guess =
+            File::from(share()?).metadata().map_err(StoreError::io("look at a module", "".as_ref()))?.len();
         let until = Instant::now() + PATIENCE;
         let mut memory = self.make_room(model, guess, until).await?;
         let runner = self.launcher.launch(share()?).await?;
@@ -103,7 +107,7 @@ impl Residents {
             used: AtomicU64::new(self.tick()),
             pinned: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            loaded: Mutex::new(Some(Arc::new(Loaded { runner, memory: Mutex::new(Some(memory)) }))),
+            loaded: Mutex::new(Some(Arc::new(Loaded { runner, _memory: memory }))),
             loading: tokio::sync::Mutex::default(),
         });
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -212,7 +216,7 @@ impl Resident {
     ///
     /// # Errors
     /// [`Error::Refused`] with the numbers when there is no room, [`Error::Stopping`] after [`Self::shutdown`].
-    pub async fn hold(self: &Arc<Self>, deadline: Instant) -> Result<Using, Error> {
+    pub async fn hold(&self, deadline: Instant) -> Result<Using, Error> {
         self.used.store(self.residents.tick(), Ordering::Relaxed);
         if let Some(using) = self.hold_loaded() {
             return Ok(using);
@@ -229,14 +233,22 @@ impl Resident {
         let file = self.file.try_clone().map_err(StoreError::io("share a module", "".as_ref()))?;
         let runner = self.residents.launcher.launch(file).await?;
         self.residents.faulted.add(1);
-        let loaded = Arc::new(Loaded { runner, memory: Mutex::new(Some(memory)) });
+        let loaded = Arc::new(Loaded { runner, _memory: memory });
         *self.lock() = Some(loaded.clone());
-        Ok(Using { loaded: Some(loaded), resident: self.clone() })
+        if self.closed.load(Ordering::Acquire) {
+            self.shutdown().await;
+            return Err(Error::Stopping);
+        }
+        Ok(self.using(loaded))
     }
 
-    fn hold_loaded(self: &Arc<Self>) -> Option<Using> {
+    fn hold_loaded(&self) -> Option<Using> {
         let loaded = self.lock().clone()?;
-        Some(Using { loaded: Some(loaded), resident: self.clone() })
+        Some(self.using(loaded))
+    }
+
+    fn using(&self, loaded: Arc<Loaded>) -> Using {
+        Using { loaded, _end: EndOfUse(self.residents.clone()) }
     }
 
     /// Takes it out of use, if nobody uses it and it may go.
@@ -263,17 +275,13 @@ impl Resident {
 
 impl Using {
     /// What runs it.
-    ///
-    /// # Errors
-    /// Never while this is held.
-    pub fn runner(&self) -> Result<&dyn Runner, Error> {
-        self.loaded.as_ref().map(|loaded| &*loaded.runner).ok_or(Error::Stopping)
+    pub fn runner(&self) -> &dyn Runner {
+        &*self.loaded.runner
     }
 }
 
-impl Drop for Using {
+impl Drop for EndOfUse {
     fn drop(&mut self) {
-        self.loaded = None;
-        self.resident.residents.tell();
+        self.0.tell();
     }
 }

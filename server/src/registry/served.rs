@@ -9,10 +9,10 @@ use ired_proto::inference::ModelConfig;
 use ired_worker::RuntimeFailure;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
+use super::resident::Resident;
 use crate::cache::CompiledModule;
 use crate::config::Settings;
 use crate::digest::Digest;
-use crate::engine::Runner;
 use crate::error::Error;
 use crate::model_config::{self, Scheduling};
 use crate::models::ModelSource;
@@ -27,7 +27,7 @@ pub struct Served {
     pub model_digest: Digest,
     /// `None` for a module that came compiled.
     pub compiled: Option<CompiledModule>,
-    pub runner: Arc<dyn Runner>,
+    pub runner: Arc<Resident>,
     pub stats: Arc<ModelStats>,
     /// Where its requests wait for their turn.
     pub lane: Lane,
@@ -66,7 +66,7 @@ impl Served {
     pub fn new(
         known: Known<'_>,
         compiled: Option<CompiledModule>,
-        runner: Arc<dyn Runner>,
+        runner: Arc<Resident>,
         scheduler: &Scheduler,
         settings: &Settings,
     ) -> Result<Self, Error> {
@@ -81,7 +81,10 @@ impl Served {
             None => Scheduling::default(),
             Some(config) => model_config::scheduling(&source.name, config, &entries[entry])?,
         };
-        let Scheduling { mut policy, sequences, max_rows, pinned: _ } = scheduling;
+        let Scheduling { mut policy, sequences, max_rows, pinned } = scheduling;
+        if pinned {
+            runner.pin();
+        }
         let default_rate = Some(settings.requests_per_second).filter(|&rate| rate > 0.0);
         policy.per_second = policy.per_second.or(default_rate);
         let lane = Lane::new(scheduler, &source.name, policy);

@@ -31,6 +31,8 @@ pub enum Why {
     Rate { per_second: f64 },
     #[error("needs {needs} bytes for the request; the budget is {budget}, {in_use} in use")]
     Memory { needs: u64, budget: u64, in_use: u64 },
+    #[error("needs {needs} bytes to be loaded; the budget is {budget}, {in_use} in use by what cannot go")]
+    Resident { needs: u64, budget: u64, in_use: u64 },
 }
 
 impl Why {
@@ -42,7 +44,7 @@ impl Why {
             Self::Late { .. } => "late",
             Self::Waited { .. } => "timeout",
             Self::Rate { .. } => "rate",
-            Self::Memory { .. } => "memory",
+            Self::Memory { .. } | Self::Resident { .. } => "memory",
         }
     }
 }

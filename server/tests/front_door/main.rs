@@ -7,6 +7,7 @@ mod extensions;
 mod infer;
 mod lifecycle;
 mod malformed;
+mod memory;
 mod rest;
 mod schedule;
 mod scripted;
