@@ -106,6 +106,8 @@ pub struct SequenceTurn<'a> {
     sequence: Arc<Sequence>,
     progress: OwnedMutexGuard<Progress>,
     step: Step,
+    /// The model has run for it.
+    kept: bool,
 }
 
 impl fmt::Display for CorrelationId {
@@ -139,7 +141,7 @@ impl Sequences {
         }
         let sequence = self.find(&step)?;
         let progress = sequence.progress.clone().lock_owned().await;
-        let mut turn = SequenceTurn { sequences: self, sequence, progress, step };
+        let mut turn = SequenceTurn { sequences: self, sequence, progress, step, kept: false };
         if turn.step.start {
             turn.progress.states.clear();
             if turn.progress.place.is_none() {
@@ -290,6 +292,7 @@ impl SequenceTurn<'_> {
             states.push(Tensor { name: state.input.clone(), dtype, dims, data });
         }
         self.progress.states = states;
+        self.kept = true;
         Ok(())
     }
 }
@@ -297,7 +300,8 @@ impl SequenceTurn<'_> {
 impl Drop for SequenceTurn<'_> {
     fn drop(&mut self) {
         self.sequence.touch();
-        let over = self.step.end || self.progress.place.is_none();
+        let never_started = self.progress.place.is_none() || self.step.start && !self.kept;
+        let over = self.step.end || never_started;
         if over {
             self.progress.place = None;
             self.progress.states.clear();

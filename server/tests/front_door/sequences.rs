@@ -54,6 +54,13 @@ async fn a_sequence_keeps_its_state_and_no_others() {
     // A start in the middle begins anew.
     assert_eq!(answer(&grpc, step(8, 5.0, "s")).await, Ok(5.0));
     assert_eq!(answer(&grpc, step(9, 5.0, "se")).await, Ok(14.0));
+    // A start that is refused starts nothing.
+    let mut wrong = step(11, 1.0, "s");
+    wrong.inputs[0].shape = vec![3, 1];
+    let text = answer(&grpc, wrong).await.unwrap_err();
+    assert!(text.contains("found shape [3, 1]"), "{text}");
+    let text = answer(&grpc, step(11, 1.0, "")).await.unwrap_err();
+    assert!(text.starts_with("sequence `11` of model `m` is not in progress"), "{text}");
     let text = answer(&grpc, asking("m", 1, 1.0)).await.unwrap_err();
     assert!(text.contains("needs parameter `sequence_id`"), "{text}");
     let text = answer(&grpc, with(asking("m", 1, 1.0), "sequence_id", ParameterChoice::Int64Param(-1))).await;
