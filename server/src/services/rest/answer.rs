@@ -9,7 +9,7 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 
 use super::Reply;
 use crate::error::Error;
-use crate::services::transfer::{self, Delivered, Written};
+use crate::services::transfer::{self, Delivered};
 use crate::tensors::{datatype, json};
 
 /// How many bytes of a body are JSON where binary data follows.
@@ -127,28 +127,18 @@ fn output<'a>(
     field(head, "name", &tensor.name);
     head.push(b',');
     field(head, "datatype", datatype(tensor.dtype));
-    head.extend_from_slice(format!(",\"shape\":{:?},", tensor.dims).as_bytes());
-    if let Some(written) = &output.written {
-        region(head, written);
-    } else if as_binary {
-        head.extend_from_slice(
-            format!("\"parameters\":{{\"binary_data_size\":{}}}", tensor.data.len()).as_bytes(),
-        );
+    head.extend_from_slice(format!(",\"shape\":{:?}", tensor.dims).as_bytes());
+    // Of one in shared memory the client knows the place, and clients take parameters for those of binary data.
+    if output.written.is_none() && as_binary {
+        let parameters = format!(",\"parameters\":{{\"binary_data_size\":{}}}", tensor.data.len());
+        head.extend_from_slice(parameters.as_bytes());
         binary.push(&tensor.data);
-    } else {
-        head.extend_from_slice(b"\"data\":");
+    } else if output.written.is_none() {
+        head.extend_from_slice(b",\"data\":");
         json::write(&tensor.name, tensor.dtype, &tensor.data, head)?;
     }
     head.push(b'}');
     Ok(())
-}
-
-fn region(head: &mut Vec<u8>, written: &Written) {
-    head.extend_from_slice(b"\"parameters\":{");
-    field(head, transfer::REGION, &written.region);
-    let (offset, byte_size) = (written.offset, written.byte_size);
-    let place = format!(",\"{}\":{offset},\"{}\":{byte_size}}}", transfer::OFFSET, transfer::BYTE_SIZE);
-    head.extend_from_slice(place.as_bytes());
 }
 
 fn field(head: &mut Vec<u8>, name: &str, value: &str) {
