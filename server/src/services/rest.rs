@@ -183,7 +183,9 @@ fn parameter(inline: &mut Inline, name: &str, value: Value) -> Result<(), Error>
     Ok(())
 }
 
-async fn unload(State(app): Shared, At(at): At<Named>) -> Reply {
+async fn unload(State(app): Shared, At(at): At<Named>, request: Request) -> Reply {
+    // What Triton's clients say of models that depend on this one: here none does.
+    let _: Map<String, Value> = read_json(&app, request).await?;
     app.unload(&at.model).await?;
     Ok(StatusCode::OK.into_response())
 }
@@ -191,13 +193,16 @@ async fn unload(State(app): Shared, At(at): At<Named>) -> Reply {
 /// A small JSON body; an empty one is an object without fields.
 async fn read_json<T: DeserializeOwned>(app: &App, request: Request) -> Result<T, Error> {
     let (body, _inside) = body::read(request, app).await?;
-    let text = if body.is_empty() { b"{}" } else { body.trim_ascii() };
-    // Else an array would do for the fields of an object in their order.
-    if !text.starts_with(b"{") {
-        return Err(Error::invalid("the body is not a JSON object"));
+    from_object(if body.is_empty() { b"{}" } else { &body })
+}
+
+/// An array would do for the fields of an object in their order, and is none.
+fn from_object<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T, Error> {
+    if !text.trim_ascii_start().starts_with(b"{") {
+        return Err(Error::invalid("the request is not the expected JSON: it is no object"));
     }
     serde_json::from_slice(text)
-        .map_err(|error| Error::invalid(format!("the body is not the expected JSON: {error}")))
+        .map_err(|error| Error::invalid(format!("the request is not the expected JSON: {error}")))
 }
 
 /// A whole number that is not negative, also where it is written `3.0`.

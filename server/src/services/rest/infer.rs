@@ -125,8 +125,7 @@ fn decode(app: &App, at: Named, body: &Bytes, json_length: Option<u64>) -> Resul
             body.len()
         ))
     })?;
-    let request: InferRequest = serde_json::from_slice(&body[..split])
-        .map_err(|error| Error::invalid(format!("the request is not the expected JSON: {error}")))?;
+    let request: InferRequest = super::from_object(&body[..split])?;
 
     let mut binary = body.slice(split..);
     let mut inputs = Vec::with_capacity(request.inputs.len());
