@@ -319,6 +319,19 @@ async fn grpc() {
 }
 
 #[tokio::test]
+async fn a_flood_of_empty_tensors_is_refused_before_it_unfolds() {
+    let (place, world) = (Place::new(&[("m.onnx", "")]), World::new());
+    let daemon = place.start(&world).await;
+    let mut grpc = GrpcInferenceServiceClient::connect(format!("http://{}", daemon.grpc)).await.unwrap();
+    let inputs = vec![InferInputTensor::default(); 1 << 16];
+    let flood = ModelInferRequest { model_name: "m".to_owned(), inputs, ..Default::default() };
+    let refused = grpc.model_infer(flood).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(refused.message(), "a message with more than 65536 fields");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn uploads() {
     let mut place = Place::new(&[("taken/1/model.onnx", "")]);
     place.settings.upload_bytes = 10;
