@@ -13,7 +13,8 @@ use ired_module::signature::{EntryPoint, TensorSpec};
 use ired_proto::FILE_DESCRIPTOR_SET;
 use ired_proto::inference::model_config::SchedulingChoice;
 use ired_proto::inference::{DataType, ModelConfig};
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+use serde_json::Value;
 
 use crate::describe::data_type;
 use crate::error::Error;
@@ -85,6 +86,21 @@ pub fn from_json(text: &str) -> Result<ModelConfig, Error> {
     typed(&message.map_err(|error| not_a_configuration(&error))?)
 }
 
+/// How a configuration has requests scheduled, as JSON with the fields' own names.
+pub fn scheduling_json(config: &ModelConfig) -> Option<(&'static str, Value)> {
+    let field = match config.scheduling_choice.as_ref()? {
+        SchedulingChoice::DynamicBatching(_) => "dynamic_batching",
+        SchedulingChoice::SequenceBatching(_) => "sequence_batching",
+        SchedulingChoice::EnsembleScheduling(_) => return None,
+    };
+    let mut message = DynamicMessage::new(DESCRIPTOR.clone()?);
+    let only = ModelConfig { scheduling_choice: config.scheduling_choice.clone(), ..Default::default() };
+    message.transcode_from(&only).ok()?;
+    let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
+    let mut json = message.serialize_with_options(serde_json::value::Serializer, &options).ok()?;
+    Some((field, json.get_mut(field)?.take()))
+}
+
 fn descriptor() -> Result<MessageDescriptor, Error> {
     // It was built with this program.
     DESCRIPTOR.clone().ok_or_else(|| Error::Unsupported("this build cannot read configurations".to_owned()))
@@ -154,7 +170,7 @@ fn parameter<'a>(config: &'a ModelConfig, name: &str) -> Option<&'a str> {
 }
 
 fn named<T>(tensors: &[T], read: impl Fn(&T) -> (&String, i32)) -> Vec<(&str, i32)> {
-    tensors.iter().map(|tensor| read(tensor)).map(|(name, data_type)| (name.as_str(), data_type)).collect()
+    tensors.iter().map(read).map(|(name, data_type)| (name.as_str(), data_type)).collect()
 }
 
 fn check_tensor(kind: &str, name: &str, found: i32, specs: &[TensorSpec]) -> Result<(), String> {

@@ -70,7 +70,7 @@ pub(super) fn likeness(entry: &EntryPoint, inputs: &[Tensor]) -> (u64, Option<Bo
         let row = tensor.dims.get(1..).unwrap_or_default();
         let bits = elements(row).and_then(|elements| elements.checked_mul(tensor.dtype.bits()));
         // Half a byte cannot begin a row.
-        if rows == 0 || tensor.dtype != DType::String && !bits.is_some_and(|bits| bits % 8 == 0) {
+        if rows == 0 || tensor.dtype != DType::String && bits.is_none_or(|bits| bits % 8 != 0) {
             return (rows, None);
         }
         sizes.extend_from_slice(row);

@@ -353,6 +353,8 @@ async fn a_load_request_may_bring_the_configuration() {
         Some(SchedulingChoice::DynamicBatching(batching)) => assert_eq!(batching.preferred_batch_size, [2]),
         other => panic!("{other:?}"),
     }
+    let found = http(daemon.http, "GET", "/v2/models/m/config", &[], b"").await.json();
+    assert_eq!(found["dynamic_batching"]["preferred_batch_size"], serde_json::json!([2]), "{found}");
     let wrong = load(r#"{"max_batch_size": 4, "dynamic_batch": {}}"#);
     let reply = http(daemon.http, "POST", "/v2/repository/models/m/load", &[], wrong.as_bytes()).await;
     assert!(reply.status == 400 && reply.error().contains("dynamic_batch"), "{reply:?}");

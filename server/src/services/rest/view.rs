@@ -8,6 +8,8 @@ use ired_proto::inference::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::model_config;
+
 pub(super) fn server(server: &ServerMetadataResponse) -> Value {
     json!({ "name": server.name, "version": server.version, "extensions": server.extensions })
 }
@@ -83,7 +85,7 @@ pub(super) fn config(config: &ModelConfig) -> Value {
         }
         Some(model_version_policy::PolicyChoice::All(_)) | None => json!({ "all": {} }),
     };
-    json!({
+    let mut described = json!({
         "name": config.name,
         "platform": config.platform,
         "backend": config.backend,
@@ -99,7 +101,11 @@ pub(super) fn config(config: &ModelConfig) -> Value {
         "model_transaction_policy": {
             "decoupled": config.model_transaction_policy.is_some_and(|policy| policy.decoupled),
         },
-    })
+    });
+    if let Some((field, scheduling)) = model_config::scheduling_json(config) {
+        described[field] = scheduling;
+    }
+    described
 }
 
 pub(super) fn statistics(models: &[ModelStatistics]) -> Value {
