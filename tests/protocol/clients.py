@@ -195,6 +195,27 @@ def test_streams():
     client.stop_stream()
 
 
+def test_sequences():
+    values, sums = [11, 7, 5, 3, 2, 0, 1], [11, 18, 23, 26, 28, 28, 29 + 78]
+    single = lambda last: [values[0] + 1] + values[1:-1] + [values[-1] + last]
+    cases = [
+        ("simple_sequence", 77, single(0)),
+        ("simple_sequence", str(uuid.uuid4()), single(0)),
+        ("simple_dyna_sequence", 77, single(77)),
+        ("simple_string_dyna_sequence", "78", sums),
+    ]
+    for module, client in clients():
+        for name, number, expected in cases:
+            found = []
+            for at, value in enumerate(values):
+                asked = module.InferInput("INPUT", [1, 1], "INT32")
+                asked.set_data_from_numpy(np.array([[value]], dtype=np.int32))
+                place = {"sequence_start": at == 0, "sequence_end": at == len(values) - 1}
+                result = client.infer(name, [asked], sequence_id=number, **place)
+                found.append(int(result.as_numpy("OUTPUT")[0][0]))
+            assert found == expected, (name, found)
+
+
 def test_model_control():
     for module, client in clients():
         field = lambda config: config["config"] if module is grpc else config

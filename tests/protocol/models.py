@@ -46,11 +46,70 @@ def identity(folder, name, dtype, dims):
     write(folder, name, nodes, [("INPUT0", dtype, dims)], [("OUTPUT0", dtype, dims)])
 
 
+SEQUENCES = """
+max_batch_size: 8
+sequence_batching {
+  max_sequence_idle_microseconds: 5000000
+  STRATEGY
+  control_input [
+    { name: "START" control [ { kind: CONTROL_SEQUENCE_START int32_false_true: [ 0, 1 ] } ] },
+    { name: "END" control [ { kind: CONTROL_SEQUENCE_END int32_false_true: [ 0, 1 ] } ] }, CONTROL_OF_NUMBER
+  ]
+  STATE
+}
+"""
+
+
+def one_by_one(folder, name, strategy, corrid=None):
+    """OUTPUT is INPUT, with 1 added to a sequence's first and the sequence's number, where it is known, to its last."""
+    nodes = [
+        helper.make_node("Constant", [], ["zero64"], value_int=0),
+        helper.make_node("Cast", ["CORRID" if corrid else "zero64"], ["number"], to=TensorProto.INT32),
+        helper.make_node("Add", ["INPUT", "START"], ["with_start"]),
+        helper.make_node("Mul", ["number", "END"], ["at_end"]),
+        helper.make_node("Add", ["with_start", "at_end"], ["OUTPUT"]),
+    ]
+    write_sequences(folder, name, nodes, ["INPUT", "START", "END"], ["OUTPUT"], strategy, corrid)
+
+
+def running_sums(folder, name, corrid):
+    """OUTPUT is the sum of a sequence so far; its last has the sequence's number added."""
+    nodes = [
+        helper.make_node("Constant", [], ["one64"], value_int=1),
+        helper.make_node("Cast", ["one64"], ["one"], to=TensorProto.INT32),
+        helper.make_node("Sub", ["one", "START"], ["goes_on"]),
+        helper.make_node("Mul", ["SUM", "goes_on"], ["before"]),
+        helper.make_node("Add", ["INPUT", "before"], ["NEW_SUM"]),
+        helper.make_node("Cast", ["CORRID"], ["number"], to=TensorProto.INT32),
+        helper.make_node("Mul", ["number", "END"], ["at_end"]),
+        helper.make_node("Add", ["NEW_SUM", "at_end"], ["OUTPUT"]),
+    ]
+    state = 'state [ { input_name: "SUM" output_name: "NEW_SUM" data_type: TYPE_INT32 dims: [ 1 ] } ]'
+    inputs, outputs = ["INPUT", "START", "END", "SUM"], ["OUTPUT", "NEW_SUM"]
+    write_sequences(folder, name, nodes, inputs, outputs, OLDEST, corrid, state)
+
+
+OLDEST = "oldest { max_candidate_sequences: 8 }"
+
+
+def write_sequences(folder, name, nodes, inputs, outputs, strategy, corrid, state=""):
+    one = lambda name: (name, TensorProto.INT32, ["N", 1])
+    numbers = [("CORRID", getattr(TensorProto, corrid), ["N", 1])] if corrid else []
+    write(folder, name, nodes, [one(i) for i in inputs] + numbers, [one(o) for o in outputs])
+    config = SEQUENCES.replace("STRATEGY", strategy).replace("STATE", state)
+    control = f', {{ name: "CORRID" control [ {{ kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_{corrid} }} ] }}'
+    config = config.replace(", CONTROL_OF_NUMBER", control if corrid else "")
+    (folder / name / "config.pbtxt").write_text(config)
+
+
 if __name__ == "__main__":
     folder = pathlib.Path(sys.argv[1])
     add_sub(folder, "simple", TensorProto.INT32)
     add_sub(folder, "simple_int8", TensorProto.INT8)
     add_sub_strings(folder, "simple_string")
+    one_by_one(folder, "simple_sequence", "direct { }")
+    one_by_one(folder, "simple_dyna_sequence", OLDEST, "UINT64")
+    running_sums(folder, "simple_string_dyna_sequence", "STRING")
     identity(folder, "simple_identity", TensorProto.STRING, ["N", "M"])
     identity(folder, "custom_identity_int32", TensorProto.INT32, ["N", "M"])
     for dtype in ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"]:
