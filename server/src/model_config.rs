@@ -86,24 +86,21 @@ pub fn from_json(text: &str) -> Result<ModelConfig, Error> {
     typed(&message.map_err(|error| not_a_configuration(&error))?)
 }
 
-/// How a configuration has requests scheduled, as JSON with the fields' own names.
-pub fn scheduling_json(config: &ModelConfig) -> Option<(&'static str, Value)> {
-    let field = match config.scheduling_choice.as_ref()? {
-        SchedulingChoice::DynamicBatching(_) => "dynamic_batching",
-        SchedulingChoice::SequenceBatching(_) => "sequence_batching",
-        SchedulingChoice::EnsembleScheduling(_) => return None,
-    };
-    let mut message = DynamicMessage::new(DESCRIPTOR.clone()?);
-    let only = ModelConfig { scheduling_choice: config.scheduling_choice.clone(), ..Default::default() };
-    message.transcode_from(&only).ok()?;
-    let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
-    let mut json = message.serialize_with_options(serde_json::value::Serializer, &options).ok()?;
-    Some((field, json.get_mut(field)?.take()))
-}
-
 fn descriptor() -> Result<MessageDescriptor, Error> {
     // It was built with this program.
     DESCRIPTOR.clone().ok_or_else(|| Error::Unsupported("this build cannot read configurations".to_owned()))
+}
+
+/// The configuration as REST has it: the protocol's names of fields, and numbers that are numbers.
+pub fn to_json(config: &ModelConfig) -> Result<Value, Error> {
+    let mut message = DynamicMessage::new(descriptor()?);
+    message.transcode_from(config).map_err(|error| not_a_configuration(&error))?;
+    let options = SerializeOptions::new()
+        .stringify_64_bit_integers(false)
+        .use_proto_field_name(true)
+        .skip_default_fields(false);
+    let json = message.serialize_with_options(serde_json::value::Serializer, &options);
+    json.map_err(|error| not_a_configuration(&error))
 }
 
 fn typed(message: &DynamicMessage) -> Result<ModelConfig, Error> {

@@ -216,6 +216,16 @@ def test_sequences():
             assert found == expected, (name, found)
 
 
+def test_a_configuration_is_the_same_over_both():
+    by_grpc = grpc.InferenceServerClient(GRPC).get_model_config("simple_dyna_sequence").config
+    by_rest = http.InferenceServerClient(REST).get_model_config("simple_dyna_sequence")
+    assert by_rest["max_batch_size"] == by_grpc.max_batch_size == 8
+    batching = by_rest["sequence_batching"]
+    assert batching["oldest"]["max_candidate_sequences"] == by_grpc.sequence_batching.oldest.max_candidate_sequences
+    assert [c["name"] for c in batching["control_input"]] == [c.name for c in by_grpc.sequence_batching.control_input]
+    assert [i["dims"] for i in by_rest["input"]] == [list(i.dims) for i in by_grpc.input]
+
+
 def test_model_control():
     for module, client in clients():
         field = lambda config: config["config"] if module is grpc else config

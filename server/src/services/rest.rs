@@ -24,7 +24,7 @@ use serde_json::{Map, Number, Value, json};
 use crate::app::App;
 use crate::error::Error;
 use crate::inline::Inline;
-use crate::{describe, metrics, status};
+use crate::{describe, metrics, model_config, status};
 
 type Shared = State<Arc<App>>;
 type Reply = Result<Response, Error>;
@@ -127,7 +127,7 @@ async fn model(State(app): Shared, At(at): At<Named>) -> Reply {
 
 async fn config(State(app): Shared, At(at): At<Named>) -> Reply {
     let served = app.registry.find(&at.model, &at.version)?;
-    Ok(axum::Json(view::config(&describe::config(&served, &app.settings))).into_response())
+    Ok(axum::Json(model_config::to_json(&describe::config(&served, &app.settings))?).into_response())
 }
 
 async fn statistics(State(app): Shared, At(at): At<Named>) -> Reply {

@@ -63,6 +63,8 @@ async fn both_protocols_describe_a_model_alike() {
     assert_eq!((metadata.inputs[0].shape.as_slice(), metadata.platform.as_str()), (&[-1, 3][..], "ired_irm"));
 
     let config = get("/v2/models/m/config").await;
+    assert_eq!(config["input"][0]["dims"], json!([-1, 3]));
+    assert_eq!(config["version_policy"], json!({ "latest": { "num_versions": 1 } }));
     assert_eq!(config["input"][0]["data_type"], "TYPE_FP32");
     assert_eq!((&config["max_batch_size"], &config["backend"]), (&json!(0), &json!("ired")));
     let mut grpc = GrpcInferenceServiceClient::connect(format!("http://{}", daemon.grpc)).await.unwrap();
