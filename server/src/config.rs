@@ -113,7 +113,7 @@ pub struct Settings {
     pub streams_per_connection: u32,
 
     /// Requests in runtime workers at once, over all models; beyond that they wait for their model's fair share of
-    /// compute time. 0: four for each core, at least 16, which is more than keeps the machine busy.
+    /// compute time. 0: eight for each core, at least 64, which is more than keeps the machine busy.
     pub executions: usize,
     /// Requests per second that one model takes, where its configuration says no other; 0: any number.
     pub requests_per_second: f64,
@@ -266,7 +266,7 @@ impl Settings {
     /// Requests in runtime workers at once.
     pub(crate) fn executions(&self) -> usize {
         match self.executions {
-            0 => (4 * cores()).max(16),
+            0 => (8 * cores()).max(64),
             executions => executions,
         }
     }

@@ -11,8 +11,9 @@ use super::queue::{Entry, Key, LaneState};
 use super::{Policy, Refusal, Why};
 use crate::ledger::{Ledger, Reservation};
 
-/// What a worker shall have to do beyond what it runs, so that it never waits for the daemon.
-pub(super) const AHEAD: Duration = Duration::from_millis(2);
+/// What a worker shall have to do beyond what it runs: so long can its next request take to come on a busy machine, and so
+/// long at most does a more urgent one wait for what cannot be overtaken any more.
+pub(super) const AHEAD: Duration = Duration::from_millis(10);
 /// What an execution is charged before one was measured.
 const UNKNOWN_COMPUTE: Duration = Duration::from_millis(1);
 
