@@ -22,7 +22,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = Config::new();
     // Tensors and chunks stay slices of the received message.
     config.bytes(["."]);
-    tonic_prost_build::configure().compile_fds_with_config(compiler.file_descriptor_set(), config)?;
+    tonic_prost_build::configure()
+        .codec_path("crate::codec::BoundedCodec")
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
 
     for file in FILES {
         println!("cargo::rerun-if-changed={file}");

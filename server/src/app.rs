@@ -9,6 +9,8 @@ use crate::devices::Host;
 use crate::error::Error;
 use crate::infer::Inference;
 use crate::registry::Registry;
+use crate::shared_memory::Regions;
+use crate::trace::TraceSettings;
 use crate::uploads::Uploads;
 
 /// The daemon as the services see it.
@@ -19,6 +21,8 @@ pub struct App {
     pub cache: Arc<ModuleCache>,
     pub registry: Arc<Registry>,
     pub inference: Inference,
+    pub regions: Regions,
+    pub traces: TraceSettings,
     pub(crate) ready: AtomicBool,
 }
 

@@ -18,6 +18,8 @@ pub(crate) use layers::at_its_place;
 pub use layers::{ConfigError, Loaded};
 pub use security::{AcceptModules, AuditSettings, AuthSettings, Open, RequireSandbox, TlsSettings};
 
+use crate::devices::Host;
+
 /// Every setting, as `ired.toml` spells it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -31,6 +33,8 @@ pub struct Settings {
     pub http: String,
     pub grpc: String,
     pub metrics: String,
+    /// What the server calls itself to clients of the inference protocol. Some of Triton's want it to be `triton`.
+    pub server_name: String,
     /// What to log, in `tracing` filter syntax.
     pub log: String,
 
@@ -76,6 +80,8 @@ pub struct Settings {
     pub inflight_bytes: u64,
     /// One request, in bytes.
     pub message_bytes: usize,
+    /// Shared memory regions that clients on this machine may have registered; 0: none, tensors come in requests.
+    pub shared_memory_regions: usize,
     /// The longest an inference may take, in seconds, whatever its client says.
     pub request_timeout_s: u64,
     /// How long a model's process may work on at a request that was cancelled or timed out, in milliseconds; then it is
@@ -89,6 +95,15 @@ pub struct Settings {
     pub connections: usize,
     /// Concurrent calls on one gRPC connection.
     pub streams_per_connection: u32,
+
+    /// Requests in runtime workers at once, over all models; beyond that they wait for their model's fair share of
+    /// compute time. 0: eight for each core, at least 64, which is more than keeps the machine busy.
+    pub executions: usize,
+    /// Requests per second that one model takes, where its configuration says no other; 0: any number.
+    pub requests_per_second: f64,
+    /// Memory for loaded models and for what their requests take while they run, in bytes; by default four fifths of
+    /// the machine's.
+    pub memory_bytes: u64,
 
     /// One upload, in bytes, all its files.
     pub upload_bytes: u64,
@@ -127,6 +142,7 @@ impl Default for Settings {
             http: "127.0.0.1:8000".to_owned(),
             grpc: "127.0.0.1:8001".to_owned(),
             metrics: "127.0.0.1:8002".to_owned(),
+            server_name: "ired".to_owned(),
             log: "info".to_owned(),
             compiler_worker: None,
             runtime_worker: None,
@@ -146,12 +162,16 @@ impl Default for Settings {
             queue_limit: 256,
             inflight_bytes: GIB,
             message_bytes: 256 << 20,
+            shared_memory_regions: 1024,
             request_timeout_s: 60,
             cancel_grace_ms: 2000,
             header_timeout_s: 10,
             body_timeout_s: 60,
             connections: 4096,
             streams_per_connection: 1024,
+            executions: 0,
+            requests_per_second: 0.0,
+            memory_bytes: Host::memory().total_bytes / 5 * 4,
             upload_bytes: 16 * GIB,
             model_files: 1024,
             uploads: 8,
@@ -219,6 +239,23 @@ impl Settings {
         Ok(())
     }
 
+    /// Requests in runtime workers at once.
+    pub(crate) fn executions(&self) -> usize {
+        match self.executions {
+            0 => (8 * cores()).max(64),
+            executions => executions,
+        }
+    }
+
+    /// Requests that one runtime worker runs at the same time.
+    pub(crate) fn parallel(&self) -> usize {
+        match (self.pin_threads, self.threads) {
+            (true, _) => 1,
+            (false, None | Some(0)) => cores(),
+            (false, Some(threads)) => threads as usize,
+        }
+    }
+
     pub(crate) fn request_timeout(&self) -> Duration {
         Duration::from_secs(self.request_timeout_s)
     }
@@ -226,6 +263,10 @@ impl Settings {
     pub(crate) fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_s)
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 #[cfg(test)]

@@ -35,8 +35,10 @@ use crate::services::devices::Devices;
 use crate::services::inference::InferenceService;
 use crate::services::models::Models;
 use crate::services::rest;
+use crate::shared_memory::Regions;
 use crate::store::{DirectoryLock, blocking};
 use crate::tls::Tls;
+use crate::trace::TraceSettings;
 use crate::trust::Trust;
 use crate::uploads::Uploads;
 
@@ -259,6 +261,8 @@ async fn open(
     let registry = Arc::new(Registry::new(settings.clone(), uploads.clone(), cache.clone(), launcher));
     Ok(App {
         inference: Inference::new(registry.clone(), settings.clone()),
+        regions: Regions::new(settings.shared_memory_regions),
+        traces: TraceSettings::default(),
         settings: settings.clone(),
         host,
         uploads,
@@ -274,11 +278,12 @@ fn grpc_router(routes: Routes, app: &Arc<App>) -> anyhow::Result<Router> {
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    // Answers go plain: tensors compress badly, and the processor has better things to do.
     use CompressionEncoding::{Deflate, Gzip};
     let inference = GrpcInferenceServiceServer::new(Guarded(InferenceService(app.clone())))
         .accept_compressed(Gzip)
         .accept_compressed(Deflate)
+        .send_compressed(Gzip)
+        .send_compressed(Deflate)
         .max_decoding_message_size(app.settings.message_bytes)
         // Outputs are as large as models make them.
         .max_encoding_message_size(usize::MAX);
@@ -302,6 +307,13 @@ fn grpc_router(routes: Routes, app: &Arc<App>) -> anyhow::Result<Router> {
         .add_service(reflection().build_v1().context("cannot describe the services")?)
         .add_service(reflection().build_v1alpha().context("cannot describe the services")?);
     let budget = app.inference.budget().clone();
-    let count = axum::middleware::from_fn(move |request, next| count_unary(budget.clone(), request, next));
+    let count = axum::middleware::from_fn(move |mut request: axum::extract::Request, next| {
+        // An answer is packed where its request was. Most clients accept that without wanting it: tensors compress
+        // badly, and the processor has better things to do.
+        if !request.headers().contains_key("grpc-encoding") {
+            request.headers_mut().remove("grpc-accept-encoding");
+        }
+        count_unary(budget.clone(), request, next)
+    });
     Ok(routes.prepare().into_axum_router().layer(count))
 }

@@ -1,5 +1,7 @@
 //! Metadata, configuration, statistics and listings in the inference protocol's own types.
 
+use std::time::Duration;
+
 use ired_module::DType;
 use ired_module::signature::{DimSpec, TensorSpec};
 use ired_proto::inference::model_metadata_response::TensorMetadata;
@@ -14,51 +16,57 @@ use ired_proto::inference::{
 use crate::config::Settings;
 use crate::error::Error;
 use crate::registry::{Registry, Served, State, VersionView};
-use crate::stats::Tally;
+use crate::stats::{Executions, Tally};
 use crate::tensors::datatype;
 
 /// What kind of thing a model is here, as `<project>_<format>`.
-const PLATFORM: &str = "ired_irm";
+pub(crate) const PLATFORM: &str = "ired_irm";
+/// What runs it.
+pub(crate) const BACKEND: &str = "ired";
 /// Parts of the protocol beyond its core that this server has.
 const EXTENSIONS: &[&str] = &[
+    "classification",
     "model_repository",
     "model_repository(unload_dependents)",
     "model_configuration",
-    "statistics",
+    "system_shared_memory",
     "binary_tensor_data",
+    "parameters",
+    "statistics",
+    "trace",
+    "logging",
 ];
 
-pub fn server() -> ServerMetadataResponse {
+pub fn server(settings: &Settings) -> ServerMetadataResponse {
     ServerMetadataResponse {
-        name: "ired".to_owned(),
+        name: settings.server_name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         extensions: EXTENSIONS.iter().map(|&name| name.to_owned()).collect(),
     }
 }
 
 pub fn metadata(registry: &Registry, served: &Served) -> ModelMetadataResponse {
-    let tensors = |specs: &[TensorSpec]| {
-        let tensor = |spec: &TensorSpec| TensorMetadata {
-            name: spec.name.clone(),
-            datatype: datatype(spec.dtype).to_owned(),
-            shape: dims(spec),
-        };
-        specs.iter().map(tensor).collect()
+    let tensor = |spec: &TensorSpec| TensorMetadata {
+        name: spec.name.clone(),
+        datatype: datatype(spec.dtype).to_owned(),
+        shape: dims(spec),
     };
-    let entry = served.entry();
     let views = registry.versions().into_iter().filter(|view| view.name == served.name);
     ModelMetadataResponse {
         name: served.name.clone(),
         versions: views.filter(|view| view.serving.is_some()).map(|view| view.version_text()).collect(),
         platform: PLATFORM.to_owned(),
-        inputs: tensors(&entry.inputs),
-        outputs: tensors(&entry.outputs),
+        inputs: served.inputs().map(tensor).collect(),
+        outputs: served.outputs().map(tensor).collect(),
     }
 }
 
 pub fn config(served: &Served, settings: &Settings) -> ModelConfig {
-    let entry = served.entry();
     let module = served.runner.module();
+    let configured = served.config.as_deref().cloned().unwrap_or_default();
+    // Where there are batches, shapes are those of a row.
+    let batched = usize::from(configured.max_batch_size > 0);
+    let dims = |spec: &TensorSpec| dims(spec).into_iter().skip(batched).collect::<Vec<_>>();
     let input = |spec: &TensorSpec| ModelInput {
         name: spec.name.clone(),
         data_type: data_type(spec.dtype).into(),
@@ -82,24 +90,27 @@ pub fn config(served: &Served, settings: &Settings) -> ModelConfig {
     ModelConfig {
         name: served.name.clone(),
         platform: PLATFORM.to_owned(),
-        backend: "ired".to_owned(),
+        backend: BACKEND.to_owned(),
         version_policy: Some(ModelVersionPolicy { policy_choice: Some(policy) }),
-        max_batch_size: 0,
-        input: entry.inputs.iter().map(input).collect(),
-        output: entry.outputs.iter().map(output).collect(),
+        max_batch_size: configured.max_batch_size,
+        input: served.inputs().map(input).collect(),
+        output: served.outputs().map(output).collect(),
         instance_group: vec![ModelInstanceGroup {
             name: format!("{}_0", served.name),
-            count: 1,
+            count: served.lane.policy().instances.map_or(1, |count| i32::try_from(count).unwrap_or(i32::MAX)),
             kind: model_instance_group::Kind::Cpu.into(),
-            gpus: Vec::new(),
+            ..Default::default()
         }],
+        scheduling_choice: configured.scheduling_choice,
         parameters: [
             parameter("target", module.target.triple.clone()),
             parameter("target_features", module.target.features.join(",")),
             parameter("compiler", module.provenance.compiler.clone()),
             parameter("model_digest", served.model_digest.to_string()),
         ]
-        .into(),
+        .into_iter()
+        .chain(configured.parameters)
+        .collect(),
         model_transaction_policy: Some(ModelTransactionPolicy { decoupled: false }),
         ..Default::default()
     }
@@ -121,13 +132,26 @@ pub fn statistics(registry: &Registry, name: &str, version: &str) -> Result<Vec<
 fn version_statistics(view: &VersionView) -> ModelStatistics {
     let stats = &view.stats;
     let duration = |tally: &Tally| Some(StatisticDuration { count: tally.count(), ns: tally.ns() });
-    let resident = view.serving.as_ref().map_or(0, |served| served.runner.module().resident_bytes);
+    let executions = stats.executions();
+    let batch = |(&size, tally): (&u64, &Executions)| {
+        let duration = |took: Duration| {
+            let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+            Some(StatisticDuration { count: tally.count, ns })
+        };
+        InferBatchStatistics {
+            batch_size: size,
+            compute_input: duration(tally.input),
+            compute_infer: duration(tally.compute),
+            compute_output: duration(tally.output),
+        }
+    };
+    let resident = view.serving.as_ref().map_or(0, |served| served.runner.resident_bytes());
     ModelStatistics {
         name: view.name.clone(),
         version: view.version_text(),
         last_inference: stats.last_inference_ms(),
-        inference_count: stats.success.count(),
-        execution_count: stats.compute_infer.count(),
+        inference_count: stats.inferences.get(),
+        execution_count: stats.execution_count(),
         inference_stats: Some(InferStatistics {
             success: duration(&stats.success),
             fail: duration(&stats.fail),
@@ -138,13 +162,7 @@ fn version_statistics(view: &VersionView) -> ModelStatistics {
             cache_hit: Some(StatisticDuration::default()),
             cache_miss: Some(StatisticDuration::default()),
         }),
-        // Requests run as they come.
-        batch_stats: vec![InferBatchStatistics {
-            batch_size: 1,
-            compute_input: duration(&stats.compute_input),
-            compute_infer: duration(&stats.compute_infer),
-            compute_output: duration(&stats.compute_output),
-        }],
+        batch_stats: executions.iter().map(batch).collect(),
         memory_usage: vec![MemoryUsage { r#type: "CPU".to_owned(), id: 0, byte_size: resident }],
         response_stats: Default::default(),
     }
@@ -173,7 +191,7 @@ fn dims(spec: &TensorSpec) -> Vec<i64> {
     spec.dims.iter().map(size).collect()
 }
 
-fn data_type(dtype: DType) -> DataType {
+pub fn data_type(dtype: DType) -> DataType {
     // A tensor is of BYTES, what a configuration says is of STRING.
     if dtype == DType::String {
         return DataType::TypeString;

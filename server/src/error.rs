@@ -6,6 +6,7 @@ use std::time::Duration;
 use ired_worker::{CompileFailure, Diagnostic, RuntimeFailure};
 
 use crate::digest::Digest;
+use crate::schedule::Refusal;
 use crate::store::StoreError;
 
 /// The reason for a refusal or failure, as the front door tells it. `status.rs` gives each its code.
@@ -18,6 +19,9 @@ pub enum Error {
     UnknownVersion { model: String, version: String, known: String },
     #[error("model `{model}` version {version} is not ready: {reason}")]
     NotReady { model: String, version: u64, reason: String },
+    /// The first words are those that clients of Triton look for.
+    #[error("failed to load `{model}`: {cause}")]
+    Load { model: String, cause: Box<Error> },
     /// The request contradicts the protocol or the model's signature; the text names what and where.
     #[error("{0}")]
     Invalid(String),
@@ -26,8 +30,9 @@ pub enum Error {
     Unsupported(String),
     #[error("{what} has {found} bytes; at most {limit} are accepted")]
     TooLarge { what: String, found: u64, limit: u64 },
-    #[error("model `{model}` has {limit} requests inside already")]
-    QueueFull { model: String, limit: usize },
+    /// Not run, as there is no room or no time for it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     #[error("the server is at its limit of {limit} {what}")]
     Busy { what: &'static str, limit: u64 },
     #[error("the deadline passed")]
@@ -41,6 +46,17 @@ pub enum Error {
     Untrusted(String),
     #[error("model `{model}` is part of the model repository directory; remove its file there")]
     NotAnUpload { model: String },
+    #[error("a shared memory region of this name is registered already; unregister it first")]
+    RegionExists,
+    #[error("no shared memory region of this name is registered")]
+    UnknownRegion,
+    #[error(
+        "CUDA shared memory regions are not supported: no device here shares its memory; register system shared \
+         memory, or send tensors in the request"
+    )]
+    NoCuda,
+    #[error("there is no shared memory of the region's key that this server may read and write")]
+    NoSharedMemory,
     #[error("no method `{0}`")]
     NoSuchMethod(String),
     #[error("the server is stopping")]
@@ -61,6 +77,14 @@ pub enum Error {
 impl Error {
     pub(crate) fn invalid(what: impl Into<String>) -> Self {
         Self::Invalid(what.into())
+    }
+
+    /// When a request that is refused now has better chances; `None` where waiting does not help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.retry_after),
+            _ => None,
+        }
     }
 }
 

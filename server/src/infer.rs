@@ -1,19 +1,27 @@
 //! An inference from request to answer, the same for every protocol: find, check, admit, run, count.
 
+mod asked;
 mod check;
+mod group;
+pub mod join;
+pub mod parameters;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use ired_module::signature::TensorSpec;
-use ired_worker::{RuntimeFailure, Tensor};
+use ired_module::signature::PeakBytes;
+use ired_worker::{RuntimeFailure, Tensor, Timing};
 use tokio::sync::OwnedSemaphorePermit;
 
+use self::asked::Asked;
 use crate::budget::{Budget, Reservation};
 use crate::config::Settings;
 use crate::error::Error;
 use crate::registry::{Admission, Registry, Served};
+use crate::schedule::{Step, Ticket, Turn};
 use crate::stats::FailureReason;
+
+pub use parameters::{Parameter, Parameters};
 
 /// How often a request looks for the successor of a version that was replaced under it.
 const LOOKUPS: usize = 4;
@@ -26,6 +34,8 @@ pub struct Call {
     pub version: String,
     /// The client's name for the request.
     pub id: String,
+    /// Options that concern the whole request.
+    pub parameters: Parameters,
     pub inputs: Vec<Tensor>,
     /// Empty: all outputs.
     pub outputs: Vec<String>,
@@ -37,6 +47,7 @@ pub struct Call {
 pub struct Answer {
     pub served: Arc<Served>,
     pub outputs: Vec<Tensor>,
+    pub timing: Timing,
     /// Held until the answer is encoded.
     _inside: Inside,
 }
@@ -75,11 +86,14 @@ impl Inference {
         match result.unwrap_or(Err(Error::DeadlineExceeded)) {
             Ok((outputs, timing, inside)) => {
                 counted.succeed(&timing);
-                Ok(Answer { served, outputs, _inside: inside })
+                Ok(Answer { served, outputs, timing, _inside: inside })
             }
             Err(error) => {
                 let reason = reason(&error);
                 counted.fail(reason);
+                if let Error::Refused(refusal) = &error {
+                    served.stats.refuse(&refusal.why);
+                }
                 let (model, version) = (&served.name, served.version);
                 match reason {
                     FailureReason::Backend => tracing::warn!(model, version, id, %error, "inference failed"),
@@ -99,7 +113,8 @@ impl Inference {
                 Ok(Admission::Retired) => {}
                 Err(full) => {
                     served.stats.enter().fail(FailureReason::Rejected);
-                    return Err(full);
+                    served.stats.refuse(&full.why);
+                    return Err(full.into());
                 }
             }
         }
@@ -108,36 +123,111 @@ impl Inference {
 
     async fn run(
         &self,
-        served: &Served,
+        served: &Arc<Served>,
         place: OwnedSemaphorePermit,
         call: Call,
         deadline: Instant,
-    ) -> Result<(Vec<Tensor>, ired_worker::Timing, Inside), Error> {
-        let entry = served.entry();
-        check::inputs(&entry.inputs, &call.inputs)?;
-        let wanted = wanted_outputs(&entry.outputs, &call.outputs)?;
+    ) -> Result<(Vec<Tensor>, Timing, Inside), Error> {
+        let wanted = wanted_outputs(served, &call.outputs)?;
+        let asked = Asked::read(served, &call.parameters, deadline)?;
         let bytes = call.inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
         let inside = Inside { _place: place, _bytes: self.budget.reserve(bytes)? };
-        let result = served.runner.infer(&entry.name, call.inputs, Some(deadline)).await?;
-        let outputs = pick(result.outputs, &wanted)?;
+        let (outputs, timing) = match &asked.step {
+            None => execute(served, call.inputs, &asked).await?,
+            Some(step) => execute_step(served, step.clone(), call.inputs, &asked).await?,
+        };
+        let outputs = pick(outputs, &wanted)?;
         tracing::debug!(
             model = served.name,
             version = served.version,
             id = call.id,
-            compute_us = result.timing.compute.as_micros() as u64,
+            compute_us = timing.compute.as_micros() as u64,
             "inference"
         );
-        Ok((outputs, result.timing, inside))
+        Ok((outputs, timing, inside))
     }
 }
 
-fn wanted_outputs(specs: &[TensorSpec], names: &[String]) -> Result<Vec<String>, Error> {
+/// Runs one request of a sequence, with the sequence's state.
+async fn execute_step(
+    served: &Arc<Served>,
+    step: Step,
+    mut inputs: Vec<Tensor>,
+    asked: &Asked,
+) -> Result<(Vec<Tensor>, Timing), Error> {
+    let Some(sequences) = &served.sequences else { return execute(served, inputs, asked).await };
+    let arrived = Instant::now();
+    let mut turn = sequences.turn(step).await?;
+    let waited = arrived.elapsed();
+    check::given(served.inputs(), &inputs)?;
+    turn.add(&mut inputs)?;
+    let (mut outputs, timing) = execute(served, inputs, asked).await?;
+    turn.keep(&mut outputs)?;
+    Ok((outputs, Timing { queue: timing.queue + waited, ..timing }))
+}
+
+/// Waits for the request's turn and runs it, alone or with others.
+async fn execute(
+    served: &Arc<Served>,
+    inputs: Vec<Tensor>,
+    asked: &Asked,
+) -> Result<(Vec<Tensor>, Timing), Error> {
+    let entry = served.entry();
+    check::inputs(&entry.inputs, &inputs)?;
+    let policy = served.lane.policy();
+    let (rows, joins) = match (&policy.batching, served.max_rows) {
+        (None, None) => (1, None),
+        _ => join::likeness(entry, &inputs),
+    };
+    if let Some(limit) = served.max_rows.filter(|&limit| rows > limit) {
+        let (model, input) = (&served.name, entry.inputs.first().map_or("", |spec| &spec.name));
+        return Err(Error::invalid(format!(
+            "input `{input}` has {rows} rows; the configuration of model `{model}` takes at most {limit}"
+        )));
+    }
+    let joins = joins.filter(|_| policy.batching.is_some());
+    let peak_bytes = match entry.peak {
+        PeakBytes::Static(bytes) => bytes,
+        // Only the worker can compute it, and keeps to its own budget.
+        PeakBytes::Function(_) => 0,
+    };
+    let deadline = asked.deadline;
+    let ticket = Ticket { level: policy.level(asked.priority), deadline, peak_bytes, rows, joins, inputs };
+    // What waits for its turn finds the model in memory.
+    let using = served.runner.hold(asked.deadline).await?;
+    match served.lane.enter(ticket, asked.timeout).await? {
+        Turn::Alone { mut place, inputs, since } => {
+            let result = using.runner().infer(&entry.name, inputs, Some(deadline)).await?;
+            place.worked(result.timing.compute, 1);
+            served.stats.executed(rows, &result.timing);
+            let waited = place.since().saturating_duration_since(since);
+            Ok((result.outputs, Timing { queue: result.timing.queue + waited, ..result.timing }))
+        }
+        Turn::Lead { answer, group } => {
+            group::start(served, group);
+            answered(answer.await.map_err(|_| Error::Stopping)?)
+        }
+        turn => answered(turn),
+    }
+}
+
+/// The answer of a request that another has run.
+fn answered(turn: Turn) -> Result<(Vec<Tensor>, Timing), Error> {
+    match turn {
+        Turn::Answered(answer) => Ok(answer?),
+        Turn::Refused(refusal) => Err(refusal.into()),
+        // A place is only given to those who wait for one.
+        Turn::Alone { .. } | Turn::Lead { .. } => Err(Error::Stopping),
+    }
+}
+
+fn wanted_outputs(served: &Served, names: &[String]) -> Result<Vec<String>, Error> {
     if names.is_empty() {
-        return Ok(specs.iter().map(|spec| spec.name.clone()).collect());
+        return Ok(served.outputs().map(|spec| spec.name.clone()).collect());
     }
     for (at, name) in names.iter().enumerate() {
-        if !specs.iter().any(|spec| spec.name == *name) {
-            return Err(check::unknown("output", name, specs));
+        if !served.outputs().any(|spec| spec.name == *name) {
+            return Err(check::unknown("output", name, served.outputs()));
         }
         if names[..at].contains(name) {
             return Err(Error::invalid(format!("output `{name}` is asked for twice")));
@@ -157,7 +247,7 @@ fn pick(mut outputs: Vec<Tensor>, wanted: &[String]) -> Result<Vec<Tensor>, Erro
 
 fn reason(error: &Error) -> FailureReason {
     match error {
-        Error::DeadlineExceeded | Error::QueueFull { .. } | Error::Busy { .. } | Error::Stopping => {
+        Error::DeadlineExceeded | Error::Refused(_) | Error::Busy { .. } | Error::Stopping => {
             FailureReason::Rejected
         }
         Error::Runtime(RuntimeFailure::DeadlineExceeded | RuntimeFailure::Overloaded { .. }) => {

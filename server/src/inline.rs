@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use ired_proto::inference::ModelConfig;
 
 use crate::app::App;
 use crate::error::Error;
+use crate::model_config;
+use crate::models::JSON_CONFIG;
 use crate::repository::parse_version;
 
 /// Bytes given to the store at a time.
@@ -35,29 +38,55 @@ impl Inline {
         Ok(())
     }
 
-    /// Adds parameter `config`: accepted beside files, as clients must send one with them.
+    /// Adds parameter `config`: how the model is to be run. Clients must send one with files; an empty one says nothing.
     pub fn config(&mut self, config: String) {
         self.config = Some(config);
     }
 
-    /// Stores the files as versions of the model.
-    pub async fn upload(self, app: &App, name: &str) -> Result<(), Error> {
-        if let Some(config) = &self.config {
-            let object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(config).map_err(
-                |error| Error::invalid(format!("load parameter `config` is not a JSON object: {error}")),
-            )?;
-            if self.files.is_empty() && !object.is_empty() {
-                return Err(Error::Unsupported(
-                    "load parameter `config` changes nothing here: a model's configuration is what it was \
-                     compiled to"
-                        .to_owned(),
-                ));
-            }
+    /// Stores the files as versions of the model, loads it, and lets it be what the configuration says.
+    ///
+    /// # Errors
+    /// [`Error::Load`] with the reason.
+    pub async fn load(self, app: &App, name: &str) -> Result<(), Error> {
+        self.try_load(app, name)
+            .await
+            .map_err(|cause| Error::Load { model: name.chars().take(200).collect(), cause: Box::new(cause) })
+    }
+
+    async fn try_load(self, app: &App, name: &str) -> Result<(), Error> {
+        let config = self.config.as_deref().map(model_config::from_json).transpose();
+        let config = config.map_err(|error| self.unless_unknown(app, name, error))?;
+        let config = config.filter(|config| *config != ModelConfig::default());
+        // With files it is kept beside them, without it is this daemon's only.
+        let own = config.clone().filter(|_| self.files.is_empty());
+        app.registry.set_override(name, own)?;
+        self.upload(app, name, config.is_some()).await?;
+        let loaded = app.load(name).await;
+        if loaded.is_err() {
+            app.registry.set_override(name, None)?;
         }
-        for (version, files) in self.files {
+        loaded
+    }
+
+    /// The error, or that there is no such model to load: then it does not matter what is wrong with the rest.
+    pub fn unless_unknown(&self, app: &App, name: &str, error: Error) -> Error {
+        match app.registry.source(name, 0) {
+            Err(unknown) if self.files.is_empty() => unknown,
+            _ => error,
+        }
+    }
+
+    async fn upload(self, app: &App, name: &str, configured: bool) -> Result<(), Error> {
+        let config = self.config.filter(|_| configured);
+        for (version, mut files) in self.files {
+            if let Some(config) = &config {
+                files.insert(JSON_CONFIG.to_owned(), config.clone().into());
+            }
             let mut receiving = app.uploads.receive(name, Some(version))?.replace();
             // The model itself first.
-            let is_main = |path: &&String| path.starts_with("model.") || files.len() == 1;
+            let is_main = |path: &&String| {
+                path.starts_with("model.") || files.keys().filter(|path| *path != JSON_CONFIG).count() == 1
+            };
             let main = files.keys().find(is_main).cloned().ok_or_else(|| {
                 Error::invalid(format!("none of the files of version {version} is named `model.…`"))
             })?;

@@ -11,7 +11,6 @@ use ired::config::{Command, ConfigCommand, Loaded};
 use ired::engine::workers::{WorkerCompiler, WorkerLauncher};
 use ired::{Arguments, Daemon, Settings};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 mod service_manager;
 
@@ -56,13 +55,12 @@ fn start() -> anyhow::Result<()> {
 
 fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let settings = loaded.settings;
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt::layer()
         .compact()
-        .with_env_filter(EnvFilter::try_new(&settings.log)?)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+        .with_writer(std::io::stderr);
+    ired::logging::start(&settings.log, lines)?;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(settings))

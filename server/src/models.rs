@@ -70,6 +70,8 @@ pub struct ModelSource {
     pub main: SourceFile,
     /// What the main file may refer to; nothing else of the file system can be reached from a model.
     pub others: Vec<SourceFile>,
+    /// How it is to be run, as its owner says; no part of the digest.
+    pub config: Option<SourceFile>,
     /// Known once it was asked for; clones share it.
     pub digest: Arc<OnceCell<Digest>>,
 }
@@ -162,7 +164,11 @@ impl PartialEq for ModelSource {
         let files = |source: &Self| -> Vec<_> {
             source.all_files().map(|file| (file.name.clone(), file.path.clone(), file.stamp)).collect()
         };
-        self.version == other.version && self.origin == other.origin && files(self) == files(other)
+        let config = |source: &Self| source.config.as_ref().map(|file| (file.path.clone(), file.stamp));
+        self.version == other.version
+            && self.origin == other.origin
+            && files(self) == files(other)
+            && config(self) == config(other)
     }
 }
 
@@ -170,6 +176,19 @@ impl fmt::Display for ModelSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.name, self.version)
     }
+}
+
+/// The name of a configuration in protobuf's text format.
+pub const TEXT_CONFIG: &str = "config.pbtxt";
+/// The name of one in its JSON.
+pub const JSON_CONFIG: &str = "config.json";
+
+/// Takes the configuration out of a model's files.
+pub fn take_config(files: &mut Vec<SourceFile>) -> Option<SourceFile> {
+    let at = [TEXT_CONFIG, JSON_CONFIG]
+        .iter()
+        .find_map(|name| files.iter().position(|file| file.name == *name))?;
+    Some(files.remove(at))
 }
 
 /// True for the file name of a compiled module.

@@ -4,21 +4,26 @@
 //! inside it have.
 
 mod changes;
+mod resident;
 mod served;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use ired_proto::inference::ModelConfig;
 use ired_worker::CompileOptions;
 
+pub use resident::{Resident, Residents};
 pub use served::{Admission, Served};
 
 use crate::cache::ModuleCache;
 use crate::config::Settings;
 use crate::engine::Launcher;
 use crate::error::Error;
+use crate::ledger::Ledger;
 use crate::models::ModelSource;
 use crate::repository::{Repository, parse_version};
+use crate::schedule::Scheduler;
 use crate::stats::ModelStats;
 use crate::store::{StoreError, blocking};
 use crate::uploads::Uploads;
@@ -67,7 +72,11 @@ pub struct Registry {
     repository: Option<Repository>,
     uploads: Arc<Uploads>,
     cache: Arc<ModuleCache>,
-    launcher: Arc<dyn Launcher>,
+    /// What is loaded.
+    pub residents: Arc<Residents>,
+    scheduler: Scheduler,
+    /// Configurations of load requests, by model; until a load without one, or the daemon's end.
+    overrides: Mutex<HashMap<String, Arc<ModelConfig>>>,
     models: RwLock<Models>,
     /// One load, unload or removal at a time for each model.
     changes: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -84,12 +93,16 @@ impl Registry {
             .model_repository
             .clone()
             .map(|dir| Repository { dir, model_files: settings.model_files });
+        let ledger = Ledger::new(settings.memory_bytes);
+        let scheduler = Scheduler::new(settings.executions(), settings.parallel(), ledger.clone());
         Self {
             settings,
+            scheduler,
             repository,
             uploads,
             cache,
-            launcher,
+            residents: Residents::new(launcher, ledger),
+            overrides: Mutex::default(),
             models: RwLock::default(),
             changes: Mutex::default(),
         }

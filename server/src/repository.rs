@@ -2,7 +2,8 @@
 //!
 //! `NAME/VERSION/model.onnx`, `NAME/model.onnx` (version 1) or `NAME.onnx` (version 1); `.irm` in place of
 //! `.onnx` is a compiled module. Files beside the model in its folder are its external data; beside `NAME.onnx`
-//! those whose names begin with `NAME.`.
+//! those whose names begin with `NAME.`. `NAME/config.pbtxt`, one in a version's own folder, or
+//! `NAME.config.pbtxt` says how the model is to be run.
 //!
 //! Links are followed as long as they stay in the repository directory; one that leaves it is passed over and
 //! logged: what a model can read, its answers can show. Names that begin with `..`, as Kubernetes' mounts have
@@ -13,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::models::{ModelSource, Origin, SourceFile, check_name, check_path};
+use crate::models::{ModelSource, Origin, SourceFile, TEXT_CONFIG, check_name, check_path, take_config};
 
 /// Endings of model files, in the order they are looked for.
 const ENDINGS: &[&str] = &["onnx", "irm"];
@@ -98,12 +99,19 @@ impl Repository {
         let mut others = Vec::new();
         self.collect(root, folder, "", 0, &mut others)?;
         others.retain(|file: &SourceFile| file.name != main.name);
+        let config = match take_config(&mut others) {
+            None => first_file(root, [self.dir.join(name).join(TEXT_CONFIG)].into_iter())
+                .map(named)
+                .transpose()?,
+            own => own,
+        };
         Ok(Some(ModelSource {
             name: name.to_owned(),
             version,
             origin: Origin::Repository,
             main,
             others,
+            config,
             digest: Arc::default(),
         }))
     }
@@ -130,12 +138,15 @@ impl Repository {
             }
         }
         others.sort_by(|a, b| a.name.cmp(&b.name));
+        let config = others.iter().position(|file| file.name == format!("{name}.{TEXT_CONFIG}"));
+        let config = config.map(|at| others.remove(at));
         Ok(Some(ModelSource {
             name: name.to_owned(),
             version: 1,
             origin: Origin::Repository,
             main,
             others,
+            config,
             digest: Arc::default(),
         }))
     }
@@ -233,6 +244,9 @@ mod tests {
                 "c.onnx",
                 "c.onnx.data",
                 "c2.onnx",
+                "c2.config.pbtxt",
+                "a/config.pbtxt",
+                "a/12/config.pbtxt",
                 "d/3/model.irm",
                 "readme.md",
                 "empty/1/nothing.txt",
@@ -244,18 +258,21 @@ mod tests {
             .iter()
             .map(|m| {
                 let others: Vec<&str> = m.others.iter().map(|f| f.name.as_str()).collect();
-                format!("{m} {} {}", m.main.name, others.join(","))
+                let config =
+                    m.config.as_ref().map(|file| file.path.strip_prefix(dir.path()).unwrap().display());
+                let config = config.map(|path| path.to_string()).unwrap_or_default();
+                format!("{m} {} {} {config}", m.main.name, others.join(","))
             })
             .collect();
         assert_eq!(
             shown,
             [
-                "a/1 model.onnx ",
-                "a/12 model.onnx w/part.bin",
-                "b/1 model.onnx ",
-                "c/1 c.onnx c.onnx.data",
-                "c2/1 c2.onnx ",
-                "d/3 model.irm ",
+                "a/1 model.onnx  a/config.pbtxt",
+                "a/12 model.onnx w/part.bin a/12/config.pbtxt",
+                "b/1 model.onnx  ",
+                "c/1 c.onnx c.onnx.data ",
+                "c2/1 c2.onnx  c2.config.pbtxt",
+                "d/3 model.irm  ",
             ]
         );
     }

@@ -5,6 +5,8 @@ pub mod devices;
 pub mod inference;
 pub mod models;
 pub mod rest;
+mod settings;
+mod transfer;
 
 /// Bytes of a file sent in one message.
 const CHUNK_BYTES: usize = 1 << 20;

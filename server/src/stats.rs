@@ -1,9 +1,14 @@
 //! What is counted of each model version; kept across reloads so that counters only grow.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ired_worker::Timing;
+
+use crate::metrics::Counter;
+use crate::schedule::Why;
 
 /// How often and how long in all.
 #[derive(Debug, Default)]
@@ -61,12 +66,61 @@ pub struct ModelStats {
     pub compute_input: Tally,
     pub compute_infer: Tally,
     pub compute_output: Tally,
+    /// Rows answered: requests, where nothing is batched.
+    pub inferences: Counter,
+    executions: Mutex<BTreeMap<u64, Executions>>,
+    refused: Mutex<BTreeMap<&'static str, u64>>,
     failures: [AtomicU64; 4],
     last_inference_ms: AtomicU64,
     pending: AtomicU64,
 }
 
+/// The executions of one number of rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Executions {
+    pub count: u64,
+    pub input: Duration,
+    pub compute: Duration,
+    pub output: Duration,
+}
+
+/// Numbers of rows that are counted one by one; larger ones by the power of two below.
+const EACH_ROWS: u64 = 64;
+
 impl ModelStats {
+    /// Counts an execution of so many rows.
+    pub fn executed(&self, rows: u64, timing: &Timing) {
+        self.inferences.add(rows);
+        let size = if rows <= EACH_ROWS { rows } else { 1 << rows.ilog2() };
+        let mut executions = self.executions.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = executions.entry(size).or_default();
+        tally.count += 1;
+        tally.input += timing.input;
+        tally.compute += timing.compute;
+        tally.output += timing.output;
+    }
+
+    /// Counts a request that was not run.
+    pub fn refuse(&self, why: &Why) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        *refused.entry(why.reason()).or_default() += 1;
+    }
+
+    /// Requests that were not run, by reason.
+    pub fn refused(&self) -> BTreeMap<&'static str, u64> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn execution_count(&self) -> u64 {
+        let executions = self.executions.lock().unwrap_or_else(PoisonError::into_inner);
+        executions.values().map(|tally| tally.count).sum()
+    }
+
+    /// Executions by their rows.
+    pub fn executions(&self) -> BTreeMap<u64, Executions> {
+        self.executions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Counts a request as inside until the guard ends it.
     pub fn enter(&self) -> InFlight<'_> {
         self.pending.fetch_add(1, Ordering::Relaxed);

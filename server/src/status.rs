@@ -3,19 +3,23 @@
 use axum::http::StatusCode;
 use ired_worker::{CompileFailure, FailureKind, RuntimeFailure};
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::error::{CompileError, Error};
+use crate::schedule::{Refusal, Why};
 
 /// The gRPC code of an error.
 pub fn code(error: &Error) -> Code {
     match error {
         Error::UnknownModel { .. } | Error::UnknownVersion { .. } => Code::NotFound,
+        Error::UnknownRegion | Error::NoSharedMemory => Code::NotFound,
         Error::NotReady { .. } | Error::Stopping => Code::Unavailable,
+        Error::Load { cause, .. } => code(cause),
         Error::Invalid(_) => Code::InvalidArgument,
-        Error::Unsupported(_) | Error::NoSuchMethod(_) => Code::Unimplemented,
-        Error::TooLarge { .. } | Error::QueueFull { .. } | Error::Busy { .. } => Code::ResourceExhausted,
+        Error::Unsupported(_) | Error::NoSuchMethod(_) | Error::NoCuda => Code::Unimplemented,
+        Error::TooLarge { .. } | Error::Refused(_) | Error::Busy { .. } => Code::ResourceExhausted,
         Error::DeadlineExceeded | Error::SlowBody(_) => Code::DeadlineExceeded,
-        Error::AlreadyExists { .. } => Code::AlreadyExists,
+        Error::AlreadyExists { .. } | Error::RegionExists => Code::AlreadyExists,
         Error::NotAnUpload { .. } => Code::FailedPrecondition,
         Error::Untrusted(_) => Code::PermissionDenied,
         Error::Unauthenticated(_) => Code::Unauthenticated,
@@ -70,9 +74,14 @@ fn compile(failure: &CompileError) -> Code {
 /// The HTTP code of an error: that of its gRPC code, or a more telling one.
 pub fn http(error: &Error) -> StatusCode {
     match error {
+        Error::Load { cause, .. } => http(cause),
         Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        // A rate is the client's to keep; what else there is no room for is the server's.
+        Error::Refused(Refusal { why: Why::Rate { .. }, .. }) => StatusCode::TOO_MANY_REQUESTS,
+        Error::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
         Error::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
-        Error::NoSuchMethod(_) => StatusCode::NOT_FOUND,
+        // As of a device that is not there.
+        Error::NoSuchMethod(_) | Error::NoCuda => StatusCode::NOT_FOUND,
         // The model is at fault, not this server's age.
         Error::Compile(_) if code(error) == Code::Unimplemented => StatusCode::UNPROCESSABLE_ENTITY,
         _ => match code(error) {
@@ -94,6 +103,11 @@ pub fn http(error: &Error) -> StatusCode {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        Status::new(code(&error), ired_worker::printable(&error.to_string()))
+        let (code, text) = (code(&error), error.to_string());
+        let text = ired_worker::printable(&text);
+        match error.retry_after() {
+            Some(after) => Status::with_error_details(code, text, ErrorDetails::with_retry_info(Some(after))),
+            None => Status::new(code, text),
+        }
     }
 }

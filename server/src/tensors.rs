@@ -1,5 +1,6 @@
 //! Tensors as the protocols write them: names of element types, typed lists, JSON numbers.
 
+pub mod classes;
 pub mod json;
 pub mod typed;
 

@@ -16,7 +16,7 @@ pub use receiving::Receiving;
 use crate::config::Settings;
 use crate::digest::Digest;
 use crate::error::Error;
-use crate::models::{self, ModelSource, Origin, SourceFile, check_name};
+use crate::models::{self, ModelSource, Origin, SourceFile, check_name, take_config};
 use crate::store::{self, BlobStore, StoreError, blocking};
 use crate::trust::Trust;
 
@@ -123,6 +123,7 @@ impl Uploads {
                 version: record.version,
                 origin: Origin::Upload,
                 main: files.remove(0),
+                config: take_config(&mut files),
                 others: files,
                 digest: Arc::new(OnceCell::new_with(Some(record.digest))),
             }),

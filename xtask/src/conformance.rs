@@ -1,7 +1,9 @@
-//! `cargo xtask conformance`: public test suites through `irectl verify`, held against lists of known failures.
+//! `cargo xtask conformance`: public test suites through `irectl verify`, held against lists of known failures, and
+//! public clients of the protocol.
 
 mod expectations;
 mod onnx;
+mod protocol;
 mod table;
 
 use anyhow::Result;
@@ -10,11 +12,14 @@ use anyhow::Result;
 pub(crate) enum Conformance {
     /// The ONNX backend suite, every case as it is and with all input sizes symbolic
     Onnx(onnx::Onnx),
+    /// Triton's Python clients, and requests that are made up from the OpenAPI document
+    Protocol(protocol::Protocol),
 }
 
 pub(crate) fn run(suite: &Conformance) -> Result<()> {
     match suite {
         Conformance::Onnx(onnx) => onnx.run(),
+        Conformance::Protocol(protocol) => protocol.run(),
     }
 }
 

@@ -1,14 +1,14 @@
 //! `cargo xtask demo`: builds ired, starts it, pushes a trained model, and calls it as a user would.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::daemon::Daemon;
 use crate::process::{root, run as command, target_dir};
 
 const MODEL: &str = "digits";
@@ -48,7 +48,7 @@ pub(crate) fn run() -> Result<()> {
         serde_json::from_str(&std::fs::read_to_string(root().join("demo/digits/samples.json"))?)?;
 
     step("Starting ired");
-    let daemon = Daemon::start(&binaries, work.path())?;
+    let daemon = Daemon::start(&binaries, work.path(), &[])?;
     println!("  ready: gRPC {}, REST {}", daemon.grpc, daemon.rest);
 
     step("Pushing demo/digits/digits.onnx: upload, compile in a sandboxed worker, load");
@@ -87,41 +87,7 @@ fn step(title: &str) {
     println!("\n\x1b[1m{title}\x1b[0m");
 }
 
-/// A running daemon; killed on drop unless it was stopped.
-struct Daemon {
-    process: Child,
-    grpc: String,
-    rest: String,
-}
-
 impl Daemon {
-    fn start(binaries: &Path, work: &Path) -> Result<Self> {
-        let (grpc, rest, metrics) = (free_address()?, free_address()?, free_address()?);
-        let log = std::fs::File::create(work.join("ired.log"))?;
-        let process = Command::new(binaries.join("ired"))
-            .args(["--grpc", &grpc, "--http", &rest, "--metrics", &metrics, "--data-dir"])
-            .arg(work.join("data"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("cannot start `ired`")?;
-        let mut daemon = Self { process, grpc, rest };
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while ureq::get(daemon.url("/v2/health/ready")).call().is_err() {
-            if let Some(status) = daemon.process.try_wait()? {
-                bail!("`ired` ended: {status}\n{}", std::fs::read_to_string(work.join("ired.log"))?);
-            }
-            ensure!(Instant::now() < deadline, "`ired` is not ready after 30 s");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(daemon)
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.rest)
-    }
-
     fn irectl(&self, binaries: &Path) -> Command {
         let mut irectl = Command::new(binaries.join("irectl"));
         irectl.args(["--server", &format!("http://{}", self.grpc)]).stdin(Stdio::null());
@@ -165,35 +131,6 @@ impl Daemon {
         }
         fastest.context("no REST call was made")
     }
-
-    fn stop(mut self) -> Result<Duration> {
-        let start = Instant::now();
-        let kill = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status()?;
-        ensure!(kill.success(), "cannot signal `ired`");
-        while start.elapsed() < Duration::from_secs(20) {
-            if let Some(status) = self.process.try_wait()? {
-                ensure!(status.success(), "`ired` ended badly: {status}");
-                return Ok(start.elapsed());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        bail!("`ired` did not end within 20 s of SIGTERM")
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if matches!(self.process.try_wait(), Ok(None)) {
-            // Nothing is left to do when even this fails: the process belongs to the terminal then.
-            let _ = self.process.kill();
-            let _ = self.process.wait();
-        }
-    }
-}
-
-fn free_address() -> Result<String> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
-    Ok(listener.local_addr()?.to_string())
 }
 
 /// All samples as one batch, in the form both protocols' JSON takes.

@@ -4,6 +4,7 @@
 mod bench;
 mod check;
 mod conformance;
+mod daemon;
 mod demo;
 mod fuzz;
 mod process;

@@ -13,7 +13,7 @@ use crate::tensors::{datatype, tensor_bytes};
 pub(super) fn inputs(specs: &[TensorSpec], tensors: &[Tensor]) -> Result<(), Error> {
     for (at, tensor) in tensors.iter().enumerate() {
         if !specs.iter().any(|spec| spec.name == tensor.name) {
-            return Err(unknown("input", &tensor.name, specs));
+            return Err(unknown("input", &tensor.name, specs.iter()));
         }
         if tensors[..at].iter().any(|other| other.name == tensor.name) {
             return Err(Error::invalid(format!("input `{}` is given twice", tensor.name)));
@@ -91,9 +91,20 @@ fn shape_error(spec: &TensorSpec, tensor: &Tensor, note: &str) -> Error {
     Error::invalid(format!("input `{name}`: found shape {:?}, expected [{expected}]{note}", tensor.dims))
 }
 
+/// Checks that every tensor is one of those that a client gives.
+pub(super) fn given<'a>(
+    specs: impl Iterator<Item = &'a TensorSpec> + Clone,
+    tensors: &[Tensor],
+) -> Result<(), Error> {
+    match tensors.iter().find(|tensor| !specs.clone().any(|spec| spec.name == tensor.name)) {
+        None => Ok(()),
+        Some(tensor) => Err(unknown("input", &tensor.name, specs)),
+    }
+}
+
 /// The error for a tensor that the model does not have.
-pub(super) fn unknown(kind: &str, name: &str, specs: &[TensorSpec]) -> Error {
-    let names: Vec<String> = specs.iter().map(|spec| format!("`{}`", spec.name)).collect();
+pub(super) fn unknown<'a>(kind: &str, name: &str, specs: impl Iterator<Item = &'a TensorSpec>) -> Error {
+    let names: Vec<String> = specs.map(|spec| format!("`{}`", spec.name)).collect();
     let shown: String = name.chars().take(80).collect();
     Error::invalid(format!("the model has no {kind} `{}`; it has {}", shown.escape_debug(), names.join(", ")))
 }

@@ -7,7 +7,7 @@ use ired_worker::{LayerState, SandboxReport};
 use super::CompileMetrics;
 use crate::cache::ModuleCache;
 use crate::devices::Host;
-use crate::registry::{Registry, VersionView};
+use crate::registry::{Registry, Resident, Residents, VersionView};
 use crate::stats::{FailureReason, ModelStats};
 
 /// Everything that is counted, as text.
@@ -18,6 +18,7 @@ pub fn render(registry: &Registry, cache: &ModuleCache) -> String {
     compiles(&mut text, &cache.metrics);
     modules(&mut text, cache);
     sandbox(&mut text, cache, &versions);
+    memory(&mut text, registry.residents.as_ref());
     machine(&mut text);
     text.family("ired_build_info", "gauge", "The daemon's version");
     text.sample("ired_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
@@ -28,8 +29,8 @@ fn models(text: &mut Text, versions: &[VersionView]) {
     type Read = fn(&ModelStats) -> u64;
     let counters: &[(&str, &str, &str, Read)] = &[
         ("nv_inference_request_success", "counter", "Requests that were answered", |s| s.success.count()),
-        ("nv_inference_count", "counter", "Inferences done", |s| s.success.count()),
-        ("nv_inference_exec_count", "counter", "Executions of the model", |s| s.compute_infer.count()),
+        ("nv_inference_count", "counter", "Inferences done, each row of a batch one", |s| s.inferences.get()),
+        ("nv_inference_exec_count", "counter", "Executions of the model", |s| s.execution_count()),
         ("nv_inference_pending_request_count", "gauge", "Requests inside, waiting or running", |s| {
             s.pending()
         }),
@@ -61,6 +62,22 @@ fn models(text: &mut Text, versions: &[VersionView]) {
             text.sample("nv_inference_request_failure", &labels, view.stats.failures(reason));
         }
     }
+    text.family("ired_requests_refused_total", "counter", "Requests that were not run, by reason");
+    for view in versions {
+        for (reason, count) in view.stats.refused() {
+            let version = view.version_text();
+            let labels = [("model", view.name.as_str()), ("reason", reason), ("version", &version)];
+            text.sample("ired_requests_refused_total", &labels, count);
+        }
+    }
+    text.family("ired_queue_length", "gauge", "Requests that wait for their turn");
+    for view in versions {
+        if let Some(served) = &view.serving {
+            let labels = [("model", view.name.as_str()), ("version", &view.version_text())];
+            text.sample("ired_queue_length", &labels, served.lane.waiting());
+        }
+    }
+    batches(text, versions);
     text.family("ired_model_ready", "gauge", "1 while the version can answer");
     for view in versions {
         let labels = [("model", view.name.as_str()), ("version", &view.version_text())];
@@ -72,8 +89,32 @@ fn models(text: &mut Text, versions: &[VersionView]) {
         "Runtime workers started again after a death",
     );
     text.family_samples(versions, "ired_runtime_worker_restarts_total", |runner| runner.restarts());
-    text.family("ired_model_resident_bytes", "gauge", "Memory an idle model keeps");
-    text.family_samples(versions, "ired_model_resident_bytes", |runner| runner.module().resident_bytes);
+    text.family(
+        "ired_model_resident_bytes",
+        "gauge",
+        "Memory a model takes while it is idle; 0 where it made room",
+    );
+    text.family_samples(versions, "ired_model_resident_bytes", |runner| runner.resident_bytes());
+}
+
+/// How many rows the executions had.
+fn batches(text: &mut Text, versions: &[VersionView]) {
+    const BOUNDS: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
+    text.family("ired_batch_rows", "histogram", "Rows of an execution");
+    for view in versions {
+        let (version, executions) = (view.version_text(), view.stats.executions());
+        let labels = [("model", view.name.as_str()), ("version", version.as_str())];
+        let up_to = |bound: u64| executions.range(..=bound).map(|(_, tally)| tally.count).sum::<u64>();
+        let sample = |text: &mut Text, bound: &str, count: u64| {
+            text.sample("ired_batch_rows_bucket", &[labels[0], labels[1], ("le", bound)], count);
+        };
+        for bound in BOUNDS {
+            sample(text, &bound.to_string(), up_to(bound));
+        }
+        sample(text, "+Inf", up_to(u64::MAX));
+        text.sample("ired_batch_rows_sum", &labels, view.stats.inferences.get());
+        text.sample("ired_batch_rows_count", &labels, up_to(u64::MAX));
+    }
 }
 
 fn compiles(text: &mut Text, metrics: &CompileMetrics) {
@@ -140,6 +181,25 @@ fn active_layers(report: &SandboxReport) -> u64 {
     report.layers.iter().filter(|(_, state)| matches!(state, LayerState::Active(_))).count() as u64
 }
 
+fn memory(text: &mut Text, residents: &Residents) {
+    let (budget, in_use) = residents.ledger().usage();
+    text.single(
+        "ired_memory_budget_bytes",
+        "gauge",
+        "Memory for models and what their requests take",
+        budget,
+    );
+    text.single(
+        "ired_memory_in_use_bytes",
+        "gauge",
+        "Memory that is promised to models and requests",
+        in_use,
+    );
+    let (evicted, faulted) = (residents.evicted.get(), residents.faulted.get());
+    text.single("ired_model_evictions_total", "counter", "Models unloaded to make room", evicted);
+    text.single("ired_model_reloads_total", "counter", "Models loaded again on demand", faulted);
+}
+
 fn machine(text: &mut Text) {
     let memory = Host::memory();
     text.single("nv_cpu_memory_total_bytes", "gauge", "Memory of the machine", memory.total_bytes);
@@ -176,16 +236,11 @@ impl Text {
         self.sample(name, &[], value);
     }
 
-    fn family_samples(
-        &mut self,
-        versions: &[VersionView],
-        name: &str,
-        read: impl Fn(&dyn crate::engine::Runner) -> u64,
-    ) {
+    fn family_samples(&mut self, versions: &[VersionView], name: &str, read: impl Fn(&Resident) -> u64) {
         for view in versions {
             if let Some(served) = &view.serving {
                 let labels = [("model", view.name.as_str()), ("version", &view.version_text())];
-                self.sample(name, &labels, read(&*served.runner));
+                self.sample(name, &labels, read(&served.runner));
             }
         }
     }

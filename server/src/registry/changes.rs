@@ -3,17 +3,20 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
+use ired_proto::inference::ModelConfig;
 use ired_worker::{RuntimeFailure, TargetRequest};
 
-use super::{Registry, Served, Slot, State, default_options, note};
+use super::served::Known;
+use super::{Registry, Resident, Served, Slot, State, default_options, note};
 use crate::cache::{CompileRequest, CompiledModule};
-use crate::digest::Digest;
-use crate::engine::Runner;
 use crate::error::Error;
-use crate::models::{ModelSource, Origin};
-use crate::stats::ModelStats;
+use crate::model_config::{self, CONFIG_BYTES};
+use crate::models::{JSON_CONFIG, ModelSource, Origin};
 use crate::store::{StoreError, blocking};
 use crate::uploads::{Committed, Receiving};
+
+/// Models whose configuration came with a load request, at most.
+const OVERRIDES: usize = 10_000;
 
 /// Which versions a load may choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,13 +113,16 @@ impl Registry {
         });
         let cannot_read = StoreError::io("read a model", &source.main.path);
         let digest = source.digest().await.map_err(cannot_read)?;
+        let config = self.configuration(source).await?;
         if let Ok(served) = self.find(&source.name, &source.version.to_string())
             && served.model_digest == digest
+            && served.config == config
         {
             self.update(&source.name, source.version, |slot| slot.state = State::Ready);
             return Ok(());
         }
-        let served = Arc::new(self.launch(source, digest, stats).await?);
+        let known = Known { source, model_digest: digest, stats, config };
+        let served = Arc::new(self.launch(known).await?);
         tracing::info!(model = %source, target = served.runner.module().target.triple, "ready");
         let mut before = None;
         self.update(&source.name, source.version, |slot| {
@@ -129,14 +135,47 @@ impl Registry {
         Ok(())
     }
 
-    async fn launch(
-        &self,
-        source: &ModelSource,
-        digest: Digest,
-        stats: Arc<ModelStats>,
-    ) -> Result<Served, Error> {
+    /// How a version is to be run: what the last load request said, or the file beside it.
+    async fn configuration(&self, source: &ModelSource) -> Result<Option<Arc<ModelConfig>>, Error> {
+        let requested =
+            self.overrides.lock().unwrap_or_else(PoisonError::into_inner).get(&source.name).cloned();
+        if requested.is_some() {
+            return Ok(requested);
+        }
+        let Some(file) = source.config.clone() else { return Ok(None) };
+        let found = file.stamp.bytes;
+        if found > CONFIG_BYTES {
+            let what = format!("the configuration of `{}`", source.name);
+            return Err(Error::TooLarge { what, found, limit: CONFIG_BYTES });
+        }
+        let is_json = file.name == JSON_CONFIG;
+        let read = move || {
+            let cannot_read = StoreError::io("read a configuration", &file.path);
+            std::fs::read_to_string(&file.path).map_err(cannot_read)
+        };
+        let text = blocking(read).await?;
+        let config = if is_json { model_config::from_json(&text) } else { model_config::from_text(&text) };
+        config.map(|config| Some(Arc::new(config)))
+    }
+
+    /// Has the next load of a model go by this configuration; `None`: by its file again.
+    pub fn set_override(&self, name: &str, config: Option<ModelConfig>) -> Result<(), Error> {
+        crate::models::check_name(name)?;
+        let mut overrides = self.overrides.lock().unwrap_or_else(PoisonError::into_inner);
+        match config {
+            None => drop(overrides.remove(name)),
+            Some(_) if !overrides.contains_key(name) && overrides.len() >= OVERRIDES => {
+                return Err(Error::Busy { what: "configurations of load requests", limit: OVERRIDES as u64 });
+            }
+            Some(config) => drop(overrides.insert(name.to_owned(), Arc::new(config))),
+        }
+        Ok(())
+    }
+
+    async fn launch(&self, known: Known<'_>) -> Result<Served, Error> {
+        let source = known.source;
         let cannot_read = || StoreError::io("read a model", &source.main.path);
-        let limit = self.settings.queue_limit;
+        let (scheduler, settings) = (&self.scheduler, &self.settings);
         if source.is_module() {
             if source.origin == Origin::Upload {
                 // Again, as whom to trust may have changed since, and the file may have rotted.
@@ -144,20 +183,20 @@ impl Registry {
                 blocking(move || Ok(uploads.trust().check(module.into()))).await??;
             }
             let module = source.open_main().map_err(cannot_read())?;
-            let runner = self.launcher.launch(module).await?;
-            return Served::new(source, digest, None, runner, stats, limit);
+            let runner = self.residents.load(&source.name, module).await?;
+            return Served::new(known, None, runner, scheduler, settings);
         }
         let compiled = self.compile(source).await?;
-        match self.start_runner(&compiled).await {
+        match self.start_runner(source, &compiled).await {
             Err(Error::Runtime(RuntimeFailure::Load { message })) if compiled.cached => {
                 // Written by this build for this machine, and yet not usable: make it again, once.
                 tracing::warn!(model = %source, key = %compiled.key, message, "cached module does not load");
                 self.cache.discard(&compiled.key).await;
                 let compiled = self.compile(source).await?;
-                let runner = self.start_runner(&compiled).await?;
-                Served::new(source, digest, Some(compiled), runner, stats, limit)
+                let runner = self.start_runner(source, &compiled).await?;
+                Served::new(known, Some(compiled), runner, scheduler, settings)
             }
-            runner => Served::new(source, digest, Some(compiled), runner?, stats, limit),
+            runner => Served::new(known, Some(compiled), runner?, scheduler, settings),
         }
     }
 
@@ -170,9 +209,13 @@ impl Registry {
         Ok(self.cache.request(request).await?.wait().await?)
     }
 
-    async fn start_runner(&self, module: &CompiledModule) -> Result<Arc<dyn Runner>, Error> {
+    async fn start_runner(
+        &self,
+        source: &ModelSource,
+        module: &CompiledModule,
+    ) -> Result<Arc<Resident>, Error> {
         let file = module.file.try_clone().map_err(StoreError::io("share a module", "".as_ref()))?;
-        Ok(self.launcher.launch(file.into()).await?)
+        self.residents.load(&source.name, file.into()).await
     }
 
     /// Unloads every version of a model; the requests inside are answered first. It stays listed.

@@ -4,15 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ired_module::signature::EntryPoint;
+use ired_module::signature::{EntryPoint, TensorSpec};
+use ired_proto::inference::ModelConfig;
 use ired_worker::RuntimeFailure;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
+use super::resident::Resident;
 use crate::cache::CompiledModule;
+use crate::config::Settings;
 use crate::digest::Digest;
-use crate::engine::Runner;
 use crate::error::Error;
+use crate::model_config::{self, Scheduling};
 use crate::models::ModelSource;
+use crate::schedule::{Lane, Refusal, Scheduler, Sequences, Why};
 use crate::stats::ModelStats;
 
 /// A loaded model version.
@@ -23,12 +27,28 @@ pub struct Served {
     pub model_digest: Digest,
     /// `None` for a module that came compiled.
     pub compiled: Option<CompiledModule>,
-    pub runner: Arc<dyn Runner>,
+    pub runner: Arc<Resident>,
     pub stats: Arc<ModelStats>,
+    /// Where its requests wait for their turn.
+    pub lane: Lane,
+    /// `None` where requests have nothing to do with each other.
+    pub sequences: Option<Sequences>,
+    /// As its owner wrote it.
+    pub config: Option<Arc<ModelConfig>>,
+    /// Rows of one request at most.
+    pub max_rows: Option<u64>,
     entry: usize,
     places: Arc<Semaphore>,
     limit: u32,
     retired: AtomicBool,
+}
+
+/// What is known of a version before it is loaded.
+pub struct Known<'a> {
+    pub source: &'a ModelSource,
+    pub model_digest: Digest,
+    pub stats: Arc<ModelStats>,
+    pub config: Option<Arc<ModelConfig>>,
 }
 
 /// The answer to a request that wants in.
@@ -41,20 +61,34 @@ pub enum Admission {
 
 impl Served {
     /// # Errors
-    /// [`RuntimeFailure::Load`] for a module without entry points.
+    /// [`RuntimeFailure::Load`] for a module without entry points, [`Error::Invalid`] for a configuration that does
+    /// not fit the module.
     pub fn new(
-        source: &ModelSource,
-        model_digest: Digest,
+        known: Known<'_>,
         compiled: Option<CompiledModule>,
-        runner: Arc<dyn Runner>,
-        stats: Arc<ModelStats>,
-        limit: usize,
+        runner: Arc<Resident>,
+        scheduler: &Scheduler,
+        settings: &Settings,
     ) -> Result<Self, Error> {
+        let Known { source, model_digest, stats, config } = known;
         let entries = &runner.module().signature.entries;
         if entries.is_empty() {
             return Err(RuntimeFailure::Load { message: "the module has no entry points".to_owned() }.into());
         }
         let entry = entries.iter().position(|entry| entry.name == "main").unwrap_or(0);
+        let limit = settings.queue_limit;
+        let scheduling = match &config {
+            None => Scheduling::default(),
+            Some(config) => model_config::scheduling(&source.name, config, &entries[entry])?,
+        };
+        let Scheduling { mut policy, sequences, max_rows, pinned } = scheduling;
+        if pinned {
+            runner.pin();
+        }
+        let default_rate = Some(settings.requests_per_second).filter(|&rate| rate > 0.0);
+        policy.per_second = policy.per_second.or(default_rate);
+        let lane = Lane::new(scheduler, &source.name, policy);
+        let sequences = sequences.map(|policy| Sequences::new(&source.name, policy));
         let limit = u32::try_from(limit.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
         Ok(Self {
             name: source.name.clone(),
@@ -63,6 +97,10 @@ impl Served {
             compiled,
             runner,
             stats,
+            lane,
+            sequences,
+            config,
+            max_rows,
             entry,
             places: Arc::new(Semaphore::new(limit as usize)),
             limit,
@@ -75,16 +113,31 @@ impl Served {
         &self.runner.module().signature.entries[self.entry]
     }
 
+    /// What a request gives.
+    pub fn inputs(&self) -> impl Iterator<Item = &TensorSpec> + Clone {
+        self.entry().inputs.iter().filter(|spec| self.is_clients(spec))
+    }
+
+    /// What a request gets.
+    pub fn outputs(&self) -> impl Iterator<Item = &TensorSpec> {
+        self.entry().outputs.iter().filter(|spec| self.is_clients(spec))
+    }
+
+    fn is_clients(&self, spec: &TensorSpec) -> bool {
+        self.sequences.as_ref().is_none_or(|sequences| !sequences.is_ours(&spec.name))
+    }
+
     /// Lets one more request in.
     ///
     /// # Errors
-    /// [`Error::QueueFull`], at once, when there is no place.
-    pub fn admit(&self) -> Result<Admission, Error> {
+    /// At once, when there is no room.
+    pub fn admit(&self) -> Result<Admission, Refusal> {
         match self.places.clone().try_acquire_owned() {
             Ok(place) => Ok(Admission::Admitted(place)),
             Err(_) if self.retired.load(Ordering::Acquire) => Ok(Admission::Retired),
             Err(TryAcquireError::Closed | TryAcquireError::NoPermits) => {
-                Err(Error::QueueFull { model: self.name.clone(), limit: self.limit as usize })
+                let why = Why::Full { limit: self.limit as usize };
+                Err(Refusal::new(&self.name, why, self.lane.retry_after()))
             }
         }
     }

@@ -1,10 +1,12 @@
 //! `inference.GRPCInferenceService`: KServe v2 and Triton's extensions over gRPC.
 
 mod decode;
+mod encode;
+mod stream;
 
 use std::sync::Arc;
 
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::BoxStream;
 use ired_proto::inference::grpc_inference_service_server::GrpcInferenceService;
 use ired_proto::inference::*;
 use tonic::{Request, Response, Status, Streaming};
@@ -13,12 +15,9 @@ use crate::app::App;
 use crate::auth::Admitted;
 use crate::describe;
 use crate::error::Error;
-use crate::infer::Answer;
 use crate::inline::Inline;
-use crate::tensors::datatype;
-
-/// Requests of one stream that run at once; their answers keep the order of the requests.
-const STREAM_CONCURRENCY: usize = 16;
+use crate::services::settings;
+use crate::shared_memory::Region;
 
 pub struct InferenceService(pub Arc<App>);
 
@@ -41,7 +40,7 @@ impl GrpcInferenceService for InferenceService {
     }
 
     async fn server_metadata(&self, _: Request<ServerMetadataRequest>) -> Reply<ServerMetadataResponse> {
-        Ok(Response::new(describe::server()))
+        Ok(Response::new(describe::server(&self.0.settings)))
     }
 
     async fn model_metadata(&self, request: Request<ModelMetadataRequest>) -> Reply<ModelMetadataResponse> {
@@ -52,8 +51,10 @@ impl GrpcInferenceService for InferenceService {
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Reply<ModelInferResponse> {
         let deadline = decode::deadline(request.metadata())?;
-        let response = infer(&self.0, request.into_inner(), deadline).await?;
-        Ok(Response::new(response))
+        let request = request.into_inner();
+        let id = request.id.clone();
+        let transfer = decode::transfer(&self.0.regions, request, deadline)?;
+        Ok(Response::new(encode::response(transfer.run(&self.0).await?, id)))
     }
 
     type ModelStreamInferStream = BoxStream<'static, Result<ModelStreamInferResponse, Status>>;
@@ -62,30 +63,9 @@ impl GrpcInferenceService for InferenceService {
         &self,
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Reply<Self::ModelStreamInferStream> {
-        let app = self.0.clone();
         let admitted = request.extensions().get::<Admitted>().cloned();
         let admitted = admitted.ok_or_else(|| Status::internal("the call passed no gate"))?;
-        let answers = request.into_inner().map(move |request| {
-            let (app, admitted) = (app.clone(), admitted.clone());
-            async move {
-                // What breaks the stream ends it; what is wrong with one request is its answer.
-                let request = request?;
-                let answer = match admitted.for_model(&request.model_name) {
-                    Ok(()) => infer(&app, request, None).await,
-                    Err(error) => Err(error),
-                };
-                Ok(match answer {
-                    Ok(response) => ModelStreamInferResponse {
-                        error_message: String::new(),
-                        infer_response: Some(response),
-                    },
-                    Err(error) => {
-                        ModelStreamInferResponse { error_message: error.to_string(), infer_response: None }
-                    }
-                })
-            }
-        });
-        Ok(Response::new(answers.buffered(STREAM_CONCURRENCY).boxed()))
+        Ok(Response::new(stream::answers(self.0.clone(), admitted, request.into_inner())))
     }
 
     async fn model_config(&self, request: Request<ModelConfigRequest>) -> Reply<ModelConfigResponse> {
@@ -124,8 +104,7 @@ impl GrpcInferenceService for InferenceService {
         for (name, parameter) in request.parameters {
             decode::load_parameter(&mut inline, &name, parameter)?;
         }
-        inline.upload(&self.0, &request.model_name).await?;
-        self.0.load(&request.model_name).await?;
+        inline.load(&self.0, &request.model_name).await?;
         Ok(Response::new(RepositoryModelLoadResponse {}))
     }
 
@@ -139,28 +118,39 @@ impl GrpcInferenceService for InferenceService {
         Ok(Response::new(RepositoryModelUnloadResponse {}))
     }
 
-    // A client that reads the status before or after its work finds no regions.
     async fn system_shared_memory_status(
         &self,
-        _: Request<SystemSharedMemoryStatusRequest>,
+        request: Request<SystemSharedMemoryStatusRequest>,
     ) -> Reply<SystemSharedMemoryStatusResponse> {
-        Ok(Response::new(SystemSharedMemoryStatusResponse::default()))
+        let regions = self.0.regions.status(&request.into_inner().name)?.into_iter();
+        let status = |(name, region): (String, Arc<Region>)| {
+            let (key, offset, byte_size) = (region.key.clone(), region.offset, region.byte_size);
+            (
+                name.clone(),
+                system_shared_memory_status_response::RegionStatus { name, key, offset, byte_size },
+            )
+        };
+        Ok(Response::new(SystemSharedMemoryStatusResponse { regions: regions.map(status).collect() }))
     }
 
     async fn system_shared_memory_register(
         &self,
-        _: Request<SystemSharedMemoryRegisterRequest>,
+        request: Request<SystemSharedMemoryRegisterRequest>,
     ) -> Reply<SystemSharedMemoryRegisterResponse> {
-        Err(no_shared_memory())
+        let region = request.into_inner();
+        self.0.regions.register(&region.name, &region.key, region.offset, region.byte_size)?;
+        Ok(Response::new(SystemSharedMemoryRegisterResponse {}))
     }
 
     async fn system_shared_memory_unregister(
         &self,
-        _: Request<SystemSharedMemoryUnregisterRequest>,
+        request: Request<SystemSharedMemoryUnregisterRequest>,
     ) -> Reply<SystemSharedMemoryUnregisterResponse> {
+        self.0.regions.unregister(&request.into_inner().name);
         Ok(Response::new(SystemSharedMemoryUnregisterResponse {}))
     }
 
+    // A client that reads the status before or after its work finds no regions.
     async fn cuda_shared_memory_status(
         &self,
         _: Request<CudaSharedMemoryStatusRequest>,
@@ -172,7 +162,7 @@ impl GrpcInferenceService for InferenceService {
         &self,
         _: Request<CudaSharedMemoryRegisterRequest>,
     ) -> Reply<CudaSharedMemoryRegisterResponse> {
-        Err(no_shared_memory())
+        Err(Error::NoCuda.into())
     }
 
     async fn cuda_shared_memory_unregister(
@@ -182,44 +172,21 @@ impl GrpcInferenceService for InferenceService {
         Ok(Response::new(CudaSharedMemoryUnregisterResponse {}))
     }
 
-    async fn trace_setting(&self, _: Request<TraceSettingRequest>) -> Reply<TraceSettingResponse> {
-        Err(Status::unimplemented("trace settings cannot be read or changed at run time"))
+    async fn trace_setting(&self, request: Request<TraceSettingRequest>) -> Reply<TraceSettingResponse> {
+        let request = request.into_inner();
+        let changes = request.settings.into_iter().map(|(name, setting)| (name, setting.value)).collect();
+        let values = settings::trace(&self.0, &request.model_name, &changes)?;
+        let value =
+            |(name, value): (&str, _)| (name.to_owned(), trace_setting_response::SettingValue { value });
+        Ok(Response::new(TraceSettingResponse { settings: values.into_iter().map(value).collect() }))
     }
 
-    async fn log_settings(&self, _: Request<LogSettingsRequest>) -> Reply<LogSettingsResponse> {
-        Err(Status::unimplemented(
-            "log settings cannot be changed at run time; use `--log` when starting ired",
-        ))
+    async fn log_settings(&self, request: Request<LogSettingsRequest>) -> Reply<LogSettingsResponse> {
+        let changes = request.into_inner().settings.into_iter();
+        let changes = changes.map(decode::log_setting).collect::<Result<Vec<_>, _>>()?;
+        let values = settings::log(changes)?.into_iter();
+        Ok(Response::new(LogSettingsResponse { settings: values.map(encode::log_setting).collect() }))
     }
-}
-
-async fn infer(
-    app: &App,
-    request: ModelInferRequest,
-    deadline: Option<std::time::Instant>,
-) -> Result<ModelInferResponse, Error> {
-    let call = decode::call(request, deadline)?;
-    let id = call.id.clone();
-    Ok(encode(app.inference.infer(call).await?, id))
-}
-
-fn encode(answer: Answer, id: String) -> ModelInferResponse {
-    let mut response = ModelInferResponse {
-        model_name: answer.served.name.clone(),
-        model_version: answer.served.version.to_string(),
-        id,
-        ..Default::default()
-    };
-    for tensor in answer.outputs {
-        response.outputs.push(model_infer_response::InferOutputTensor {
-            name: tensor.name,
-            datatype: datatype(tensor.dtype).to_owned(),
-            shape: tensor.dims.iter().map(|&dim| i64::try_from(dim).unwrap_or(i64::MAX)).collect(),
-            ..Default::default()
-        });
-        response.raw_output_contents.push(tensor.data.into());
-    }
-    response
 }
 
 fn check_repository(name: &str) -> Result<(), Error> {
@@ -229,8 +196,4 @@ fn check_repository(name: &str) -> Result<(), Error> {
     }
     let shown: String = name.chars().take(80).collect();
     Err(Error::invalid(format!("there is one repository, the default one; found `{}`", shown.escape_debug())))
-}
-
-fn no_shared_memory() -> Status {
-    Status::unimplemented("shared memory regions are not supported; send tensors in the request")
 }

@@ -1,7 +1,10 @@
 //! KServe v2 and Triton's extensions over REST, and the metrics.
 
+mod answer;
 mod body;
 mod infer;
+mod raw;
+mod settings;
 mod shared_memory;
 mod view;
 
@@ -14,22 +17,26 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Number, Value, json};
 
 use crate::app::App;
 use crate::auth::Admitted;
 use crate::error::Error;
 use crate::inline::Inline;
-use crate::{describe, metrics, status};
+use crate::{describe, metrics, model_config, status};
 
 type Shared = State<Arc<App>>;
 type Reply = Result<Response, Error>;
 
+/// What this door offers, as an OpenAPI document.
+const OPENAPI: &str = include_str!("rest/openapi.json");
+
 /// The REST front door.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
+        .route("/openapi.json", get(open_api))
         .route("/v2", get(server))
         .route("/v2/", get(server))
         .route("/v2/health/live", get(live))
@@ -49,6 +56,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v2/repository/models/{model}/load", post(load))
         .route("/v2/repository/models/{model}/unload", post(unload))
         .route("/v2/repository/{repository}/index", post(index))
+        .merge(settings::router())
         .merge(shared_memory::router())
         .fallback(fallback)
         .method_not_allowed_fallback(wrong_method)
@@ -62,7 +70,14 @@ pub fn metrics_router(app: Arc<App>) -> Router {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        (status::http(&self), axum::Json(json!({ "error": self.to_string() }))).into_response()
+        let mut response =
+            (status::http(&self), axum::Json(json!({ "error": self.to_string() }))).into_response();
+        if let Some(after) = self.retry_after() {
+            // The header counts whole seconds.
+            let seconds = after.as_millis().div_ceil(1000) as u64;
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 
@@ -74,16 +89,20 @@ struct Named {
     version: String,
 }
 
-/// [`Named`], refused in our own words.
-struct At(Named);
+/// What a path names, refused in our own words.
+struct At<T>(T);
 
-impl<S: Send + Sync> FromRequestParts<S> for At {
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for At<T> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
-        let path = Path::<Named>::from_request_parts(parts, state).await;
+        let path = Path::<T>::from_request_parts(parts, state).await;
         path.map(|Path(named)| Self(named)).map_err(|rejection| Error::invalid(rejection.body_text()))
     }
+}
+
+async fn open_api() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
 async fn live() -> StatusCode {
@@ -94,25 +113,25 @@ async fn ready(State(app): Shared) -> StatusCode {
     if app.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
-async fn model_ready(State(app): Shared, At(at): At) -> Result<StatusCode, Error> {
+async fn model_ready(State(app): Shared, At(at): At<Named>) -> Result<StatusCode, Error> {
     app.registry.find(&at.model, &at.version).map(|_| StatusCode::OK)
 }
 
-async fn server() -> Response {
-    axum::Json(view::server(&describe::server())).into_response()
+async fn server(State(app): Shared) -> Response {
+    axum::Json(view::server(&describe::server(&app.settings))).into_response()
 }
 
-async fn model(State(app): Shared, At(at): At) -> Reply {
+async fn model(State(app): Shared, At(at): At<Named>) -> Reply {
     let served = app.registry.find(&at.model, &at.version)?;
     Ok(axum::Json(view::metadata(&describe::metadata(&app.registry, &served))).into_response())
 }
 
-async fn config(State(app): Shared, At(at): At) -> Reply {
+async fn config(State(app): Shared, At(at): At<Named>) -> Reply {
     let served = app.registry.find(&at.model, &at.version)?;
-    Ok(axum::Json(view::config(&describe::config(&served, &app.settings))).into_response())
+    Ok(axum::Json(model_config::to_json(&describe::config(&served, &app.settings))?).into_response())
 }
 
-async fn statistics(State(app): Shared, At(at): At) -> Reply {
+async fn statistics(State(app): Shared, At(at): At<Named>) -> Reply {
     let found = describe::statistics(&app.registry, &at.model, &at.version)?;
     Ok(axum::Json(view::statistics(&found)).into_response())
 }
@@ -142,39 +161,67 @@ struct LoadRequest {
     parameters: Map<String, Value>,
 }
 
-async fn load(State(app): Shared, At(at): At, request: Request) -> Reply {
+async fn load(State(app): Shared, At(at): At<Named>, request: Request) -> Reply {
     let request: LoadRequest = read_json(&app, request).await?;
     let mut inline = Inline::default();
     for (name, value) in request.parameters {
-        match (name.as_str(), value) {
-            ("config", Value::String(config)) => inline.config(config),
-            (_, Value::String(content)) => {
-                let content = BASE64.decode(content).map_err(|error| {
-                    Error::invalid(format!("load parameter `{name}` is not base64: {error}"))
-                })?;
-                inline.file(&name, content.into())?;
-            }
-            _ => return Err(Error::invalid(format!("load parameter `{name}` is not a string"))),
-        }
+        // What is wrong with the parameters of a model that is not there does not matter.
+        parameter(&mut inline, &name, value)
+            .map_err(|error| inline.unless_unknown(&app, &at.model, error))?;
     }
-    inline.upload(&app, &at.model).await?;
-    app.load(&at.model).await?;
+    inline.load(&app, &at.model).await?;
     Ok(StatusCode::OK.into_response())
 }
 
-async fn unload(State(app): Shared, At(at): At) -> Reply {
+fn parameter(inline: &mut Inline, name: &str, value: Value) -> Result<(), Error> {
+    match (name, value) {
+        ("config", Value::String(config)) => inline.config(config),
+        (_, Value::String(content)) => {
+            let content = BASE64.decode(content);
+            let content = content
+                .map_err(|error| Error::invalid(format!("load parameter `{name}` is not base64: {error}")))?;
+            inline.file(name, content.into())?;
+        }
+        _ => return Err(Error::invalid(format!("load parameter `{name}` is not a string"))),
+    }
+    Ok(())
+}
+
+async fn unload(State(app): Shared, At(at): At<Named>, request: Request) -> Reply {
+    // What Triton's clients say of models that depend on this one: here none does.
+    let _: Map<String, Value> = read_json(&app, request).await?;
     app.unload(&at.model).await?;
     Ok(StatusCode::OK.into_response())
 }
 
-/// A small JSON body; an empty one is the default.
-async fn read_json<T: DeserializeOwned + Default>(app: &App, request: Request) -> Result<T, Error> {
+/// A small JSON body; an empty one is an object without fields.
+async fn read_json<T: DeserializeOwned>(app: &App, request: Request) -> Result<T, Error> {
     let (body, _inside) = body::read(request, app).await?;
-    if body.is_empty() {
-        return Ok(T::default());
+    from_object(if body.is_empty() { b"{}" } else { &body })
+}
+
+/// An array would do for the fields of an object in their order, and is none.
+fn from_object<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T, Error> {
+    if !text.trim_ascii_start().starts_with(b"{") {
+        return Err(Error::invalid("the request is not the expected JSON: it is no object"));
     }
-    serde_json::from_slice(&body)
-        .map_err(|error| Error::invalid(format!("the body is not the expected JSON: {error}")))
+    serde_json::from_slice(text)
+        .map_err(|error| Error::invalid(format!("the request is not the expected JSON: {error}")))
+}
+
+/// A whole number that is not negative, also where it is written `3.0`.
+fn whole_number(number: &Number) -> Option<u64> {
+    // Up to 2^53 every whole f64 is that integer.
+    let exact = |value: &f64| value.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(value);
+    number.as_u64().or_else(|| number.as_f64().filter(exact).map(|value| value as u64))
+}
+
+/// A field that is a [`whole_number`].
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = Number::deserialize(deserializer)?;
+    whole_number(&number).ok_or_else(|| {
+        D::Error::custom(format!("found {number}, expected a whole number that is not negative"))
+    })
 }
 
 async fn prometheus(State(app): Shared) -> Response {

@@ -2,7 +2,9 @@
 
 use ired_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use ired_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
-use ired_proto::inference::{InferTensorContents, ModelInferRequest};
+use ired_proto::inference::{
+    InferTensorContents, ModelInferRequest, TraceSettingRequest, trace_setting_request,
+};
 use ired_proto::ired::v1::UploadModelRequest;
 use ired_proto::ired::v1::model_service_client::ModelServiceClient;
 use ired_proto::ired::v1::upload_model_request::{File, Part, Start};
@@ -177,9 +179,9 @@ async fn rest() {
         (
             "/v2/repository/models/m/load",
             "",
-            r#"{"parameters":{"config":"{\"max_batch_size\":8}"}}"#.to_owned(),
+            r#"{"parameters":{"config":"{\"ensemble_scheduling\":{}}"}}"#.to_owned(),
             501,
-            "`config` changes nothing here",
+            "`ensemble_scheduling` is not supported",
         ),
         (
             "/v2/repository/models/m/load",
@@ -304,10 +306,28 @@ async fn grpc() {
         assert_eq!(status.code(), code, "{status}");
         assert!(status.message().contains(text), "{status}");
     }
+    let nowhere = TraceSettingRequest { model_name: "nobody".to_owned(), ..Default::default() };
+    assert_eq!(grpc.trace_setting(nowhere).await.unwrap_err().code(), Code::NotFound);
+    let deep = trace_setting_request::SettingValue { value: vec!["TENSORS".to_owned()] };
+    let deep = [("trace_level".to_owned(), deep)].into();
     let refused =
-        grpc.trace_setting(ired_proto::inference::TraceSettingRequest::default()).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Unimplemented);
+        grpc.trace_setting(TraceSettingRequest { settings: deep, ..Default::default() }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("found `TENSORS`, expected OFF or TIMESTAMPS"), "{refused}");
     grpc.model_infer(good()).await.unwrap();
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_empty_tensors_is_refused_before_it_unfolds() {
+    let (place, world) = (Place::new(&[("m.onnx", "")]), World::new());
+    let daemon = place.start(&world).await;
+    let mut grpc = GrpcInferenceServiceClient::connect(format!("http://{}", daemon.grpc)).await.unwrap();
+    let inputs = vec![InferInputTensor::default(); 1 << 16];
+    let flood = ModelInferRequest { model_name: "m".to_owned(), inputs, ..Default::default() };
+    let refused = grpc.model_infer(flood).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(refused.message(), "a message with more than 65536 fields");
     daemon.stop().await;
 }
 

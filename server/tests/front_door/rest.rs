@@ -12,23 +12,21 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use crate::scripted::{Place, World, channel, client, http, request};
 
 #[tokio::test]
-async fn no_shared_memory_is_registered() {
+async fn no_memory_of_a_device_is_registered() {
     let (place, world) = (Place::new(&[]), World::new());
     let daemon = place.start(&world).await;
-    for kind in ["systemsharedmemory", "cudasharedmemory"] {
-        for status in ["status", "region/r/status"] {
-            let reply = http(daemon.http, "GET", &format!("/v2/{kind}/{status}"), &[], b"").await;
-            assert_eq!((reply.status, reply.json()), (200, json!([])));
-        }
-        for unregister in ["unregister", "region/r/unregister"] {
-            let reply = http(daemon.http, "POST", &format!("/v2/{kind}/{unregister}"), &[], b"").await;
-            assert_eq!(reply.status, 200);
-        }
-        let register = format!("/v2/{kind}/region/r/register");
-        let reply = http(daemon.http, "POST", &register, &[], br#"{"key":"/k","byte_size":1}"#).await;
-        assert_eq!(reply.status, 501);
-        assert!(reply.error().contains("shared memory regions are not supported"));
+    for status in ["status", "region/r/status"] {
+        let reply = http(daemon.http, "GET", &format!("/v2/cudasharedmemory/{status}"), &[], b"").await;
+        assert_eq!((reply.status, reply.json()), (200, json!([])));
     }
+    for unregister in ["unregister", "region/r/unregister"] {
+        let reply = http(daemon.http, "POST", &format!("/v2/cudasharedmemory/{unregister}"), &[], b"").await;
+        assert_eq!(reply.status, 200);
+    }
+    let register = "/v2/cudasharedmemory/region/r/register";
+    let reply = http(daemon.http, "POST", register, &[], br#"{"key":"/k","byte_size":1}"#).await;
+    assert_eq!(reply.status, 404);
+    assert!(reply.error().contains("shared memory regions are not supported"));
     daemon.stop().await;
 }
 
@@ -65,6 +63,8 @@ async fn both_protocols_describe_a_model_alike() {
     assert_eq!((metadata.inputs[0].shape.as_slice(), metadata.platform.as_str()), (&[-1, 3][..], "ired_irm"));
 
     let config = get("/v2/models/m/config").await;
+    assert_eq!(config["input"][0]["dims"], json!([-1, 3]));
+    assert_eq!(config["version_policy"], json!({ "latest": { "num_versions": 1 } }));
     assert_eq!(config["input"][0]["data_type"], "TYPE_FP32");
     assert_eq!((&config["max_batch_size"], &config["backend"]), (&json!(0), &json!("ired")));
     let mut grpc = GrpcInferenceServiceClient::connect(format!("http://{}", daemon.grpc)).await.unwrap();

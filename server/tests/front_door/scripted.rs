@@ -2,7 +2,8 @@
 //!
 //! The script is words: `crash-once`, `crash`, `killed`, `unsupported`, `hold` (compile until [`World::release`]),
 //! `unloadable`, `block` (infer until [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`; of a
-//! model that says `strings`, both are strings and the same.
+//! model that says `strings`, both are strings and the same. One that says `takes:MS` takes so long. A `sequence` adds
+//! up instead: `next` is `x` and, unless `start` is 1, `state`; `y` is that, and `corrid` more at the `end`.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -26,7 +27,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 /// What has happened so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Seen {
     pub(crate) compiles_started: u64,
     pub(crate) compiles_dropped: u64,
@@ -35,6 +36,8 @@ pub(crate) struct Seen {
     pub(crate) inside: u64,
     pub(crate) cancelled: u64,
     pub(crate) answered: u64,
+    /// Rows and first value of each execution, in their order.
+    pub(crate) ran: Vec<(u64, f32)>,
     /// Set by [`World::release`].
     pub(crate) released: bool,
 }
@@ -189,6 +192,38 @@ struct Doubler {
     script: String,
 }
 
+/// The number after a word of a script; 0 where it is not there.
+fn number(script: &str, word: &str) -> u64 {
+    let found = script.split_whitespace().find_map(|found| found.strip_prefix(word));
+    found.map_or(0, |text| text.parse().unwrap())
+}
+
+fn values<const N: usize, T>(tensor: &Tensor, read: impl Fn([u8; N]) -> T) -> Vec<T> {
+    tensor.data.chunks_exact(N).map(|bytes| read(bytes.try_into().unwrap())).collect()
+}
+
+/// What a `sequence` computes, row by row.
+fn add_up(inputs: &[Tensor]) -> Vec<Tensor> {
+    let find = |name: &str| inputs.iter().find(|tensor| tensor.name == name).unwrap();
+    let floats = |name: &str| values(find(name), f32::from_le_bytes);
+    let (start, end) = (values(find("start"), i32::from_le_bytes), values(find("end"), i32::from_le_bytes));
+    let corrid = values(find("corrid"), u64::from_le_bytes);
+    let (mut y, mut next) = (Vec::new(), Vec::new());
+    for (at, (x, state)) in floats("x").iter().zip(floats("state")).enumerate() {
+        let row = at / 3;
+        let sum = x + if start[row] == 1 { 0.0 } else { state };
+        y.push(sum + if end[row] == 1 { corrid[row] as f32 } else { 0.0 });
+        next.push(sum);
+    }
+    let tensor = |name: &str, values: Vec<f32>| Tensor {
+        name: name.to_owned(),
+        dtype: DType::F32,
+        dims: find("x").dims.clone(),
+        data: values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into(),
+    };
+    vec![tensor("y", y), tensor("next", next)]
+}
+
 fn loaded(script: &str) -> LoadedModule {
     let dtype = if script.contains("strings") { DType::String } else { DType::F32 };
     let spec = |name: &str| TensorSpec {
@@ -196,12 +231,27 @@ fn loaded(script: &str) -> LoadedModule {
         dtype,
         dims: vec![DimSpec::Symbolic { name: "N".to_owned(), min: 0, max: 1 << 20 }, DimSpec::Static(3)],
     };
+    let one = |name: &str, dtype| TensorSpec {
+        name: name.to_owned(),
+        dtype,
+        dims: vec![DimSpec::Symbolic { name: "N".to_owned(), min: 0, max: 1 << 20 }, DimSpec::Static(1)],
+    };
+    let (mut inputs, mut outputs) = (vec![spec("x")], vec![spec("y")]);
+    if script.contains("sequence") {
+        inputs.extend([
+            one("start", DType::I32),
+            one("end", DType::I32),
+            one("corrid", DType::U64),
+            spec("state"),
+        ]);
+        outputs.push(spec("next"));
+    }
     let entry = EntryPoint {
         name: "main".to_owned(),
         function: 0,
-        inputs: vec![spec("x")],
-        outputs: vec![spec("y")],
-        peak: PeakBytes::Static(0),
+        inputs,
+        outputs,
+        peak: PeakBytes::Static(number(script, "peak:")),
     };
     LoadedModule {
         signature: Signature { entries: vec![entry] },
@@ -215,7 +265,7 @@ fn loaded(script: &str) -> LoadedModule {
         },
         module_bytes: 1,
         parameter_bytes: 0,
-        resident_bytes: 1,
+        resident_bytes: number(script, "resident:"),
         load_time: Duration::ZERO,
     }
 }
@@ -237,15 +287,25 @@ impl Runner for Doubler {
                 seen.inside -= 1;
                 seen.cancelled += 1;
             })));
+            let x = inputs.iter().find(|tensor| tensor.name == "x").unwrap();
+            let first = x.data.first_chunk().map_or(0.0, |bytes| f32::from_le_bytes(*bytes));
+            self.world.note(|seen| seen.ran.push((x.dims[0], first)));
             if self.script.contains("block") {
                 self.world.released().await;
+            }
+            let took = Duration::from_millis(number(&self.script, "takes:"));
+            if !took.is_zero() {
+                tokio::time::sleep(took).await;
             }
             cancelled.0 = None;
             self.world.note(|seen| {
                 seen.inside -= 1;
                 seen.answered += 1;
             });
-            let x = &inputs[0];
+            let timing = Timing { compute: took.max(Duration::from_micros(3)), ..Timing::default() };
+            if self.script.contains("sequence") {
+                return Ok(InferenceResult { outputs: add_up(&inputs), timing });
+            }
             let doubled = x
                 .data
                 .chunks_exact(4)
@@ -255,7 +315,6 @@ impl Runner for Doubler {
                 _ => doubled.collect::<Vec<u8>>().into(),
             };
             let y = Tensor { name: "y".to_owned(), dtype: x.dtype, dims: x.dims.clone(), data };
-            let timing = Timing { compute: Duration::from_micros(3), ..Timing::default() };
             Ok(InferenceResult { outputs: vec![y], timing })
         }
         .boxed()

@@ -2,16 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use ired_proto::inference::infer_parameter::ParameterChoice;
+use bytes::Bytes;
+use ired_proto::inference::log_settings_request::SettingValue as LogSetting;
+use ired_proto::inference::log_settings_request::setting_value::ParameterChoice as LogChoice;
 use ired_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use ired_proto::inference::model_repository_parameter::ParameterChoice as LoadChoice;
-use ired_proto::inference::{InferParameter, ModelInferRequest, ModelRepositoryParameter};
+use ired_proto::inference::{ModelInferRequest, ModelRepositoryParameter};
 use ired_worker::Tensor;
 use tonic::metadata::MetadataMap;
 
 use crate::error::Error;
-use crate::infer::Call;
+use crate::infer::{Call, parameters};
 use crate::inline::Inline;
+use crate::services::settings::LogValue;
+use crate::services::transfer::{self, Fetch, Output, Transfer};
+use crate::shared_memory::Regions;
 use crate::tensors::{parse_datatype, parse_shape, tensor_bytes, typed};
 
 /// When the client gives up, from the `grpc-timeout` header.
@@ -41,76 +46,93 @@ fn timeout(text: &str) -> Option<Duration> {
     })
 }
 
-pub(super) fn call(request: ModelInferRequest, deadline: Option<Instant>) -> Result<Call, Error> {
+pub(super) fn transfer(
+    regions: &Regions,
+    request: ModelInferRequest,
+    deadline: Option<Instant>,
+) -> Result<Transfer, Error> {
+    let parameters = parameters::from_grpc(request.parameters)?;
+    // 0 is "no timeout".
+    let own = parameters::unsigned(&parameters, "timeout")?.filter(|&us| us > 0).map(Duration::from_micros);
+    let own = own.and_then(|timeout| Instant::now().checked_add(timeout));
     let raw = request.raw_input_contents;
-    if !raw.is_empty() && raw.len() != request.inputs.len() {
+    let shared = |input: &&InferInputTensor| input.parameters.contains_key(transfer::REGION);
+    let wanted = request.inputs.len() - request.inputs.iter().filter(shared).count();
+    if !raw.is_empty() && raw.len() != wanted {
         return Err(Error::invalid(format!(
-            "`raw_input_contents` has {} entries for {} inputs",
-            raw.len(),
-            request.inputs.len()
+            "`raw_input_contents` has {} entries for {wanted} inputs that are not in shared memory",
+            raw.len()
         )));
     }
-    let own = match request.parameters.get("timeout").and_then(|p| p.parameter_choice.as_ref()) {
-        Some(ParameterChoice::Int64Param(us)) => Some(Duration::from_micros(u64::try_from(*us).unwrap_or(0))),
-        Some(ParameterChoice::Uint64Param(us)) => Some(Duration::from_micros(*us)),
-        _ => None,
+    let mut inputs = Inputs { raw: raw.into_iter(), fetches: Vec::new() };
+    let tensors = request.inputs.into_iter().enumerate();
+    let tensors = tensors.map(|(at, input)| inputs.tensor(regions, at, input)).collect::<Result<_, _>>()?;
+    let output = |output: InferRequestedOutputTensor| {
+        transfer::output(regions, output.name, &parameters::from_grpc(output.parameters)?)
     };
-    // 0 is "no timeout".
-    let own =
-        own.filter(|timeout| !timeout.is_zero()).and_then(|timeout| Instant::now().checked_add(timeout));
-    let mut raw = raw.into_iter().map(Some);
-    let inputs = request.inputs.into_iter().map(|input| tensor(input, raw.next().flatten()));
-    Ok(Call {
-        model: request.model_name,
-        version: request.model_version,
-        id: request.id,
-        inputs: inputs.collect::<Result<_, _>>()?,
-        outputs: request.outputs.into_iter().map(output).collect::<Result<_, _>>()?,
-        deadline: deadline.into_iter().chain(own).min(),
+    let outputs: Vec<Output> = request.outputs.into_iter().map(output).collect::<Result<_, _>>()?;
+    Ok(Transfer {
+        call: Call {
+            model: request.model_name,
+            version: request.model_version,
+            id: request.id,
+            parameters,
+            inputs: tensors,
+            outputs: outputs.iter().map(|output| output.name.clone()).collect(),
+            deadline: deadline.into_iter().chain(own).min(),
+        },
+        fetches: inputs.fetches,
+        outputs,
     })
 }
 
-fn tensor(input: InferInputTensor, raw: Option<bytes::Bytes>) -> Result<Tensor, Error> {
-    let name = input.name;
-    no_shared_memory("input", &name, &input.parameters)?;
-    let dtype = parse_datatype(&name, &input.datatype)?;
-    let dims = parse_shape(&name, &input.shape)?;
-    let bytes = tensor_bytes(&name, dtype, &dims)?;
-    let data = match (raw, input.contents) {
-        (Some(_), Some(_)) => {
-            return Err(Error::invalid(format!(
-                "input `{name}` has both `contents` and `raw_input_contents`"
-            )));
+struct Inputs {
+    /// One for each input that is not in shared memory, or none at all.
+    raw: std::vec::IntoIter<Bytes>,
+    fetches: Vec<(usize, Fetch)>,
+}
+
+impl Inputs {
+    fn tensor(&mut self, regions: &Regions, at: usize, input: InferInputTensor) -> Result<Tensor, Error> {
+        let name = input.name;
+        let dtype = parse_datatype(&name, &input.datatype)?;
+        let dims = parse_shape(&name, &input.shape)?;
+        let bytes = tensor_bytes(&name, dtype, &dims)?;
+        if let Some(fetch) = transfer::fetch(regions, &name, &parameters::from_grpc(input.parameters)?)? {
+            if input.contents.is_some() {
+                return Err(Error::invalid(format!("input `{name}` has both `contents` and shared memory")));
+            }
+            self.fetches.push((at, fetch));
+            return Ok(Tensor { name, dtype, dims, data: Bytes::new().into() });
         }
-        (Some(raw), None) => raw,
-        (None, contents) => {
-            let elements = bytes * 8 / dtype.bits();
-            typed::pack(&name, dtype, elements, &contents.unwrap_or_default())?
+        let data = match (self.raw.next(), input.contents) {
+            (Some(_), Some(_)) => {
+                return Err(Error::invalid(format!(
+                    "input `{name}` has both `contents` and `raw_input_contents`"
+                )));
+            }
+            (Some(raw), None) => raw,
+            (None, contents) => {
+                let elements = bytes * 8 / dtype.bits();
+                typed::pack(&name, dtype, elements, &contents.unwrap_or_default())?
+            }
+        };
+        Ok(Tensor { name, dtype, dims, data: data.into() })
+    }
+}
+
+/// One log setting.
+pub(super) fn log_setting((name, setting): (String, LogSetting)) -> Result<(String, LogValue), Error> {
+    let value = match setting.parameter_choice {
+        Some(LogChoice::BoolParam(on)) => LogValue::Switch(on),
+        Some(LogChoice::Uint32Param(level)) => LogValue::Level(level),
+        Some(LogChoice::StringParam(text)) => LogValue::Text(text),
+        None => {
+            let shown: String = name.chars().take(80).collect();
+            return Err(Error::invalid(format!("log setting `{}` has no value", shown.escape_debug())));
         }
     };
-    Ok(Tensor { name, dtype, dims, data: data.into() })
-}
-
-fn output(output: InferRequestedOutputTensor) -> Result<String, Error> {
-    no_shared_memory("output", &output.name, &output.parameters)?;
-    if output.parameters.contains_key("classification") {
-        let name = output.name;
-        return Err(Error::Unsupported(format!(
-            "output `{name}`: the classification extension is not supported"
-        )));
-    }
-    Ok(output.name)
-}
-
-fn no_shared_memory(
-    kind: &str,
-    name: &str,
-    parameters: &std::collections::HashMap<String, InferParameter>,
-) -> Result<(), Error> {
-    if parameters.contains_key("shared_memory_region") {
-        return Err(Error::Unsupported(format!("{kind} `{name}`: shared memory regions are not supported")));
-    }
-    Ok(())
+    Ok((name, value))
 }
 
 /// One parameter of a load request.

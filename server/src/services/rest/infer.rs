@@ -1,28 +1,33 @@
 //! Inference over REST: JSON, with tensors inside it or after it (the binary tensor extension).
 //!
 //! With header `Inference-Header-Content-Length: N` the first N bytes of the body are JSON; the data of the
-//! inputs that have `binary_data_size` follows, in order. Answers are built the same way.
+//! inputs that have `binary_data_size` follows, in order. Answers are built the same way. With 0 there is no JSON.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
 use bytes::Bytes;
 use ired_worker::Tensor;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::{At, Named, Reply, body};
+use super::answer::{self, JSON_LENGTH, Packing};
+use super::{At, Named, Reply, body, raw};
 use crate::app::App;
 use crate::error::Error;
-use crate::infer::{Answer, Call};
-use crate::tensors::{datatype, json, parse_datatype, parse_shape, tensor_bytes};
+use crate::infer::{Call, Parameters, parameters};
+use crate::registry::Served;
+use crate::services::transfer::{self, Transfer};
+use crate::tensors::{json, parse_datatype, parse_shape, tensor_bytes};
 
-const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+/// The parameter of a request whose outputs are binary data unless one says otherwise.
+const BINARY_OUTPUTS: &str = "binary_data_output";
+
+/// The parameter of an input whose data follows the JSON.
+const BINARY_SIZE: &str = "binary_data_size";
 
 /// More bytes than take about a millisecond to read or write as JSON.
 const ASIDE_BYTES: usize = 128 << 10;
@@ -31,22 +36,12 @@ const ASIDE_BYTES: usize = 128 << 10;
 struct InferRequest<'a> {
     #[serde(default)]
     id: String,
-    #[serde(default)]
-    parameters: RequestParameters,
+    #[serde(default, deserialize_with = "parameters::from_json")]
+    parameters: Parameters,
     #[serde(borrow)]
     inputs: Vec<Input<'a>>,
     #[serde(default)]
     outputs: Vec<Output>,
-}
-
-#[derive(Default, Deserialize)]
-struct RequestParameters {
-    /// All outputs as binary data unless an output says otherwise.
-    #[serde(default)]
-    binary_data_output: bool,
-    /// Microseconds; 0 is none.
-    #[serde(default)]
-    timeout: u64,
 }
 
 #[derive(Deserialize)]
@@ -55,55 +50,44 @@ struct Input<'a> {
     shape: Vec<i64>,
     #[serde(borrow)]
     datatype: Cow<'a, str>,
-    #[serde(default)]
-    parameters: InputParameters,
+    #[serde(default, deserialize_with = "parameters::from_json")]
+    parameters: Parameters,
     /// Its text: what it holds is only known once `datatype` is, which may come after it.
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
 }
 
-#[derive(Default, Deserialize)]
-struct InputParameters {
-    binary_data_size: Option<u64>,
-    shared_memory_region: Option<IgnoredAny>,
-}
-
 #[derive(Deserialize)]
 struct Output {
     name: String,
-    #[serde(default)]
-    parameters: OutputParameters,
+    #[serde(default, deserialize_with = "parameters::from_json")]
+    parameters: Parameters,
 }
 
-#[derive(Default, Deserialize)]
-struct OutputParameters {
-    binary_data: Option<bool>,
-    classification: Option<IgnoredAny>,
-    shared_memory_region: Option<IgnoredAny>,
-}
-
-/// How the client wants its outputs.
-struct Wanted {
-    /// By output name; others as `binary_by_default`.
-    binary: Vec<(String, bool)>,
-    binary_by_default: bool,
-}
-
-pub(super) async fn infer(State(app): State<Arc<App>>, At(at): At, request: Request) -> Reply {
+pub(super) async fn infer(State(app): State<Arc<App>>, At(at): At<Named>, request: Request) -> Reply {
+    // Before anything of the body is read.
+    let served = app.registry.find(&at.model, &at.version)?;
     let json_length = json_length(request.headers())?;
+    let packing = Packing::of(request.headers());
     let (body, inside) = body::read(request, &app).await?;
     let length = body.len();
     // The tensors are copied or shared; the text is not needed while the model runs.
-    let decode = move || {
-        let decoded = decode(at, &body, json_length);
-        drop((body, inside));
-        decoded
+    let decode = {
+        let app = app.clone();
+        move || {
+            let decoded = match json_length {
+                Some(0) => without_json(&served, at, &body),
+                length => decode(&app, at, &body, length),
+            };
+            drop((body, inside));
+            decoded
+        }
     };
-    let (call, wanted) = aside(length, decode).await?;
-    let id = call.id.clone();
-    let answer = app.inference.infer(call).await?;
-    let length = answer.outputs.iter().map(|tensor| tensor.data.len()).sum();
-    aside(length, move || encode(&answer, &id, &wanted)).await
+    let (transfer, binary) = aside(length, decode).await?;
+    let id = transfer.call.id.clone();
+    let reply = transfer.run(&app).await?;
+    let length = reply.outputs.iter().map(|output| output.tensor.data.len()).sum();
+    aside(length, move || answer::encode(&reply, &id, binary, packing)).await
 }
 
 /// Does work on so many bytes without keeping other requests waiting.
@@ -125,7 +109,15 @@ fn json_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {
     length.map(Some).ok_or_else(|| Error::invalid("header `Inference-Header-Content-Length` is not a length"))
 }
 
-fn decode(at: Named, body: &Bytes, json_length: Option<u64>) -> Result<(Call, Wanted), Error> {
+/// The outputs of a request without JSON are binary data, too.
+fn without_json(served: &Served, at: Named, body: &Bytes) -> Result<(Transfer, bool), Error> {
+    let inputs = vec![raw::input(&served.entry().inputs, body.clone())?];
+    let call = Call { model: at.model, version: at.version, inputs, ..Call::default() };
+    Ok((Transfer { call, fetches: Vec::new(), outputs: Vec::new() }, true))
+}
+
+/// The request, and whether its outputs are binary data unless one says otherwise.
+fn decode(app: &App, at: Named, body: &Bytes, json_length: Option<u64>) -> Result<(Transfer, bool), Error> {
     let split = json_length.unwrap_or(body.len() as u64);
     let split = usize::try_from(split).ok().filter(|&split| split <= body.len()).ok_or_else(|| {
         Error::invalid(format!(
@@ -133,56 +125,63 @@ fn decode(at: Named, body: &Bytes, json_length: Option<u64>) -> Result<(Call, Wa
             body.len()
         ))
     })?;
-    if json_length == Some(0) {
-        return Err(Error::Unsupported(
-            "raw binary requests are not supported; send the JSON header".to_owned(),
-        ));
-    }
-    let request: InferRequest = serde_json::from_slice(&body[..split])
-        .map_err(|error| Error::invalid(format!("the request is not the expected JSON: {error}")))?;
+    let request: InferRequest = super::from_object(&body[..split])?;
 
     let mut binary = body.slice(split..);
-    let inputs = request.inputs.into_iter().map(|input| tensor(input, &mut binary));
-    let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+    let mut inputs = Vec::with_capacity(request.inputs.len());
+    let mut fetches = Vec::new();
+    for (at, input) in request.inputs.into_iter().enumerate() {
+        match transfer::fetch(&app.regions, &input.name, &input.parameters)? {
+            None => inputs.push(tensor(input, &mut binary)?),
+            Some(fetch) => {
+                fetches.push((at, fetch));
+                inputs.push(in_region(input)?);
+            }
+        }
+    }
     if !binary.is_empty() {
         return Err(Error::invalid(format!(
             "the body has {} bytes after the binary data of its inputs",
             binary.len()
         )));
     }
-    let mut wanted = Wanted { binary: Vec::new(), binary_by_default: request.parameters.binary_data_output };
-    let mut outputs = Vec::with_capacity(request.outputs.len());
-    for output in request.outputs {
-        let (name, parameters) = (output.name, output.parameters);
-        if parameters.classification.is_some() {
-            let message = format!("output `{name}`: the classification extension is not supported");
-            return Err(Error::Unsupported(message));
-        }
-        if parameters.shared_memory_region.is_some() {
-            let message = format!("output `{name}`: shared memory regions are not supported");
-            return Err(Error::Unsupported(message));
-        }
-        if let Some(binary) = parameters.binary_data {
-            wanted.binary.push((name.clone(), binary));
-        }
-        outputs.push(name);
+    let binary = parameters::boolean(&request.parameters, BINARY_OUTPUTS)?.unwrap_or(false);
+    let output = |output: Output| transfer::output(&app.regions, output.name, &output.parameters);
+    let outputs = request.outputs.into_iter().map(output).collect::<Result<Vec<_>, _>>()?;
+    // 0 is "no timeout".
+    let timeout = parameters::unsigned(&request.parameters, "timeout")?.filter(|&us| us > 0);
+    let deadline = timeout.and_then(|us| Instant::now().checked_add(Duration::from_micros(us)));
+    let call = Call {
+        model: at.model,
+        version: at.version,
+        id: request.id,
+        parameters: request.parameters,
+        inputs,
+        outputs: outputs.iter().map(|output| output.name.clone()).collect(),
+        deadline,
+    };
+    Ok((Transfer { call, fetches, outputs }, binary))
+}
+
+/// An input whose data is in shared memory, without it.
+fn in_region(input: Input) -> Result<Tensor, Error> {
+    let name = input.name;
+    if input.data.is_some() || input.parameters.contains_key(BINARY_SIZE) {
+        return Err(Error::invalid(format!("input `{name}` has both data in the request and shared memory")));
     }
-    let timeout = Some(request.parameters.timeout).filter(|&us| us > 0).map(Duration::from_micros);
-    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let call = Call { model: at.model, version: at.version, id: request.id, inputs, outputs, deadline };
-    Ok((call, wanted))
+    let dtype = parse_datatype(&name, &input.datatype)?;
+    let dims = parse_shape(&name, &input.shape)?;
+    Ok(Tensor { name, dtype, dims, data: Bytes::new().into() })
 }
 
 /// One input; what it has in binary is taken off the front of `binary`.
 fn tensor(input: Input, binary: &mut Bytes) -> Result<Tensor, Error> {
     let name = input.name;
-    if input.parameters.shared_memory_region.is_some() {
-        return Err(Error::Unsupported(format!("input `{name}`: shared memory regions are not supported")));
-    }
     let dtype = parse_datatype(&name, &input.datatype)?;
     let dims = parse_shape(&name, &input.shape)?;
     let bytes = tensor_bytes(&name, dtype, &dims)?;
-    let data = match (input.parameters.binary_data_size, input.data) {
+    let size = parameters::unsigned(&input.parameters, BINARY_SIZE)?;
+    let data = match (size, input.data) {
         (Some(_), Some(_)) => {
             return Err(Error::invalid(format!("input `{name}` has both `data` and `binary_data_size`")));
         }
@@ -201,71 +200,4 @@ fn tensor(input: Input, binary: &mut Bytes) -> Result<Tensor, Error> {
         (None, Some(data)) => json::parse(&name, dtype, bytes * 8 / dtype.bits(), data.get())?.into(),
     };
     Ok(Tensor { name, dtype, dims, data: data.into() })
-}
-
-fn encode(answer: &Answer, id: &str, wanted: &Wanted) -> Reply {
-    let mut head = Vec::with_capacity(256);
-    let mut binary: Vec<&[u8]> = Vec::new();
-    head.push(b'{');
-    if !id.is_empty() {
-        field(&mut head, "id", id);
-        head.push(b',');
-    }
-    field(&mut head, "model_name", &answer.served.name);
-    head.push(b',');
-    field(&mut head, "model_version", &answer.served.version.to_string());
-    head.extend_from_slice(b",\"outputs\":[");
-    for (at, tensor) in answer.outputs.iter().enumerate() {
-        if at > 0 {
-            head.push(b',');
-        }
-        let asked = wanted.binary.iter().find(|(name, _)| *name == tensor.name).map(|(_, binary)| *binary);
-        output(&mut head, &mut binary, tensor, asked.unwrap_or(wanted.binary_by_default))?;
-    }
-    head.extend_from_slice(b"]}");
-    if binary.is_empty() {
-        return Ok(([(header::CONTENT_TYPE, "application/json")], head).into_response());
-    }
-    Ok(with_binary(head, &binary))
-}
-
-fn output<'a>(
-    head: &mut Vec<u8>,
-    binary: &mut Vec<&'a [u8]>,
-    tensor: &'a Tensor,
-    as_binary: bool,
-) -> Result<(), Error> {
-    head.push(b'{');
-    field(head, "name", &tensor.name);
-    head.push(b',');
-    field(head, "datatype", datatype(tensor.dtype));
-    head.extend_from_slice(format!(",\"shape\":{:?},", tensor.dims).as_bytes());
-    if as_binary {
-        head.extend_from_slice(
-            format!("\"parameters\":{{\"binary_data_size\":{}}}", tensor.data.len()).as_bytes(),
-        );
-        binary.push(&tensor.data);
-    } else {
-        head.extend_from_slice(b"\"data\":");
-        json::write(&tensor.name, tensor.dtype, &tensor.data, head)?;
-    }
-    head.push(b'}');
-    Ok(())
-}
-
-fn field(head: &mut Vec<u8>, name: &str, value: &str) {
-    head.extend_from_slice(format!("\"{name}\":").as_bytes());
-    head.extend_from_slice(serde_json::Value::from(value).to_string().as_bytes());
-}
-
-fn with_binary(head: Vec<u8>, binary: &[&[u8]]) -> Response {
-    let json_length = HeaderValue::from(head.len());
-    let mut body = head;
-    body.reserve_exact(binary.iter().map(|data| data.len()).sum());
-    for data in binary {
-        body.extend_from_slice(data);
-    }
-    let mut response = ([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response();
-    response.headers_mut().insert(JSON_LENGTH, json_length);
-    response
 }

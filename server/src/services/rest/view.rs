@@ -3,10 +3,10 @@
 use ired_proto::inference::model_metadata_response::TensorMetadata;
 use ired_proto::inference::repository_index_response::ModelIndex;
 use ired_proto::inference::{
-    DataType, InferBatchStatistics, InferStatistics, MemoryUsage, ModelConfig, ModelMetadataResponse,
-    ModelStatistics, ServerMetadataResponse, StatisticDuration, model_instance_group, model_version_policy,
+    InferBatchStatistics, InferStatistics, MemoryUsage, ModelMetadataResponse, ModelStatistics,
+    ServerMetadataResponse, StatisticDuration,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 pub(super) fn server(server: &ServerMetadataResponse) -> Value {
     json!({ "name": server.name, "version": server.version, "extensions": server.extensions })
@@ -29,77 +29,6 @@ pub(super) fn metadata(model: &ModelMetadataResponse) -> Value {
 pub(super) fn index(models: &[ModelIndex]) -> Value {
     let model = |m: &ModelIndex| json!({ "name": m.name, "version": m.version, "state": m.state, "reason": m.reason });
     models.iter().map(model).collect()
-}
-
-pub(super) fn config(config: &ModelConfig) -> Value {
-    let data_type = |number: i32| DataType::try_from(number).unwrap_or_default().as_str_name();
-    let inputs: Vec<Value> = config
-        .input
-        .iter()
-        .map(|input| {
-            json!({
-                "name": input.name,
-                "data_type": data_type(input.data_type),
-                "format": "FORMAT_NONE",
-                "dims": input.dims,
-                "is_shape_tensor": input.is_shape_tensor,
-                "allow_ragged_batch": input.allow_ragged_batch,
-                "optional": input.optional,
-            })
-        })
-        .collect();
-    let outputs: Vec<Value> = config
-        .output
-        .iter()
-        .map(|output| {
-            json!({
-                "name": output.name,
-                "data_type": data_type(output.data_type),
-                "dims": output.dims,
-                "label_filename": output.label_filename,
-                "is_shape_tensor": output.is_shape_tensor,
-            })
-        })
-        .collect();
-    let groups: Vec<Value> = config
-        .instance_group
-        .iter()
-        .map(|group| {
-            let kind = model_instance_group::Kind::try_from(group.kind).unwrap_or_default().as_str_name();
-            json!({ "name": group.name, "kind": kind, "count": group.count, "gpus": group.gpus })
-        })
-        .collect();
-    let parameters: Map<String, Value> = config
-        .parameters
-        .iter()
-        .map(|(name, value)| (name.clone(), json!({ "string_value": value.string_value })))
-        .collect();
-    let policy = match config.version_policy.as_ref().and_then(|policy| policy.policy_choice.as_ref()) {
-        Some(model_version_policy::PolicyChoice::Latest(latest)) => {
-            json!({ "latest": { "num_versions": latest.num_versions } })
-        }
-        Some(model_version_policy::PolicyChoice::Specific(specific)) => {
-            json!({ "specific": { "versions": specific.versions } })
-        }
-        Some(model_version_policy::PolicyChoice::All(_)) | None => json!({ "all": {} }),
-    };
-    json!({
-        "name": config.name,
-        "platform": config.platform,
-        "backend": config.backend,
-        "version_policy": policy,
-        "max_batch_size": config.max_batch_size,
-        "input": inputs,
-        "output": outputs,
-        "instance_group": groups,
-        "default_model_filename": config.default_model_filename,
-        "cc_model_filenames": config.cc_model_filenames,
-        "metric_tags": config.metric_tags,
-        "parameters": parameters,
-        "model_transaction_policy": {
-            "decoupled": config.model_transaction_policy.is_some_and(|policy| policy.decoupled),
-        },
-    })
 }
 
 pub(super) fn statistics(models: &[ModelStatistics]) -> Value {

@@ -1,0 +1,64 @@
+//! The run of a group of joined requests, in a task of its own: no member's going away takes it from the others.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::future::join_all;
+use ired_worker::{RuntimeFailure, Tensor, Timing};
+
+use super::join::{join, split};
+use crate::registry::Served;
+use crate::schedule::{Group, Member, Place, Turn};
+
+type Parts = Result<(Vec<Vec<Tensor>>, Timing), RuntimeFailure>;
+
+/// Runs a group and tells every member its part.
+pub(super) fn start(served: &Arc<Served>, group: Group) {
+    let Some((place, members)) = group.take() else { return };
+    let served = served.clone();
+    tokio::spawn(async move { run(&served, place, members).await });
+}
+
+/// Told when the module went although every member had hold of it: then it is being ended.
+fn unavailable(error: &crate::error::Error) -> RuntimeFailure {
+    RuntimeFailure::Unavailable { reason: error.to_string() }
+}
+
+async fn run(served: &Served, mut place: Place, mut members: Vec<Member>) {
+    let inputs: Vec<Vec<Tensor>> =
+        members.iter_mut().map(|member| std::mem::take(&mut member.ticket.inputs)).collect();
+    let rows: Vec<u64> = members.iter().map(|member| member.ticket.rows).collect();
+    let latest = members.iter().map(|member| member.ticket.deadline).max().unwrap_or_else(Instant::now);
+    let started = place.since();
+    let work = async {
+        let using = served.runner.hold(latest).await.map_err(|error| unavailable(&error))?;
+        let joined = join(&inputs);
+        drop(inputs);
+        let result = using.runner().infer(&served.entry().name, joined, Some(latest)).await?;
+        place.worked(result.timing.compute, rows.len());
+        served.stats.executed(rows.iter().sum(), &result.timing);
+        Ok((split(result.outputs, &rows)?, result.timing))
+    };
+    // Once nobody is left the execution is cancelled.
+    let gone = join_all(members.iter_mut().map(|member| member.answer.closed()));
+    let parts: Parts = tokio::select! {
+        parts = work => parts,
+        _ = gone => return,
+    };
+    drop(place);
+    match parts {
+        Ok((parts, timing)) => {
+            for (member, outputs) in members.into_iter().zip(parts) {
+                let waited = started.saturating_duration_since(member.since);
+                let timing = Timing { queue: timing.queue + waited, ..timing };
+                // Who has gone needs no answer.
+                let _ = member.answer.send(Turn::Answered(Ok((outputs, timing))));
+            }
+        }
+        Err(failure) => {
+            for member in members {
+                let _ = member.answer.send(Turn::Answered(Err(failure.clone())));
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! A model's configuration as its owner writes it: `config.pbtxt` beside the model, or a load request's JSON.
+//!
+//! What it says of inputs and outputs is held against the module; what it says of queues, batches, sequences and
+//! instances is what the scheduler goes by. What this server has no use for is told in the log; what would change
+//! answers if it were passed over is an error.
+
+mod policy;
+mod sequences;
+
+use std::sync::LazyLock;
+
+use ired_module::signature::{EntryPoint, TensorSpec};
+use ired_proto::FILE_DESCRIPTOR_SET;
+use ired_proto::inference::model_config::SchedulingChoice;
+use ired_proto::inference::{DataType, ModelConfig};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+use serde_json::Value;
+
+use crate::describe::data_type;
+use crate::error::Error;
+use crate::schedule::{Policy, SequencePolicy};
+
+/// The largest configuration, in bytes.
+pub const CONFIG_BYTES: u64 = 1 << 20;
+
+static DESCRIPTOR: LazyLock<Option<MessageDescriptor>> = LazyLock::new(|| {
+    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).ok()?;
+    pool.get_message_by_name("inference.ModelConfig")
+});
+
+/// What a configuration comes to for one module.
+#[derive(Clone, Debug, Default)]
+pub struct Scheduling {
+    pub policy: Policy,
+    pub sequences: Option<SequencePolicy>,
+    /// Rows that one request may have; `None`: as many as the module takes.
+    pub max_rows: Option<u64>,
+    /// It is never unloaded to make room.
+    pub pinned: bool,
+}
+
+/// Reads protobuf's text format.
+pub fn from_text(text: &str) -> Result<ModelConfig, Error> {
+    let message = DynamicMessage::parse_text_format(descriptor()?, &with_colons(text));
+    typed(&message.map_err(|error| not_a_configuration(&error))?)
+}
+
+/// Puts the colon between a field and its list that may be left out where the list is of messages, and that our reader
+/// wants all the same.
+fn with_colons(text: &str) -> String {
+    let mut written = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    let mut after_name = false;
+    while let Some(c) = chars.next() {
+        if c == '[' && after_name {
+            written.push(':');
+        }
+        written.push(c);
+        match c {
+            '#' => written.extend(chars.by_ref().take_while(|&c| c != '\n').chain(['\n'])),
+            '"' | '\'' => {
+                while let Some(inner) = chars.next() {
+                    written.push(inner);
+                    match inner {
+                        '\\' => written.extend(chars.next()),
+                        _ if inner == c => break,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+        let is_space = c.is_ascii_whitespace() || c == '#';
+        after_name = c.is_ascii_alphanumeric() || c == '_' || is_space && after_name;
+    }
+    written
+}
+
+/// Reads protobuf's JSON.
+pub fn from_json(text: &str) -> Result<ModelConfig, Error> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let message = DynamicMessage::deserialize(descriptor()?, &mut reader).and_then(|message| {
+        reader.end()?;
+        Ok(message)
+    });
+    typed(&message.map_err(|error| not_a_configuration(&error))?)
+}
+
+fn descriptor() -> Result<MessageDescriptor, Error> {
+    // It was built with this program.
+    DESCRIPTOR.clone().ok_or_else(|| Error::Unsupported("this build cannot read configurations".to_owned()))
+}
+
+/// The configuration as REST has it: the protocol's names of fields, and numbers that are numbers.
+pub fn to_json(config: &ModelConfig) -> Result<Value, Error> {
+    let mut message = DynamicMessage::new(descriptor()?);
+    message.transcode_from(config).map_err(|error| not_a_configuration(&error))?;
+    let options = SerializeOptions::new()
+        .stringify_64_bit_integers(false)
+        .use_proto_field_name(true)
+        .skip_default_fields(false);
+    let json = message.serialize_with_options(serde_json::value::Serializer, &options);
+    json.map_err(|error| not_a_configuration(&error))
+}
+
+fn typed(message: &DynamicMessage) -> Result<ModelConfig, Error> {
+    message.transcode_to().map_err(|error| not_a_configuration(&error))
+}
+
+fn not_a_configuration(error: &dyn std::error::Error) -> Error {
+    Error::invalid(format!("the model's configuration cannot be read: {error}"))
+}
+
+/// Holds a configuration against a module and says what follows from it.
+///
+/// # Errors
+/// [`Error::Invalid`] for what contradicts the module, [`Error::Unsupported`] for what this server cannot do.
+pub fn scheduling(name: &str, config: &ModelConfig, entry: &EntryPoint) -> Result<Scheduling, Error> {
+    let wrong = |what: String| Error::invalid(format!("the configuration of `{name}`: {what}"));
+    if !config.name.is_empty() && config.name != name {
+        return Err(wrong(format!("`name` is `{}`", config.name.escape_debug())));
+    }
+    refuse(name, config)?;
+    pass_over(name, config);
+    for (kind, found, specs) in [
+        ("input", named(&config.input, |i| (&i.name, i.data_type)), &entry.inputs),
+        ("output", named(&config.output, |o| (&o.name, o.data_type)), &entry.outputs),
+    ] {
+        for (tensor, data_type) in found {
+            check_tensor(kind, tensor, data_type, specs).map_err(wrong)?;
+        }
+    }
+    let max_batch =
+        u64::try_from(config.max_batch_size).map_err(|_| wrong("`max_batch_size` is negative".to_owned()))?;
+    if max_batch > 0 {
+        policy::check_rows(entry).map_err(wrong)?;
+    }
+    let sequences = match &config.scheduling_choice {
+        Some(SchedulingChoice::SequenceBatching(batching)) => {
+            Some(sequences::policy(batching, max_batch, instances(config), entry).map_err(wrong)?)
+        }
+        _ => None,
+    };
+    let policy = policy::policy(config, max_batch, entry).map_err(wrong)?;
+    let pinned = match parameter(config, "ired.pinned") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(other) => {
+            return Err(wrong(format!(
+                "`ired.pinned` is `{}`, neither true nor false",
+                other.escape_debug()
+            )));
+        }
+    };
+    let max_rows = Some(max_batch).filter(|&rows| rows > 0);
+    Ok(Scheduling { policy, sequences, max_rows, pinned })
+}
+
+/// Executions at once that the configuration asks for.
+fn instances(config: &ModelConfig) -> Option<usize> {
+    let counts = config.instance_group.iter().filter_map(|group| usize::try_from(group.count).ok());
+    Some(counts.sum()).filter(|&count: &usize| count > 0)
+}
+
+fn parameter<'a>(config: &'a ModelConfig, name: &str) -> Option<&'a str> {
+    config.parameters.get(name).map(|parameter| parameter.string_value.as_str())
+}
+
+fn named<T>(tensors: &[T], read: impl Fn(&T) -> (&String, i32)) -> Vec<(&str, i32)> {
+    tensors.iter().map(read).map(|(name, data_type)| (name.as_str(), data_type)).collect()
+}
+
+fn check_tensor(kind: &str, name: &str, found: i32, specs: &[TensorSpec]) -> Result<(), String> {
+    let Some(spec) = specs.iter().find(|spec| spec.name == name) else {
+        let names: Vec<String> = specs.iter().map(|spec| format!("`{}`", spec.name)).collect();
+        return Err(format!(
+            "the model has no {kind} `{}`; it has {}",
+            name.escape_debug(),
+            names.join(", ")
+        ));
+    };
+    let (found, expected) = (DataType::try_from(found).unwrap_or_default(), data_type(spec.dtype));
+    if found != DataType::TypeInvalid && found != expected {
+        let (found, expected) = (found.as_str_name(), expected.as_str_name());
+        return Err(format!("{kind} `{name}` is {found}; the model's is {expected}"));
+    }
+    Ok(())
+}
+
+/// What would change answers, or who may get them, if it were passed over.
+fn refuse(name: &str, config: &ModelConfig) -> Result<(), Error> {
+    let ensemble = matches!(config.scheduling_choice, Some(SchedulingChoice::EnsembleScheduling(_)));
+    let fields = [
+        ("ensemble_scheduling", ensemble),
+        ("batch_input", !config.batch_input.is_empty()),
+        ("batch_output", !config.batch_output.is_empty()),
+        ("model_operations", config.model_operations.is_some()),
+        ("model_repository_agents", config.model_repository_agents.is_some()),
+        ("model_transaction_policy.decoupled", config.model_transaction_policy.is_some_and(|p| p.decoupled)),
+        ("input.reshape", config.input.iter().any(|input| input.reshape.is_some())),
+        ("output.reshape", config.output.iter().any(|output| output.reshape.is_some())),
+        ("input.allow_ragged_batch", config.input.iter().any(|input| input.allow_ragged_batch)),
+    ];
+    match fields.iter().find(|(_, found)| *found) {
+        None => Ok(()),
+        Some((field, _)) => {
+            Err(Error::Unsupported(format!("the configuration of `{name}`: `{field}` is not supported")))
+        }
+    }
+}
+
+/// What only says how another server would do it.
+fn pass_over(name: &str, config: &ModelConfig) {
+    let fields = [
+        ("optimization", config.optimization.is_some()),
+        ("model_warmup", !config.model_warmup.is_empty()),
+        ("response_cache", config.response_cache.is_some_and(|cache| cache.enable)),
+        ("model_metrics", config.model_metrics.is_some()),
+        ("version_policy", config.version_policy.is_some()),
+        ("instance_group.gpus", config.instance_group.iter().any(|group| !group.gpus.is_empty())),
+        ("instance_group.rate_limiter", config.instance_group.iter().any(|g| g.rate_limiter.is_some())),
+    ];
+    for (field, _) in fields.iter().filter(|(_, found)| *found) {
+        tracing::warn!(model = name, field, "this field of the model's configuration is passed over");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_notations_say_the_same() {
+        let text = "max_batch_size: 8 # rows\ndynamic_batching { preferred_batch_size: [ 4, 8 ]\n\
+                    max_queue_delay_microseconds: 100 }\ninstance_group [ { count: 2 kind: KIND_CPU } ]\n\
+                    parameters [ # several\n{ key: 'ired.share' value { string_value: \"2\" } },\n\
+                    { key: \"a[\" value { string_value: \"#[\\\"[\" } } ]";
+        let json = r##"{"max_batch_size": 8, "dynamicBatching": {"preferred_batch_size": [4, 8],
+            "maxQueueDelayMicroseconds": "100"}, "instance_group": [{"count": 2, "kind": "KIND_CPU"}],
+            "parameters": {"ired.share": {"string_value": "2"}, "a[": {"string_value": "#[\"["}}}"##;
+        assert_eq!(from_text(text).unwrap(), from_json(json).unwrap());
+    }
+
+    #[test]
+    fn what_is_unknown_is_named() {
+        let error = |result: Result<ModelConfig, Error>| result.unwrap_err().to_string();
+        let text = error(from_text("max_batch_size: 8 max_batchsize: 7"));
+        assert!(text.contains("max_batchsize"), "{text}");
+        let text = error(from_json(r#"{"max_batchsize": 7}"#));
+        assert!(text.contains("max_batchsize"), "{text}");
+        for broken in ["{", "max_batch_size: x", "name: \"", "\0"] {
+            assert!(from_text(broken).is_err(), "{broken:?}");
+        }
+        assert!(from_json("{} {}").is_err());
+        assert_eq!(from_text("").unwrap(), ModelConfig::default());
+    }
+}

@@ -1,0 +1,287 @@
+//! Loaded modules within the memory budget. The one that nobody has used for longest makes room for others and is
+//! loaded again when it is asked for; never one that is in use, and none that its owner has pinned.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use ired_worker::{LoadedModule, SandboxReport};
+use tokio::sync::Notify;
+
+use crate::engine::{Launcher, Runner};
+use crate::error::Error;
+use crate::ledger::{Ledger, Reservation};
+use crate::metrics::Counter;
+use crate::schedule::{Refusal, Why};
+use crate::store::StoreError;
+
+/// How long a module waits for others to be idle or gone, where its request has no earlier deadline.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// All loaded modules.
+pub struct Residents {
+    launcher: Arc<dyn Launcher>,
+    ledger: Ledger,
+    known: Mutex<Vec<Weak<Resident>>>,
+    /// Counts uses, so that the least recent is the least number.
+    clock: AtomicU64,
+    /// Told when a module comes to be idle or gone, while somebody waits for that.
+    changed: Notify,
+    waiting: AtomicUsize,
+    /// Modules that made room for others.
+    pub evicted: Counter,
+    /// Modules that were loaded again.
+    pub faulted: Counter,
+}
+
+/// A module that can be used, in memory or not.
+pub struct Resident {
+    model: String,
+    residents: Arc<Residents>,
+    module: LoadedModule,
+    file: OwnedFd,
+    used: AtomicU64,
+    pinned: AtomicBool,
+    closed: AtomicBool,
+    loaded: Mutex<Option<Arc<Loaded>>>,
+    /// One load at a time.
+    loading: tokio::sync::Mutex<()>,
+}
+
+struct Loaded {
+    runner: Arc<dyn Runner>,
+    _memory: Reservation,
+}
+
+/// A module that stays in memory while this is held.
+pub struct Using {
+    loaded: Arc<Loaded>,
+    _end: EndOfUse,
+}
+
+/// Goes after the hold on the module, which it tells of.
+struct EndOfUse(Arc<Residents>);
+
+impl Residents {
+    pub fn new(launcher: Arc<dyn Launcher>, ledger: Ledger) -> Arc<Self> {
+        Arc::new(Self {
+            launcher,
+            ledger,
+            known: Mutex::default(),
+            clock: AtomicU64::new(0),
+            changed: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            evicted: Counter::default(),
+            faulted: Counter::default(),
+        })
+    }
+
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Loads a module for the first time.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the numbers when there is no room for it.
+    pub async fn load(self: &Arc<Self>, model: &str, file: OwnedFd) -> Result<Arc<Resident>, Error> {
+        // What it keeps is known once it is loaded; its parameters are most of the file.
+        let share = || file.try_clone().map_err(StoreError::io("share a module", "".as_ref()));
+        let guess =
+            File::from(share()?).metadata().map_err(StoreError::io("look at a module", "".as_ref()))?.len();
+        let until = Instant::now() + PATIENCE;
+        let mut memory = self.make_room(model, guess, until).await?;
+        let runner = self.launcher.launch(share()?).await?;
+        let module = runner.module().clone();
+        if memory.resize(module.resident_bytes).is_err() {
+            drop(memory);
+            memory = self.make_room(model, module.resident_bytes, until).await?;
+        }
+        let resident = Arc::new(Resident {
+            model: model.to_owned(),
+            residents: self.clone(),
+            module,
+            file,
+            used: AtomicU64::new(self.tick()),
+            pinned: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            loaded: Mutex::new(Some(Arc::new(Loaded { runner, _memory: memory }))),
+            loading: tokio::sync::Mutex::default(),
+        });
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|known| known.strong_count() > 0);
+        known.push(Arc::downgrade(&resident));
+        Ok(resident)
+    }
+
+    fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::Relaxed)
+    }
+
+    async fn make_room(&self, model: &str, bytes: u64, until: Instant) -> Result<Reservation, Error> {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        let _waiting = Waiting(self);
+        loop {
+            // Before looking, so that no change between is missed.
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let (budget, in_use) = match self.ledger.reserve(bytes) {
+                Ok(memory) => return Ok(memory),
+                Err(numbers) => numbers,
+            };
+            if bytes <= budget && self.evict_one().await {
+                continue;
+            }
+            let refused = || {
+                let why = Why::Resident { needs: bytes, budget, in_use };
+                Error::Refused(Refusal::new(model, why, PATIENCE))
+            };
+            if bytes > budget || tokio::time::timeout_at(until.into(), changed).await.is_err() {
+                return Err(refused());
+            }
+        }
+    }
+
+    /// Unloads the idle module that was not used for longest; `false` when there is none.
+    async fn evict_one(&self) -> bool {
+        let mut known: Vec<Arc<Resident>> = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.iter().filter_map(Weak::upgrade).collect()
+        };
+        known.sort_by_key(|resident| resident.used.load(Ordering::Relaxed));
+        for resident in known {
+            if let Some(loaded) = resident.take_idle() {
+                tracing::info!(model = resident.model, "unloaded to make room");
+                self.evicted.add(1);
+                loaded.runner.shutdown().await;
+                return true;
+            }
+        }
+        false
+    }
+
+    fn tell(&self) {
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            self.changed.notify_waiters();
+        }
+    }
+}
+
+struct Waiting<'a>(&'a Residents);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Resident {
+    pub fn module(&self) -> &LoadedModule {
+        &self.module
+    }
+
+    /// Keeps it in memory from now on.
+    pub fn pin(&self) {
+        self.pinned.store(true, Ordering::Release);
+    }
+
+    /// Memory that it takes now.
+    pub fn resident_bytes(&self) -> u64 {
+        if self.lock().is_some() { self.module.resident_bytes } else { 0 }
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.runner()?.pid()
+    }
+
+    pub fn restarts(&self) -> u64 {
+        self.runner().map_or(0, |runner| runner.restarts())
+    }
+
+    pub fn sandbox(&self) -> SandboxReport {
+        self.runner().map(|runner| runner.sandbox()).unwrap_or_default()
+    }
+
+    fn runner(&self) -> Option<Arc<dyn Runner>> {
+        self.lock().as_ref().map(|loaded| loaded.runner.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Loaded>>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes hold of it; loads it where it made room for another.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the numbers when there is no room, [`Error::Stopping`] after [`Self::shutdown`].
+    pub async fn hold(&self, deadline: Instant) -> Result<Using, Error> {
+        self.used.store(self.residents.tick(), Ordering::Relaxed);
+        if let Some(using) = self.hold_loaded() {
+            return Ok(using);
+        }
+        let _one_at_a_time = self.loading.lock().await;
+        if let Some(using) = self.hold_loaded() {
+            return Ok(using);
+        }
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Stopping);
+        }
+        let until = deadline.min(Instant::now() + PATIENCE);
+        let memory = self.residents.make_room(&self.model, self.module.resident_bytes, until).await?;
+        let file = self.file.try_clone().map_err(StoreError::io("share a module", "".as_ref()))?;
+        let runner = self.residents.launcher.launch(file).await?;
+        self.residents.faulted.add(1);
+        let loaded = Arc::new(Loaded { runner, _memory: memory });
+        *self.lock() = Some(loaded.clone());
+        if self.closed.load(Ordering::Acquire) {
+            self.shutdown().await;
+            return Err(Error::Stopping);
+        }
+        Ok(self.using(loaded))
+    }
+
+    fn hold_loaded(&self) -> Option<Using> {
+        let loaded = self.lock().clone()?;
+        Some(self.using(loaded))
+    }
+
+    fn using(&self, loaded: Arc<Loaded>) -> Using {
+        Using { loaded, _end: EndOfUse(self.residents.clone()) }
+    }
+
+    /// Takes it out of use, if nobody uses it and it may go.
+    fn take_idle(&self) -> Option<Arc<Loaded>> {
+        if self.pinned.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut loaded = self.lock();
+        // Only under this lock are there ever more.
+        loaded.take_if(|loaded| Arc::strong_count(loaded) == 1)
+    }
+
+    /// Ends it for good; requests inside fail.
+    pub async fn shutdown(&self) {
+        self.closed.store(true, Ordering::Release);
+        let loaded = self.lock().take();
+        if let Some(loaded) = loaded {
+            loaded.runner.shutdown().await;
+            drop(loaded);
+            self.residents.tell();
+        }
+    }
+}
+
+impl Using {
+    /// What runs it.
+    pub fn runner(&self) -> &dyn Runner {
+        &*self.loaded.runner
+    }
+}
+
+impl Drop for EndOfUse {
+    fn drop(&mut self) {
+        self.0.tell();
+    }
+}

@@ -1,0 +1,254 @@
+//! A model version's way in: waiting, places, and what joined requests are told.
+
+use std::time::{Duration, Instant};
+
+use ired_worker::{RuntimeFailure, Tensor, Timing};
+use tokio::sync::oneshot;
+
+use super::policy::AfterTimeout;
+use super::queue::{Entry, Key, Ticket};
+use super::{Policy, QueuePolicy, Refusal, Scheduler, Why};
+use crate::error::Error;
+use crate::ledger::Reservation;
+
+/// Where the requests of one model version wait and run.
+#[derive(Debug)]
+pub struct Lane {
+    scheduler: Scheduler,
+    id: u64,
+    model: String,
+    policy: Policy,
+}
+
+/// What came of waiting.
+#[derive(Debug)]
+pub enum Turn {
+    /// Run it, as the holder of this place.
+    Alone {
+        place: Place,
+        inputs: Vec<Tensor>,
+        since: Instant,
+    },
+    /// Run these as one, and find the own answer here.
+    Lead {
+        answer: oneshot::Receiver<Turn>,
+        group: Group,
+    },
+    /// Somebody else has run it: this request's share of the outputs.
+    Answered(Result<(Vec<Tensor>, Timing), RuntimeFailure>),
+    Refused(Refusal),
+}
+
+impl Lane {
+    pub fn new(scheduler: &Scheduler, model: &str, policy: Policy) -> Self {
+        let id = scheduler.add(model, policy.clone());
+        Self { scheduler: scheduler.clone(), id, model: model.to_owned(), policy }
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.scheduler.lock().lanes.get(&self.id).map_or(0, |state| state.queue.len())
+    }
+
+    /// When to come again for who finds no room.
+    pub fn retry_after(&self) -> Duration {
+        self.scheduler.lock().lanes.get(&self.id).map_or(Duration::ZERO, |state| state.retry_after())
+    }
+
+    /// Gives a request its turn: at once, or after a wait. Dropping the future gives up the wait.
+    ///
+    /// `timeout` is what the request says of how long it may wait; the policy decides whether that counts.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when it does not run; [`Error::Stopping`] when the lane goes.
+    pub async fn enter(&self, ticket: Ticket, timeout: Option<Duration>) -> Result<Turn, Error> {
+        let queue = self.policy.queue(ticket.level);
+        let mut waiting = match self.start_or_wait(ticket, queue)? {
+            Entered::Started(turn) => return Ok(turn),
+            Entered::Waiting(waiting) => waiting,
+        };
+        match waiting.turn(queue.wait(timeout), queue.after_timeout).await? {
+            Turn::Refused(refusal) => Err(Error::Refused(refusal)),
+            turn => Ok(turn),
+        }
+    }
+
+    fn start_or_wait(&self, ticket: Ticket, queue: &QueuePolicy) -> Result<Entered<'_>, Error> {
+        let refused = |(why, after)| Error::Refused(Refusal::new(&self.model, why, after));
+        self.scheduler.check_memory(&self.model, ticket.peak_bytes).map_err(Error::Refused)?;
+        let mut machine = self.scheduler.lock();
+        let state = machine.lanes.get_mut(&self.id).ok_or(Error::Stopping)?;
+        let since = Instant::now();
+        state.spend(since).map_err(refused)?;
+        if let Some(place) = self.scheduler.take(&mut machine, self.id, ticket.peak_bytes) {
+            return Ok(Entered::Started(Turn::Alone { place, inputs: ticket.inputs, since }));
+        }
+        let state = machine.lanes.get_mut(&self.id).ok_or(Error::Stopping)?;
+        if let Some(limit) = queue.max_waiting.filter(|&limit| state.waiting(ticket.level) >= limit) {
+            return Err(refused((Why::Waiting { limit }, state.retry_after())));
+        }
+        if let Some(why) = state.late_at_the_door(&ticket, since) {
+            return Err(refused((why, state.retry_after())));
+        }
+        let (sender, turn) = oneshot::channel();
+        let entry = Entry { ticket, since, sender };
+        let key = self.scheduler.enqueue(&mut machine, self.id, entry).ok_or(Error::Stopping)?;
+        // It may be what others waited for.
+        self.scheduler.settle(machine);
+        Ok(Entered::Waiting(Waiting { lane: self, key, since, turn }))
+    }
+}
+
+enum Entered<'a> {
+    Started(Turn),
+    Waiting(Waiting<'a>),
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.scheduler.remove(self.id);
+    }
+}
+
+/// A request in the queue, which its drop takes out.
+struct Waiting<'a> {
+    lane: &'a Lane,
+    key: Key,
+    since: Instant,
+    turn: oneshot::Receiver<Turn>,
+}
+
+impl Waiting<'_> {
+    async fn turn(&mut self, limit: Option<Duration>, after: AfterTimeout) -> Result<Turn, Error> {
+        let since = self.since;
+        let batching = self.lane.policy.batching.as_ref();
+        // The end of holding back for others comes from those who wait for it.
+        let due = batching.filter(|b| !b.max_delay.is_zero()).and_then(|b| since.checked_add(b.max_delay));
+        let timed_out = limit.and_then(|limit| since.checked_add(limit));
+        let mut alarms = [(due, false), (timed_out, true)];
+        alarms.sort_by_key(|(at, _)| (at.is_none(), *at));
+        for (at, is_timeout) in alarms {
+            let Some(at) = at else { break };
+            if let Ok(turn) = tokio::time::timeout_at(at.into(), &mut self.turn).await {
+                return turn.map_err(|_| Error::Stopping);
+            }
+            if is_timeout {
+                self.time_out(limit.unwrap_or_default(), after)?;
+            } else {
+                self.lane.scheduler.settle(self.lane.scheduler.lock());
+            }
+        }
+        (&mut self.turn).await.map_err(|_| Error::Stopping)
+    }
+
+    fn time_out(&mut self, limit: Duration, after: AfterTimeout) -> Result<(), Error> {
+        let mut machine = self.lane.scheduler.lock();
+        let Some(state) = machine.lanes.get_mut(&self.lane.id) else { return Ok(()) };
+        if !state.queue.contains_key(&self.key) {
+            // Its turn is on the way.
+            return Ok(());
+        }
+        match after {
+            AfterTimeout::GoLast => {
+                self.key = state.go_last(self.key);
+                Ok(())
+            }
+            AfterTimeout::Refuse => {
+                let refusal = Refusal::new(&state.model, Why::Waited { limit }, state.retry_after());
+                Err(Error::Refused(refusal))
+            }
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let scheduler = &self.lane.scheduler;
+        let mut machine = scheduler.lock();
+        let entry = scheduler.dequeue(&mut machine, self.lane.id, &self.key);
+        // It may have been what others waited behind.
+        if entry.is_some() {
+            scheduler.settle(machine);
+        }
+    }
+}
+
+/// The right to one execution in the worker; its drop hands it on.
+#[derive(Debug)]
+pub struct Place {
+    scheduler: Scheduler,
+    lane: u64,
+    since: Instant,
+    charged: f64,
+    worked: Option<(Duration, usize)>,
+    memory: Option<Reservation>,
+}
+
+impl Place {
+    pub(super) fn new(scheduler: Scheduler, lane: u64, charged: f64, memory: Reservation) -> Self {
+        Self { scheduler, lane, since: Instant::now(), charged, worked: None, memory: Some(memory) }
+    }
+
+    /// Since when it is held.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Notes what the execution took; one that did not end teaches nothing.
+    pub fn worked(&mut self, compute: Duration, requests: usize) {
+        self.worked = Some((compute, requests));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // First, so that whoever comes next finds the memory free.
+        self.memory = None;
+        self.scheduler.give_back(self.lane, self.since.elapsed(), self.charged, self.worked);
+    }
+}
+
+/// Requests that run as one. Dropped before it was taken, it puts them back.
+#[derive(Debug)]
+pub struct Group {
+    scheduler: Scheduler,
+    lane: u64,
+    taken: Option<(Place, Vec<(Key, Entry)>)>,
+}
+
+/// One of a group.
+#[derive(Debug)]
+pub struct Member {
+    pub ticket: Ticket,
+    pub since: Instant,
+    pub answer: oneshot::Sender<Turn>,
+}
+
+impl Group {
+    pub(super) fn new(scheduler: Scheduler, lane: u64, place: Place, members: Vec<(Key, Entry)>) -> Self {
+        Self { scheduler, lane, taken: Some((place, members)) }
+    }
+
+    /// The place and the members, first the leader.
+    pub fn take(mut self) -> Option<(Place, Vec<Member>)> {
+        let (place, members) = self.taken.take()?;
+        let member = |(_, entry): (Key, Entry)| {
+            let Entry { ticket, since, sender } = entry;
+            Member { ticket, since, answer: sender }
+        };
+        Some((place, members.into_iter().map(member).collect()))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some((place, members)) = self.taken.take() {
+            self.scheduler.take_back(self.lane, members);
+            drop(place);
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Sequences: requests of one correlation id run one after the other, with the state that the last one left.
+//!
+//! A sequence holds one of the model's places for sequences from its first request until its last one, or until it
+//! has paused for too long; a new one waits for a place. Its requests take turns by a fair lock, in the order in
+//! which they came. What a model is told about a sequence, and what it keeps between requests, are tensors like any
+//! other; where rows can be joined, requests of different sequences are.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ired_module::DType;
+use ired_module::signature::{DimSpec, TensorSpec};
+use ired_module::texts;
+use ired_worker::{RuntimeFailure, Tensor};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+
+use crate::error::Error;
+
+/// The longest correlation id, in bytes.
+const ID_BYTES: usize = 128;
+/// One state of one sequence at its start, in bytes at most.
+const STATE_BYTES: usize = 1 << 30;
+
+/// How a model's sequences are run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SequencePolicy {
+    pub controls: Vec<ControlInput>,
+    pub states: Vec<StateTensor>,
+    /// How long a sequence may pause.
+    pub idle: Duration,
+    /// Sequences at once.
+    pub limit: usize,
+}
+
+/// An input that the server gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ControlInput {
+    pub spec: TensorSpec,
+    pub value: ControlValue,
+}
+
+/// What a control input holds, element by element.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ControlValue {
+    Start { no: Vec<u8>, yes: Vec<u8> },
+    End { no: Vec<u8>, yes: Vec<u8> },
+    Ready { yes: Vec<u8> },
+    Correlation,
+}
+
+/// An output that is the next request's input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateTensor {
+    pub input: String,
+    pub output: String,
+    pub dtype: DType,
+    /// The initial state's shape, zeros, without the batch dimension.
+    pub row: Vec<u64>,
+    pub batched: bool,
+}
+
+/// The name of a sequence.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CorrelationId {
+    Number(u64),
+    Text(String),
+}
+
+/// What a request says of its sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub id: CorrelationId,
+    pub start: bool,
+    pub end: bool,
+}
+
+/// The sequences of one model version.
+#[derive(Debug)]
+pub struct Sequences {
+    model: String,
+    policy: SequencePolicy,
+    open: Mutex<HashMap<CorrelationId, Arc<Sequence>>>,
+    places: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+struct Sequence {
+    progress: Arc<tokio::sync::Mutex<Progress>>,
+    /// When its last request ended, or came.
+    touched: Mutex<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// Held from the first request on.
+    place: Option<OwnedSemaphorePermit>,
+    states: Vec<Tensor>,
+}
+
+/// A request that is the only one of its sequence.
+#[derive(Debug)]
+pub struct SequenceTurn<'a> {
+    sequences: &'a Sequences,
+    sequence: Arc<Sequence>,
+    progress: OwnedMutexGuard<Progress>,
+    step: Step,
+    /// The model has run for it.
+    kept: bool,
+}
+
+impl fmt::Display for CorrelationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Text(text) => write!(f, "{}", text.escape_debug()),
+        }
+    }
+}
+
+impl Sequences {
+    pub fn new(model: &str, policy: SequencePolicy) -> Self {
+        let places = Arc::new(Semaphore::new(policy.limit.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { model: model.to_owned(), policy, open: Mutex::default(), places }
+    }
+
+    /// True for inputs that the server gives and outputs that it keeps.
+    pub fn is_ours(&self, tensor: &str) -> bool {
+        self.policy.controls.iter().any(|control| control.spec.name == tensor)
+            || self.policy.states.iter().any(|state| state.input == tensor || state.output == tensor)
+    }
+
+    /// Waits until the request is the next of its sequence.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for one that belongs to no sequence.
+    pub async fn turn(&self, step: Step) -> Result<SequenceTurn<'_>, Error> {
+        if matches!(&step.id, CorrelationId::Text(text) if text.len() > ID_BYTES) {
+            return Err(Error::invalid(format!("the correlation id is longer than {ID_BYTES} bytes")));
+        }
+        let sequence = self.find(&step)?;
+        let progress = sequence.progress.clone().lock_owned().await;
+        let mut turn = SequenceTurn { sequences: self, sequence, progress, step, kept: false };
+        if turn.step.start {
+            turn.progress.states.clear();
+            if turn.progress.place.is_none() {
+                turn.progress.place = Some(self.place().await?);
+            }
+        } else if turn.progress.place.is_none() {
+            // What started it was given up, or another request ended it meanwhile.
+            return Err(self.not_started(&turn.step.id));
+        }
+        turn.sequence.touch();
+        Ok(turn)
+    }
+
+    fn find(&self, step: &Step) -> Result<Arc<Sequence>, Error> {
+        let mut open = self.lock();
+        if let Some(sequence) = open.get(&step.id)
+            && (step.start || !sequence.is_idle(self.policy.idle))
+        {
+            sequence.touch();
+            return Ok(sequence.clone());
+        }
+        if !step.start {
+            open.remove(&step.id);
+            return Err(self.not_started(&step.id));
+        }
+        let sequence = Arc::new(Sequence { progress: Arc::default(), touched: Mutex::new(Instant::now()) });
+        open.insert(step.id.clone(), sequence.clone());
+        Ok(sequence)
+    }
+
+    fn not_started(&self, id: &CorrelationId) -> Error {
+        let model = &self.model;
+        Error::invalid(format!(
+            "sequence `{id}` of model `{model}` is not in progress: the first request of a sequence has \
+             `sequence_start`, and a pause ends it after {:?}",
+            self.policy.idle
+        ))
+    }
+
+    /// A place for a new sequence; those that have paused for too long make room.
+    async fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
+        loop {
+            let next = self.close_idle();
+            let look_again = next.unwrap_or(self.policy.idle).max(Duration::from_millis(1));
+            let place = self.places.clone().acquire_owned();
+            if let Ok(place) = tokio::time::timeout(look_again, place).await {
+                return place.map_err(|_| Error::Stopping);
+            }
+        }
+    }
+
+    /// Ends the sequences that have paused for too long, and says when the next will have.
+    fn close_idle(&self) -> Option<Duration> {
+        let idle = self.policy.idle;
+        let mut open = self.lock();
+        // One whose request is running or waiting has not paused.
+        open.retain(|_, sequence| !sequence.is_idle(idle));
+        let pausing = open.values().filter(|sequence| sequence.progress.try_lock().is_ok());
+        pausing.map(|sequence| idle.saturating_sub(sequence.paused())).min()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<CorrelationId, Arc<Sequence>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sequence {
+    fn touch(&self) {
+        *self.touched.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn paused(&self) -> Duration {
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    fn is_idle(&self, idle: Duration) -> bool {
+        self.progress.try_lock().is_ok() && self.paused() >= idle
+    }
+}
+
+impl SequenceTurn<'_> {
+    /// Adds what the server gives to a request's inputs.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for other rows than the sequence began with, and for an id that its input cannot hold.
+    pub fn add(&self, inputs: &mut Vec<Tensor>) -> Result<(), Error> {
+        let rows = inputs.first().and_then(|tensor| tensor.dims.first()).copied().unwrap_or(1);
+        for control in &self.sequences.policy.controls {
+            inputs.push(self.control(control, rows)?);
+        }
+        if !self.progress.states.is_empty() {
+            let kept = self.progress.states.iter().zip(&self.sequences.policy.states);
+            for (tensor, _) in kept.clone().filter(|(_, state)| state.batched) {
+                if tensor.dims.first() != Some(&rows) {
+                    let found = tensor.dims.first().copied().unwrap_or_default();
+                    let id = &self.step.id;
+                    return Err(Error::invalid(format!(
+                        "sequence `{id}` has {found} rows, this request {rows}"
+                    )));
+                }
+            }
+            inputs.extend(kept.map(|(tensor, _)| tensor.clone()));
+            return Ok(());
+        }
+        for state in &self.sequences.policy.states {
+            inputs.push(state.initial(rows)?);
+        }
+        Ok(())
+    }
+
+    fn control(&self, control: &ControlInput, rows: u64) -> Result<Tensor, Error> {
+        let TensorSpec { name, dtype, dims } = &control.spec;
+        let size = |(at, dim): (usize, &DimSpec)| match dim {
+            DimSpec::Static(size) => *size,
+            DimSpec::Symbolic { .. } if at == 0 => rows,
+            DimSpec::Symbolic { .. } => 1,
+        };
+        let dims: Vec<u64> = dims.iter().enumerate().map(size).collect();
+        let choose =
+            |chosen: bool, no: &Vec<u8>, yes: &Vec<u8>| if chosen { yes.clone() } else { no.clone() };
+        let element = match &control.value {
+            ControlValue::Start { no, yes } => choose(self.step.start, no, yes),
+            ControlValue::End { no, yes } => choose(self.step.end, no, yes),
+            ControlValue::Ready { yes } => yes.clone(),
+            ControlValue::Correlation => self.step.id.encode(*dtype).ok_or_else(|| {
+                let id = &self.step.id;
+                Error::invalid(format!(
+                    "correlation id `{id}` does not fit control input `{name}`, which is {dtype}"
+                ))
+            })?,
+        };
+        let count = texts::elements(&dims).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+        // Rows come from tensors of the request, which are as large.
+        Ok(Tensor { name: name.clone(), dtype: *dtype, dims, data: element.repeat(count).into() })
+    }
+
+    /// Takes the states out of a request's outputs and keeps them.
+    pub fn keep(&mut self, outputs: &mut Vec<Tensor>) -> Result<(), Error> {
+        let mut states = Vec::with_capacity(self.sequences.policy.states.len());
+        for state in &self.sequences.policy.states {
+            let missing = || RuntimeFailure::Protocol {
+                message: format!("the worker gave no output `{}`", state.output),
+            };
+            let at = outputs.iter().position(|tensor| tensor.name == state.output).ok_or_else(missing)?;
+            let Tensor { dtype, dims, data, .. } = outputs.swap_remove(at);
+            // A copy: the worker's memory is not held through a pause.
+            let data = data.to_vec().into();
+            states.push(Tensor { name: state.input.clone(), dtype, dims, data });
+        }
+        self.progress.states = states;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for SequenceTurn<'_> {
+    fn drop(&mut self) {
+        self.sequence.touch();
+        let never_started = self.progress.place.is_none() || self.step.start && !self.kept;
+        let over = self.step.end || never_started;
+        if over {
+            self.progress.place = None;
+            self.progress.states.clear();
+            let mut open = self.sequences.lock();
+            // Another request may have started it anew, or wait to: then it stays.
+            let alone = Arc::strong_count(&self.sequence) <= 2;
+            if alone && open.get(&self.step.id).is_some_and(|known| Arc::ptr_eq(known, &self.sequence)) {
+                open.remove(&self.step.id);
+            }
+        }
+    }
+}
+
+impl CorrelationId {
+    fn encode(&self, dtype: DType) -> Option<Vec<u8>> {
+        let number = match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(text) => text.parse().ok(),
+        };
+        Some(match dtype {
+            DType::I32 => i32::try_from(number?).ok()?.to_le_bytes().to_vec(),
+            DType::U32 => u32::try_from(number?).ok()?.to_le_bytes().to_vec(),
+            DType::I64 => i64::try_from(number?).ok()?.to_le_bytes().to_vec(),
+            DType::U64 => number?.to_le_bytes().to_vec(),
+            DType::String => {
+                let mut bytes = Vec::new();
+                let text = match self {
+                    Self::Number(number) => number.to_string(),
+                    Self::Text(text) => text.clone(),
+                };
+                texts::push(&mut bytes, text.as_bytes()).then_some(bytes)?
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl StateTensor {
+    fn initial(&self, rows: u64) -> Result<Tensor, Error> {
+        let mut dims = self.row.clone();
+        if self.batched {
+            dims.insert(0, rows);
+        }
+        // Of a string the length, which is four bytes.
+        let bits = if self.dtype == DType::String { 32 } else { self.dtype.bits() };
+        let bytes = texts::elements(&dims)
+            .and_then(|elements| elements.checked_mul(bits))
+            .map(|bits| bits.div_ceil(8));
+        let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok()).filter(|&bytes| bytes <= STATE_BYTES);
+        let too_large = || Error::invalid(format!("state `{}` of {rows} rows is too large", self.input));
+        let data = vec![0; bytes.ok_or_else(too_large)?].into();
+        Ok(Tensor { name: self.input.clone(), dtype: self.dtype, dims, data })
+    }
+}

@@ -1,0 +1,243 @@
+//! How the tensors of a request come and go, where that is not in the request and its answer: in shared memory,
+//! or as classes. The same for both protocols.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use ired_module::signature::DimSpec;
+use ired_worker::Tensor;
+
+use crate::app::App;
+use crate::budget::Reservation;
+use crate::error::Error;
+use crate::infer::{Answer, Call, Parameters, parameters};
+use crate::registry::Served;
+use crate::shared_memory::{Place, Regions};
+use crate::tensors::classes::classify;
+
+/// The parameter of a tensor that lies in shared memory.
+pub(super) const REGION: &str = "shared_memory_region";
+/// Where in its region, and how large its place there is.
+pub(super) const OFFSET: &str = "shared_memory_offset";
+pub(super) const BYTE_SIZE: &str = "shared_memory_byte_size";
+
+/// More bytes than take about a millisecond to copy.
+const ASIDE_BYTES: u64 = 4 << 20;
+
+/// A decoded request: the call, and how its tensors travel.
+pub(super) struct Transfer {
+    pub call: Call,
+    /// Inputs, by position, whose data lies in shared memory; the call has them without it.
+    pub fetches: Vec<(usize, Fetch)>,
+    /// As the call's outputs.
+    pub outputs: Vec<Output>,
+}
+
+/// An input's data in shared memory.
+pub(super) struct Fetch(Place);
+
+/// An output that is asked for.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub name: String,
+    /// Of REST: as binary data or not, where it says so.
+    pub binary: Option<bool>,
+    delivery: Delivery,
+}
+
+#[derive(Debug)]
+enum Delivery {
+    /// In the answer.
+    Answer,
+    /// In the answer, as so many classes.
+    Classes(u64),
+    Region(String, Place),
+}
+
+/// An output as the answer has it.
+pub(super) struct Delivered {
+    pub tensor: Tensor,
+    pub binary: Option<bool>,
+    /// Where its data is, if not in the answer.
+    pub written: Option<Written>,
+}
+
+/// A tensor that was written to shared memory.
+pub(super) struct Written {
+    pub region: String,
+    pub offset: u64,
+    pub byte_size: u64,
+}
+
+/// What an answer is made of; the request counts as inside until it is dropped.
+pub(super) struct Reply {
+    pub served: Arc<Served>,
+    pub outputs: Vec<Delivered>,
+    _answer: (Answer, Reservation),
+}
+
+/// Where the data of an input is that `parameters` puts into shared memory; `None` for one that comes with the
+/// request.
+pub(super) fn fetch(regions: &Regions, name: &str, parameters: &Parameters) -> Result<Option<Fetch>, Error> {
+    let place = place(regions, &format!("input `{name}`"), parameters)?;
+    Ok(place.map(|(_, place)| Fetch(place)))
+}
+
+/// An output by what its `parameters` ask for.
+pub(super) fn output(regions: &Regions, name: String, parameters: &Parameters) -> Result<Output, Error> {
+    let tensor = || format!("output `{name}`");
+    let of_output = |error| Error::invalid(format!("{}: {error}", tensor()));
+    let classes = parameters::unsigned(parameters, "classification").map_err(of_output)?.filter(|&k| k > 0);
+    let binary = parameters::boolean(parameters, "binary_data").map_err(of_output)?;
+    let delivery = match (classes, place(regions, &tensor(), parameters)?) {
+        (None, None) => Delivery::Answer,
+        (Some(count), None) => Delivery::Classes(count),
+        (None, Some((region, place))) => Delivery::Region(region, place),
+        (Some(_), Some(_)) => {
+            return Err(Error::invalid(format!("{}: classes are not written to shared memory", tensor())));
+        }
+    };
+    Ok(Output { name, binary, delivery })
+}
+
+fn place(regions: &Regions, tensor: &str, parameters: &Parameters) -> Result<Option<(String, Place)>, Error> {
+    let of_tensor = |error| Error::invalid(format!("{tensor}: {error}"));
+    let Some(region) = parameters::text(parameters, REGION).map_err(of_tensor)? else {
+        return Ok(None);
+    };
+    let number = |name| parameters::unsigned(parameters, name).map_err(of_tensor);
+    let byte_size = number(BYTE_SIZE)?
+        .ok_or_else(|| Error::invalid(format!("{tensor}: parameter `{BYTE_SIZE}` is missing")))?;
+    let offset = number(OFFSET)?.unwrap_or(0);
+    Ok(Some((region.to_owned(), regions.place(tensor, region, offset, byte_size)?)))
+}
+
+impl Transfer {
+    /// Fetches what lies in shared memory, runs the call, and delivers its outputs.
+    pub(super) async fn run(self, app: &App) -> Result<Reply, Error> {
+        let Self { mut call, fetches, outputs } = self;
+        let trace = app.traces.samples(&call.model).then(|| Trace::start(&call.id));
+        let inside = fetch_all(app, &mut call, fetches).await?;
+        let sent = Instant::now();
+        let mut answer = app.inference.infer(call).await?;
+        let answered = Instant::now();
+        let served = answer.served.clone();
+        let tensors = std::mem::take(&mut answer.outputs);
+        let outputs = deliver(&served, tensors, outputs).await?;
+        if let Some(trace) = trace {
+            trace.end(&answer, sent, answered);
+        }
+        Ok(Reply { served, outputs, _answer: (answer, inside) })
+    }
+}
+
+/// The times of a request that is traced.
+struct Trace {
+    id: String,
+    began: Instant,
+    at: SystemTime,
+}
+
+impl Trace {
+    fn start(id: &str) -> Self {
+        Self { id: id.to_owned(), began: Instant::now(), at: SystemTime::now() }
+    }
+
+    /// Writes the trace: when the request began, and how long each step took.
+    fn end(self, answer: &Answer, sent: Instant, answered: Instant) {
+        let us = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let began = self.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        tracing::info!(
+            model = answer.served.name,
+            version = answer.served.version,
+            id = self.id,
+            began_us = us(began),
+            fetch_us = us(sent - self.began),
+            infer_us = us(answered - sent),
+            queue_us = us(answer.timing.queue),
+            input_us = us(answer.timing.input),
+            compute_us = us(answer.timing.compute),
+            output_us = us(answer.timing.output),
+            deliver_us = us(answered.elapsed()),
+            "trace"
+        );
+    }
+}
+
+async fn fetch_all(app: &App, call: &mut Call, fetches: Vec<(usize, Fetch)>) -> Result<Reservation, Error> {
+    let mut inside = app.inference.budget().empty();
+    if fetches.is_empty() {
+        return Ok(inside);
+    }
+    let bytes: u64 = fetches.iter().map(|(_, fetch)| fetch.0.byte_size).fold(0, u64::saturating_add);
+    let limit = app.settings.message_bytes as u64;
+    if bytes > limit {
+        return Err(Error::TooLarge { what: "the request's shared memory".to_owned(), found: bytes, limit });
+    }
+    inside.grow(bytes)?;
+    let read = move || {
+        let read = |(at, fetch): (usize, Fetch)| fetch.0.read().map(|bytes| (at, bytes));
+        fetches.into_iter().map(read).collect::<Result<Vec<_>, _>>()
+    };
+    let unreadable = |error| Error::invalid(format!("cannot read the inputs' shared memory: {error}"));
+    for (at, bytes) in aside(bytes, read).await?.map_err(unreadable)? {
+        if let Some(input) = call.inputs.get_mut(at) {
+            input.data = bytes.into();
+        }
+    }
+    Ok(inside)
+}
+
+async fn deliver(
+    served: &Served,
+    tensors: Vec<Tensor>,
+    outputs: Vec<Output>,
+) -> Result<Vec<Delivered>, Error> {
+    let mut delivered = Vec::with_capacity(tensors.len());
+    let mut wanted = outputs.into_iter();
+    for tensor in tensors {
+        // The answer has what was asked for, in that order; all outputs where nothing was.
+        let Some(Output { binary, delivery, .. }) = wanted.next() else {
+            delivered.push(Delivered { tensor, binary: None, written: None });
+            continue;
+        };
+        delivered.push(match delivery {
+            Delivery::Answer => Delivered { tensor, binary, written: None },
+            Delivery::Classes(count) => {
+                let tensor = classify(&tensor, count, has_rows(served, &tensor.name))?;
+                Delivered { tensor, binary, written: None }
+            }
+            Delivery::Region(region, place) => {
+                let (offset, byte_size) = (place.offset, tensor.data.len() as u64);
+                if byte_size > place.byte_size {
+                    return Err(Error::invalid(format!(
+                        "output `{}` has {byte_size} bytes, its place in shared memory {}",
+                        tensor.name, place.byte_size
+                    )));
+                }
+                let name = tensor.name.clone();
+                let written = aside(byte_size, move || place.write(&tensor.data).map(|()| tensor)).await?;
+                let tensor = written.map_err(|error| {
+                    Error::invalid(format!("output `{name}` cannot be written to shared memory: {error}"))
+                })?;
+                Delivered { tensor, binary, written: Some(Written { region, offset, byte_size }) }
+            }
+        });
+    }
+    Ok(delivered)
+}
+
+/// Whether an output has a first dimension that each request chooses: then its elements are rows of scores.
+fn has_rows(served: &Served, output: &str) -> bool {
+    let spec = served.entry().outputs.iter().find(|spec| spec.name == output);
+    spec.is_some_and(|spec| spec.dims.len() > 1 && matches!(spec.dims[0], DimSpec::Symbolic { .. }))
+}
+
+/// Does work on so many bytes without keeping other requests waiting.
+async fn aside<T: Send + 'static>(bytes: u64, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    if bytes < ASIDE_BYTES {
+        return Ok(work());
+    }
+    // The work is lost only when the daemon ends.
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopping)
+}

@@ -1,0 +1,183 @@
+//! What Triton adds to the protocol, over both doors: classes, packed answers, streams.
+
+use std::io::Read;
+
+use ired_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use ired_proto::inference::infer_parameter::ParameterChoice;
+use ired_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
+use ired_proto::inference::{InferParameter, ModelInferRequest};
+use serde_json::json;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codec::CompressionEncoding;
+
+use crate::scripted::{Place, World, http, x};
+
+fn ask(rows: u64, id: &str) -> ModelInferRequest {
+    ModelInferRequest {
+        model_name: "m".to_owned(),
+        id: id.to_owned(),
+        inputs: vec![InferInputTensor {
+            name: "x".to_owned(),
+            datatype: "FP32".to_owned(),
+            shape: vec![i64::try_from(rows).unwrap(), 3],
+            ..Default::default()
+        }],
+        raw_input_contents: vec![x(rows).data],
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn an_output_is_told_as_its_classes() {
+    let (place, world) = (Place::new(&[("m.onnx", "")]), World::new());
+    let daemon = place.start(&world).await;
+    let json = json!({
+        "inputs": [{ "name": "x", "datatype": "FP32", "shape": [2, 3], "data": [0.5, 2, 1, -1, -3, -2] }],
+        "outputs": [{ "name": "y", "parameters": { "classification": 2 } }],
+    });
+    let reply = http(daemon.http, "POST", "/v2/models/m/infer", &[], json.to_string().as_bytes()).await;
+    let expected = ["4.000000:1", "2.000000:2", "-2.000000:0", "-4.000000:2"];
+    let output = json!({ "name": "y", "datatype": "BYTES", "shape": [2, 2], "data": expected });
+    assert_eq!(reply.json()["outputs"][0], output);
+
+    let mut grpc = GrpcInferenceServiceClient::connect(format!("http://{}", daemon.grpc)).await.unwrap();
+    let best = InferParameter { parameter_choice: Some(ParameterChoice::Int64Param(1)) };
+    let wanted = InferRequestedOutputTensor {
+        name: "y".to_owned(),
+        parameters: [("classification".to_owned(), best)].into(),
+    };
+    let request = ModelInferRequest { outputs: vec![wanted], ..ask(1, "") };
+    let reply = grpc.model_infer(request).await.unwrap().into_inner();
+    assert_eq!((reply.outputs[0].datatype.as_str(), &reply.outputs[0].shape), ("BYTES", &vec![1, 1]));
+    assert_eq!(reply.raw_output_contents[0][..], *b"\x0a\0\0\x004.500000:2");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_is_packed_as_its_client_asks() {
+    let (place, world) = (Place::new(&[("m.onnx", "")]), World::new());
+    let daemon = place.start(&world).await;
+    let head = r#"{"inputs":[{"name":"x","shape":[400,3],"datatype":"FP32","parameters":{"binary_data_size":4800}}],"parameters":{"binary_data_output":true}}"#;
+    let body = [head.as_bytes(), &x(400).data].concat();
+    let length = head.len().to_string();
+    let infer = async |accepted: &'static str| {
+        let headers = [("Inference-Header-Content-Length", length.as_str()), ("Accept-Encoding", accepted)];
+        http(daemon.http, "POST", "/v2/models/m/infer", &headers, &body).await
+    };
+    let plain = infer("identity").await;
+    assert_eq!((plain.status, plain.header("content-encoding")), (200, None));
+    let gzip = infer("gzip").await;
+    assert_eq!(gzip.header("content-encoding"), Some("gzip"));
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(&gzip.body[..]).read_to_end(&mut unpacked).unwrap();
+    assert!(unpacked == plain.body && gzip.body.len() < plain.body.len());
+    assert_eq!(
+        gzip.header("inference-header-content-length"),
+        plain.header("inference-header-content-length")
+    );
+    let deflate = infer("br, deflate").await;
+    assert_eq!(deflate.header("content-encoding"), Some("deflate"));
+    let mut unpacked = Vec::new();
+    flate2::read::ZlibDecoder::new(&deflate.body[..]).read_to_end(&mut unpacked).unwrap();
+    assert!(unpacked == plain.body);
+
+    let grpc = GrpcInferenceServiceClient::connect(format!("http://{}", daemon.grpc)).await.unwrap();
+    let mut accepting = grpc.accept_compressed(CompressionEncoding::Gzip);
+    let plain = accepting.model_infer(ask(400, "")).await.unwrap();
+    assert!(plain.metadata().get("grpc-encoding").is_none(), "who packs nothing gets nothing packed");
+    let mut packing = accepting.send_compressed(CompressionEncoding::Gzip);
+    let packed = packing.model_infer(ask(400, "")).await.unwrap();
+    assert_eq!(packed.metadata().get("grpc-encoding").unwrap(), "gzip");
+    assert_eq!(packed.into_inner(), plain.into_inner());
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_answers_in_order_and_says_which_answer_is_the_last() {
+    let (place, world) = (Place::new(&[("m.onnx", "")]), World::new());
+    let daemon = place.start(&world).await;
+    let mut grpc = GrpcInferenceServiceClient::connect(format!("http://{}", daemon.grpc)).await.unwrap();
+    let yes = InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
+    let asked: Vec<ModelInferRequest> = (0..40u64)
+        .map(|at| {
+            let mut request = ask(1 + 50 * (at % 3), &at.to_string());
+            request.parameters.insert("triton_enable_empty_final_response".to_owned(), yes.clone());
+            if at == 7 {
+                request.raw_input_contents.clear();
+            }
+            request
+        })
+        .collect();
+    let answers = grpc.model_stream_infer(tokio_stream::iter(asked)).await.unwrap().into_inner();
+    let answers: Vec<_> = answers.map(Result::unwrap).collect().await;
+    assert_eq!(answers.len(), 40);
+    for (at, answer) in answers.iter().enumerate() {
+        let response = answer.infer_response.as_ref().unwrap();
+        assert_eq!(response.id, at.to_string());
+        assert_eq!(response.parameters["triton_final_response"], yes);
+        assert_eq!(answer.error_message.is_empty(), at != 7, "{}", answer.error_message);
+        assert_eq!(response.outputs.is_empty(), at == 7);
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_dropped_is_cancelled() {
+    let (place, world) = (Place::new(&[("m.onnx", "block")]), World::new());
+    let daemon = place.start(&world).await;
+    let mut grpc = GrpcInferenceServiceClient::connect(format!("http://{}", daemon.grpc)).await.unwrap();
+    let (asking, asked) = tokio::sync::mpsc::channel(3);
+    let answers = grpc.model_stream_infer(ReceiverStream::new(asked)).await.unwrap();
+    for at in 0..3 {
+        asking.send(ask(1, &at.to_string())).await.unwrap();
+    }
+    world.until(|seen| seen.inside == 3).await;
+    drop((answers, asking));
+    world.until(|seen| seen.cancelled == 3 && seen.inside == 0).await;
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_without_json_is_the_only_input() {
+    let (place, world) = (Place::new(&[("m.onnx", ""), ("t.onnx", "strings")]), World::new());
+    let daemon = place.start(&world).await;
+    let raw = [("Inference-Header-Content-Length", "0")];
+    let reply = http(daemon.http, "POST", "/v2/models/m/infer", &raw, &x(2).data).await;
+    assert_eq!(reply.status, 200);
+    let split: usize = reply.header("inference-header-content-length").unwrap().parse().unwrap();
+    let head: serde_json::Value = serde_json::from_slice(&reply.body[..split]).unwrap();
+    assert_eq!(head["outputs"][0]["shape"], json!([2, 3]));
+    assert_eq!(reply.body.len() - split, 24);
+    let odd = http(daemon.http, "POST", "/v2/models/m/infer", &raw, &x(2).data[..20]).await;
+    assert_eq!(
+        (odd.status, odd.error().as_str()),
+        (400, "input `x`: 5 elements do not say its shape; send it with JSON")
+    );
+    // Three strings are more than the one that a body can be.
+    let text = http(daemon.http, "POST", "/v2/models/t/infer", &raw, b"text").await;
+    assert_eq!(text.status, 400);
+    daemon.stop().await;
+}
+
+/// The document's paths are there, take the methods it names and no others.
+#[tokio::test]
+async fn the_openapi_document_names_every_method_of_its_paths() {
+    let (place, world) = (Place::new(&[]), World::new());
+    let daemon = place.start(&world).await;
+    let document = http(daemon.http, "GET", "/openapi.json", &[], b"").await.json();
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths.len() > 25);
+    for (path, operations) in paths {
+        let url = path.replace("{model}", "m").replace("{version}", "1").replace("{region}", "r");
+        let wrong = http(daemon.http, "DELETE", &url, &[], b"").await;
+        assert_eq!(wrong.status, 405, "{path}: {wrong:?}");
+        let mut allowed: Vec<&str> = wrong.header("allow").unwrap().split(',').map(str::trim).collect();
+        allowed.retain(|method| *method != "HEAD");
+        allowed.sort_unstable();
+        let methods = ["get", "post"].iter().filter(|method| operations.get(**method).is_some());
+        let methods: Vec<String> = methods.map(|method| method.to_uppercase()).collect();
+        assert_eq!(allowed, methods, "{path}");
+    }
+    daemon.stop().await;
+}

@@ -1,0 +1,77 @@
+//! The inference protocol: Triton's Python clients, and what schemathesis makes of the OpenAPI document, against a
+//! daemon with real models.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::daemon::Daemon;
+use crate::process::{root, run as command, target_dir};
+
+const PACKAGES: [&str; 5] =
+    ["tritonclient[grpc,http]==2.73.0", "onnx==1.23.2", "ml_dtypes", "numpy<3", "schemathesis==4.32.5"];
+
+#[derive(clap::Args)]
+pub(crate) struct Protocol {
+    /// Run the debug build
+    #[arg(long)]
+    debug: bool,
+    /// Requests that are made up for each operation of REST
+    #[arg(long, default_value_t = 50)]
+    examples: u32,
+    /// Take the programs from this folder instead of building them
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<PathBuf>,
+}
+
+impl Protocol {
+    pub(super) fn run(&self) -> Result<()> {
+        let binaries = match &self.binaries {
+            Some(folder) => folder.clone(),
+            None => self.build()?,
+        };
+        let tools = tools()?;
+        let script = |name: &str| text(&root().join("tests/protocol").join(name));
+        let work = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let models = text(&work.path().join("models"));
+        command(&text(&tools.join("python")), &[&script("models.py"), &models])?;
+
+        let daemon = Daemon::start(&binaries, work.path(), &["--model-repository", &models])?;
+        command(&text(&tools.join("python")), &[&script("clients.py"), &daemon.grpc, &daemon.rest])?;
+        let document = daemon.url("/openapi.json");
+        let examples = self.examples.to_string();
+        // More workers than one share a parser that is not made for that.
+        let options = ["--max-examples", &examples, "--workers", "1", "--continue-on-failure", "--no-color"];
+        command(&text(&tools.join("st")), &[&["run", &document], &options[..]].concat())?;
+        daemon.stop()?;
+        Ok(())
+    }
+
+    fn build(&self) -> Result<PathBuf> {
+        let mut build =
+            vec!["build", "-p", "ired", "-p", "ired-compiler-worker", "-p", "ired-runtime-worker"];
+        build.extend((!self.debug).then_some("--release"));
+        command("cargo", &build)?;
+        target_dir(if self.debug { "debug" } else { "release" })
+    }
+}
+
+/// The clients, in a Python environment of their own; made once for each set of packages.
+fn tools() -> Result<PathBuf> {
+    let venv = target_dir("conformance")?.join("protocol-venv");
+    let (bin, installed) = (venv.join("bin"), venv.join("installed.txt"));
+    let list = PACKAGES.join("\n");
+    if std::fs::read_to_string(&installed).is_ok_and(|found| found == list) {
+        return Ok(bin);
+    }
+    command("python3", &["-m", "venv", &text(&venv)])
+        .context("the clients need Python 3 with its `venv` module (Debian: python3-venv)")?;
+    let install = [&["-m", "pip", "install", "--quiet"], &PACKAGES[..]].concat();
+    command(&text(&bin.join("python")), &install)?;
+    std::fs::write(installed, list)?;
+    Ok(bin)
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
