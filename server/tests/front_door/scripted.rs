@@ -477,7 +477,11 @@ pub(crate) async fn http(
     let _ = stream.write_all(body).await;
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
-    split(&answer).unwrap_or_else(|| panic!("no answer to {path}"))
+    let reply = split(&answer).unwrap_or_else(|| panic!("no answer to {path}"));
+    if let Some(length) = reply.header("content-length") {
+        assert_eq!(reply.body.len().to_string(), length, "an answer to {path} that breaks off");
+    }
+    reply
 }
 
 /// Head and body of an answer.
