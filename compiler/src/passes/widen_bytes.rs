@@ -11,6 +11,9 @@ use super::rewrite::{Rewriter, Rewritten, rewrite};
 pub(super) fn widen_bytes(graph: &mut Graph) -> Result<(), PassError> {
     let products: HashSet<NodeId> =
         (0..graph.nodes.len() as u32).map(NodeId).filter(|id| is_product_of_bytes(graph, *id)).collect();
+    if products.is_empty() {
+        return Ok(());
+    }
     let sources = products.iter().map(|id| source(graph, graph.node(*id).operands[0]));
     let mut pass = Widen { sources: sources.collect(), wide: HashMap::new(), products };
     rewrite(graph, &mut |rw, id| pass.visit(rw, id))?;

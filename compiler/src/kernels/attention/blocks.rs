@@ -180,6 +180,11 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         b.broadcast(b.float(self.element, value), self.plan.lanes)
     }
 
+    /// Elements of this workgroup's batch.
+    pub(super) fn point(&self, axes: [Axis<'m>; 2], lanes: usize, mask: Option<Value<'m>>) -> Point<'m> {
+        Point::axes([self.batch.as_slice(), &axes].concat(), lanes, mask)
+    }
+
     /// The query in place `row` of the workgroup; the last one there is for places after it.
     pub(super) fn query(&self, b: &Builder<'m>, row: Value<'m>) -> Value<'m> {
         b.minsi(b.addi(self.first, row), self.last)
@@ -230,9 +235,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         let depth = self.index(b, plan.depth);
         b.for_loop(b.index(0), depth, self.index(b, plan.lanes), &[], |b, column, _| {
             let mask = self.mask(b, column, depth, plan.depth.is_multiple_of(plan.lanes));
-            let mut axes = self.batch.clone();
-            axes.extend([Axis::at(query), Axis::along(column)]);
-            let point = Point::axes(axes, plan.lanes, mask);
+            let point = self.point([Axis::at(query), Axis::along(column)], plan.lanes, mask);
             let x = self.f.eval_lanes(b, plan.q, &point, &mut Known::default());
             let at = self.at(b, row, plan.depth, column);
             match mask {
@@ -279,18 +282,21 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         });
     }
 
-    /// A vector of elements from `d` on of each key from `first` on; the last key's where there is none, the score of which
-    /// nobody looks at.
-    pub(super) fn key_rows(&self, b: &Builder<'m>, d: Value<'m>, first: Value<'m>) -> Vec<Value<'m>> {
+    /// `count` keys from `first` on; the last one there is for those after it, whose scores nobody looks at.
+    pub(super) fn known_keys(
+        &self,
+        b: &Builder<'m>,
+        first: Value<'m>,
+        count: usize,
+    ) -> impl Iterator<Item = Value<'m>> {
         let last = b.subi(self.f.dim(&self.plan.keys), b.index(1));
-        (0..self.plan.lanes)
-            .map(|i| {
-                let key = b.minsi(b.addi(first, self.index(b, i)), last);
-                let mut axes = self.batch.clone();
-                axes.extend([Axis::along(d), Axis::at(key)]);
-                self.read_or_zero(b, self.plan.k, axes, None)
-            })
-            .collect()
+        (0..count).map(move |i| b.minsi(b.addi(first, b.index(i as i64)), last))
+    }
+
+    /// A vector of elements from `d` on of each key from `first` on.
+    pub(super) fn key_rows(&self, b: &Builder<'m>, d: Value<'m>, first: Value<'m>) -> Vec<Value<'m>> {
+        let keys = self.known_keys(b, first, self.plan.lanes);
+        keys.map(|key| self.read_or_zero(b, self.plan.k, [Axis::along(d), Axis::at(key)], None)).collect()
     }
 
     /// Narrow values column by column: vectors of keys.
@@ -301,8 +307,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             let row = b.addi(block.first, key);
             let mask = self.mask(b, row, self.f.dim(&plan.keys), self.keys_fill_tiles());
             for column in 0..plan.width {
-                let mut axes = self.batch.clone();
-                axes.extend([Axis::along(row), Axis::at(self.index(b, column))]);
+                let axes = [Axis::along(row), Axis::at(self.index(b, column))];
                 let x = self.read_or_zero(b, plan.v, axes, mask);
                 b.vector_store(x, self.v, b.addi(self.index(b, column * plan.block), key));
             }
@@ -313,19 +318,17 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
     /// Element `d` of the keys from `column` on.
     pub(super) fn key(&self, b: &Builder<'m>, d: Value<'m>, column: Value<'m>) -> Value<'m> {
         let mask = self.mask(b, column, self.f.dim(&self.plan.keys), self.keys_fill_tiles());
-        let mut axes = self.batch.clone();
-        axes.extend([Axis::at(d), Axis::along(column)]);
-        self.read_or_zero(b, self.plan.k, axes, mask)
+        self.read_or_zero(b, self.plan.k, [Axis::at(d), Axis::along(column)], mask)
     }
 
     fn read_or_zero(
         &self,
         b: &Builder<'m>,
         value: ired_graph::ValueId,
-        axes: Vec<Axis<'m>>,
+        axes: [Axis<'m>; 2],
         mask: Option<Value<'m>>,
     ) -> Value<'m> {
-        let point = Point::axes(axes, self.plan.lanes, mask);
+        let point = self.point(axes, self.plan.lanes, mask);
         let x = self.f.eval_lanes(b, value, &point, &mut Known::default());
         mask.map_or(x, |mask| b.select(mask, x, self.splat(b, 0.0)))
     }
@@ -347,9 +350,8 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         };
         let query = b.addi(self.first, row);
         let store = |column: Value<'m>, lanes: usize, mask: Option<Value<'m>>, x: Value<'m>| {
-            let mut axes = self.batch.clone();
-            axes.extend([Axis::at(query), Axis::along(column)]);
-            let (offset, _) = f.offset(b, f.output(), &Point::axes(axes, lanes, mask));
+            let point = self.point([Axis::at(query), Axis::along(column)], lanes, mask);
+            let (offset, _) = f.offset(b, f.output(), &point);
             f.write(b, f.output(), offset, x, mask);
         };
         let elements = plan.sum_elements();

@@ -8,7 +8,7 @@ use super::Narrow;
 use super::blocks::{Block, Emitter};
 use super::tiles::{SIDE, TILE_ELEMENTS, TILE_K, VECTORS, steps};
 use crate::kernels::dot::as_lanes;
-use crate::kernels::eval::{Axis, Known, Point};
+use crate::kernels::eval::{Axis, Known};
 use crate::kernels::transpose::turn;
 
 impl<'m> Emitter<'_, '_, 'm> {
@@ -47,7 +47,7 @@ impl<'m> Emitter<'_, '_, 'm> {
         lanes: usize,
         mask: Option<Value<'m>>,
     ) -> Value<'m> {
-        let point = Point::axes([self.batch.as_slice(), &axes].concat(), lanes, mask);
+        let point = self.point(axes, lanes, mask);
         let x = self.f.eval_storage(b, value, &point, &mut Known::default());
         let x = if x.ty().vector_lanes().is_some() { x } else { b.broadcast(x, lanes) };
         mask.map_or(x, |mask| b.select(mask, x, b.integer(x.ty(), 0)))
@@ -56,17 +56,15 @@ impl<'m> Emitter<'_, '_, 'm> {
     /// Keys that lie in memory one after another: pairs of their elements are turned around as words.
     pub(super) fn turn_keys(&self, b: &Builder<'m>, narrow: &Narrow, block: Block<'m>) {
         let plan = self.plan;
-        let last = b.subi(self.f.dim(&plan.keys), b.index(1));
         let panels = b.muli(block.tiles, self.index(b, VECTORS));
         let steps = steps(plan);
         b.for_each(b.index(0), panels, |b, panel| {
             b.for_each(b.index(0), self.index(b, steps), |b, step| {
                 let d = b.muli(step, self.index(b, TILE_K));
                 let first = b.addi(block.first, b.muli(panel, self.index(b, SIDE)));
-                let words = (0..SIDE)
-                    .map(|i| {
-                        // Scores of keys that are not there are not looked at.
-                        let key = b.minsi(b.addi(first, self.index(b, i)), last);
+                let words = self
+                    .known_keys(b, first, SIDE)
+                    .map(|key| {
                         let axes = [Axis::along(d), Axis::at(key)];
                         as_lanes(b, self.elements(b, narrow.k, axes, TILE_K, plan.depth), 32)
                     })

@@ -7,7 +7,7 @@ use super::blocks::{Block, Emitter};
 use super::groups;
 use crate::kernels::arithmetic::cast;
 use crate::kernels::eval::nested::multiply_add;
-use crate::kernels::eval::{Axis, Known, Point};
+use crate::kernels::eval::{Axis, Known};
 use crate::kernels::math::Math;
 use crate::kernels::rows::halve;
 use crate::kernels::transpose::sums_of_lines;
@@ -54,9 +54,7 @@ impl<'m> Emitter<'_, '_, 'm> {
         products: Value<'m>,
     ) -> Value<'m> {
         let plan = self.plan;
-        let mut axes = self.batch.clone();
-        axes.extend([Axis::at(query), Axis::along(key)]);
-        let point = Point::axes(axes, plan.lanes, mask);
+        let point = self.point([Axis::at(query), Axis::along(key)], plan.lanes, mask);
         let mut known = Known::bind(plan.scores, products);
         for (from, to) in &plan.widened {
             let same = self.f.eval_lanes(b, *from, &point, &mut known);

@@ -5,7 +5,7 @@ use ired_mlir::{Builder, Value};
 use super::blocks::{Block, Emitter};
 use super::groups;
 use crate::kernels::eval::nested::multiply_add;
-use crate::kernels::eval::{Axis, Known, Point};
+use crate::kernels::eval::{Axis, Known};
 
 impl<'m> Emitter<'_, '_, 'm> {
     /// Adds the block's values, vectors of one value each.
@@ -55,9 +55,8 @@ impl<'m> Emitter<'_, '_, 'm> {
         let column = self.index(b, j * plan.lanes);
         let whole = (j + 1) * plan.lanes <= plan.width;
         let mask = self.mask(b, column, self.index(b, plan.width), whole);
-        let mut axes = self.batch.clone();
-        axes.extend([Axis::at(row), Axis::along(column)]);
-        self.f.eval_lanes(b, plan.v, &Point::axes(axes, plan.lanes, mask), &mut Known::default())
+        let point = self.point([Axis::at(row), Axis::along(column)], plan.lanes, mask);
+        self.f.eval_lanes(b, plan.v, &point, &mut Known::default())
     }
 
     /// Sums kept at some places of queries, scaled to the block's greatest scores.
