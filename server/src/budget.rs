@@ -1,7 +1,6 @@
 //! A bound on the bytes of all requests inside at once, from the first that arrives to the answer.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -10,49 +9,37 @@ use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
 use crate::error::Error;
+use crate::ledger::{self, Ledger};
 
-/// Bytes are counted in units of this many, to fit a semaphore.
-const UNIT_BYTES: u64 = 1024;
 /// The calls whose requests are one message; a stream's messages are counted when they run.
 const UNARY: &str = "/inference.GRPCInferenceService/";
 const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
 /// Bytes that may be inside. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
-pub struct Budget {
-    units: Arc<Semaphore>,
-    limit_bytes: u64,
-}
+pub struct Budget(Ledger);
 
 /// Bytes that are inside while this is held.
 #[derive(Debug)]
-pub struct Reservation {
-    budget: Budget,
-    held: Option<OwnedSemaphorePermit>,
-    bytes: u64,
-}
+pub struct Reservation(ledger::Reservation);
 
 impl Budget {
     pub fn new(limit_bytes: u64) -> Self {
-        let units = usize::try_from(limit_bytes.div_ceil(UNIT_BYTES)).unwrap_or(usize::MAX);
-        Self { units: Arc::new(Semaphore::new(units.clamp(1, Semaphore::MAX_PERMITS))), limit_bytes }
+        Self(Ledger::new(limit_bytes))
     }
 
     /// Nothing yet; see [`Reservation::grow`].
     pub fn empty(&self) -> Reservation {
-        Reservation { budget: self.clone(), held: None, bytes: 0 }
+        Reservation(self.0.empty())
     }
 
     /// # Errors
     /// [`Error::Busy`], at once: waiting would let half-received requests wait for each other.
     pub fn reserve(&self, bytes: u64) -> Result<Reservation, Error> {
-        let mut reservation = self.empty();
-        reservation.grow(bytes)?;
-        Ok(reservation)
+        self.0.reserve(bytes).map(Reservation).map_err(busy)
     }
 }
 
@@ -62,21 +49,12 @@ impl Reservation {
     /// # Errors
     /// [`Error::Busy`], at once.
     pub fn grow(&mut self, more: u64) -> Result<(), Error> {
-        let limit = self.budget.limit_bytes;
-        let bytes = self.bytes.saturating_add(more);
-        let missing = bytes.div_ceil(UNIT_BYTES) - self.bytes.div_ceil(UNIT_BYTES);
-        if missing > 0 {
-            let busy = |_| Error::Busy { what: "bytes of requests", limit };
-            let units = u32::try_from(missing).unwrap_or(u32::MAX);
-            let permit = self.budget.units.clone().try_acquire_many_owned(units).map_err(busy)?;
-            match &mut self.held {
-                None => self.held = Some(permit),
-                Some(held) => held.merge(permit),
-            }
-        }
-        self.bytes = bytes;
-        Ok(())
+        self.0.resize(self.0.bytes().saturating_add(more)).map_err(busy)
     }
+}
+
+fn busy((limit, _): (u64, u64)) -> Error {
+    Error::Busy { what: "bytes of requests", limit }
 }
 
 /// Counts the bodies of unary gRPC requests while they arrive, before anything can be decoded.
@@ -132,7 +110,7 @@ mod tests {
         let budget = Budget::new(4096);
         let mut one = budget.reserve(1).unwrap();
         one.grow(1023).unwrap();
-        assert!(budget.reserve(3073).is_err(), "the first unit is taken");
+        assert!(budget.reserve(3073).is_err());
         let two = budget.reserve(3072).unwrap();
         assert!(one.grow(1).is_err());
         drop(two);

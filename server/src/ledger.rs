@@ -1,4 +1,5 @@
-//! Who has how much memory: one budget for loaded models and for what requests take while they run.
+//! Who has how much of a number of bytes. One such budget is the memory of loaded models and of what requests take
+//! while they run; another is that of the requests themselves ([`crate::budget`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,27 +33,30 @@ impl Ledger {
         (self.account.budget, self.account.in_use.load(Ordering::Relaxed))
     }
 
+    /// Promises nothing yet; see [`Reservation::resize`].
+    pub fn empty(&self) -> Reservation {
+        Reservation { account: self.account.clone(), bytes: 0 }
+    }
+
     /// Promises so many bytes; an error is [`Self::usage`] at the time.
     pub fn reserve(&self, bytes: u64) -> Result<Reservation, (u64, u64)> {
-        let account = &self.account;
-        if bytes > 0 {
-            let more = |in_use: u64| in_use.checked_add(bytes).filter(|&sum| sum <= account.budget);
-            let taken = account.in_use.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
-            taken.map_err(|in_use| (account.budget, in_use))?;
-        }
-        Ok(Reservation { account: account.clone(), bytes })
+        let mut reservation = self.empty();
+        reservation.resize(bytes)?;
+        Ok(reservation)
     }
 }
 
 impl Reservation {
     /// Makes it so many bytes; an error is [`Ledger::usage`] at the time, and nothing has changed then.
     pub fn resize(&mut self, bytes: u64) -> Result<(), (u64, u64)> {
+        let Account { budget, in_use } = &*self.account;
         if bytes > self.bytes {
-            let ledger = Ledger { account: self.account.clone() };
-            // Its drop is this one's from now on.
-            ledger.reserve(bytes - self.bytes)?.bytes = 0;
+            let more = bytes - self.bytes;
+            let sum = |in_use: u64| in_use.checked_add(more).filter(|sum| sum <= budget);
+            let taken = in_use.fetch_update(Ordering::AcqRel, Ordering::Acquire, sum);
+            taken.map_err(|in_use| (*budget, in_use))?;
         } else {
-            self.account.in_use.fetch_sub(self.bytes - bytes, Ordering::AcqRel);
+            in_use.fetch_sub(self.bytes - bytes, Ordering::AcqRel);
         }
         self.bytes = bytes;
         Ok(())
