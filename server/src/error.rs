@@ -88,6 +88,11 @@ impl Error {
     }
 }
 
+/// A client's text as an error repeats it: its beginning, without what could be taken for more than text.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(80).collect::<String>().escape_debug().to_string()
+}
+
 /// Why there is no module for a model and target. One compilation's failure is told to all who waited for it.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ired_proto::inference::ModelConfig;
 
 use crate::app::App;
-use crate::error::Error;
+use crate::error::{Error, shown};
 use crate::model_config;
 use crate::models::JSON_CONFIG;
 use crate::repository::parse_version;
@@ -28,10 +28,9 @@ impl Inline {
         let place = parameter.strip_prefix("file:").and_then(|place| place.split_once('/'));
         let place = place.and_then(|(version, path)| Some((parse_version(version)?, path)));
         let Some((version, path)) = place else {
-            let shown: String = parameter.chars().take(80).collect();
             return Err(Error::invalid(format!(
                 "load parameter `{}` is not supported; files are `file:VERSION/PATH`",
-                shown.escape_debug()
+                shown(parameter)
             )));
         };
         self.files.entry(version).or_default().insert(path.to_owned(), content);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::error::Error;
+use crate::error::{Error, shown};
 
 /// Values by setting, as the protocol has them.
 pub type Values = BTreeMap<&'static str, Vec<String>>;
@@ -164,8 +164,7 @@ impl Own {
     fn change(&mut self, changes: &Changes) -> Result<(), Error> {
         for (name, values) in changes {
             let wrong = |expected: &str| {
-                let shown: String = values.join(",").chars().take(80).collect();
-                let found = shown.escape_debug();
+                let found = shown(&values.join(","));
                 Error::invalid(format!("trace setting `{name}`: found `{found}`, expected {expected}"))
             };
             let texts: Vec<&str> = values.iter().map(String::as_str).collect();
@@ -194,9 +193,7 @@ impl Own {
                     Some((_, value)) => return Err(wrong(&format!("`{value}`, which cannot be changed"))),
                     None if matches!(name, RATE | COUNT) => return Err(wrong("one value")),
                     None => {
-                        let shown: String = name.chars().take(80).collect();
-                        let message = format!("there is no trace setting `{}`", shown.escape_debug());
-                        return Err(Error::invalid(message));
+                        return Err(Error::invalid(format!("there is no trace setting `{}`", shown(name))));
                     }
                 },
             }

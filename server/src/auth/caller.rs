@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::needs::{Need, Permission};
-use crate::error::Error;
+use crate::error::{Error, shown};
 
 /// What those who have it may do, and with which models.
 #[derive(Debug)]
@@ -174,7 +174,7 @@ impl Admitted {
         }
         let caller = self.caller.shown().to_owned();
         let what = match model {
-            Some(model) => format!("model `{}`", model.chars().take(80).collect::<String>().escape_debug()),
+            Some(model) => format!("model `{}`", shown(model)),
             None => "all models (`*`)".to_owned(),
         };
         Err(Error::Forbidden { caller, permission: permission.word(), what })

@@ -6,7 +6,7 @@ use ired_module::signature::{DimSpec, TensorSpec};
 use ired_module::{DType, texts};
 use ired_worker::Tensor;
 
-use crate::error::Error;
+use crate::error::{Error, shown};
 use crate::tensors::{datatype, tensor_bytes};
 
 /// Checks names, types, shapes and sizes; equal symbols must have equal sizes.
@@ -105,8 +105,7 @@ pub(super) fn given<'a>(
 /// The error for a tensor that the model does not have.
 pub(super) fn unknown<'a>(kind: &str, name: &str, specs: impl Iterator<Item = &'a TensorSpec>) -> Error {
     let names: Vec<String> = specs.map(|spec| format!("`{}`", spec.name)).collect();
-    let shown: String = name.chars().take(80).collect();
-    Error::invalid(format!("the model has no {kind} `{}`; it has {}", shown.escape_debug(), names.join(", ")))
+    Error::invalid(format!("the model has no {kind} `{}`; it has {}", shown(name), names.join(", ")))
 }
 
 #[cfg(test)]

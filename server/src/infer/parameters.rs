@@ -8,7 +8,7 @@ use ired_proto::inference::InferParameter;
 use ired_proto::inference::infer_parameter::ParameterChoice;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use crate::error::Error;
+use crate::error::{Error, shown};
 
 /// Options of one request: more than any client has, few enough to be kept while it waits.
 const COUNT: usize = 64;
@@ -123,10 +123,6 @@ impl fmt::Display for Parameter {
             Self::String(value) => write!(f, "the text `{}`", shown(value)),
         }
     }
-}
-
-fn shown(text: &str) -> String {
-    text.chars().take(80).flat_map(char::escape_debug).collect()
 }
 
 fn too_many(found: usize) -> String {

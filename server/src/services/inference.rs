@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::app::App;
 use crate::auth::Admitted;
 use crate::describe;
-use crate::error::Error;
+use crate::error::{Error, shown};
 use crate::inline::Inline;
 use crate::services::settings;
 use crate::shared_memory::Region;
@@ -194,6 +194,5 @@ fn check_repository(name: &str) -> Result<(), Error> {
     if name.is_empty() || name == "default" {
         return Ok(());
     }
-    let shown: String = name.chars().take(80).collect();
-    Err(Error::invalid(format!("there is one repository, the default one; found `{}`", shown.escape_debug())))
+    Err(Error::invalid(format!("there is one repository, the default one; found `{}`", shown(name))))
 }

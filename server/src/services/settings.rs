@@ -1,7 +1,7 @@
 //! The log's and the traces' settings as both protocols read and change them.
 
 use crate::app::App;
-use crate::error::Error;
+use crate::error::{Error, shown};
 use crate::logging::{self, Levels};
 use crate::trace::{Changes, Values};
 
@@ -53,10 +53,7 @@ fn change(levels: &mut Levels, name: &str, value: LogValue) -> Result<(), Error>
         (name, value) => match FIXED.iter().find(|(fixed, _)| *fixed == name) {
             Some((_, only)) if value == LogValue::Text((*only).to_owned()) => {}
             Some((_, only)) => return wrong(&format!("`{only}`, which cannot be changed")),
-            None => {
-                let shown: String = name.chars().take(80).collect();
-                return Err(Error::invalid(format!("there is no log setting `{}`", shown.escape_debug())));
-            }
+            None => return Err(Error::invalid(format!("there is no log setting `{}`", shown(name)))),
         },
     }
     Ok(())

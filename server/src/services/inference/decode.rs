@@ -11,7 +11,7 @@ use ired_proto::inference::{ModelInferRequest, ModelRepositoryParameter};
 use ired_worker::Tensor;
 use tonic::metadata::MetadataMap;
 
-use crate::error::Error;
+use crate::error::{Error, shown};
 use crate::infer::{Call, parameters};
 use crate::inline::Inline;
 use crate::services::settings::LogValue;
@@ -127,10 +127,7 @@ pub(super) fn log_setting((name, setting): (String, LogSetting)) -> Result<(Stri
         Some(LogChoice::BoolParam(on)) => LogValue::Switch(on),
         Some(LogChoice::Uint32Param(level)) => LogValue::Level(level),
         Some(LogChoice::StringParam(text)) => LogValue::Text(text),
-        None => {
-            let shown: String = name.chars().take(80).collect();
-            return Err(Error::invalid(format!("log setting `{}` has no value", shown.escape_debug())));
-        }
+        None => return Err(Error::invalid(format!("log setting `{}` has no value", shown(&name)))),
     };
     Ok((name, value))
 }
@@ -144,11 +141,7 @@ pub(super) fn load_parameter(
     match (name, parameter.parameter_choice) {
         ("config", Some(LoadChoice::StringParam(config))) => inline.config(config),
         (_, Some(LoadChoice::BytesParam(content))) => inline.file(name, content)?,
-        _ => {
-            let shown: String = name.chars().take(80).collect();
-            let message = format!("load parameter `{}` is not supported", shown.escape_debug());
-            return Err(Error::invalid(message));
-        }
+        _ => return Err(Error::invalid(format!("load parameter `{}` is not supported", shown(name)))),
     }
     Ok(())
 }
