@@ -199,7 +199,7 @@ impl LaneState {
         self.too_late(ticket.deadline, self.queue.len() + self.running, now)?;
         let before =
             |key: &&Key| (key.last, key.level, key.deadline) < (false, ticket.level, ticket.deadline);
-        self.too_late(ticket.deadline, self.queue.keys().filter(before).count() + self.running, now)
+        self.too_late(ticket.deadline, self.queue.keys().take_while(before).count() + self.running, now)
     }
 
     /// When those that wait now will have left.
