@@ -18,8 +18,9 @@ use crate::budget::{Budget, Reservation};
 use crate::config::Settings;
 use crate::error::Error;
 use crate::registry::{Admission, Registry, Served};
-use crate::schedule::{Step, Ticket, Turn};
+use crate::schedule::{Sequences, Step, Ticket, Turn};
 use crate::stats::FailureReason;
+use crate::tensors::take_output;
 
 pub use parameters::{Parameter, Parameters};
 
@@ -46,6 +47,8 @@ pub struct Call {
 /// What a model answered; `outputs` are those asked for, in the order asked for.
 pub struct Answer {
     pub served: Arc<Served>,
+    /// As the call's.
+    pub id: String,
     pub outputs: Vec<Tensor>,
     pub timing: Timing,
     /// Held until the answer is encoded.
@@ -75,18 +78,19 @@ impl Inference {
     }
 
     /// Runs one request. Dropping the future cancels it.
-    pub async fn infer(&self, call: Call) -> Result<Answer, Error> {
+    pub async fn infer(&self, mut call: Call) -> Result<Answer, Error> {
         let latest = Instant::now() + self.settings.request_timeout();
         let deadline = call.deadline.map_or(latest, |deadline| deadline.min(latest));
         let (served, place) = self.admit(&call)?;
-        let stats = served.stats.clone();
-        let counted = stats.enter();
-        let id = call.id.clone();
-        let result = tokio::time::timeout_at(deadline.into(), self.run(&served, place, call, deadline)).await;
+        let counted = served.stats.enter();
+        let inputs = std::mem::take(&mut call.inputs);
+        let run = self.run(&served, place, &call, inputs, deadline);
+        let result = tokio::time::timeout_at(deadline.into(), run).await;
+        let id = call.id;
         match result.unwrap_or(Err(Error::DeadlineExceeded)) {
             Ok((outputs, timing, inside)) => {
                 counted.succeed(&timing);
-                Ok(Answer { served, outputs, timing, _inside: inside })
+                Ok(Answer { served, id, outputs, timing, _inside: inside })
             }
             Err(error) => {
                 let reason = reason(&error);
@@ -125,18 +129,19 @@ impl Inference {
         &self,
         served: &Arc<Served>,
         place: OwnedSemaphorePermit,
-        call: Call,
+        call: &Call,
+        inputs: Vec<Tensor>,
         deadline: Instant,
     ) -> Result<(Vec<Tensor>, Timing, Inside), Error> {
         let wanted = wanted_outputs(served, &call.outputs)?;
-        let asked = Asked::read(served, &call.parameters, deadline)?;
-        let bytes = call.inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
+        let mut asked = Asked::read(served, &call.parameters, deadline)?;
+        let bytes = inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
         let inside = Inside { _place: place, _bytes: self.budget.reserve(bytes)? };
-        let (outputs, timing) = match &asked.step {
-            None => execute(served, call.inputs, &asked).await?,
-            Some(step) => execute_step(served, step.clone(), call.inputs, &asked).await?,
+        let (mut outputs, timing) = match (&served.sequences, asked.step.take()) {
+            (Some(sequences), Some(step)) => execute_step(served, sequences, step, inputs, &asked).await?,
+            _ => execute(served, inputs, &asked).await?,
         };
-        let outputs = pick(outputs, &wanted)?;
+        let outputs = wanted.iter().map(|name| take_output(&mut outputs, name)).collect::<Result<_, _>>()?;
         tracing::debug!(
             model = served.name,
             version = served.version,
@@ -151,11 +156,11 @@ impl Inference {
 /// Runs one request of a sequence, with the sequence's state.
 async fn execute_step(
     served: &Arc<Served>,
+    sequences: &Sequences,
     step: Step,
     mut inputs: Vec<Tensor>,
     asked: &Asked,
 ) -> Result<(Vec<Tensor>, Timing), Error> {
-    let Some(sequences) = &served.sequences else { return execute(served, inputs, asked).await };
     let arrived = Instant::now();
     let mut turn = sequences.turn(step).await?;
     let waited = arrived.elapsed();
@@ -221,9 +226,9 @@ fn answered(turn: Turn) -> Result<(Vec<Tensor>, Timing), Error> {
     }
 }
 
-fn wanted_outputs(served: &Served, names: &[String]) -> Result<Vec<String>, Error> {
+fn wanted_outputs<'a>(served: &'a Served, names: &'a [String]) -> Result<Vec<&'a str>, Error> {
     if names.is_empty() {
-        return Ok(served.outputs().map(|spec| spec.name.clone()).collect());
+        return Ok(served.outputs().map(|spec| spec.name.as_str()).collect());
     }
     for (at, name) in names.iter().enumerate() {
         if !served.outputs().any(|spec| spec.name == *name) {
@@ -233,16 +238,7 @@ fn wanted_outputs(served: &Served, names: &[String]) -> Result<Vec<String>, Erro
             return Err(Error::invalid(format!("output `{name}` is asked for twice")));
         }
     }
-    Ok(names.to_vec())
-}
-
-fn pick(mut outputs: Vec<Tensor>, wanted: &[String]) -> Result<Vec<Tensor>, Error> {
-    let take = |name: &String| {
-        let found = outputs.iter().position(|tensor| tensor.name == *name);
-        let missing = || RuntimeFailure::Protocol { message: format!("the worker gave no output `{name}`") };
-        Ok(outputs.swap_remove(found.ok_or_else(missing)?))
-    };
-    wanted.iter().map(take).collect()
+    Ok(names.iter().map(String::as_str).collect())
 }
 
 fn reason(error: &Error) -> FailureReason {

@@ -5,6 +5,7 @@ pub mod json;
 pub mod typed;
 
 use ired_module::DType;
+use ired_worker::{RuntimeFailure, Tensor};
 
 use crate::error::Error;
 
@@ -61,6 +62,13 @@ pub fn parse_shape(tensor: &str, shape: &[i64]) -> Result<Vec<u64>, Error> {
             .map_err(|_| Error::invalid(format!("input `{tensor}`: dimension {dim} is negative")))
     };
     shape.iter().map(size).collect()
+}
+
+/// Takes an output out of those that a worker gave.
+pub fn take_output(outputs: &mut Vec<Tensor>, name: &str) -> Result<Tensor, RuntimeFailure> {
+    let found = outputs.iter().position(|tensor| tensor.name == name);
+    let missing = || RuntimeFailure::Protocol { message: format!("the worker gave no output `{name}`") };
+    Ok(outputs.swap_remove(found.ok_or_else(missing)?))
 }
 
 /// Bytes that a tensor of a request must have; of strings what its elements take as handles.

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use ired_module::DType;
 use ired_module::signature::{DimSpec, TensorSpec};
 use ired_module::texts;
-use ired_worker::{RuntimeFailure, Tensor};
+use ired_worker::Tensor;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Error;
+use crate::tensors::take_output;
 
 /// The longest correlation id, in bytes.
 const ID_BYTES: usize = 128;
@@ -282,11 +283,7 @@ impl SequenceTurn<'_> {
     pub fn keep(&mut self, outputs: &mut Vec<Tensor>) -> Result<(), Error> {
         let mut states = Vec::with_capacity(self.sequences.policy.states.len());
         for state in &self.sequences.policy.states {
-            let missing = || RuntimeFailure::Protocol {
-                message: format!("the worker gave no output `{}`", state.output),
-            };
-            let at = outputs.iter().position(|tensor| tensor.name == state.output).ok_or_else(missing)?;
-            let Tensor { dtype, dims, data, .. } = outputs.swap_remove(at);
+            let Tensor { dtype, dims, data, .. } = take_output(outputs, &state.output)?;
             // A copy: the worker's memory is not held through a pause.
             let data = data.to_vec().into();
             states.push(Tensor { name: state.input.clone(), dtype, dims, data });

@@ -51,10 +51,8 @@ impl GrpcInferenceService for InferenceService {
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Reply<ModelInferResponse> {
         let deadline = decode::deadline(request.metadata())?;
-        let request = request.into_inner();
-        let id = request.id.clone();
-        let transfer = decode::transfer(&self.0.regions, request, deadline)?;
-        Ok(Response::new(encode::response(transfer.run(&self.0).await?, id)))
+        let transfer = decode::transfer(&self.0.regions, request.into_inner(), deadline)?;
+        Ok(Response::new(encode::response(transfer.run(&self.0).await?)))
     }
 
     type ModelStreamInferStream = BoxStream<'static, Result<ModelStreamInferResponse, Status>>;

@@ -1,7 +1,6 @@
 //! How the tensors of a request come and go, where that is not in the request and its answer: in shared memory,
 //! or as classes. The same for both protocols.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ired_module::signature::DimSpec;
@@ -29,7 +28,7 @@ pub(super) struct Transfer {
     pub call: Call,
     /// Inputs, by position, whose data lies in shared memory; the call has them without it.
     pub fetches: Vec<(usize, Fetch)>,
-    /// As the call's outputs.
+    /// What is asked for; its names are the call's once it runs.
     pub outputs: Vec<Output>,
 }
 
@@ -39,9 +38,9 @@ pub(super) struct Fetch(Place);
 /// An output that is asked for.
 #[derive(Debug)]
 pub(super) struct Output {
-    pub name: String,
+    name: String,
     /// Of REST: as binary data or not, where it says so.
-    pub binary: Option<bool>,
+    binary: Option<bool>,
     delivery: Delivery,
 }
 
@@ -71,9 +70,10 @@ pub(super) struct Written {
 
 /// What an answer is made of; the request counts as inside until it is dropped.
 pub(super) struct Reply {
-    pub served: Arc<Served>,
+    /// Its outputs are those below.
+    pub answer: Answer,
     pub outputs: Vec<Delivered>,
-    _answer: (Answer, Reservation),
+    _inside: Reservation,
 }
 
 /// Where the data of an input is that `parameters` puts into shared memory; `None` for one that comes with the
@@ -115,32 +115,31 @@ fn place(regions: &Regions, tensor: &str, parameters: &Parameters) -> Result<Opt
 impl Transfer {
     /// Fetches what lies in shared memory, runs the call, and delivers its outputs.
     pub(super) async fn run(self, app: &App) -> Result<Reply, Error> {
-        let Self { mut call, fetches, outputs } = self;
-        let trace = app.traces.samples(&call.model).then(|| Trace::start(&call.id));
+        let Self { mut call, fetches, mut outputs } = self;
+        let trace = app.traces.samples(&call.model).then(Trace::start);
+        call.outputs = outputs.iter_mut().map(|output| std::mem::take(&mut output.name)).collect();
         let inside = fetch_all(app, &mut call, fetches).await?;
         let sent = Instant::now();
         let mut answer = app.inference.infer(call).await?;
         let answered = Instant::now();
-        let served = answer.served.clone();
         let tensors = std::mem::take(&mut answer.outputs);
-        let outputs = deliver(&served, tensors, outputs).await?;
+        let outputs = deliver(&answer.served, tensors, outputs).await?;
         if let Some(trace) = trace {
             trace.end(&answer, sent, answered);
         }
-        Ok(Reply { served, outputs, _answer: (answer, inside) })
+        Ok(Reply { answer, outputs, _inside: inside })
     }
 }
 
 /// The times of a request that is traced.
 struct Trace {
-    id: String,
     began: Instant,
     at: SystemTime,
 }
 
 impl Trace {
-    fn start(id: &str) -> Self {
-        Self { id: id.to_owned(), began: Instant::now(), at: SystemTime::now() }
+    fn start() -> Self {
+        Self { began: Instant::now(), at: SystemTime::now() }
     }
 
     /// Writes the trace: when the request began, and how long each step took.
@@ -150,7 +149,7 @@ impl Trace {
         tracing::info!(
             model = answer.served.name,
             version = answer.served.version,
-            id = self.id,
+            id = answer.id,
             began_us = us(began),
             fetch_us = us(sent - self.began),
             infer_us = us(answered - sent),

@@ -15,7 +15,7 @@ use crate::error::{Error, shown};
 use crate::infer::{Call, parameters};
 use crate::inline::Inline;
 use crate::services::settings::LogValue;
-use crate::services::transfer::{self, Fetch, Output, Transfer};
+use crate::services::transfer::{self, Fetch, Transfer};
 use crate::shared_memory::Regions;
 use crate::tensors::{parse_datatype, parse_shape, tensor_bytes, typed};
 
@@ -70,7 +70,7 @@ pub(super) fn transfer(
     let output = |output: InferRequestedOutputTensor| {
         transfer::output(regions, output.name, &parameters::from_grpc(output.parameters)?)
     };
-    let outputs: Vec<Output> = request.outputs.into_iter().map(output).collect::<Result<_, _>>()?;
+    let outputs = request.outputs.into_iter().map(output).collect::<Result<_, _>>()?;
     Ok(Transfer {
         call: Call {
             model: request.model_name,
@@ -78,8 +78,8 @@ pub(super) fn transfer(
             id: request.id,
             parameters,
             inputs: tensors,
-            outputs: outputs.iter().map(|output| output.name.clone()).collect(),
             deadline: deadline.into_iter().chain(own).min(),
+            ..Call::default()
         },
         fetches: inputs.fetches,
         outputs,

@@ -10,11 +10,11 @@ use crate::services::settings::LogValue;
 use crate::services::transfer::{self, Reply, Written};
 use crate::tensors::datatype;
 
-pub(super) fn response(reply: Reply, id: String) -> ModelInferResponse {
+pub(super) fn response(reply: Reply) -> ModelInferResponse {
     let mut response = ModelInferResponse {
-        model_name: reply.served.name.clone(),
-        model_version: reply.served.version.to_string(),
-        id,
+        model_name: reply.answer.served.name.clone(),
+        model_version: reply.answer.served.version.to_string(),
+        id: reply.answer.id,
         ..Default::default()
     };
     for output in reply.outputs {

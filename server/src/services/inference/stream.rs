@@ -57,9 +57,8 @@ async fn answer(
     request: ModelInferRequest,
 ) -> Result<ModelInferResponse, Error> {
     admitted.for_model(&request.model_name)?;
-    let id = request.id.clone();
     let transfer = decode::transfer(&app.regions, request, None)?;
-    Ok(encode::response(transfer.run(app).await?, id))
+    Ok(encode::response(transfer.run(app).await?))
 }
 
 fn yes() -> InferParameter {

@@ -72,7 +72,8 @@ impl Packing {
 }
 
 /// The answer; outputs are binary data where they say so, and else `binary_by_default`.
-pub(super) fn encode(reply: &transfer::Reply, id: &str, binary_by_default: bool, packing: Packing) -> Reply {
+pub(super) fn encode(reply: &transfer::Reply, binary_by_default: bool, packing: Packing) -> Reply {
+    let (served, id) = (&reply.answer.served, &reply.answer.id);
     let mut body = Vec::with_capacity(256);
     let mut binary: Vec<&[u8]> = Vec::new();
     body.push(b'{');
@@ -80,9 +81,9 @@ pub(super) fn encode(reply: &transfer::Reply, id: &str, binary_by_default: bool,
         field(&mut body, "id", id);
         body.push(b',');
     }
-    field(&mut body, "model_name", &reply.served.name);
+    field(&mut body, "model_name", &served.name);
     body.push(b',');
-    field(&mut body, "model_version", &reply.served.version.to_string());
+    field(&mut body, "model_version", &served.version.to_string());
     body.extend_from_slice(b",\"outputs\":[");
     for (at, delivered) in reply.outputs.iter().enumerate() {
         if at > 0 {

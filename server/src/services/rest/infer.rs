@@ -84,10 +84,9 @@ pub(super) async fn infer(State(app): State<Arc<App>>, At(at): At<Named>, reques
         }
     };
     let (transfer, binary) = aside(length, decode).await?;
-    let id = transfer.call.id.clone();
     let reply = transfer.run(&app).await?;
     let length = reply.outputs.iter().map(|output| output.tensor.data.len()).sum();
-    aside(length, move || answer::encode(&reply, &id, binary, packing)).await
+    aside(length, move || answer::encode(&reply, binary, packing)).await
 }
 
 /// Does work on so many bytes without keeping other requests waiting.
@@ -157,8 +156,8 @@ fn decode(app: &App, at: Named, body: &Bytes, json_length: Option<u64>) -> Resul
         id: request.id,
         parameters: request.parameters,
         inputs,
-        outputs: outputs.iter().map(|output| output.name.clone()).collect(),
         deadline,
+        ..Call::default()
     };
     Ok((Transfer { call, fetches, outputs }, binary))
 }
