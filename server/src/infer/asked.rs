@@ -21,11 +21,10 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn read(served: &Served, parameters: &Parameters, deadline: Instant) -> Result<Self, Error> {
-        let timeout = parameters::unsigned(parameters, "timeout")?;
         Ok(Self {
             deadline,
             priority: parameters::unsigned(parameters, "priority")?.unwrap_or(0),
-            timeout: timeout.filter(|&us| us > 0).map(Duration::from_micros),
+            timeout: parameters::timeout(parameters)?,
             step: served.sequences.as_ref().map(|_| step(&served.name, parameters)).transpose()?,
         })
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::time::Duration;
 
 use ired_proto::inference::InferParameter;
 use ired_proto::inference::infer_parameter::ParameterChoice;
@@ -104,6 +105,14 @@ pub fn text<'a>(parameters: &'a Parameters, name: &str) -> Result<Option<&'a str
         Some(Parameter::String(value)) => Ok(Some(value)),
         Some(other) => Err(other.is_not(name, "a text")),
     }
+}
+
+/// How long a request may take by what it says itself; 0 is "no timeout".
+///
+/// # Errors
+/// [`Error::Invalid`] for what is no number of microseconds.
+pub fn timeout(parameters: &Parameters) -> Result<Option<Duration>, Error> {
+    Ok(unsigned(parameters, "timeout")?.filter(|&us| us > 0).map(Duration::from_micros))
 }
 
 impl Parameter {

@@ -11,6 +11,7 @@ use crate::budget::Reservation;
 use crate::error::Error;
 use crate::infer::{Answer, Call, Parameters, parameters};
 use crate::registry::Served;
+use crate::services::aside;
 use crate::shared_memory::{Place, Regions};
 use crate::tensors::classes::classify;
 
@@ -21,7 +22,7 @@ pub(super) const OFFSET: &str = "shared_memory_offset";
 pub(super) const BYTE_SIZE: &str = "shared_memory_byte_size";
 
 /// More bytes than take about a millisecond to copy.
-const ASIDE_BYTES: u64 = 4 << 20;
+const COPIED_BYTES: u64 = 4 << 20;
 
 /// A decoded request: the call, and how its tensors travel.
 pub(super) struct Transfer {
@@ -179,7 +180,7 @@ async fn fetch_all(app: &App, call: &mut Call, fetches: Vec<(usize, Fetch)>) -> 
         fetches.into_iter().map(read).collect::<Result<Vec<_>, _>>()
     };
     let unreadable = |error| Error::invalid(format!("cannot read the inputs' shared memory: {error}"));
-    for (at, bytes) in aside(bytes, read).await?.map_err(unreadable)? {
+    for (at, bytes) in aside(bytes, COPIED_BYTES, read).await?.map_err(unreadable)? {
         if let Some(input) = call.inputs.get_mut(at) {
             input.data = bytes.into();
         }
@@ -215,7 +216,9 @@ async fn deliver(
                     )));
                 }
                 let name = tensor.name.clone();
-                let written = aside(byte_size, move || place.write(&tensor.data).map(|()| tensor)).await?;
+                let written =
+                    aside(byte_size, COPIED_BYTES, move || place.write(&tensor.data).map(|()| tensor))
+                        .await?;
                 let tensor = written.map_err(|error| {
                     Error::invalid(format!("output `{name}` cannot be written to shared memory: {error}"))
                 })?;
@@ -230,13 +233,4 @@ async fn deliver(
 fn has_rows(served: &Served, output: &str) -> bool {
     let spec = served.entry().outputs.iter().find(|spec| spec.name == output);
     spec.is_some_and(|spec| spec.dims.len() > 1 && matches!(spec.dims[0], DimSpec::Symbolic { .. }))
-}
-
-/// Does work on so many bytes without keeping other requests waiting.
-async fn aside<T: Send + 'static>(bytes: u64, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    if bytes < ASIDE_BYTES {
-        return Ok(work());
-    }
-    // The work is lost only when the daemon ends.
-    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopping)
 }

@@ -52,8 +52,7 @@ pub(super) fn transfer(
     deadline: Option<Instant>,
 ) -> Result<Transfer, Error> {
     let parameters = parameters::from_grpc(request.parameters)?;
-    // 0 is "no timeout".
-    let own = parameters::unsigned(&parameters, "timeout")?.filter(|&us| us > 0).map(Duration::from_micros);
+    let own = parameters::timeout(&parameters)?;
     let own = own.and_then(|timeout| Instant::now().checked_add(timeout));
     let raw = request.raw_input_contents;
     let shared = |input: &&InferInputTensor| input.parameters.contains_key(transfer::REGION);

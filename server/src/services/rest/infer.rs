@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::error::Error;
 use crate::infer::{Call, Parameters, parameters};
 use crate::registry::Served;
+use crate::services::aside;
 use crate::services::transfer::{self, Transfer};
 use crate::tensors::{json, parse_datatype, parse_shape, tensor_bytes};
 
@@ -30,7 +31,7 @@ const BINARY_OUTPUTS: &str = "binary_data_output";
 const BINARY_SIZE: &str = "binary_data_size";
 
 /// More bytes than take about a millisecond to read or write as JSON.
-const ASIDE_BYTES: usize = 128 << 10;
+const JSON_BYTES: u64 = 128 << 10;
 
 #[derive(Deserialize)]
 struct InferRequest<'a> {
@@ -70,7 +71,7 @@ pub(super) async fn infer(State(app): State<Arc<App>>, At(at): At<Named>, reques
     let json_length = json_length(request.headers())?;
     let packing = Packing::of(request.headers());
     let (body, inside) = body::read(request, &app).await?;
-    let length = body.len();
+    let length = body.len() as u64;
     // The tensors are copied or shared; the text is not needed while the model runs.
     let decode = {
         let app = app.clone();
@@ -83,22 +84,10 @@ pub(super) async fn infer(State(app): State<Arc<App>>, At(at): At<Named>, reques
             decoded
         }
     };
-    let (transfer, binary) = aside(length, decode).await?;
+    let (transfer, binary) = aside(length, JSON_BYTES, decode).await??;
     let reply = transfer.run(&app).await?;
-    let length = reply.outputs.iter().map(|output| output.tensor.data.len()).sum();
-    aside(length, move || answer::encode(&reply, binary, packing)).await
-}
-
-/// Does work on so many bytes without keeping other requests waiting.
-async fn aside<T: Send + 'static>(
-    bytes: usize,
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    if bytes < ASIDE_BYTES {
-        return work();
-    }
-    // The work is lost only when the daemon ends.
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Stopping))
+    let length = reply.outputs.iter().map(|output| output.tensor.data.len() as u64).sum();
+    aside(length, JSON_BYTES, move || answer::encode(&reply, binary, packing)).await?
 }
 
 fn json_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {
@@ -147,9 +136,8 @@ fn decode(app: &App, at: Named, body: &Bytes, json_length: Option<u64>) -> Resul
     let binary = parameters::boolean(&request.parameters, BINARY_OUTPUTS)?.unwrap_or(false);
     let output = |output: Output| transfer::output(&app.regions, output.name, &output.parameters);
     let outputs = request.outputs.into_iter().map(output).collect::<Result<Vec<_>, _>>()?;
-    // 0 is "no timeout".
-    let timeout = parameters::unsigned(&request.parameters, "timeout")?.filter(|&us| us > 0);
-    let deadline = timeout.and_then(|us| Instant::now().checked_add(Duration::from_micros(us)));
+    let timeout = parameters::timeout(&request.parameters)?;
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let call = Call {
         model: at.model,
         version: at.version,
