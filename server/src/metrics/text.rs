@@ -7,7 +7,7 @@ use ired_worker::{LayerState, SandboxReport};
 use super::CompileMetrics;
 use crate::cache::ModuleCache;
 use crate::devices::Host;
-use crate::registry::{Registry, Resident, Residents, VersionView};
+use crate::registry::{Registry, Residents, VersionView};
 use crate::stats::{FailureReason, ModelStats};
 
 /// Everything that is counted, as text.
@@ -49,10 +49,7 @@ fn models(text: &mut Text, versions: &[VersionView]) {
         }),
     ];
     for (name, kind, help, read) in counters {
-        text.family(name, kind, help);
-        for view in versions {
-            text.sample(name, &[("model", &view.name), ("version", &view.version_text())], read(&view.stats));
-        }
+        text.per_version(versions, name, kind, help, |view| Some(read(&view.stats)));
     }
     text.family("nv_inference_request_failure", "counter", "Requests that failed, by reason");
     for view in versions {
@@ -70,31 +67,27 @@ fn models(text: &mut Text, versions: &[VersionView]) {
             text.sample("ired_requests_refused_total", &labels, count);
         }
     }
-    text.family("ired_queue_length", "gauge", "Requests that wait for their turn");
-    for view in versions {
-        if let Some(served) = &view.serving {
-            let labels = [("model", view.name.as_str()), ("version", &view.version_text())];
-            text.sample("ired_queue_length", &labels, served.lane.waiting());
-        }
-    }
+    text.per_version(versions, "ired_queue_length", "gauge", "Requests that wait for their turn", |view| {
+        Some(view.serving.as_ref()?.lane.waiting() as u64)
+    });
     batches(text, versions);
-    text.family("ired_model_ready", "gauge", "1 while the version can answer");
-    for view in versions {
-        let labels = [("model", view.name.as_str()), ("version", &view.version_text())];
-        text.sample("ired_model_ready", &labels, u64::from(view.serving.is_some()));
-    }
-    text.family(
+    text.per_version(versions, "ired_model_ready", "gauge", "1 while the version can answer", |view| {
+        Some(u64::from(view.serving.is_some()))
+    });
+    text.per_version(
+        versions,
         "ired_runtime_worker_restarts_total",
         "counter",
         "Runtime workers started again after a death",
+        |view| Some(view.serving.as_ref()?.runner.restarts()),
     );
-    text.family_samples(versions, "ired_runtime_worker_restarts_total", |runner| runner.restarts());
-    text.family(
+    text.per_version(
+        versions,
         "ired_model_resident_bytes",
         "gauge",
         "Memory a model takes while it is idle; 0 where it made room",
+        |view| Some(view.serving.as_ref()?.runner.resident_bytes()),
     );
-    text.family_samples(versions, "ired_model_resident_bytes", |runner| runner.resident_bytes());
 }
 
 /// How many rows the executions had.
@@ -236,11 +229,19 @@ impl Text {
         self.sample(name, &[], value);
     }
 
-    fn family_samples(&mut self, versions: &[VersionView], name: &str, read: impl Fn(&Resident) -> u64) {
+    /// A family of one value for each version that has it.
+    fn per_version(
+        &mut self,
+        versions: &[VersionView],
+        name: &str,
+        kind: &str,
+        help: &str,
+        read: impl Fn(&VersionView) -> Option<u64>,
+    ) {
+        self.family(name, kind, help);
         for view in versions {
-            if let Some(served) = &view.serving {
-                let labels = [("model", view.name.as_str()), ("version", &view.version_text())];
-                self.sample(name, &labels, read(&served.runner));
+            if let Some(value) = read(view) {
+                self.sample(name, &[("model", &view.name), ("version", &view.version_text())], value);
             }
         }
     }
