@@ -47,7 +47,8 @@ pub fn max_rows(entry: &EntryPoint) -> Result<u64, String> {
     Ok(max)
 }
 
-fn specs(entry: &EntryPoint) -> impl Iterator<Item = (&'static str, &TensorSpec)> {
+/// All inputs and outputs, and which of the two each is.
+pub fn specs(entry: &EntryPoint) -> impl Iterator<Item = (&'static str, &TensorSpec)> {
     let inputs = entry.inputs.iter().map(|spec| ("input", spec));
     inputs.chain(entry.outputs.iter().map(|spec| ("output", spec)))
 }

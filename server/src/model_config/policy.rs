@@ -45,9 +45,7 @@ pub(super) fn check_rows(entry: &EntryPoint) -> Result<(), String> {
         _ => None,
     };
     let first = entry.inputs.first().and_then(rows);
-    let inputs = entry.inputs.iter().map(|spec| ("input", spec));
-    let mut tensors = inputs.chain(entry.outputs.iter().map(|spec| ("output", spec)));
-    match tensors.find(|(_, spec)| rows(spec).is_none() || rows(spec) != first) {
+    match join::specs(entry).find(|(_, spec)| rows(spec).is_none() || rows(spec) != first) {
         None => Ok(()),
         Some((kind, spec)) => Err(format!(
             "`max_batch_size` needs a first dimension that every request chooses, the same for all tensors; {kind} `{}` \
