@@ -6,6 +6,7 @@ use ired::Daemon;
 use ired_client::InferRequest;
 use tonic::Code;
 
+use crate::schedule::until_waiting;
 use crate::scripted::{Place, World, client, http, request};
 
 async fn metrics(daemon: &Daemon) -> String {
@@ -91,9 +92,7 @@ async fn a_request_waits_for_the_memory_it_takes() {
     let first = ask("m");
     world.until(|seen| seen.inside == 1).await;
     let second = ask("m");
-    while !metrics(&daemon).await.contains("ired_queue_length{model=\"m\",version=\"1\"} 1\n") {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until_waiting(&daemon, 1.0).await;
     ask("other").await.unwrap().unwrap();
     assert_eq!(world.seen().inside, 1);
     let refused = ask("large").await.unwrap().unwrap_err();

@@ -64,28 +64,47 @@ async fn metric(daemon: &Daemon, name: &str) -> Option<f64> {
     line.map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
 }
 
-/// Waits until so many requests of model `m` wait for their turn.
-async fn until_waiting(daemon: &Daemon, count: f64) {
-    let name = "ired_queue_length{model=\"m\"";
+/// Waits until a metric has come to this.
+async fn until_metric(daemon: &Daemon, name: &str, value: f64) {
     for _ in 0..1000 {
-        if metric(daemon, name).await == Some(count) {
+        if metric(daemon, name).await == Some(value) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("{:?} wait, not {count}", metric(daemon, name).await);
+    panic!("{name} is {:?}, not {value}", metric(daemon, name).await);
+}
+
+/// Waits until so many requests of model `m` wait for their turn.
+pub(crate) async fn until_waiting(daemon: &Daemon, count: f64) {
+    until_metric(daemon, "ired_queue_length{model=\"m\"", count).await;
+}
+
+/// A daemon whose model `m` runs its first request, with rows of 1, until the world is released.
+struct Busy {
+    daemon: Daemon,
+    grpc: Grpc,
+    world: World,
+    first: Answering,
+    _place: Place,
+}
+
+async fn busy(config: &str) -> Busy {
+    let place = Place::new(&[("m/1/model.onnx", "block"), ("m/config.pbtxt", config)]);
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let grpc = grpc(&daemon).await;
+    let first = ask(&grpc, asking("m", 1, 1.0));
+    world.until(|seen| seen.inside == 1).await;
+    Busy { daemon, grpc, world, first, _place: place }
 }
 
 const BATCHING: &str = "max_batch_size: 8 dynamic_batching { } instance_group { count: 1 kind: KIND_CPU }";
 
 #[tokio::test]
 async fn requests_that_wait_run_as_one_and_each_gets_its_own_rows() {
-    let files = [("m/1/model.onnx", "block"), ("m/config.pbtxt", BATCHING)];
-    let (place, world) = (Place::new(&files), World::new());
-    let daemon = place.start(&world).await;
-    let grpc = grpc(&daemon).await;
-    let mut answers = vec![(1, 1.0, ask(&grpc, asking("m", 1, 1.0)))];
-    world.until(|seen| seen.inside == 1).await;
+    let Busy { daemon, grpc, world, first, _place } = busy(BATCHING).await;
+    let mut answers = vec![(1, 1.0, first)];
     for (rows, value) in [(2, 2.0), (3, 3.0), (3, 4.0), (1, 5.0)] {
         answers.push((rows, value, ask(&grpc, asking("m", rows, value))));
         until_waiting(&daemon, answers.len() as f64 - 1.0).await;
@@ -119,12 +138,7 @@ async fn requests_that_wait_run_as_one_and_each_gets_its_own_rows() {
 
 #[tokio::test]
 async fn a_batch_goes_on_for_those_who_stay() {
-    let files = [("m/1/model.onnx", "block"), ("m/config.pbtxt", BATCHING)];
-    let (place, world) = (Place::new(&files), World::new());
-    let daemon = place.start(&world).await;
-    let grpc = grpc(&daemon).await;
-    let first = ask(&grpc, asking("m", 1, 1.0));
-    world.until(|seen| seen.inside == 1).await;
+    let Busy { daemon, grpc, world, first, _place } = busy(BATCHING).await;
     let leader = ask(&grpc, asking("m", 1, 2.0));
     until_waiting(&daemon, 1.0).await;
     let follower = ask(&grpc, asking("m", 1, 3.0));
@@ -148,12 +162,8 @@ async fn a_batch_goes_on_for_those_who_stay() {
 async fn a_fuller_batch_is_waited_for_no_longer_than_the_bound() {
     let config = "max_batch_size: 8 dynamic_batching { preferred_batch_size: [4] max_queue_delay_microseconds: 300000 } \
                   instance_group { count: 8 }";
-    let files = [("m/1/model.onnx", "block"), ("m/config.pbtxt", config)];
-    let (place, world) = (Place::new(&files), World::new());
-    let daemon = place.start(&world).await;
-    let grpc = grpc(&daemon).await;
-    let mut answers = vec![ask(&grpc, asking("m", 1, 1.0))];
-    world.until(|seen| seen.inside == 1).await;
+    let Busy { daemon, grpc, world, first, _place } = busy(config).await;
+    let mut answers = vec![first];
     // Nothing else runs these two than the end of the wait.
     answers.extend([2.0, 3.0].map(|value| ask(&grpc, asking("m", 1, value))));
     let seen = world.until(|seen| seen.ran.len() > 1).await;
@@ -171,13 +181,8 @@ async fn a_fuller_batch_is_waited_for_no_longer_than_the_bound() {
 
 #[tokio::test]
 async fn the_urgent_overtake_those_that_wait() {
-    let config = "instance_group { count: 1 }";
-    let files = [("m/1/model.onnx", "block"), ("m/config.pbtxt", config)];
-    let (place, world) = (Place::new(&files), World::new());
-    let daemon = place.start(&world).await;
-    let grpc = grpc(&daemon).await;
-    let mut answers = vec![ask(&grpc, asking("m", 1, 1.0))];
-    world.until(|seen| seen.inside == 1).await;
+    let Busy { daemon, grpc, world, first, _place } = busy("instance_group { count: 1 }").await;
+    let mut answers = vec![first];
     for (value, priority) in [(2.0, 0), (3.0, 2), (4.0, 1), (5.0, 2)] {
         let request = with(asking("m", 1, value), "priority", ParameterChoice::Uint64Param(priority));
         answers.push(ask(&grpc, request));
@@ -289,13 +294,7 @@ async fn requests_given_up_at_any_moment_leave_nothing_behind() {
     until_waiting(&daemon, 0.0).await;
     for model in ["m", "n"] {
         let name = format!("nv_inference_pending_request_count{{model=\"{model}\"");
-        for _ in 0..500 {
-            if metric(&daemon, &name).await == Some(0.0) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        assert_eq!(metric(&daemon, &name).await, Some(0.0));
+        until_metric(&daemon, &name, 0.0).await;
         grpc.clone().model_infer(asking(model, 1, 1.0)).await.unwrap();
     }
     daemon.stop().await;
