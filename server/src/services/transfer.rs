@@ -80,37 +80,42 @@ pub(super) struct Reply {
 /// Where the data of an input is that `parameters` puts into shared memory; `None` for one that comes with the
 /// request.
 pub(super) fn fetch(regions: &Regions, name: &str, parameters: &Parameters) -> Result<Option<Fetch>, Error> {
-    let place = place(regions, &format!("input `{name}`"), parameters)?;
+    let place = place(regions, "input", name, parameters)?;
     Ok(place.map(|(_, place)| Fetch(place)))
 }
 
 /// An output by what its `parameters` ask for.
 pub(super) fn output(regions: &Regions, name: String, parameters: &Parameters) -> Result<Output, Error> {
-    let tensor = || format!("output `{name}`");
-    let of_output = |error| Error::invalid(format!("{}: {error}", tensor()));
+    let of_output = |error| Error::invalid(format!("output `{name}`: {error}"));
     let classes = parameters::unsigned(parameters, "classification").map_err(of_output)?.filter(|&k| k > 0);
     let binary = parameters::boolean(parameters, "binary_data").map_err(of_output)?;
-    let delivery = match (classes, place(regions, &tensor(), parameters)?) {
+    let delivery = match (classes, place(regions, "output", &name, parameters)?) {
         (None, None) => Delivery::Answer,
         (Some(count), None) => Delivery::Classes(count),
         (None, Some((region, place))) => Delivery::Region(region, place),
         (Some(_), Some(_)) => {
-            return Err(Error::invalid(format!("{}: classes are not written to shared memory", tensor())));
+            return Err(Error::invalid(format!("output `{name}`: classes are not written to shared memory")));
         }
     };
     Ok(Output { name, binary, delivery })
 }
 
-fn place(regions: &Regions, tensor: &str, parameters: &Parameters) -> Result<Option<(String, Place)>, Error> {
-    let of_tensor = |error| Error::invalid(format!("{tensor}: {error}"));
+fn place(
+    regions: &Regions,
+    kind: &str,
+    name: &str,
+    parameters: &Parameters,
+) -> Result<Option<(String, Place)>, Error> {
+    let of_tensor = |error| Error::invalid(format!("{kind} `{name}`: {error}"));
     let Some(region) = parameters::text(parameters, REGION).map_err(of_tensor)? else {
         return Ok(None);
     };
+    let tensor = format!("{kind} `{name}`");
     let number = |name| parameters::unsigned(parameters, name).map_err(of_tensor);
     let byte_size = number(BYTE_SIZE)?
         .ok_or_else(|| Error::invalid(format!("{tensor}: parameter `{BYTE_SIZE}` is missing")))?;
     let offset = number(OFFSET)?.unwrap_or(0);
-    Ok(Some((region.to_owned(), regions.place(tensor, region, offset, byte_size)?)))
+    Ok(Some((region.to_owned(), regions.place(&tensor, region, offset, byte_size)?)))
 }
 
 impl Transfer {
