@@ -24,14 +24,16 @@ fn unavailable(error: &crate::error::Error) -> RuntimeFailure {
     RuntimeFailure::Unavailable { reason: error.to_string() }
 }
 
-async fn run(served: &Served, mut place: Place, mut members: Vec<Member>) {
+async fn run(served: &Served, place: Place, mut members: Vec<Member>) {
     let inputs: Vec<Vec<Tensor>> =
         members.iter_mut().map(|member| std::mem::take(&mut member.ticket.inputs)).collect();
     let rows: Vec<u64> = members.iter().map(|member| member.ticket.rows).collect();
     let latest = members.iter().map(|member| member.ticket.deadline).max().unwrap_or_else(Instant::now);
     let started = place.since();
-    let work = async {
+    let work = async move {
         let using = served.runner.hold(latest).await.map_err(|error| unavailable(&error))?;
+        // Goes before the hold, whose end tells those who wait for memory.
+        let mut place = place;
         let joined = join(&inputs);
         drop(inputs);
         let result = using.runner().infer(&served.entry().name, joined, Some(latest)).await?;
@@ -45,7 +47,6 @@ async fn run(served: &Served, mut place: Place, mut members: Vec<Member>) {
         parts = work => parts,
         _ = gone => return,
     };
-    drop(place);
     match parts {
         Ok((parts, timing)) => {
             for (member, outputs) in members.into_iter().zip(parts) {
