@@ -77,7 +77,15 @@ fn with_colons(text: &str) -> String {
 }
 
 /// Reads protobuf's JSON.
+///
+/// # Errors
+/// [`Error::TooLarge`] beyond [`CONFIG_BYTES`]: that of a load request is kept. [`Error::Invalid`] for what is none.
 pub fn from_json(text: &str) -> Result<ModelConfig, Error> {
+    let found = text.len() as u64;
+    if found > CONFIG_BYTES {
+        let what = "the model's configuration".to_owned();
+        return Err(Error::TooLarge { what, found, limit: CONFIG_BYTES });
+    }
     let mut reader = serde_json::Deserializer::from_str(text);
     let message = DynamicMessage::deserialize(descriptor()?, &mut reader).and_then(|message| {
         reader.end()?;
@@ -252,6 +260,8 @@ mod tests {
             assert!(from_text(broken).is_err(), "{broken:?}");
         }
         assert!(from_json("{} {}").is_err());
+        let large = format!("{{}}{}", " ".repeat(CONFIG_BYTES as usize));
+        assert!(matches!(from_json(&large), Err(Error::TooLarge { found: 1_048_578, .. })));
         assert_eq!(from_text("").unwrap(), ModelConfig::default());
     }
 }
