@@ -128,11 +128,10 @@ fn output<'a>(
     field(head, "name", &tensor.name);
     head.push(b',');
     field(head, "datatype", datatype(tensor.dtype));
-    head.extend_from_slice(format!(",\"shape\":{:?}", tensor.dims).as_bytes());
+    let _ = write!(head, ",\"shape\":{:?}", tensor.dims);
     // Of one in shared memory the client knows the place, and clients take parameters for those of binary data.
     if output.written.is_none() && as_binary {
-        let parameters = format!(",\"parameters\":{{\"binary_data_size\":{}}}", tensor.data.len());
-        head.extend_from_slice(parameters.as_bytes());
+        let _ = write!(head, ",\"parameters\":{{\"binary_data_size\":{}}}", tensor.data.len());
         binary.push(&tensor.data);
     } else if output.written.is_none() {
         head.extend_from_slice(b",\"data\":");
@@ -142,9 +141,10 @@ fn output<'a>(
     Ok(())
 }
 
+/// Memory does not fail to be written.
 fn field(head: &mut Vec<u8>, name: &str, value: &str) {
-    head.extend_from_slice(format!("\"{name}\":").as_bytes());
-    head.extend_from_slice(serde_json::Value::from(value).to_string().as_bytes());
+    let _ = write!(head, "\"{name}\":");
+    let _ = serde_json::to_writer(head, value);
 }
 
 #[cfg(test)]
