@@ -32,19 +32,15 @@ impl Gate {
     /// # Errors
     /// An access file that cannot be used; addresses of other machines' reach where nobody says who calls.
     pub(crate) fn open(settings: &Settings) -> anyhow::Result<Arc<Self>> {
-        let AuthSettings { access, open, .. } = &settings.auth;
-        let access = match access {
-            None => None,
-            Some(path) => Some(Arc::new(Reloaded::open(AccessFile(path.clone()))?)),
-        };
+        let access = open_access(settings)?.map(Arc::new);
         let audit = Audit::open(&settings.audit).context("the audit log cannot be written")?;
-        Ok(Arc::new(Self { access, open: open.clone(), audit }))
+        Ok(Arc::new(Self { access, open: settings.auth.open.clone(), audit }))
     }
 
     /// # Errors
     /// An access file that cannot be used.
     pub(crate) fn check_files(settings: &Settings) -> anyhow::Result<()> {
-        settings.auth.access.iter().try_for_each(|path| Reloaded::open(AccessFile(path.clone())).map(drop))
+        open_access(settings).map(drop)
     }
 
     /// Refuses to listen for other machines where anybody may do anything.
@@ -174,6 +170,10 @@ fn refuse(call: Option<Call>, error: Error, answer: impl FnOnce(Error) -> Respon
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
+}
+
+fn open_access(settings: &Settings) -> anyhow::Result<Option<Reloaded<AccessFile>>> {
+    settings.auth.access.clone().map(|path| Reloaded::open(AccessFile(path))).transpose()
 }
 
 type Params = Result<RawPathParams, RawPathParamsRejection>;
