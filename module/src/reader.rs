@@ -5,7 +5,7 @@
 
 mod function;
 mod metadata;
-mod table;
+pub(crate) mod table;
 
 pub(crate) use function::label_stride;
 pub use function::{Function, Instructions};
@@ -15,9 +15,9 @@ pub use metadata::{
 
 use crate::access::{AccessList, words_of};
 use crate::error::ParseError;
-use crate::format::{HEADER_BYTES, MAGIC, MAX_SECTIONS, ROW_BYTES, SectionKind, VERSION};
+use crate::format::{HEADER_BYTES, ROW_BYTES, SectionKind};
 use crate::words::Words;
-use table::check_table;
+use table::{Row, check_table, check_table_hash, table_bytes};
 
 pub(crate) const HASH_BYTES: usize = 32;
 
@@ -69,27 +69,8 @@ impl<'a> Module<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
         let found = bytes.len() as u64;
         let header = bytes.get(..HEADER_BYTES).ok_or(ParseError::TooShort { found })?;
-        if header[..8] != MAGIC {
-            return Err(ParseError::NotAModule);
-        }
-        let version = u32_at(header, 8);
-        if version != VERSION {
-            return Err(ParseError::Version { found: version });
-        }
-        let expected = u64_at(header, 16);
-        if expected != found {
-            return Err(ParseError::Size { found, expected });
-        }
-        let count = u32_at(header, 12);
-        let table = (count as usize)
-            .checked_mul(ROW_BYTES)
-            .filter(|_| count as usize <= MAX_SECTIONS)
-            .and_then(|table_bytes| bytes.get(HEADER_BYTES..HEADER_BYTES + table_bytes))
-            .ok_or(ParseError::SectionCount { found: count })?;
-        let digest = table_hash(&header[..32], table);
-        if digest[..] != header[32..] {
-            return Err(ParseError::TableHash);
-        }
+        let table = &bytes[HEADER_BYTES..][..table_bytes(header, found)?];
+        let digest = check_table_hash(header, table)?;
         check_zero(bytes, 24, 32)?;
         let variants = check_table(bytes, table)?;
         Ok(Self::of_variant(bytes, 0, variants, digest))
@@ -101,11 +82,12 @@ impl<'a> Module<'a> {
         let mut hashes = [[0; HASH_BYTES]; SectionKind::COUNT];
         let rows = file.get(HEADER_BYTES..).unwrap_or_default().chunks_exact(ROW_BYTES);
         for row in rows.take(u32_at(file, 12) as usize) {
-            let Some(kind) = SectionKind::from_number(u32_at(row, 0)) else { continue };
-            if kind.is_shared() || u32_at(row, 4) == variant {
-                let (start, length) = (u64_at(row, 8) as usize, u64_at(row, 16) as usize);
+            let row = Row::read(row);
+            let Some(kind) = SectionKind::from_number(row.kind) else { continue };
+            if kind.is_shared() || row.variant == variant {
+                let (start, length) = (row.offset as usize, row.bytes as usize);
                 sections[kind.index()] = file.get(start..start + length).unwrap_or_default();
-                hashes[kind.index()].copy_from_slice(&row[32..]);
+                hashes[kind.index()] = row.hash;
             }
         }
         let params_bytes = sections[SectionKind::Params.index()].len() as u64;

@@ -15,8 +15,10 @@ use ed25519_dalek::pkcs8::{
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
 use crate::error::ParseError;
-use crate::format::{HEADER_BYTES, MAGIC, MAX_SECTIONS, ROW_BYTES, SHARED, SectionKind, VERSION};
-use crate::reader::{HASH_BYTES, Module, table_hash};
+use crate::format::{HEADER_BYTES, ROW_BYTES, SHARED, VERSION};
+use crate::reader::table::{Row, check_table_hash, table_bytes};
+use crate::reader::{HASH_BYTES, Module};
+use crate::writer::file::header;
 
 /// The kind of the section; readers that do not know it skip it.
 const KIND: u32 = 0x8000_0001;
@@ -115,38 +117,6 @@ impl Seal {
     }
 }
 
-/// A row of the section table.
-struct Row {
-    kind: u32,
-    variant: u32,
-    offset: u64,
-    bytes: u64,
-    hash: [u8; HASH_BYTES],
-}
-
-impl Row {
-    fn read(row: &[u8]) -> Self {
-        let word = |at: usize| u32::from_le_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]);
-        let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
-        let mut hash = [0; HASH_BYTES];
-        hash.copy_from_slice(&row[32..]);
-        Self { kind: word(0), variant: word(4), offset: long(8), bytes: long(16), hash }
-    }
-
-    fn write(&self, table: &mut Vec<u8>) {
-        table.extend(self.kind.to_le_bytes());
-        table.extend(self.variant.to_le_bytes());
-        table.extend(self.offset.to_le_bytes());
-        table.extend(self.bytes.to_le_bytes());
-        table.extend([0; 8]);
-        table.extend(self.hash);
-    }
-
-    fn alignment(&self) -> u64 {
-        SectionKind::from_number(self.kind).map_or(64, SectionKind::alignment)
-    }
-}
-
 /// What a seal covers: everything but the seals, and but where sections stand, which a further seal moves.
 fn content(rows: &[Row]) -> [u8; HASH_BYTES] {
     let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
@@ -169,26 +139,9 @@ fn read_table(file: &mut (impl Read + Seek)) -> Result<(Vec<Row>, u64), SealErro
         return Err(ParseError::TooShort { found }.into());
     }
     file.read_exact(&mut header)?;
-    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    if header[..8] != MAGIC {
-        return Err(ParseError::NotAModule.into());
-    }
-    if word(8) != VERSION {
-        return Err(ParseError::Version { found: word(8) }.into());
-    }
-    let expected = u64::from(word(16)) | u64::from(word(20)) << 32;
-    if expected != found {
-        return Err(ParseError::Size { found, expected }.into());
-    }
-    let count = word(12) as usize;
-    if count > MAX_SECTIONS || (HEADER_BYTES + count * ROW_BYTES) as u64 > found {
-        return Err(ParseError::SectionCount { found: word(12) }.into());
-    }
-    let mut table = std::vec![0; count * ROW_BYTES];
+    let mut table = std::vec![0; table_bytes(&header, found)?];
     file.read_exact(&mut table)?;
-    if table_hash(&header[..32], &table)[..] != header[32..] {
-        return Err(ParseError::TableHash.into());
-    }
+    check_table_hash(&header, &table)?;
     Ok((table.chunks_exact(ROW_BYTES).map(Row::read).collect(), found))
 }
 
@@ -284,14 +237,7 @@ pub fn seal(bytes: &[u8], key: &SealingKey, out: &mut impl Write) -> Result<(), 
         row.write(&mut table);
         end = row.offset + row.bytes;
     }
-    let mut header = Vec::with_capacity(HEADER_BYTES);
-    header.extend(MAGIC);
-    header.extend(VERSION.to_le_bytes());
-    header.extend((rows.len() as u32).to_le_bytes());
-    header.extend(end.to_le_bytes());
-    header.extend([0; 8]);
-    header.extend(table_hash(&header, &table));
-    out.write_all(&header)?;
+    out.write_all(&header(end, &table))?;
     out.write_all(&table)?;
     let mut position = (HEADER_BYTES + table.len()) as u64;
     for (row, section) in rows.iter().zip(sections) {

@@ -1,6 +1,6 @@
 //! Writes modules. Parameters stream through: only the small sections are ever held in memory.
 
-mod file;
+pub(crate) mod file;
 
 use std::borrow::Cow;
 use std::boxed::Box;
@@ -12,13 +12,11 @@ use std::vec::Vec;
 use crate::access::{self, Access};
 use crate::code;
 use crate::error::{CodeProblem, VerifyError};
-use crate::format::{
-    HEADER_BYTES, MAGIC, MAX_STRING_BYTES, MAX_VARIANTS, ROW_BYTES, SHARED, SectionKind, VERSION,
-};
+use crate::format::{HEADER_BYTES, MAX_STRING_BYTES, MAX_VARIANTS, ROW_BYTES, SHARED, SectionKind};
 use crate::host_calls::{self, HostCallDraft};
-use crate::reader::{ENTRY_WORDS, Module, table_hash};
+use crate::reader::{ENTRY_WORDS, Module};
 use crate::signature::{DimSpec, PeakBytes, Provenance, Signature, Target, TensorSpec};
-use file::{HashingWriter, SharedParams};
+use file::{HashingWriter, SharedParams, header};
 
 /// A module as the compiler makes it.
 pub struct ModuleDraft {
@@ -149,15 +147,8 @@ pub fn write_variants(variants: &[ModuleDraft], out: &mut (impl Write + Seek)) -
     file.section(SectionKind::Params, SHARED, &mut table, |start, file| params.write(start, file))?;
 
     let bytes = file.position;
-    let mut header = Vec::with_capacity(HEADER_BYTES);
-    header.extend(MAGIC);
-    header.extend(VERSION.to_le_bytes());
-    header.extend((rows as u32).to_le_bytes());
-    header.extend(bytes.to_le_bytes());
-    header.extend([0; 8]);
-    header.extend(table_hash(&header, &table));
     out.seek(SeekFrom::Start(base))?;
-    out.write_all(&header)?;
+    out.write_all(&header(bytes, &table))?;
     out.write_all(&table)?;
     out.seek(SeekFrom::Start(base + bytes))?;
     Ok(bytes)

@@ -12,7 +12,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::auth::Admitted;
+use crate::auth::Caller;
 use crate::config::AuditSettings;
 use crate::error::Error;
 use file::RotatedFile;
@@ -83,14 +83,15 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Who it turned out to be by.
-    pub(crate) fn by(self, admitted: &Admitted) -> Self {
-        Self { caller: admitted.caller.name.clone(), model: admitted.model().clone(), ..self }
+    /// Who it turned out to be by. Gives the place for the model that it turns out to be about.
+    pub(crate) fn by(&mut self, caller: &Caller) -> Arc<OnceLock<String>> {
+        self.caller = caller.name.clone();
+        self.model.clone()
     }
 
-    pub(crate) fn refused(self, caller: Option<&str>, error: &Error) {
+    pub(crate) fn refused(self, error: &Error) {
         let code = crate::status::code(error);
-        self.write(caller, &format!("{code:?}"), Some(&error.to_string()));
+        self.write(&format!("{code:?}"), Some(&error.to_string()));
     }
 
     /// Records what the answer says, when it has said it.
@@ -102,13 +103,14 @@ impl Call {
     fn ended(&self, outcome: &str, reason: Option<&str>) {
         let refused = matches!(outcome, "PermissionDenied" | "Unauthenticated");
         if self.recorded || refused {
-            self.write(self.caller.as_deref(), outcome, reason);
+            self.write(outcome, reason);
         }
     }
 
-    fn write(&self, caller: Option<&str>, outcome: &str, reason: Option<&str>) {
+    fn write(&self, outcome: &str, reason: Option<&str>) {
         let time = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
-        let (call, model) = (self.call.as_str(), self.model.get().map(String::as_str));
+        let (caller, call) = (self.caller.as_deref(), self.call.as_str());
+        let model = self.model.get().map(String::as_str);
         self.audit.write(&Line { time, caller, address: self.address, call, model, outcome, reason });
     }
 }

@@ -83,10 +83,12 @@ impl Inline {
             }
             let mut receiving = app.uploads.receive(name, Some(version))?.replace();
             // The model itself first.
-            let is_main = |path: &&String| {
-                path.starts_with("model.") || files.keys().filter(|path| *path != JSON_CONFIG).count() == 1
+            let mut models = files.keys().filter(|path| *path != JSON_CONFIG);
+            let main = match (models.next(), models.next()) {
+                (only, None) => only,
+                _ => files.keys().find(|path| path.starts_with("model.")),
             };
-            let main = files.keys().find(is_main).cloned().ok_or_else(|| {
+            let main = main.cloned().ok_or_else(|| {
                 Error::invalid(format!("none of the files of version {version} is named `model.…`"))
             })?;
             let others = files.iter().filter(|(path, _)| **path != main);

@@ -1,6 +1,7 @@
 //! Values made of files that change while the daemon runs: what was sound stays until what follows it is sound.
 
 use std::fmt;
+use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -22,8 +23,11 @@ impl Files {
         let read = || {
             let file = std::fs::File::open(path)?;
             let mut content = Vec::new();
-            std::io::Read::read_to_end(&mut std::io::Read::take(file, MOST), &mut content)?;
-            Ok::<_, std::io::Error>(content)
+            file.take(MOST + 1).read_to_end(&mut content)?;
+            if content.len() as u64 > MOST {
+                return Err(std::io::Error::other(format!("it has more than {MOST} bytes")));
+            }
+            Ok(content)
         };
         let content = read().with_context(|| format!("cannot read `{}`", path.display()));
         // What cannot be read is a state of the file as well.
@@ -156,5 +160,8 @@ mod tests {
         std::fs::write(&file, "2").unwrap();
         assert!(matches!(number.look(), Look::Changed));
         assert_eq!(*number.current(), 2);
+        // Of one that is too long the start may well be sound.
+        std::fs::write(&file, format!("3{}", " ".repeat(16 << 20))).unwrap();
+        assert!(matches!(number.look(), Look::Refused(_)));
     }
 }

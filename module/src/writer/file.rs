@@ -6,7 +6,9 @@ use std::io::{self, Write};
 use std::vec::Vec;
 
 use super::{ModuleDraft, ParamDraft, WriteError};
-use crate::format::{PARAM_ALIGNMENT, SectionKind};
+use crate::format::{HEADER_BYTES, MAGIC, PARAM_ALIGNMENT, ROW_BYTES, SectionKind, VERSION};
+use crate::reader::table::Row;
+use crate::reader::table_hash;
 
 /// Where each variant's parameters stand, and those that stand there.
 pub(super) struct SharedParams<'a> {
@@ -69,6 +71,29 @@ fn checked_bytes(param: &ParamDraft) -> Result<Cow<'_, [u8]>, WriteError> {
     Ok(bytes)
 }
 
+/// The header of a file of so many bytes.
+pub(crate) fn header(bytes: u64, table: &[u8]) -> Vec<u8> {
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    header.extend(MAGIC);
+    header.extend(VERSION.to_le_bytes());
+    header.extend(((table.len() / ROW_BYTES) as u32).to_le_bytes());
+    header.extend(bytes.to_le_bytes());
+    header.extend([0; 8]);
+    header.extend(table_hash(&header, table));
+    header
+}
+
+impl Row {
+    pub(crate) fn write(&self, table: &mut Vec<u8>) {
+        table.extend(self.kind.to_le_bytes());
+        table.extend(self.variant.to_le_bytes());
+        table.extend(self.offset.to_le_bytes());
+        table.extend(self.bytes.to_le_bytes());
+        table.extend([0; 8]);
+        table.extend(self.hash);
+    }
+}
+
 /// Counts and hashes what goes to the file. Padding between sections precedes the reset of the hash.
 pub(super) struct HashingWriter<'o, Out> {
     pub(super) out: &'o mut Out,
@@ -96,12 +121,8 @@ impl<Out: Write> HashingWriter<'_, Out> {
         let start = self.position;
         self.section.reset();
         content(start, self)?;
-        table.extend((kind as u32).to_le_bytes());
-        table.extend(variant.to_le_bytes());
-        table.extend(start.to_le_bytes());
-        table.extend((self.position - start).to_le_bytes());
-        table.extend([0; 8]);
-        table.extend(self.section.finalize().as_bytes());
+        let (bytes, hash) = (self.position - start, self.section.finalize());
+        Row { kind: kind as u32, variant, offset: start, bytes, hash: hash.into() }.write(table);
         Ok(())
     }
 

@@ -48,20 +48,22 @@ impl Place {
             PathBuf::from(name)
         };
         match self.kept {
-            0 => std::fs::remove_file(&self.path)?,
+            0 => unless_gone(std::fs::remove_file(&self.path))?,
             kept => {
                 for number in (1..kept).rev() {
-                    match std::fs::rename(numbered(number), numbered(number + 1)) {
-                        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                        _ => {}
-                    }
+                    unless_gone(std::fs::rename(numbered(number), numbered(number + 1)))?;
                 }
-                std::fs::rename(&self.path, numbered(1))?;
+                unless_gone(std::fs::rename(&self.path, numbered(1)))?;
             }
         }
         (self.file, self.bytes) = (append_to(&self.path)?, 0);
         Ok(())
     }
+}
+
+/// Files that are not there, not yet or because somebody else moved them, need no moving.
+fn unless_gone(moved: io::Result<()>) -> io::Result<()> {
+    moved.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// Others than the daemon's user and group have no business with it.
@@ -88,5 +90,18 @@ mod tests {
         assert_eq!((read("audit.log").as_str(), read("audit.log.1").as_str()), ("r1 l2\n", "r1 l1\n"));
         assert_eq!(read("audit.log.2"), "r1 l0\n");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_moved_is_begun_anew() {
+        for kept in [0, 2] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("audit.log");
+            let mut log = RotatedFile::open(&path, 8, kept).unwrap();
+            log.append(b"one\n").unwrap();
+            std::fs::rename(&path, dir.path().join("elsewhere")).unwrap();
+            log.append(b"two three\n").unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "two three\n");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
+use tonic::{Request, Status};
 
 use super::needs::{Need, Permission};
 use crate::error::{Error, shown};
@@ -102,7 +103,7 @@ impl Caller {
 
     /// Whoever it is, where a call needs no rights.
     pub(super) fn nobody() -> Self {
-        Self { name: None, roles: Rights::Roles(Arc::new([])) }
+        Self { name: None, roles: Rights::Roles(Arc::default()) }
     }
 
     pub(super) fn new(name: &str, roles: Vec<Arc<Role>>) -> Self {
@@ -131,13 +132,21 @@ impl Caller {
 pub(crate) struct Admitted {
     pub(crate) caller: Caller,
     pub(super) need: Need,
-    /// The model it is about, for the record.
-    model: Arc<OnceLock<String>>,
+    /// Where to note the model it is about; `None` where nothing is recorded.
+    model: Option<Arc<OnceLock<String>>>,
 }
 
 impl Admitted {
-    pub(super) fn new(caller: Caller, need: Need) -> Self {
-        Self { caller, need, model: Arc::default() }
+    pub(super) fn new(caller: Caller, need: Need, model: Option<Arc<OnceLock<String>>>) -> Self {
+        Self { caller, need, model }
+    }
+
+    /// The call that a request belongs to.
+    ///
+    /// # Errors
+    /// A request that passed no gate, which is our own mistake.
+    pub(crate) fn of<T>(request: &Request<T>) -> Result<&Self, Status> {
+        request.extensions().get().ok_or_else(|| Status::internal("the call passed no gate"))
     }
 
     /// Whether the call may be about this model.
@@ -145,7 +154,9 @@ impl Admitted {
     /// # Errors
     /// [`Error::Forbidden`], in the same words whether there is such a model or not.
     pub(crate) fn for_model(&self, model: &str) -> Result<(), Error> {
-        let _ = self.model.set(model.chars().take(200).collect());
+        if let Some(noted) = &self.model {
+            noted.get_or_init(|| model.chars().take(200).collect());
+        }
         match self.need {
             Need::Model(permission) => self.demand(permission, Some(model)),
             // Of one model this is a look at it.
@@ -153,11 +164,6 @@ impl Admitted {
             Need::Server(permission) => self.demand(permission, None),
             Need::Open(_) | Need::Known => Ok(()),
         }
-    }
-
-    /// The model that the call is about, once that is known.
-    pub(crate) fn model(&self) -> &Arc<OnceLock<String>> {
-        &self.model
     }
 
     /// Whether the call may be made at all, as far as that can be said without knowing its model.

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{MatchedPath, RawPathParams, Request};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use tonic::Status;
@@ -32,19 +32,15 @@ impl Gate {
     /// # Errors
     /// An access file that cannot be used; addresses of other machines' reach where nobody says who calls.
     pub(crate) fn open(settings: &Settings) -> anyhow::Result<Arc<Self>> {
-        let AuthSettings { access, open, .. } = &settings.auth;
-        let access = match access {
-            None => None,
-            Some(path) => Some(Arc::new(Reloaded::open(AccessFile(path.clone()))?)),
-        };
+        let access = open_access(settings)?.map(Arc::new);
         let audit = Audit::open(&settings.audit).context("the audit log cannot be written")?;
-        Ok(Arc::new(Self { access, open: open.clone(), audit }))
+        Ok(Arc::new(Self { access, open: settings.auth.open.clone(), audit }))
     }
 
     /// # Errors
     /// An access file that cannot be used.
     pub(crate) fn check_files(settings: &Settings) -> anyhow::Result<()> {
-        settings.auth.access.iter().try_for_each(|path| Reloaded::open(AccessFile(path.clone())).map(drop))
+        open_access(settings).map(drop)
     }
 
     /// Refuses to listen for other machines where anybody may do anything.
@@ -84,84 +80,69 @@ impl Gate {
         }))
     }
 
-    async fn grpc(&self, mut request: Request, next: Next) -> Response {
+    async fn grpc(&self, request: Request, next: Next) -> Response {
         let Some(need) = needs::of_method(request.uri().path()) else {
-            return grpc_status(Error::NoSuchMethod(request.uri().path().chars().take(200).collect()));
+            return grpc_status(Error::NoSuchMethod(shown_path(&request)));
         };
-        let call = self.call(&request, need);
-        let admitted = self.admit(&request, need).and_then(|admitted| {
-            admitted.for_server().map(|()| admitted.clone()).map_err(|error| (admitted.caller, error))
+        let mut call = self.call(&request, need);
+        let admitted = self.admit(&request, need, &mut call).and_then(|admitted| {
+            admitted.for_server()?;
+            Ok(admitted)
         });
         match admitted {
-            Ok(admitted) => {
-                let call = call.map(|call| call.by(&admitted));
-                request.extensions_mut().insert(admitted);
-                let response = next.run(request).await;
-                match call {
-                    Some(call) => call.ends_with(response),
-                    None => response,
-                }
-            }
-            Err((caller, error)) => self.refuse(call, &caller, error, grpc_status),
+            Ok(admitted) => let_in(request, next, admitted, call).await,
+            Err(error) => refuse(call, error, grpc_status),
         }
     }
 
-    async fn rest(&self, params: Params, mut request: Request, next: Next) -> Response {
-        let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-        let route = matched.as_deref().map(|template| needs::of_route(request.method(), template));
+    async fn rest(&self, params: Params, request: Request, next: Next) -> Response {
+        let matched = request.extensions().get::<MatchedPath>();
+        let route = matched.map(|path| needs::of_route(request.method(), path.as_str()));
         let need = match route {
             Some(Route::Needs(need)) => need,
             // Nothing is behind it but the answer that there is nothing.
-            None => Need::Known,
-            Some(Route::OtherMethods) => Need::Known,
-            Some(Route::Unknown) if self.access.is_none() => Need::Known,
-            Some(Route::Unknown) => {
-                return Error::NoSuchMethod(request.uri().path().to_owned()).into_response();
-            }
+            None | Some(Route::OtherMethods) => Need::Known,
+            Some(Route::Unknown) => return Error::NoSuchMethod(shown_path(&request)).into_response(),
         };
-        let call = self.call(&request, need);
-        let admitted = self.admit(&request, need).and_then(|admitted| {
-            let checked = match (need, model(&params)) {
-                (Need::Model(_), None) => Err(Error::invalid("the path names no model")),
-                (_, Some(model)) => admitted.for_model(model),
-                (_, None) => admitted.for_server(),
-            };
-            checked.map(|()| admitted.clone()).map_err(|error| (admitted.caller, error))
+        let mut call = self.call(&request, need);
+        let admitted = self.admit(&request, need, &mut call).and_then(|admitted| {
+            match (need, model(&params)) {
+                (Need::Model(_), None) => return Err(Error::invalid("the path names no model")),
+                (_, Some(model)) => admitted.for_model(model)?,
+                (_, None) => admitted.for_server()?,
+            }
+            Ok(admitted)
         });
         match admitted {
-            Ok(_) if matches!(route, Some(Route::OtherMethods)) && self.access.is_some() => {
-                // Not even where the route's other methods are harmless.
-                wrong_method(request.method())
-            }
-            Ok(admitted) => {
-                let call = call.map(|call| call.by(&admitted));
-                request.extensions_mut().insert(admitted);
-                let response = next.run(request).await;
-                match call {
-                    Some(call) => call.ends_with(response),
-                    None => response,
-                }
-            }
-            Err((caller, error)) => self.refuse(call, &caller, error, IntoResponse::into_response),
+            // Here, as the router may know a method of the route that the table does not.
+            Ok(_) if matches!(route, Some(Route::OtherMethods)) => wrong_method(&request),
+            Ok(admitted) => let_in(request, next, admitted, call).await,
+            Err(error) => refuse(call, error, IntoResponse::into_response),
         }
     }
 
-    /// Who calls, unless the call needs nobody.
-    fn admit(&self, request: &Request, need: Need) -> Result<Admitted, (Caller, Error)> {
-        let Some(access) = &self.access else { return Ok(Admitted::new(Caller::anybody(), need)) };
+    /// The call as it is let in, as far as that takes no look at its model.
+    fn admit(&self, request: &Request, need: Need, call: &mut Option<Call>) -> Result<Admitted, Error> {
+        let (caller, need) = self.caller(request, need)?;
+        let model = call.as_mut().map(|call| call.by(&caller));
+        Ok(Admitted::new(caller, need, model))
+    }
+
+    /// Who calls, unless the call needs nobody; and what it needs of them.
+    fn caller(&self, request: &Request, need: Need) -> Result<(Caller, Need), Error> {
+        let Some(access) = &self.access else { return Ok((Caller::anybody(), need)) };
         if let Need::Open(open) = need
             && self.open.contains(&open)
         {
-            return Ok(Admitted::new(Caller::nobody(), need));
+            return Ok((Caller::nobody(), need));
         }
-        let caller = authenticate(&access.current(), request);
-        let caller = caller.map_err(|why| (Caller::nobody(), Error::Unauthenticated(why)))?;
+        let caller = authenticate(&access.current(), request).map_err(Error::Unauthenticated)?;
         // Metrics are of all models.
         let need = match need {
             Need::Open(Open::Metrics) => Need::Server(needs::Permission::See),
             other => other,
         };
-        Ok(Admitted::new(caller, need))
+        Ok((caller, need))
     }
 
     fn call(&self, request: &Request, need: Need) -> Option<Call> {
@@ -169,23 +150,30 @@ impl Gate {
         let address = request.extensions().get::<Peer>().map(|peer| peer.address);
         Some(audit.call(request.method(), request.uri().path(), address, need.is_recorded()))
     }
+}
 
-    fn refuse(
-        &self,
-        call: Option<Call>,
-        caller: &Caller,
-        error: Error,
-        answer: impl FnOnce(Error) -> Response,
-    ) -> Response {
-        if let Some(call) = call {
-            call.refused(caller.name.as_deref(), &error);
-        }
-        let mut response = answer(error);
-        if response.status() == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
+async fn let_in(mut request: Request, next: Next, admitted: Admitted, call: Option<Call>) -> Response {
+    request.extensions_mut().insert(admitted);
+    let response = next.run(request).await;
+    match call {
+        Some(call) => call.ends_with(response),
+        None => response,
     }
+}
+
+fn refuse(call: Option<Call>, error: Error, answer: impl FnOnce(Error) -> Response) -> Response {
+    if let Some(call) = call {
+        call.refused(&error);
+    }
+    let mut response = answer(error);
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+fn open_access(settings: &Settings) -> anyhow::Result<Option<Reloaded<AccessFile>>> {
+    settings.auth.access.clone().map(|path| Reloaded::open(AccessFile(path))).transpose()
 }
 
 type Params = Result<RawPathParams, RawPathParamsRejection>;
@@ -194,9 +182,13 @@ fn model(params: &Params) -> Option<&str> {
     params.as_ref().ok()?.iter().find(|(name, _)| *name == "model").map(|(_, value)| value)
 }
 
-fn wrong_method(method: &Method) -> Response {
-    let error = serde_json::json!({ "error": format!("the path does not take the HTTP method {method}") });
-    (StatusCode::METHOD_NOT_ALLOWED, axum::Json(error)).into_response()
+fn wrong_method(request: &Request) -> Response {
+    let error = format!("`{}` does not take this HTTP method", shown_path(request));
+    (StatusCode::METHOD_NOT_ALLOWED, axum::Json(serde_json::json!({ "error": error }))).into_response()
+}
+
+fn shown_path(request: &Request) -> String {
+    request.uri().path().chars().take(200).collect()
 }
 
 fn grpc_status(error: Error) -> Response {

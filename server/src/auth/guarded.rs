@@ -13,18 +13,9 @@ use super::Admitted;
 /// A service whose calls are checked. Every method is written out, so that none is let through unseen.
 pub(crate) struct Guarded<S>(pub(crate) S);
 
-/// The call as the gate let it in.
-///
-/// # Errors
-/// A call that passed no gate, which is our own mistake.
-fn admitted<T>(request: &Request<T>) -> Result<Admitted, Status> {
-    let admitted = request.extensions().get::<Admitted>().cloned();
-    admitted.ok_or_else(|| Status::internal("the call passed no gate"))
-}
-
 /// Whether the call may be about this model.
 fn check<T>(request: &Request<T>, model: impl FnOnce(&T) -> &str) -> Result<(), Status> {
-    Ok(admitted(request)?.for_model(model(request.get_ref()))?)
+    Ok(Admitted::of(request)?.for_model(model(request.get_ref()))?)
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -146,7 +137,7 @@ impl<S: GrpcInferenceService> GrpcInferenceService for Guarded<S> {
         &self,
         request: Request<ModelStatisticsRequest>,
     ) -> Reply<ModelStatisticsResponse> {
-        let admitted = admitted(&request)?;
+        let admitted = Admitted::of(&request)?.clone();
         if !request.get_ref().name.is_empty() {
             admitted.for_model(&request.get_ref().name)?;
         }
@@ -159,9 +150,9 @@ impl<S: GrpcInferenceService> GrpcInferenceService for Guarded<S> {
         &self,
         request: Request<RepositoryIndexRequest>,
     ) -> Reply<RepositoryIndexResponse> {
-        let admitted = admitted(&request)?;
+        let caller = Admitted::of(&request)?.caller.clone();
         let mut response = self.0.repository_index(request).await?;
-        response.get_mut().models.retain(|model| admitted.caller.sees(&model.name));
+        response.get_mut().models.retain(|model| caller.sees(&model.name));
         Ok(response)
     }
 }
@@ -177,9 +168,9 @@ impl<S: ModelService> ModelService for Guarded<S> {
     }
 
     async fn list_models(&self, request: Request<ListModelsRequest>) -> Reply<ListModelsResponse> {
-        let admitted = admitted(&request)?;
+        let caller = Admitted::of(&request)?.caller.clone();
         let mut response = self.0.list_models(request).await?;
-        response.get_mut().models.retain(|model| admitted.caller.sees(&model.name));
+        response.get_mut().models.retain(|model| caller.sees(&model.name));
         Ok(response)
     }
 
@@ -214,12 +205,12 @@ fn named(model: Option<&ModelRef>) -> &str {
 #[tonic::async_trait]
 impl<S: DeviceService> DeviceService for Guarded<S> {
     async fn list_devices(&self, request: Request<ListDevicesRequest>) -> Reply<ListDevicesResponse> {
-        let admitted = admitted(&request)?;
+        let caller = Admitted::of(&request)?.caller.clone();
         let mut response = self.0.list_devices(request).await?;
         for device in &mut response.get_mut().devices {
             // They are `name/version`, and no name has a slash.
             let name = |model: &String| model.split('/').next().unwrap_or_default().to_owned();
-            device.models.retain(|model| admitted.caller.sees(&name(model)));
+            device.models.retain(|model| caller.sees(&name(model)));
         }
         Ok(response)
     }

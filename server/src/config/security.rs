@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// TLS on every door, from files in PEM that are read again when they change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -107,17 +108,9 @@ pub enum RequireSandbox {
 }
 
 impl<'de> Deserialize<'de> for RequireSandbox {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Word::deserialize(deserializer)? {
-            Word::Flag(false) => Ok(Self::None),
-            Word::Flag(true) => Ok(Self::Strict),
-            Word::Text(text) => match text.as_str() {
-                "none" => Ok(Self::None),
-                "baseline" => Ok(Self::Baseline),
-                "strict" => Ok(Self::Strict),
-                _ => Err(no_level(&text, "`none`, `baseline` or `strict`")),
-            },
-        }
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let words = [("none", Self::None), ("baseline", Self::Baseline), ("strict", Self::Strict)];
+        level(deserializer, words, [Self::None, Self::Strict])
     }
 }
 
@@ -134,17 +127,9 @@ pub enum AcceptModules {
 }
 
 impl<'de> Deserialize<'de> for AcceptModules {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Word::deserialize(deserializer)? {
-            Word::Flag(false) => Ok(Self::None),
-            Word::Flag(true) => Ok(Self::Unsigned),
-            Word::Text(text) => match text.as_str() {
-                "none" => Ok(Self::None),
-                "signed" => Ok(Self::Signed),
-                "unsigned" => Ok(Self::Unsigned),
-                _ => Err(no_level(&text, "`none`, `signed` or `unsigned`")),
-            },
-        }
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let words = [("none", Self::None), ("signed", Self::Signed), ("unsigned", Self::Unsigned)];
+        level(deserializer, words, [Self::None, Self::Unsigned])
     }
 }
 
@@ -156,6 +141,19 @@ enum Word {
     Text(String),
 }
 
-fn no_level<E: serde::de::Error>(found: &str, expected: &str) -> E {
-    E::custom(format_args!("found `{}`, expected {expected}", found.escape_debug()))
+/// The level of a word; `flags` are those of no and yes.
+fn level<'de, D: Deserializer<'de>, L: Copy>(
+    deserializer: D,
+    words: [(&str, L); 3],
+    flags: [L; 2],
+) -> Result<L, D::Error> {
+    let text = match Word::deserialize(deserializer)? {
+        Word::Flag(flag) => return Ok(flags[usize::from(flag)]),
+        Word::Text(text) => text,
+    };
+    let found = words.iter().find(|(word, _)| *word == text);
+    found.map(|(_, level)| *level).ok_or_else(|| {
+        let ([one, two, three], found) = (words.map(|(word, _)| word), text.escape_debug());
+        D::Error::custom(format_args!("found `{found}`, expected `{one}`, `{two}` or `{three}`"))
+    })
 }

@@ -61,8 +61,7 @@ impl GrpcInferenceService for InferenceService {
         &self,
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Reply<Self::ModelStreamInferStream> {
-        let admitted = request.extensions().get::<Admitted>().cloned();
-        let admitted = admitted.ok_or_else(|| Status::internal("the call passed no gate"))?;
+        let admitted = Admitted::of(&request)?.clone();
         Ok(Response::new(stream::answers(self.0.clone(), admitted, request.into_inner())))
     }
 

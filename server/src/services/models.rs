@@ -22,8 +22,7 @@ impl ModelService for Models {
         &self,
         request: Request<Streaming<UploadModelRequest>>,
     ) -> Result<Response<UploadModelResponse>, Status> {
-        let admitted = request.extensions().get::<Admitted>().cloned();
-        let admitted = admitted.ok_or_else(|| Status::internal("the call passed no gate"))?;
+        let admitted = Admitted::of(&request)?.clone();
         let mut parts = request.into_inner();
         let idle = Duration::from_secs(self.0.settings.upload_idle_s);
         let Some(Part::Start(start)) = next(&mut parts, idle).await? else {

@@ -59,7 +59,6 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(settings::router())
         .merge(shared_memory::router())
         .fallback(fallback)
-        .method_not_allowed_fallback(wrong_method)
         .with_state(app)
 }
 
@@ -231,10 +230,4 @@ async fn prometheus(State(app): Shared) -> Response {
 
 async fn fallback(uri: Uri) -> Error {
     Error::NoSuchMethod(uri.path().chars().take(200).collect())
-}
-
-async fn wrong_method(uri: Uri) -> Response {
-    let path: String = uri.path().chars().take(200).collect();
-    let body = json!({ "error": format!("`{path}` does not take this HTTP method") });
-    (StatusCode::METHOD_NOT_ALLOWED, axum::Json(body)).into_response()
 }

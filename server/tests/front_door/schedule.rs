@@ -362,5 +362,13 @@ async fn a_load_request_may_bring_the_configuration() {
     assert_eq!(reply.status, 200, "{reply:?}");
     let found = grpc.model_config(asked()).await.unwrap().into_inner().config.unwrap();
     assert_eq!((found.max_batch_size, &found.input[0].dims), (0, &vec![-1, 3]));
+
+    // Beside it, the only file is the model, whatever its name.
+    let parameters = serde_json::json!({ "config": r#"{"max_batch_size": 4}"#, "file:1/net.onnx": "" });
+    let body = serde_json::json!({ "parameters": parameters }).to_string();
+    let reply = http(daemon.http, "POST", "/v2/repository/models/n/load", &[], body.as_bytes()).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let found = http(daemon.http, "GET", "/v2/models/n/config", &[], b"").await.json();
+    assert_eq!(found["max_batch_size"], 4, "{found}");
     daemon.stop().await;
 }
