@@ -254,7 +254,7 @@ fn measure_peak(target: &CpuTarget) -> f64 {
                 }
                 b.ret(&[]);
             });
-            harness::Kernel::from_text(&module.to_string(), target)
+            harness::Kernel::of(harness::image_of(&module.to_string(), target))
         });
         let mut data = vec![0f32; CHAINS * lanes];
         let pointers = [data.as_mut_ptr().cast::<u8>()];

@@ -71,7 +71,7 @@ pub(crate) fn draft(
                 peak: code.peak,
             }],
         },
-        target: Target { triple: target.triple.clone(), features: required_features(program, target) },
+        target: Target { triple: target.triple().to_owned(), features: required_features(program, target) },
         provenance,
         functions: code.functions,
         strings: code.messages,

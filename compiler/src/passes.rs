@@ -20,7 +20,7 @@ mod simplify;
 mod split_concats;
 mod widen_bytes;
 
-use ired_graph::{Graph, ShapeError};
+use ired_graph::{DType, Graph, ShapeError};
 
 use crate::errors::{CompileError, Diagnostic};
 use crate::kernels::{has_bf16_tiles, multiplies_bytes};
@@ -74,7 +74,12 @@ pub const PASSES: &[Pass] = &[
     exact("split_concats", split_concats::split_concats),
     fast("narrow_products", CpuTarget::has_bf16_products, narrow_products::narrow_products),
     fast("narrow_attention", has_bf16_tiles, narrow_attention::narrow_attention),
-    exact_for("widen_bytes", |target| !multiplies_bytes(target), widen_bytes::widen_bytes),
+    exact_for("widen_bytes", |target| !multiplies_bytes(target, DType::U8), widen_bytes::widen_bytes),
+    exact_for(
+        "widen_signed_bytes",
+        |target| !multiplies_bytes(target, DType::I8),
+        widen_bytes::widen_signed_bytes,
+    ),
     // Not what is rounded: each of those products rounds its result for attention.
     exact("merge_products", merge_products::merge_products),
     exact("outline_constants", outline_constants::outline_constants),

@@ -1,6 +1,7 @@
-//! `cargo xtask conformance`: public test suites through `irectl verify`, held against lists of known failures, and
-//! public clients of the protocol.
+//! `cargo xtask conformance`: public test suites through `irectl verify`, held against lists of known failures; public
+//! clients of the protocol; and kernels for other machines.
 
+mod cross;
 mod expectations;
 mod onnx;
 mod protocol;
@@ -12,6 +13,8 @@ use anyhow::Result;
 pub(crate) enum Conformance {
     /// The ONNX backend suite, every case as it is and with all input sizes symbolic
     Onnx(onnx::Onnx),
+    /// Kernels for AArch64 and RISC-V, on an emulator
+    Cross(cross::Cross),
     /// Triton's Python clients, and requests that are made up from the OpenAPI document
     Protocol(protocol::Protocol),
 }
@@ -19,6 +22,7 @@ pub(crate) enum Conformance {
 pub(crate) fn run(suite: &Conformance) -> Result<()> {
     match suite {
         Conformance::Onnx(onnx) => onnx.run(),
+        Conformance::Cross(cross) => cross.run(),
         Conformance::Protocol(protocol) => protocol.run(),
     }
 }

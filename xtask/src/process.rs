@@ -30,10 +30,16 @@ pub(crate) fn target_dir(profile: &str) -> Result<PathBuf> {
 
 /// Runs `program` in the repository's root with our terminal.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    run_with(program, arguments, &[])
+}
+
+/// The same with variables in its environment.
+pub(crate) fn run_with(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
     let shown = format!("{program} {}", arguments.join(" "));
     eprintln!("\x1b[1m$ {shown}\x1b[0m");
     let status = Command::new(program)
         .args(arguments)
+        .envs(environment.iter().copied())
         .current_dir(root())
         .stdin(Stdio::null())
         .status()

@@ -22,13 +22,18 @@ const PACKAGES: &[(&str, &str)] = &[
 ];
 
 pub(crate) fn run() -> Result<()> {
-    let missing: Vec<&str> = PACKAGES.iter().map(|(name, _)| *name).filter(|name| !installed(name)).collect();
+    install(PACKAGES)
+}
+
+/// Installs what is missing of `packages`, each with what it is for.
+pub(crate) fn install(packages: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<&str> = packages.iter().map(|(name, _)| *name).filter(|name| !installed(name)).collect();
     if missing.is_empty() {
         eprintln!("setup: every package is installed");
         return Ok(());
     }
     eprintln!("setup: installing");
-    for (name, why) in PACKAGES.iter().filter(|(name, _)| missing.contains(name)) {
+    for (name, why) in packages.iter().filter(|(name, _)| missing.contains(name)) {
         eprintln!("  {name:<18} {why}");
     }
     if !exists("apt-get") {

@@ -28,14 +28,14 @@ pub(crate) struct Targets {
     pub(crate) fallbacks: Vec<TargetRequest>,
 }
 
-/// What targets begin with, and features do not.
-const ARCHITECTURES: [&str; 5] = ["host", "x86", "x86_64", "aarch64", "riscv64"];
+/// What targets begin with, and features do not: architectures, and their levels.
+const BEGINNINGS: [&str; 6] = ["host", "x86", "aarch64", "armv", "riscv64", "rva"];
 
 /// Reads one target or several.
 pub(crate) fn parse_list(text: &str) -> Result<Targets, String> {
     let mut targets: Vec<String> = Vec::new();
     for part in text.split(',') {
-        let is_target = part.split('-').next().is_some_and(|first| ARCHITECTURES.contains(&first));
+        let is_target = BEGINNINGS.iter().any(|beginning| part.starts_with(beginning));
         match targets.last_mut() {
             Some(target) if !is_target => {
                 target.push(',');
@@ -62,6 +62,9 @@ mod tests {
         let several = parse_list("x86-64-v4,+avx512vnni,host,x86_64-linux,avx2").unwrap();
         assert_eq!(several.first, parse("x86-64-v4,+avx512vnni").unwrap());
         assert_eq!(several.fallbacks, [parse("host").unwrap(), parse("x86_64-linux,+avx2").unwrap()]);
+        let elsewhere = parse_list("armv9.1-a,sve256,rva23u64,aarch64-linux,+neon").unwrap();
+        assert_eq!(elsewhere.first, parse("armv9.1-a,+sve256").unwrap());
+        assert_eq!(elsewhere.fallbacks, [parse("rva23u64").unwrap(), parse("aarch64-linux,+neon").unwrap()]);
         assert!(parse_list("host,,x86_64-linux").is_err() && parse_list("").is_err());
         assert!(parse("x86_64-linux,+").is_err());
         assert!(parse("").is_err());

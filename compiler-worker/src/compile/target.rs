@@ -9,33 +9,16 @@ pub(crate) fn resolve(request: &TargetRequest) -> Result<CpuTarget, String> {
         None => CpuTarget::host(),
         Some(triple) => CpuTarget::parse(triple),
     };
-    let base = base.map_err(|error| error.to_string())?;
-    if request.features.is_empty() {
-        return Ok(base);
-    }
-    let mut features = base.features;
-    let mut taken = Vec::new();
+    let mut target = base.map_err(|error| error.to_string())?;
     for feature in &request.features {
-        match (feature.strip_prefix('+'), feature.strip_prefix('-')) {
-            (Some(added), _) => features.push(added.to_owned()),
-            (_, Some(name)) => {
-                taken.push(name);
-                features.retain(|present| !goes_with(present, name));
-            }
+        let changed = match (feature.strip_prefix('+'), feature.strip_prefix('-')) {
+            (Some(name), _) => target.with(name),
+            (_, Some(name)) => target.without(name),
             _ => return Err(format!("feature `{feature}` has neither `+` nor `-` in front")),
-        }
+        };
+        target = changed.map_err(|error| error.to_string())?;
     }
-    let wanted: String = features.iter().map(|feature| format!(",+{feature}")).collect();
-    let target = CpuTarget::parse(&format!("{}{wanted}", base.triple)).map_err(|error| error.to_string())?;
-    match taken.into_iter().find(|name| target.has(name)) {
-        Some(name) => Err(format!("feature `{name}` cannot be taken away: `{target}` is the least there is")),
-        None => Ok(target),
-    }
-}
-
-/// Whether `present` cannot stay without `taken`: AVX-512 comes as a whole.
-fn goes_with(present: &str, taken: &str) -> bool {
-    present == taken || (taken.starts_with("avx512") && present.starts_with("avx512"))
+    Ok(target)
 }
 
 #[cfg(test)]
@@ -57,6 +40,8 @@ mod tests {
         assert!(wide.has("avx512bw"));
         let back = resolve(&request("x86_64-linux", &["+avx512f", "-avx512f"])).unwrap();
         assert_eq!(back, plain);
+        let neon = resolve(&request("aarch64-linux", &["+sve2", "+sve512", "-sve"])).unwrap();
+        assert_eq!(neon, resolve(&request("aarch64-linux", &["+fullfp16"])).unwrap());
     }
 
     #[test]

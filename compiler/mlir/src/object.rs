@@ -4,14 +4,18 @@ use std::ffi::{CStr, CString, c_char};
 use std::sync::Once;
 
 use llvm_sys::core::{
-    LLVMAddAttributeAtIndex, LLVMContextCreate, LLVMContextDispose, LLVMCreateStringAttribute,
-    LLVMDisposeMemoryBuffer, LLVMDisposeMessage, LLVMDisposeModule, LLVMGetBufferSize, LLVMGetBufferStart,
-    LLVMGetFirstFunction, LLVMGetNextFunction, LLVMIsDeclaration, LLVMPrintModuleToString, LLVMSetTarget,
+    LLVMAddAttributeAtIndex, LLVMContextCreate, LLVMContextDispose, LLVMCreateEnumAttribute,
+    LLVMCreateStringAttribute, LLVMDisposeMemoryBuffer, LLVMDisposeMessage, LLVMDisposeModule,
+    LLVMGetBufferSize, LLVMGetBufferStart, LLVMGetEnumAttributeKindForName, LLVMGetFirstFunction,
+    LLVMGetNextFunction, LLVMIsDeclaration, LLVMPrintModuleToString, LLVMSetTarget,
 };
 use llvm_sys::error::{LLVMDisposeErrorMessage, LLVMGetErrorMessage};
 use llvm_sys::prelude::{LLVMContextRef, LLVMModuleRef};
 use llvm_sys::target::{
-    LLVMDisposeTargetData, LLVMInitializeX86AsmPrinter, LLVMInitializeX86Target, LLVMInitializeX86TargetInfo,
+    LLVMDisposeTargetData, LLVMInitializeAArch64AsmPrinter, LLVMInitializeAArch64Target,
+    LLVMInitializeAArch64TargetInfo, LLVMInitializeAArch64TargetMC, LLVMInitializeRISCVAsmPrinter,
+    LLVMInitializeRISCVTarget, LLVMInitializeRISCVTargetInfo, LLVMInitializeRISCVTargetMC,
+    LLVMInitializeX86AsmPrinter, LLVMInitializeX86Target, LLVMInitializeX86TargetInfo,
     LLVMInitializeX86TargetMC, LLVMSetModuleDataLayout,
 };
 use llvm_sys::target_machine::{
@@ -50,7 +54,12 @@ pub struct TargetSpec {
     pub features: String,
     /// Bits of the widest vectors code should use.
     pub vector_bits: usize,
+    /// Of registers whose length machines choose, the least: as a multiple of the smallest.
+    pub least_vscale: Option<usize>,
 }
+
+/// The longest registers that LLVM knows, in the same measure.
+const MOST_VSCALE: u64 = 16;
 
 /// Why there is no machine for a target.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +86,14 @@ impl Machine {
             LLVMInitializeX86Target();
             LLVMInitializeX86TargetMC();
             LLVMInitializeX86AsmPrinter();
+            LLVMInitializeAArch64TargetInfo();
+            LLVMInitializeAArch64Target();
+            LLVMInitializeAArch64TargetMC();
+            LLVMInitializeAArch64AsmPrinter();
+            LLVMInitializeRISCVTargetInfo();
+            LLVMInitializeRISCVTarget();
+            LLVMInitializeRISCVTargetMC();
+            LLVMInitializeRISCVAsmPrinter();
         });
         let _guard = crate::link::while_not_linking();
         let failed = |message: String| MachineError { triple: spec.triple.clone(), message };
@@ -192,6 +209,13 @@ impl Translated {
                             value.as_ptr().cast(),
                             value.len() as u32,
                         );
+                        LLVMAddAttributeAtIndex(function, llvm_sys::LLVMAttributeFunctionIndex, attribute);
+                    }
+                    if let Some(least) = spec.least_vscale {
+                        let name = "vscale_range";
+                        let kind = LLVMGetEnumAttributeKindForName(name.as_ptr().cast(), name.len());
+                        let range = (least as u64) << 32 | MOST_VSCALE;
+                        let attribute = LLVMCreateEnumAttribute(self.context, kind, range);
                         LLVMAddAttributeAtIndex(function, llvm_sys::LLVMAttributeFunctionIndex, attribute);
                     }
                 }

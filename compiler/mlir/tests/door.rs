@@ -161,6 +161,7 @@ fn machine() -> Machine {
         cpu: "x86-64-v3".to_owned(),
         features: String::new(),
         vector_bits: 256,
+        least_vscale: None,
     })
     .unwrap()
 }

@@ -12,6 +12,7 @@ use super::arithmetic::storage_type;
 use super::dot::has_bf16_tiles;
 use crate::dispatch::{Binding, Dispatch, KernelInterface, Packing};
 use crate::targets::CpuTarget;
+use crate::targets::cpu::Isa;
 
 /// What families share while they emit: the dispatch, and where its values are.
 ///
@@ -36,6 +37,8 @@ pub(super) struct Function<'a, 'm> {
     dims: RefCell<HashMap<Dim, Value<'m>>>,
     producers: HashMap<ValueId, NodeId>,
     globals: RefCell<HashMap<ValueId, String>>,
+    /// Whose instructions may be named.
+    pub(super) isa: Isa,
     /// Whether vectors of sixteen f32 are registers of AVX-512.
     pub(super) is_wide: bool,
     /// Whether vectors become bf16 by an instruction. It takes subnormal numbers as 0, as tiles do, and so is used for
@@ -148,7 +151,8 @@ impl<'a, 'm> Function<'a, 'm> {
             dims: RefCell::default(),
             producers: HashMap::new(),
             globals: RefCell::default(),
-            is_wide: site.target.vector_bits == 512,
+            isa: site.target.isa(),
+            is_wide: site.target.has_avx512(),
             rounds_at_once: has_bf16_tiles(site.target) && is_product,
             error: RefCell::default(),
         };

@@ -29,7 +29,7 @@ impl<'m> TileRegisters<'m> {
         Self {
             multiply: match dot {
                 Dot::Bf16 => "llvm.x86.tdpbf16ps.internal",
-                Dot::Four | Dot::Words { .. } => "llvm.x86.tdpbusd.internal",
+                Dot::Four { .. } | Dot::Words { .. } => "llvm.x86.tdpbusd.internal",
             },
             ty: b.parse_type("!llvm.x86_amx"),
             side: short(SIDE),

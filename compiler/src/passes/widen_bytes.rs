@@ -1,5 +1,5 @@
 //! Gives products of bytes with constant weights an i16 on the left, where the machine multiplies pairs of these but not
-//! bytes: who makes the elements stores them so, and no product has to widen what others have widened before.
+//! such bytes: who makes the elements stores them so, and no product has to widen what others have widened before.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,9 +8,21 @@ use ired_graph::{DType, Graph, Node, NodeId, Op, ValueId};
 use super::PassError;
 use super::rewrite::{Rewriter, Rewritten, rewrite};
 
+/// Products of u8.
 pub(super) fn widen_bytes(graph: &mut Graph) -> Result<(), PassError> {
-    let products: HashSet<NodeId> =
-        (0..graph.nodes.len() as u32).map(NodeId).filter(|id| is_product_of_bytes(graph, *id)).collect();
+    widen(graph, DType::U8)
+}
+
+/// Products of i8.
+pub(super) fn widen_signed_bytes(graph: &mut Graph) -> Result<(), PassError> {
+    widen(graph, DType::I8)
+}
+
+fn widen(graph: &mut Graph, left: DType) -> Result<(), PassError> {
+    let products: HashSet<NodeId> = (0..graph.nodes.len() as u32)
+        .map(NodeId)
+        .filter(|id| is_product_of_bytes(graph, *id, left))
+        .collect();
     if products.is_empty() {
         return Ok(());
     }
@@ -69,16 +81,17 @@ impl Widen {
 }
 
 /// By weights that lie in panels: with one channel in a group there are no neighbours.
-fn is_product_of_bytes(graph: &Graph, id: NodeId) -> bool {
+fn is_product_of_bytes(graph: &Graph, id: NodeId, left: DType) -> bool {
     let node = graph.node(id);
     let &[x, weights] = node.operands.as_slice() else { return false };
-    let is_byte = |value: ValueId| matches!(graph.ty(value).dtype, DType::I8 | DType::U8);
+    let dtype = |value: ValueId| graph.ty(value).dtype;
     let has_neighbours = match node.op {
         Op::MatMul => true,
         Op::Conv { channels_last, .. } => channels_last && graph.ty(weights).shape[1].as_static() != Some(1),
         _ => false,
     };
-    has_neighbours && is_byte(x) && is_byte(weights) && is_moved_constant(graph, weights)
+    let are_bytes = dtype(x) == left && matches!(dtype(weights), DType::I8 | DType::U8);
+    has_neighbours && are_bytes && is_moved_constant(graph, weights)
 }
 
 fn is_moved_constant(graph: &Graph, value: ValueId) -> bool {

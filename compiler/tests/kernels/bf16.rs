@@ -3,11 +3,14 @@
 use ired_compiler::targets::CpuTarget;
 use ired_graph::{BinaryFn, DType, Op, UnaryFn, ValueId, Window};
 
-use crate::harness::{Case, Random, dims, targets};
+use crate::harness::{Case, Random, dims, is_foreign, targets};
 
 /// This machine with and without tiles, as far as it multiplies bf16 at all; and the smallest x86-64.
 pub(crate) fn all_targets() -> Vec<CpuTarget> {
     let mut all = targets();
+    if is_foreign() {
+        return all;
+    }
     let present = ired_driver_cpu::features::host_features();
     let without: Vec<_> = present.iter().filter(|f| *f == "avx512f" || *f == "avx512bf16").collect();
     if without.len() == 2 {

@@ -211,6 +211,13 @@ impl Case {
         })
     }
 
+    /// The code that computes `output` on a machine, which may be another than this one.
+    pub(crate) fn image(&self, target: &CpuTarget, output: ValueId) -> Vec<u8> {
+        let dispatch = self.dispatch(output);
+        let interface = self.interface(&dispatch, target).unwrap();
+        image(&self.graph, &dispatch, target, &interface)
+    }
+
     /// Everything but the run itself.
     pub(crate) fn prepare(&self, target: &CpuTarget, output: ValueId) -> Ready {
         let dispatch = self.dispatch(output);
@@ -263,6 +270,9 @@ pub(crate) struct Ready {
 impl Ready {
     /// The whole grid, one workgroup after another.
     pub(crate) fn run(&mut self) {
+        if let Code::Foreign { image } = &self.kernel.code {
+            return run_foreign(image, &mut self.memory, &self.constants, self.grid);
+        }
         let pointers: Vec<*mut u8> = self.memory.iter_mut().map(Aligned::as_mut_ptr).collect();
         let [x, y, z] = self.grid;
         for z in 0..z {
@@ -280,8 +290,11 @@ impl Ready {
     }
 }
 
-/// This machine, as far as the process may use it.
+/// This machine, as far as the process may use it; or what is tested instead.
 pub(crate) fn host() -> CpuTarget {
+    if let Some(targets) = foreign_targets() {
+        return targets[0].clone();
+    }
     // Asks for tiles: whoever uses them without is ended.
     let present = ired_driver_cpu::features::host_features();
     let usable = CpuTarget::host().unwrap().features.into_iter().filter(|feature| present.contains(feature));
@@ -289,11 +302,59 @@ pub(crate) fn host() -> CpuTarget {
     CpuTarget::parse(&text).unwrap()
 }
 
-/// The machine, and the smallest x86-64 if that is less.
+/// The machine, and the smallest x86-64 if that is less; or what is tested instead.
 pub(crate) fn targets() -> Vec<CpuTarget> {
+    if let Some(targets) = foreign_targets() {
+        return targets;
+    }
     let host = host();
     let smallest = CpuTarget::parse("x86_64-linux").unwrap();
     if host.vector_bits == smallest.vector_bits { vec![smallest] } else { vec![host, smallest] }
+}
+
+#[allow(clippy::disallowed_methods, reason = "what tests run on, not a setting")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// `IRED_TEST_TARGETS`, separated by spaces: kernels for these are run by the program, with arguments, that
+/// `IRED_TEST_RUNNER` names. It does what the example `run_kernel` of the CPU driver does.
+fn foreign_targets() -> Option<Vec<CpuTarget>> {
+    let targets = variable("IRED_TEST_TARGETS")?;
+    Some(targets.split_whitespace().map(|text| CpuTarget::parse(text).unwrap()).collect())
+}
+
+/// Whether this machine cannot run what is tested.
+pub(crate) fn is_foreign() -> bool {
+    foreign_targets().is_some()
+}
+
+fn run_foreign(image: &[u8], memory: &mut [Aligned], constants: &[i64], grid: [u32; 3]) {
+    let mut job = Vec::new();
+    let number = |job: &mut Vec<u8>, number: u64| job.extend_from_slice(&number.to_le_bytes());
+    number(&mut job, image.len() as u64);
+    job.extend_from_slice(image);
+    number(&mut job, memory.len() as u64);
+    for block in memory.iter() {
+        number(&mut job, 64 * block.storage.len() as u64);
+        block.storage.iter().for_each(|line| job.extend_from_slice(&line.0));
+    }
+    number(&mut job, constants.len() as u64);
+    constants.iter().for_each(|constant| number(&mut job, *constant as u64));
+    grid.iter().for_each(|size| number(&mut job, u64::from(*size)));
+
+    let runner = variable("IRED_TEST_RUNNER").expect("foreign targets have a runner");
+    let mut words = runner.split_whitespace();
+    let mut runner = std::process::Command::new(words.next().expect("a runner has a name"));
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, &job).unwrap();
+    std::io::Seek::rewind(&mut file).unwrap();
+    let answer = runner.args(words).stdin(file).stderr(std::process::Stdio::inherit()).output().unwrap();
+    assert!(answer.status.success(), "the runner ended with {}", answer.status);
+    let lines = memory.iter_mut().flat_map(|block| &mut block.storage);
+    for (line, bytes) in lines.zip(answer.stdout.chunks_exact(64)) {
+        line.0.copy_from_slice(bytes);
+    }
 }
 
 pub(crate) fn dims(shape: &[u64]) -> Vec<Dim> {
@@ -342,12 +403,35 @@ impl Aligned {
     }
 }
 
+fn image(graph: &Graph, dispatch: &Dispatch, target: &CpuTarget, interface: &KernelInterface) -> Vec<u8> {
+    let context = Context::new();
+    let module = Module::new(&context);
+    kernels::emit(graph, dispatch, target, interface, &module.builder(), "kernel").unwrap();
+    module.verify().unwrap();
+    image_of(&module.to_string(), target)
+}
+
+/// Of a module with one function, `kernel`.
+pub(crate) fn image_of(text: &str, target: &CpuTarget) -> Vec<u8> {
+    let object = compile_executable(text.as_bytes(), target).unwrap();
+    link(&[object], &["kernel".to_owned()]).unwrap()
+}
+
 type Entry = unsafe extern "C" fn(*const *mut u8, *const i64, u32, u32, u32);
 
-/// A loaded kernel.
 pub(crate) struct Kernel {
-    library: *mut c_void,
-    entry: Entry,
+    code: Code,
+}
+
+enum Code {
+    Loaded {
+        library: *mut c_void,
+        entry: Entry,
+    },
+    /// For a machine that is not this one.
+    Foreign {
+        image: Vec<u8>,
+    },
 }
 
 impl Kernel {
@@ -357,21 +441,15 @@ impl Kernel {
         target: &CpuTarget,
         interface: &KernelInterface,
     ) -> Self {
-        let context = Context::new();
-        let module = Module::new(&context);
-        kernels::emit(graph, dispatch, target, interface, &module.builder(), "kernel").unwrap();
-        module.verify().unwrap();
-        Self::from_text(&module.to_string(), target)
+        Self::of(image(graph, dispatch, target, interface))
     }
 
-    /// A module with one function, `kernel`.
-    pub(crate) fn from_text(text: &str, target: &CpuTarget) -> Self {
-        let object = compile_executable(text.as_bytes(), target).unwrap();
-        let image = link(&[object], &["kernel".to_owned()]).unwrap();
-        Self::load(&image)
+    pub(crate) fn of(image: Vec<u8>) -> Self {
+        let code = if is_foreign() { Code::Foreign { image } } else { Self::load(&image) };
+        Self { code }
     }
 
-    fn load(image: &[u8]) -> Self {
+    fn load(image: &[u8]) -> Code {
         // SAFETY: the image is a shared object without constructors that exports `kernel` with this type.
         unsafe {
             // By a name of its own: the loader takes equal names for the same library.
@@ -382,19 +460,21 @@ impl Kernel {
             assert!(!library.is_null(), "cannot load the image");
             let symbol = libc::dlsym(library, c"kernel".as_ptr());
             assert!(!symbol.is_null());
-            Self { library, entry: std::mem::transmute::<*mut c_void, Entry>(symbol) }
+            Code::Loaded { library, entry: std::mem::transmute::<*mut c_void, Entry>(symbol) }
         }
     }
 
     pub(crate) fn call(&self, bindings: &[*mut u8], constants: &[i64], [x, y, z]: [u32; 3]) {
+        let Code::Loaded { entry, .. } = &self.code else { panic!("a kernel for another machine") };
         // SAFETY: the interface that the kernel was emitted for says what is behind each pointer.
-        unsafe { (self.entry)(bindings.as_ptr(), constants.as_ptr(), x, y, z) }
+        unsafe { entry(bindings.as_ptr(), constants.as_ptr(), x, y, z) }
     }
 }
 
 impl Drop for Kernel {
     fn drop(&mut self) {
+        let Code::Loaded { library, .. } = self.code else { return };
         // SAFETY: the library was loaded here and its entry is called only through `self`.
-        unsafe { libc::dlclose(self.library) };
+        unsafe { libc::dlclose(library) };
     }
 }

@@ -11,6 +11,7 @@ mod contraction;
 mod convolution;
 mod element_types;
 mod elementwise;
+mod foreign;
 mod harness;
 mod movement;
 mod nested;

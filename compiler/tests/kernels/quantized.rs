@@ -91,7 +91,7 @@ impl Weights {
         let x = case.input_of(x, vec![rows, Dim::constant(self.k as i64)]);
         let weights = self.build(&mut case, random);
         let product = case.root(Op::MatMul, &[x, weights]);
-        let target = ired_compiler::targets::CpuTarget::host().unwrap();
+        let target = crate::harness::host();
         assert_eq!(case.packing(&target, product).is_some(), self.n > 0, "weights are not read as integers");
         let bias = case.param(random.tensor(DType::F32, &[self.n], -1.0, 1.0));
         let bias = case.op(Op::Broadcast { shape: case.graph.ty(product).shape.clone() }, &[bias]);

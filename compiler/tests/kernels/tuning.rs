@@ -129,7 +129,7 @@ fn every_candidate_of_a_product_of_bf16_computes_the_same() {
     // The machine's tiles are not tuned.
     let host = targets()[0].clone();
     let features = host.features.iter().filter(|feature| !feature.starts_with("amx"));
-    let text = features.fold(host.triple.clone(), |text, feature| format!("{text},+{feature}"));
+    let text = features.fold(host.triple().to_owned(), |text, feature| format!("{text},+{feature}"));
     let target = CpuTarget::parse(&text).unwrap();
     for [m, k, n] in [[1u64, 33, 40], [29, 301, 70]] {
         let mut case = Case::new();

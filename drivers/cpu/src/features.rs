@@ -40,62 +40,14 @@ mod x86_64;
 use x86_64::detect;
 
 #[cfg(target_arch = "aarch64")]
-fn detect() -> Vec<&'static str> {
-    use std::arch::is_aarch64_feature_detected as has;
-    let table = [
-        ("neon", has!("neon")),
-        ("fp-armv8", has!("fp")),
-        ("fullfp16", has!("fp16")),
-        ("fp16fml", has!("fhm")),
-        ("dotprod", has!("dotprod")),
-        ("i8mm", has!("i8mm")),
-        ("bf16", has!("bf16")),
-        ("sve", has!("sve")),
-        ("sve2", has!("sve2")),
-        ("lse", has!("lse")),
-        ("crc", has!("crc")),
-        ("aes", has!("aes")),
-        ("sha2", has!("sha2")),
-        ("sha3", has!("sha3")),
-        ("rdm", has!("rdm")),
-        ("rcpc", has!("rcpc")),
-        ("jsconv", has!("jsconv")),
-        ("complxnum", has!("fcma")),
-        ("fptoint", has!("frintts")),
-        ("ccpp", has!("dpb")),
-        ("ccdp", has!("dpb2")),
-        ("flagm", has!("flagm")),
-        ("ssbs", has!("ssbs")),
-        ("sb", has!("sb")),
-        ("bti", has!("bti")),
-        ("pauth", has!("paca")),
-        ("rand", has!("rand")),
-        ("mte", has!("mte")),
-    ];
-    table.into_iter().filter_map(|(name, present)| present.then_some(name)).collect()
-}
+mod aarch64;
+#[cfg(target_arch = "aarch64")]
+use aarch64::detect;
 
 #[cfg(target_arch = "riscv64")]
-fn detect() -> Vec<&'static str> {
-    use std::arch::is_riscv_feature_detected as has;
-    let table = [
-        ("i", true),
-        ("m", has!("m")),
-        ("a", has!("a")),
-        ("f", has!("f")),
-        ("d", has!("d")),
-        ("c", has!("c")),
-        ("v", has!("v")),
-        ("zba", has!("zba")),
-        ("zbb", has!("zbb")),
-        ("zbs", has!("zbs")),
-        ("zfh", has!("zfh")),
-        ("zfhmin", has!("zfhmin")),
-        ("zvfh", has!("zvfh")),
-        ("zvfhmin", has!("zvfhmin")),
-    ];
-    table.into_iter().filter_map(|(name, present)| present.then_some(name)).collect()
-}
+mod riscv64;
+#[cfg(target_arch = "riscv64")]
+use riscv64::detect;
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
 fn detect() -> Vec<&'static str> {

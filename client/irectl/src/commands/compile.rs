@@ -23,8 +23,8 @@ pub(crate) struct Compile {
     /// Where the module goes.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// `host`, or a triple or level with features: `x86_64-linux,+avx2,+fma`. Several make a module with a variant for
-    /// each, of which a machine takes the first that it can run: `x86-64-v4,x86-64-v3`.
+    /// `host`, or a triple or level with features: `x86_64-linux,+avx2,+fma`, `aarch64-linux,+dotprod`, `rva23u64`. Several
+    /// make a module with a variant for each, of which a machine takes the first that it can run: `x86-64-v4,x86-64-v3`.
     #[arg(long, default_value = "host", value_parser = target::parse_list)]
     target: Targets,
     #[command(flatten)]

@@ -275,7 +275,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             let left = dot.left(b, word(b, lhs, at, count, dot.depth()), plan.lanes);
             for (j, right) in rights.iter().enumerate() {
                 let sum = &mut sums[i * plan.sizes.n1 + j];
-                *sum = dot.add(b, left, *right, *sum);
+                *sum = dot.add(b, self.f.isa, left, *right, *sum);
             }
         }
     }

@@ -210,12 +210,12 @@ impl<'m> Emitter<'_, '_, 'm> {
         count: i64,
     ) -> Vec<Vec<Codes<'m>>> {
         let Some(memref) = self.packed() else { return Vec::new() };
-        let (plan, columns) = (self.plan, 0..self.plan.sizes.n1);
+        let (plan, columns, is_wide) = (self.plan, 0..self.plan.sizes.n1, self.f.is_wide);
         let start = self.place_of_codes(b, quantized, piece, k);
         if !plan.is_in_words() {
             let load = |i: i64, j: usize| {
                 let at = b.addi(start, b.index(i * plan.width() + (j * plan.lanes) as i64));
-                Codes { vector: b.vector_load(memref, at, plan.lanes), place: 0 }
+                Codes { vector: b.vector_load(memref, at, plan.lanes), place: 0, is_wide }
             };
             return (0..count).map(|i| columns.clone().map(|j| load(i, j)).collect()).collect();
         }
@@ -228,7 +228,9 @@ impl<'m> Emitter<'_, '_, 'm> {
                 b.simple("vector.bitcast", &[b.vector_load(memref, at, bytes)], words)
             })
             .collect();
-        (0..count).map(|place| words.iter().map(|&vector| Codes { vector, place }).collect()).collect()
+        (0..count)
+            .map(|place| words.iter().map(|&vector| Codes { vector, place, is_wide }).collect())
+            .collect()
     }
 
     /// Where the integers of a chunk begin, in bytes.
@@ -287,6 +289,8 @@ impl<'m> Emitter<'_, '_, 'm> {
 struct Codes<'m> {
     vector: Value<'m>,
     place: i64,
+    /// Whether sixteen of them are a register of AVX-512.
+    is_wide: bool,
 }
 
 impl<'m> Codes<'m> {
@@ -298,7 +302,7 @@ impl<'m> Codes<'m> {
         }
         let (words, bits) = (self.vector, 4 * self.place);
         let c = |value| b.integer(words.ty(), value);
-        if words.ty().vector_lanes() == Some(16) {
+        if self.is_wide && words.ty().vector_lanes() == Some(16) {
             // The lowest four bits choose.
             let table =
                 (0..16u8).map(|code| if signed { ((code << 4) as i8 >> 4) as f32 } else { f32::from(code) });

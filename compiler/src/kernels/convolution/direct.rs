@@ -328,7 +328,7 @@ impl<'m> Panel<'_, '_, 'm> {
             let left = dot.left(b, word(b, memref, b.addi(base, distance), count, depth), plan.lanes);
             for (j, weights) in weights.iter().enumerate() {
                 let sum = &mut sums[pixel * plan.n1 + j];
-                *sum = dot.add(b, left, *weights, *sum);
+                *sum = dot.add(b, self.f.isa, left, *weights, *sum);
             }
         }
     }

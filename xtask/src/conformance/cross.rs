@@ -1,0 +1,121 @@
+//! Code for machines that this one is not: every kernel test, on an emulator.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::process::{self, target_dir};
+use crate::setup;
+
+/// What it takes besides what building takes.
+const PACKAGES: &[(&str, &str)] = &[
+    ("qemu-user", "runs programs of other architectures"),
+    ("gcc-riscv64-linux-gnu", "links for RISC-V"),
+    ("libc6-dev-riscv64-cross", "the C library there"),
+];
+
+/// A machine that is emulated.
+struct Machine {
+    name: &'static str,
+    /// What kernels are compiled for, separated by spaces.
+    targets: &'static str,
+    rust_target: &'static str,
+    linker: &'static str,
+    emulator: &'static str,
+}
+
+const MACHINES: &[Machine] = &[
+    Machine {
+        name: "aarch64",
+        targets: "aarch64-linux aarch64-linux,+bf16,+dotprod,+i8mm",
+        rust_target: "aarch64-unknown-linux-musl",
+        linker: "rust-lld",
+        emulator: "qemu-aarch64 -cpu max",
+    },
+    Machine {
+        name: "aarch64-sve",
+        targets: "aarch64-linux,+bf16,+dotprod,+i8mm,+sve2,+sve256",
+        rust_target: "aarch64-unknown-linux-musl",
+        linker: "rust-lld",
+        emulator: "qemu-aarch64 -cpu max,sve256=on",
+    },
+    Machine {
+        name: "riscv64",
+        targets: "riscv64-linux",
+        rust_target: "riscv64gc-unknown-linux-gnu",
+        linker: "riscv64-linux-gnu-gcc",
+        emulator: "qemu-riscv64 -L /usr/riscv64-linux-gnu \
+                   -cpu rv64,v=true,vext_spec=v1.0,vlen=128,zba=true,zbb=true,zbs=true,Zfh=true",
+    },
+    Machine {
+        name: "riscv64-256",
+        targets: "riscv64-linux,+zvl256b",
+        rust_target: "riscv64gc-unknown-linux-gnu",
+        linker: "riscv64-linux-gnu-gcc",
+        emulator: "qemu-riscv64 -L /usr/riscv64-linux-gnu \
+                   -cpu rv64,v=true,vext_spec=v1.0,vlen=256,zba=true,zbb=true,zbs=true,Zfh=true",
+    },
+];
+
+/// Tests that QEMU before version 8 ends in: it fails on vectors of floats that are rounded to integers, and on selections
+/// by masks behind them (<https://gitlab.com/qemu-project/qemu/-/issues/1441>).
+const BEYOND_OLD_RISCV_EMULATORS: &[&str] = &[
+    "element_types::casts_between_all_types",
+    "element_types::out_of_range_floats_saturate_as_integers",
+    "element_types::packed_results_of_any_size",
+    "elementwise::arithmetic_on_floats",
+];
+
+#[derive(clap::Args)]
+pub(crate) struct Cross {
+    /// Only these machines: aarch64, aarch64-sve, riscv64, riscv64-256
+    #[arg(value_parser = MACHINES.iter().map(|machine| machine.name).collect::<Vec<_>>())]
+    machines: Vec<String>,
+    /// Only tests whose names have this in them
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    filter: String,
+}
+
+impl Cross {
+    pub(super) fn run(&self) -> Result<()> {
+        setup::install(PACKAGES)?;
+        for machine in MACHINES {
+            if self.machines.is_empty() || self.machines.iter().any(|name| name == machine.name) {
+                let runner = machine.build_runner()?;
+                machine.test(&runner, &self.filter)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Machine {
+    fn build_runner(&self) -> Result<PathBuf> {
+        process::run("rustup", &["target", "add", self.rust_target])?;
+        let linker = format!("target.{}.linker='{}'", self.rust_target, self.linker);
+        let example = ["-p", "ired-driver-cpu", "--example", "run_kernel", "--target", self.rust_target];
+        process::run("cargo", &[&["build", "--release", "--config", &linker], &example[..]].concat())?;
+        Ok(target_dir(self.rust_target)?.join("release/examples/run_kernel"))
+    }
+
+    fn test(&self, runner: &Path, filter: &str) -> Result<()> {
+        let runner = format!("{} {}", self.emulator, runner.display());
+        let mut arguments = vec!["test", "-p", "ired-compiler", "--test", "kernels", "--", filter];
+        if self.name.starts_with("riscv64") && emulator_version()? < 8 {
+            eprintln!("this emulator is too old for: {}", BEYOND_OLD_RISCV_EMULATORS.join(", "));
+            arguments.extend(BEYOND_OLD_RISCV_EMULATORS.iter().flat_map(|test| ["--skip", test]));
+        }
+        let environment = [("IRED_TEST_TARGETS", self.targets), ("IRED_TEST_RUNNER", &runner)];
+        process::run_with("cargo", &arguments, &environment)
+    }
+}
+
+/// The first number of QEMU's version.
+fn emulator_version() -> Result<u32> {
+    let output =
+        Command::new("qemu-riscv64").arg("--version").output().context("cannot run `qemu-riscv64`")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let number = text.split_whitespace().find_map(|word| word.split('.').next()?.parse().ok());
+    number.with_context(|| format!("`qemu-riscv64 --version` says no version: {text}"))
+}
