@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::infer::Inference;
 use crate::registry::Registry;
 use crate::shared_memory::Regions;
-use crate::trace::TraceSettings;
+use crate::trace::Traces;
 use crate::uploads::Uploads;
 
 /// The daemon as the services see it.
@@ -22,7 +22,7 @@ pub struct App {
     pub registry: Arc<Registry>,
     pub inference: Inference,
     pub regions: Regions,
-    pub traces: TraceSettings,
+    pub traces: Traces,
     pub(crate) ready: AtomicBool,
 }
 

@@ -5,6 +5,7 @@ mod arguments;
 mod layers;
 mod security;
 mod show;
+mod tracing;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub use arguments::{Arguments, Command, ConfigCommand};
 pub(crate) use layers::at_its_place;
 pub use layers::{ConfigError, Loaded};
 pub use security::{AcceptModules, AuditSettings, AuthSettings, Open, RequireSandbox, TlsSettings};
+pub use tracing::TracingSettings;
 
 use crate::devices::Host;
 
@@ -130,6 +132,7 @@ pub struct Settings {
     pub tls: TlsSettings,
     pub auth: AuthSettings,
     pub audit: AuditSettings,
+    pub tracing: TracingSettings,
 }
 
 impl Default for Settings {
@@ -184,6 +187,7 @@ impl Default for Settings {
             tls: TlsSettings::default(),
             auth: AuthSettings::default(),
             audit: AuditSettings::default(),
+            tracing: TracingSettings::default(),
         }
     }
 }

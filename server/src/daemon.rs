@@ -12,6 +12,7 @@ use ired_proto::inference::grpc_inference_service_server::GrpcInferenceServiceSe
 use ired_proto::ired::v1::compile_service_server::CompileServiceServer;
 use ired_proto::ired::v1::device_service_server::DeviceServiceServer;
 use ired_proto::ired::v1::model_service_server::ModelServiceServer;
+use ired_proto::ired::v1::trace_service_server::TraceServiceServer;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -35,10 +36,11 @@ use crate::services::devices::Devices;
 use crate::services::inference::InferenceService;
 use crate::services::models::Models;
 use crate::services::rest;
+use crate::services::traces::TraceBook;
 use crate::shared_memory::Regions;
 use crate::store::{DirectoryLock, blocking};
 use crate::tls::Tls;
-use crate::trace::TraceSettings;
+use crate::trace::Traces;
 use crate::trust::Trust;
 use crate::uploads::Uploads;
 
@@ -262,7 +264,7 @@ async fn open(
     Ok(App {
         inference: Inference::new(registry.clone(), settings.clone()),
         regions: Regions::new(settings.shared_memory_regions),
-        traces: TraceSettings::default(),
+        traces: Traces::new(&settings.tracing),
         settings: settings.clone(),
         host,
         uploads,
@@ -299,11 +301,16 @@ fn grpc_router(routes: Routes, app: &Arc<App>) -> anyhow::Result<Router> {
         .accept_compressed(Gzip)
         .accept_compressed(Deflate)
         .max_decoding_message_size(MESSAGE_BYTES);
+    let traces = TraceServiceServer::new(Guarded(TraceBook(app.clone())))
+        .accept_compressed(Gzip)
+        .accept_compressed(Deflate)
+        .max_decoding_message_size(MESSAGE_BYTES);
     let routes = routes
         .add_service(inference)
         .add_service(models)
         .add_service(compile)
         .add_service(devices)
+        .add_service(traces)
         .add_service(reflection().build_v1().context("cannot describe the services")?)
         .add_service(reflection().build_v1alpha().context("cannot describe the services")?);
     let budget = app.inference.budget().clone();

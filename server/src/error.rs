@@ -57,6 +57,8 @@ pub enum Error {
     NoCuda,
     #[error("there is no shared memory of the region's key that this server may read and write")]
     NoSharedMemory,
+    #[error("no request or trace `{0}` is kept; the oldest are forgotten first")]
+    UnknownTrace(String),
     #[error("no method `{0}`")]
     NoSuchMethod(String),
     #[error("the server is stopping")]

@@ -14,6 +14,7 @@ mod audit;
 pub mod auth;
 pub mod budget;
 pub mod cache;
+pub mod course;
 pub mod describe;
 pub mod devices;
 pub mod digest;

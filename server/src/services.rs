@@ -6,6 +6,7 @@ pub mod inference;
 pub mod models;
 pub mod rest;
 mod settings;
+pub mod traces;
 mod transfer;
 
 use crate::error::Error;

@@ -12,7 +12,7 @@ use crate::schedule::{Refusal, Why};
 pub fn code(error: &Error) -> Code {
     match error {
         Error::UnknownModel { .. } | Error::UnknownVersion { .. } => Code::NotFound,
-        Error::UnknownRegion | Error::NoSharedMemory => Code::NotFound,
+        Error::UnknownRegion | Error::NoSharedMemory | Error::UnknownTrace(_) => Code::NotFound,
         Error::NotReady { .. } | Error::Stopping => Code::Unavailable,
         Error::Load { cause, .. } => code(cause),
         Error::Invalid(_) => Code::InvalidArgument,

@@ -5,6 +5,7 @@ use ired_proto::inference::*;
 use ired_proto::ired::v1::compile_service_server::CompileService;
 use ired_proto::ired::v1::device_service_server::DeviceService;
 use ired_proto::ired::v1::model_service_server::ModelService;
+use ired_proto::ired::v1::trace_service_server::TraceService;
 use ired_proto::ired::v1::*;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -213,5 +214,17 @@ impl<S: DeviceService> DeviceService for Guarded<S> {
             device.models.retain(|model| caller.sees(&name(model)));
         }
         Ok(response)
+    }
+}
+
+/// Which model a trace is of is known once it is found: the service shows only what the caller may see.
+#[tonic::async_trait]
+impl<S: TraceService> TraceService for Guarded<S> {
+    async fn list_traces(&self, request: Request<ListTracesRequest>) -> Reply<ListTracesResponse> {
+        self.0.list_traces(request).await
+    }
+
+    async fn get_trace(&self, request: Request<GetTraceRequest>) -> Reply<GetTraceResponse> {
+        self.0.get_trace(request).await
     }
 }

@@ -6,6 +6,7 @@ mod infer;
 mod raw;
 mod settings;
 mod shared_memory;
+mod traces;
 mod view;
 
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v2/repository/{repository}/index", post(index))
         .merge(settings::router())
         .merge(shared_memory::router())
+        .merge(traces::router())
         .fallback(fallback)
         .with_state(app)
 }

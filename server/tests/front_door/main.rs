@@ -21,3 +21,4 @@ mod sequences;
 mod settings;
 mod shared_memory;
 mod tls;
+mod traces;
