@@ -240,6 +240,7 @@ impl Settings {
             .with_context(|| format!("setting `log` is `{}`, which is no filter", self.log))?;
         self.tls.check()?;
         self.audit.check()?;
+        self.tracing.check()?;
         Ok(())
     }
 

@@ -40,7 +40,7 @@ use crate::services::traces::TraceBook;
 use crate::shared_memory::Regions;
 use crate::store::{DirectoryLock, blocking};
 use crate::tls::Tls;
-use crate::trace::Traces;
+use crate::trace::{Export, Exporting, Traces};
 use crate::trust::Trust;
 use crate::uploads::Uploads;
 
@@ -69,6 +69,7 @@ pub struct Daemon {
     metrics_door: JoinHandle<()>,
     started: watch::Receiver<Startup>,
     reload: Arc<Notify>,
+    exporting: Option<Exporting>,
     /// Ends with the daemon.
     _followed: JoinSet<()>,
     _lock: DirectoryLock,
@@ -96,7 +97,8 @@ impl Daemon {
 
         let data_dir = settings.data_dir.clone();
         let lock = blocking(move || DirectoryLock::take(&data_dir)).await?;
-        let app = Arc::new(open(&settings, compiler, launcher).await?);
+        let (export, exporting) = Export::start(&settings.tracing, &settings.server_name)?.unzip();
+        let app = Arc::new(open(&settings, compiler, launcher, export).await?);
         let models = app.registry.discover().await?;
 
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -169,6 +171,7 @@ impl Daemon {
             metrics_door,
             started,
             reload,
+            exporting,
             _followed: followed,
             _lock: lock,
         })
@@ -206,6 +209,9 @@ impl Daemon {
         self.stop.cancel();
         while self.doors.join_next().await.is_some() {}
         self.app.registry.stop().await;
+        if let Some(exporting) = self.exporting {
+            exporting.end().await;
+        }
         self.stop_metrics.cancel();
         let _ = self.metrics_door.await;
         tracing::info!("stopped");
@@ -251,6 +257,7 @@ async fn open(
     settings: &Arc<Settings>,
     compiler: Arc<dyn Compiler>,
     launcher: Arc<dyn Launcher>,
+    export: Option<Export>,
 ) -> anyhow::Result<App> {
     let host = Host::detect();
     let uploads = {
@@ -264,7 +271,7 @@ async fn open(
     Ok(App {
         inference: Inference::new(registry.clone(), settings.clone()),
         regions: Regions::new(settings.shared_memory_regions),
-        traces: Traces::new(&settings.tracing),
+        traces: Traces::new(&settings.tracing, export),
         settings: settings.clone(),
         host,
         uploads,

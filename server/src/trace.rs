@@ -4,16 +4,20 @@
 //! decoded form to its answer; at the end it makes a [`Trace`] of those that the trace settings sample or whose caller
 //! traces them, and of those that failed or were slow, which nobody knows before. All others cost one load.
 
+mod export;
 mod kept;
 mod origin;
+mod otlp;
 mod recent;
 mod settings;
 mod watch;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ired_worker::RuntimeFailure;
 
+pub use export::{Export, ExportCounts, Exporting};
 pub use kept::{Attribute, Links, Span, SpanContext, Trace, Value};
 pub use origin::{Origin, Parent, REQUEST_ID};
 pub use recent::{Recent, RecentLimits};
@@ -30,12 +34,14 @@ use crate::infer::Call;
 pub struct Traces {
     pub settings: TraceSettings,
     pub recent: Recent,
+    /// `None`: they go nowhere.
+    pub export: Option<Export>,
     follow_callers: bool,
     slow: Option<Duration>,
 }
 
 impl Traces {
-    pub fn new(settings: &TracingSettings) -> Self {
+    pub fn new(settings: &TracingSettings, export: Option<Export>) -> Self {
         let TracingSettings { follow_callers, slow_ms, .. } = *settings;
         let limits = RecentLimits {
             requests: settings.requests,
@@ -45,6 +51,7 @@ impl Traces {
         Self {
             settings: TraceSettings::default(),
             recent: Recent::new(limits),
+            export,
             follow_callers,
             slow: Some(Duration::from_millis(slow_ms)).filter(|slow| !slow.is_zero()),
         }
@@ -58,6 +65,17 @@ impl Traces {
             false => caller_traces().then_some(Sampled::Caller),
         };
         Watch::start(self, origin, std::mem::take(&mut call.id), sampled)
+    }
+
+    /// Keeps a trace, and sends it off unless its caller said that this is not wanted.
+    fn keep(&self, trace: Trace) {
+        let trace = Arc::new(trace);
+        if let Some(export) = &self.export
+            && trace.parent.as_ref().is_none_or(|parent| parent.sampled)
+        {
+            export.send(&trace);
+        }
+        self.recent.keep(trace);
     }
 
     fn is_slow(&self, took: Duration) -> bool {

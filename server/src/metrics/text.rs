@@ -5,13 +5,16 @@ use std::fmt::Write;
 use ired_worker::{LayerState, SandboxReport};
 
 use super::CompileMetrics;
+use crate::app::App;
 use crate::cache::ModuleCache;
 use crate::devices::Host;
-use crate::registry::{Registry, Residents, VersionView};
+use crate::registry::{Residents, VersionView};
 use crate::stats::{FailureReason, ModelStats};
+use crate::trace::{ExportCounts, Traces};
 
 /// Everything that is counted, as text.
-pub fn render(registry: &Registry, cache: &ModuleCache) -> String {
+pub fn render(app: &App) -> String {
+    let (registry, cache) = (&*app.registry, &*app.cache);
     let mut text = Text::default();
     let versions = registry.versions();
     models(&mut text, &versions);
@@ -19,6 +22,7 @@ pub fn render(registry: &Registry, cache: &ModuleCache) -> String {
     modules(&mut text, cache);
     sandbox(&mut text, cache, &versions);
     memory(&mut text, registry.residents.as_ref());
+    traces(&mut text, &app.traces);
     machine(&mut text);
     text.family("ired_build_info", "gauge", "The daemon's version");
     text.sample("ired_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
@@ -191,6 +195,18 @@ fn memory(text: &mut Text, residents: &Residents) {
     let (evicted, faulted) = (residents.evicted.get(), residents.faulted.get());
     text.single("ired_model_evictions_total", "counter", "Models unloaded to make room", evicted);
     text.single("ired_model_reloads_total", "counter", "Models loaded again on demand", faulted);
+}
+
+fn traces(text: &mut Text, traces: &Traces) {
+    let Some(export) = &traces.export else { return };
+    let ExportCounts { exported, dropped } = export.counts();
+    text.single("ired_trace_spans_exported_total", "counter", "Spans that a collector took", exported.get());
+    text.single(
+        "ired_trace_spans_dropped_total",
+        "counter",
+        "Spans that no collector took: it was slow, gone or unwilling",
+        dropped.get(),
+    );
 }
 
 fn machine(text: &mut Text) {

@@ -226,7 +226,7 @@ fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
 }
 
 async fn prometheus(State(app): Shared) -> Response {
-    let text = metrics::render(&app.registry, &app.cache);
+    let text = metrics::render(&app);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

@@ -15,6 +15,9 @@ pub struct SpanContext {
     pub span: u64,
 }
 
+/// The outcome of a request that was answered.
+pub(super) const OK: &str = "ok";
+
 /// Spans of other requests.
 pub type Links = Arc<[SpanContext]>;
 
@@ -92,7 +95,7 @@ impl Default for SpanContext {
     }
 }
 
-fn new_span() -> u64 {
+pub(super) fn new_span() -> u64 {
     rand::random_range(1..=u64::MAX)
 }
 

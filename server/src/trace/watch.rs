@@ -1,6 +1,5 @@
 //! What goes with a request from its head to its answer.
 
-use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use tonic::Code;
@@ -48,7 +47,7 @@ impl<'a> Watch<'a> {
     pub fn end(mut self, error: Option<&Error>) -> Ended {
         self.open = false;
         let failed = error.is_some_and(is_worth_keeping);
-        let outcome = error.map_or("ok", |error| code_name(status::code(error)));
+        let outcome = error.map_or(kept::OK, |error| code_name(status::code(error)));
         let request_id = match self.sampled.is_some() || failed || self.is_slow() {
             true => self.keep(outcome, error.map(Error::to_string)),
             false => self.origin.request_id.take(),
@@ -83,7 +82,7 @@ impl<'a> Watch<'a> {
             self.log(&trace);
         }
         let id = trace.id.clone();
-        self.traces.recent.keep(Arc::new(trace));
+        self.traces.keep(trace);
         Some(id)
     }
 

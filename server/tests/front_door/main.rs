@@ -13,6 +13,7 @@ mod limits;
 mod malformed;
 mod memory;
 mod modules;
+mod otlp;
 mod rest;
 mod schedule;
 mod scripted;

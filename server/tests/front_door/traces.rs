@@ -17,7 +17,7 @@ pub(crate) fn traceparent(sampled: bool) -> String {
     format!("00-{TRACE}-00f067aa0ba902b7-0{}", u8::from(sampled))
 }
 
-const BODY: &str = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,3],"data":[1,2,3]}]}"#;
+pub(crate) const BODY: &str = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,3],"data":[1,2,3]}]}"#;
 
 async fn get(daemon: &Daemon, path: &str) -> Value {
     http(daemon.http, "GET", path, &[], b"").await.json()
