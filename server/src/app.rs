@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
+use crate::activity::CpuMeter;
 use crate::cache::ModuleCache;
 use crate::config::Settings;
 use crate::devices::Host;
@@ -23,6 +25,9 @@ pub struct App {
     pub inference: Inference,
     pub regions: Regions,
     pub traces: Traces,
+    pub cpu: CpuMeter,
+    /// When the daemon began.
+    pub since: Instant,
     pub(crate) ready: AtomicBool,
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ired_worker::Timing;
+use ired_worker::{InferenceResult, Timing, WorkProfile};
 
 use crate::registry::Served;
 use crate::trace::{Links, SpanContext};
@@ -34,11 +34,15 @@ pub struct Execution {
     pub since: Instant,
     /// When its turn came.
     pub turn: Instant,
+    /// When its inputs were where the worker reads them.
+    pub sent: Instant,
     /// When the worker's answer was here.
     pub answered: Instant,
     /// The worker's own times.
     pub timing: Timing,
     pub batch: Option<Batch>,
+    /// Where somebody asked what takes the time.
+    pub profile: Option<Arc<WorkProfile>>,
 }
 
 /// Requests that ran as one.
@@ -51,6 +55,13 @@ pub struct Batch {
 }
 
 impl Execution {
+    /// One that has just ended; its profile is taken out of the result.
+    pub fn of(result: &mut InferenceResult, since: Instant, turn: Instant, batch: Option<Batch>) -> Self {
+        let InferenceResult { sent, timing, ref mut profile, .. } = *result;
+        let profile = profile.take().map(Arc::new);
+        Self { since, turn, sent, answered: Instant::now(), timing, batch, profile }
+    }
+
     /// Where the time went; the wait here counts as the queue's.
     pub fn timing(&self) -> Timing {
         Timing { queue: self.timing.queue + self.waited(), ..self.timing }

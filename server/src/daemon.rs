@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use axum::Router;
 use ired_proto::FILE_DESCRIPTOR_SET;
 use ired_proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
+use ired_proto::ired::v1::activity_service_server::ActivityServiceServer;
 use ired_proto::ired::v1::compile_service_server::CompileServiceServer;
 use ired_proto::ired::v1::device_service_server::DeviceServiceServer;
 use ired_proto::ired::v1::model_service_server::ModelServiceServer;
@@ -21,6 +22,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::activity::CpuMeter;
 use crate::app::App;
 use crate::auth::{Gate, Guarded};
 use crate::budget::count_unary;
@@ -31,6 +33,7 @@ use crate::engine::{Compiler, Launcher};
 use crate::infer::Inference;
 use crate::registry::Registry;
 use crate::serve::{Door, Port, Protocol, serve};
+use crate::services::activity::Activity;
 use crate::services::compile::Compile;
 use crate::services::devices::Devices;
 use crate::services::inference::InferenceService;
@@ -272,6 +275,8 @@ async fn open(
         inference: Inference::new(registry.clone(), settings.clone()),
         regions: Regions::new(settings.shared_memory_regions),
         traces: Traces::new(&settings.tracing, export),
+        cpu: CpuMeter::default(),
+        since: Instant::now(),
         settings: settings.clone(),
         host,
         uploads,
@@ -312,12 +317,17 @@ fn grpc_router(routes: Routes, app: &Arc<App>) -> anyhow::Result<Router> {
         .accept_compressed(Gzip)
         .accept_compressed(Deflate)
         .max_decoding_message_size(MESSAGE_BYTES);
+    let activity = ActivityServiceServer::new(Guarded(Activity(app.clone())))
+        .accept_compressed(Gzip)
+        .accept_compressed(Deflate)
+        .max_decoding_message_size(MESSAGE_BYTES);
     let routes = routes
         .add_service(inference)
         .add_service(models)
         .add_service(compile)
         .add_service(devices)
         .add_service(traces)
+        .add_service(activity)
         .add_service(reflection().build_v1().context("cannot describe the services")?)
         .add_service(reflection().build_v1alpha().context("cannot describe the services")?);
     let budget = app.inference.budget().clone();

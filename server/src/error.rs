@@ -59,6 +59,8 @@ pub enum Error {
     NoSharedMemory,
     #[error("no request or trace `{0}` is kept; the oldest are forgotten first")]
     UnknownTrace(String),
+    #[error("model `{model}` version {version} is being profiled already")]
+    Profiled { model: String, version: u64 },
     #[error("no method `{0}`")]
     NoSuchMethod(String),
     #[error("the server is stopping")]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ired_module::signature::PeakBytes;
-use ired_worker::{RuntimeFailure, Tensor};
+use ired_worker::{InferenceResult, RuntimeFailure, Tensor};
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::asked::Asked;
@@ -18,7 +18,7 @@ use crate::budget::{Budget, Reservation};
 use crate::config::Settings;
 use crate::course::{Course, Execution};
 use crate::error::Error;
-use crate::registry::{Admission, Registry, Served};
+use crate::registry::{Admission, Registry, Served, Using};
 use crate::schedule::{Sequences, Step, Ticket, Turn};
 use crate::stats::FailureReason;
 use crate::tensors::take_output;
@@ -212,17 +212,32 @@ async fn execute(
         Turn::Alone { mut place, inputs, since } => {
             let turn = place.since();
             course.turn = Some(turn);
-            let result = using.runner().infer(&entry.name, inputs, Some(deadline)).await?;
-            let (answered, timing) = (Instant::now(), result.timing);
-            place.worked(timing.compute, 1);
-            served.stats.executed(rows, &timing);
-            Ok((result.outputs, Execution { since, turn, answered, timing, batch: None }))
+            let mut result = run(served, &using, inputs, deadline).await?;
+            place.worked(result.timing.compute, 1);
+            served.stats.executed(rows, &result.timing);
+            let execution = Execution::of(&mut result, since, turn, None);
+            served.profiling.tell(&execution);
+            Ok((result.outputs, execution))
         }
         Turn::Lead { answer, group } => {
             group::start(served, group);
             answered(answer.await.map_err(|_| Error::Stopping)?)
         }
         turn => answered(turn),
+    }
+}
+
+/// One execution in the worker.
+async fn run(
+    served: &Served,
+    using: &Using,
+    inputs: Vec<Tensor>,
+    deadline: Instant,
+) -> Result<InferenceResult, RuntimeFailure> {
+    let (runner, entry) = (using.runner(), &served.entry().name);
+    match served.profiling.takes() {
+        false => runner.infer(entry, inputs, Some(deadline)).await,
+        true => runner.profile(entry, inputs, Some(deadline)).await,
     }
 }
 

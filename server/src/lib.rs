@@ -9,6 +9,7 @@ pub mod config;
 pub mod daemon;
 pub mod engine;
 
+pub mod activity;
 pub mod app;
 mod audit;
 pub mod auth;
@@ -26,6 +27,7 @@ pub mod logging;
 pub mod metrics;
 pub mod model_config;
 pub mod models;
+pub mod profiling;
 pub mod registry;
 mod reload;
 pub mod repository;

@@ -85,6 +85,9 @@ const METHODS: &[(&str, Need)] = &[
     ("/ired.v1.DeviceService/ListDevices", Need::Listing),
     ("/ired.v1.TraceService/ListTraces", Need::Listing),
     ("/ired.v1.TraceService/GetTrace", Need::Listing),
+    // Others wait meanwhile.
+    ("/ired.v1.TraceService/ProfileModel", Need::Model(Permission::Admin)),
+    ("/ired.v1.ActivityService/GetActivity", Need::Listing),
     ("/grpc.health.v1.Health/Check", HEALTH),
     ("/grpc.health.v1.Health/Watch", HEALTH),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", REFLECTION),

@@ -43,11 +43,12 @@ async fn run(served: &Served, place: Place, mut members: Vec<Member>) {
         let mut place = place;
         let joined = join(&inputs);
         drop(inputs);
-        let result = using.runner().infer(&served.entry().name, joined, Some(latest)).await?;
-        let (turn, answered, timing) = (place.since(), Instant::now(), result.timing);
-        place.worked(timing.compute, batch.requests);
-        served.stats.executed(batch.rows, &timing);
-        let execution = Execution { since: turn, turn, answered, timing, batch: Some(batch) };
+        let mut result = super::run(served, &using, joined, latest).await?;
+        place.worked(result.timing.compute, batch.requests);
+        served.stats.executed(batch.rows, &result.timing);
+        let turn = place.since();
+        let execution = Execution::of(&mut result, turn, turn, Some(batch));
+        served.profiling.tell(&execution);
         Ok((split(result.outputs, &rows)?, execution))
     };
     // Once nobody is left the execution is cancelled.

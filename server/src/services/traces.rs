@@ -1,4 +1,4 @@
-//! `ired.v1.TraceService`: requests that are kept.
+//! `ired.v1.TraceService`: requests that are kept, and profiles.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -6,11 +6,12 @@ use std::time::{Duration, SystemTime};
 use ired_proto::ired::v1::trace_attribute::Value as ProtoValue;
 use ired_proto::ired::v1::trace_service_server::TraceService;
 use ired_proto::ired::v1::{
-    GetTraceRequest, GetTraceResponse, ListTracesRequest, ListTracesResponse, Trace as ProtoTrace,
-    TraceAttribute, TraceSpan, TraceSummary,
+    GetTraceRequest, GetTraceResponse, ListTracesRequest, ListTracesResponse, ProfileModelRequest,
+    ProfileModelResponse, Trace as ProtoTrace, TraceAttribute, TraceSpan, TraceSummary,
 };
 use tonic::{Request, Response, Status};
 
+use super::profile;
 use crate::app::App;
 use crate::auth::{Admitted, Caller};
 use crate::error::{Error, shown};
@@ -41,6 +42,13 @@ impl TraceService for TraceBook {
         let caller = Admitted::of(&request)?.caller.clone();
         let trace = find(&self.0, &caller, &request.get_ref().id)?;
         Ok(Response::new(GetTraceResponse { trace: Some(encode(&trace)) }))
+    }
+
+    async fn profile_model(
+        &self,
+        request: Request<ProfileModelRequest>,
+    ) -> Result<Response<ProfileModelResponse>, Status> {
+        Ok(Response::new(profile::profile(&self.0, request.into_inner()).await?))
     }
 }
 

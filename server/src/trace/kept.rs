@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use ired_worker::{WorkNote, WorkProfile};
+
 use super::origin::Parent;
 use crate::course::{Course, Execution};
 
@@ -168,7 +170,7 @@ impl Steps {
     }
 
     fn execution(&mut self, request: usize, execution: &Execution) {
-        let Execution { since, turn, answered, timing, batch } = execution;
+        let Execution { since, turn, sent, answered, timing, batch, profile } = execution;
         self.add("queue", Some(request), *since, *turn);
         let mut parent = request;
         if let Some(batch) = batch {
@@ -180,13 +182,44 @@ impl Steps {
         }
         let parent = Some(parent);
         // Steps follow each other without gaps; the worker's answer ends the last one.
-        let worker = timing.queue + timing.input + timing.compute + timing.output;
-        let sent = answered.checked_sub(worker).map_or(*turn, |sent| sent.max(*turn));
-        let taken = sent + timing.queue;
-        let computed = taken + timing.input + timing.compute;
-        self.add("input copy", parent, *turn, sent);
-        self.add("worker queue", parent, sent, taken);
-        self.add("infer", parent, taken, computed);
+        let taken = (*sent + timing.queue).min(*answered);
+        let computes = (taken + timing.input).min(*answered);
+        let computed = (computes + timing.compute).min(*answered);
+        self.add("input copy", parent, *turn, *sent);
+        self.add("worker queue", parent, *sent, taken);
+        let infer = self.add("infer", parent, taken, computed);
         self.add("output copy", parent, computed, *answered);
+        if let Some(profile) = profile {
+            self.dispatches(infer, computes, profile);
+        }
+    }
+
+    fn dispatches(&mut self, infer: usize, computes: Instant, profile: &WorkProfile) {
+        if profile.left_out > 0 {
+            self.spans[infer].attributes.push(("dispatch_spans_left_out", profile.left_out.into()));
+        }
+        let start = computes.saturating_duration_since(self.began);
+        for span in &profile.spans {
+            let note = profile.notes.iter().find(|note| Some(note.instruction) == span.instruction);
+            let mut attributes = vec![
+                ("workgroups", u64::from(span.workgroups).into()),
+                ("of_workgroups", u64::from(span.of_workgroups).into()),
+            ];
+            if let Some(WorkNote { nodes, result, operations, bytes, .. }) = note {
+                attributes.push(("nodes", Value::Text(nodes.clone())));
+                attributes.push(("result", Value::Text(result.clone())));
+                attributes.extend(operations.map(|operations| ("operations", operations.into())));
+                attributes.extend(bytes.map(|bytes| ("bytes", bytes.into())));
+            }
+            self.spans.push(Span {
+                name: Cow::Owned(format!("dispatch {}", span.work)),
+                parent: Some(infer),
+                start: start + span.start,
+                end: start + span.start + span.took,
+                thread: Some(span.thread),
+                attributes,
+                links: None,
+            });
+        }
     }
 }

@@ -48,11 +48,15 @@ impl<'a> Watch<'a> {
         self.open = false;
         let failed = error.is_some_and(is_worth_keeping);
         let outcome = error.map_or(kept::OK, |error| code_name(status::code(error)));
-        let request_id = match self.sampled.is_some() || failed || self.is_slow() {
+        let request_id = match self.sampled.is_some() || failed || self.is_profiled() || self.is_slow() {
             true => self.keep(outcome, error.map(Error::to_string)),
             false => self.origin.request_id.take(),
         };
         Ended { own_id: std::mem::take(&mut self.course.id), request_id }
+    }
+
+    fn is_profiled(&self) -> bool {
+        self.course.execution.as_ref().is_some_and(|execution| execution.profile.is_some())
     }
 
     fn is_slow(&self) -> bool {

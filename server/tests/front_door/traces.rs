@@ -80,8 +80,8 @@ async fn a_request_whose_caller_traces_it_is_kept_with_its_steps() {
 
 #[tokio::test]
 async fn what_is_neither_traced_nor_failed_nor_slow_leaves_nothing() {
-    let mut place = Place::new(&[("m.onnx", ""), ("late.onnx", "takes:60")]);
-    place.settings.tracing.slow_ms = 50;
+    let mut place = Place::new(&[("m.onnx", ""), ("other.onnx", "")]);
+    place.settings.tracing.slow_ms = 0;
     let daemon = place.start(&World::new()).await;
     let infer = async |path: &str, headers: &[(&str, &str)], body: &str| {
         http(daemon.http, "POST", path, headers, body.as_bytes()).await
@@ -96,17 +96,14 @@ async fn what_is_neither_traced_nor_failed_nor_slow_leaves_nothing() {
     let failed =
         infer("/v2/models/m/infer", &[("x-request-id", "r2")], &BODY.replace("[1,3]", "[3,1]")).await;
     assert_eq!((failed.status, failed.header("x-request-id")), (400, Some("r2")));
-    let slow = infer("/v2/models/late/infer", &[("traceparent", &unsampled)], BODY).await;
-    let slow_id = slow.header("x-request-id").unwrap();
-    assert_eq!(slow.status, 200);
-    assert_eq!(ids(&daemon, "").await, [slow_id, "r2"]);
-    assert_eq!(ids(&daemon, "?limit=1").await, [slow_id]);
+    let unnamed = infer("/v2/models/other/infer", &[("traceparent", &traceparent(true))], BODY).await;
+    let given = unnamed.header("x-request-id").unwrap();
+    assert_eq!(ids(&daemon, "").await, [given, "r2"]);
+    assert_eq!(ids(&daemon, "?limit=1").await, [given]);
     assert_eq!(ids(&daemon, "?model=m").await, ["r2"]);
     let failed = get(&daemon, "/v1/requests/r2").await;
     assert_eq!(failed["outcome"], "INVALID_ARGUMENT");
     assert_eq!(failed["error"], "input `x`: found shape [3, 1], expected [N, 3]");
-    let slow = get(&daemon, &format!("/v1/requests/{slow_id}")).await;
-    assert_eq!((&slow["trace_id"], &slow["traceparent"]), (&json!(TRACE), &json!(unsampled)));
     let strange = http(daemon.http, "GET", "/v1/requests?limit=many", &[], b"").await;
     assert_eq!(strange.status, 400);
     let unknown = http(daemon.http, "GET", "/v1/requests/%F0%9F%A6%80%0A", &[], b"").await;
@@ -116,9 +113,24 @@ async fn what_is_neither_traced_nor_failed_nor_slow_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_request_that_turns_out_slow_is_kept_below_its_callers_span() {
+    let mut place = Place::new(&[("m.onnx", "takes:30")]);
+    place.settings.tracing.slow_ms = 20;
+    let daemon = place.start(&World::new()).await;
+    let unsampled = traceparent(false);
+    let headers = [("traceparent", unsampled.as_str())];
+    let reply = http(daemon.http, "POST", "/v2/models/m/infer", &headers, BODY.as_bytes()).await;
+    let slow = get(&daemon, &format!("/v1/requests/{}", reply.header("x-request-id").unwrap())).await;
+    assert_eq!((&slow["trace_id"], &slow["traceparent"]), (&json!(TRACE), &json!(unsampled)));
+    assert_eq!((&slow["outcome"], &slow["spans"][4]["name"]), (&json!("ok"), &json!("infer")));
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn callers_are_followed_only_where_the_settings_say_so() {
     let mut place = Place::new(&[("m.onnx", "")]);
     place.settings.tracing.follow_callers = false;
+    place.settings.tracing.slow_ms = 0;
     let daemon = place.start(&World::new()).await;
     let headers = [("traceparent", traceparent(true))];
     let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
