@@ -18,7 +18,7 @@ pub use arguments::{Arguments, Command, ConfigCommand};
 pub(crate) use layers::at_its_place;
 pub use layers::{ConfigError, Loaded};
 pub use security::{AcceptModules, AuditSettings, AuthSettings, Open, RequireSandbox, TlsSettings};
-pub use tracing::TracingSettings;
+pub use tracing::{LogFormat, TracingSettings};
 
 use crate::devices::Host;
 
@@ -39,6 +39,8 @@ pub struct Settings {
     pub server_name: String,
     /// What to log, in `tracing` filter syntax.
     pub log: String,
+    /// How: `text` for people, `json` for programs, an object each line.
+    pub log_format: LogFormat,
 
     /// The worker executables; none: beside the daemon's own.
     pub compiler_worker: Option<PathBuf>,
@@ -147,6 +149,7 @@ impl Default for Settings {
             metrics: "127.0.0.1:8002".to_owned(),
             server_name: "ired".to_owned(),
             log: "info".to_owned(),
+            log_format: LogFormat::default(),
             compiler_worker: None,
             runtime_worker: None,
             require_sandbox: RequireSandbox::default(),

@@ -95,11 +95,6 @@ impl Inference {
                 if let Error::Refused(refusal) = &error {
                     served.stats.refuse(&refusal.why);
                 }
-                let (model, version, id) = (&served.name, served.version, &course.id);
-                match reason {
-                    FailureReason::Backend => tracing::warn!(model, version, id, %error, "inference failed"),
-                    _ => tracing::debug!(model, version, id, %error, "inference refused"),
-                }
                 Err(error)
             }
         }
@@ -147,6 +142,7 @@ impl Inference {
             model = served.name,
             version = served.version,
             id = course.id,
+            trace_id = course.context.map(|context| context.trace_text()),
             compute_us = execution.timing.compute.as_micros() as u64,
             "inference"
         );
@@ -266,7 +262,8 @@ fn wanted_outputs<'a>(served: &'a Served, names: &'a [String]) -> Result<Vec<&'a
     Ok(names.iter().map(String::as_str).collect())
 }
 
-fn reason(error: &Error) -> FailureReason {
+/// Whose fault an error is.
+pub(crate) fn reason(error: &Error) -> FailureReason {
     match error {
         Error::DeadlineExceeded | Error::Refused(_) | Error::Busy { .. } | Error::Stopping => {
             FailureReason::Rejected

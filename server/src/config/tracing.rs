@@ -1,10 +1,19 @@
-//! Settings of traces: the table `tracing`.
+//! Settings of traces, the table `tracing`, and how the log is written.
 
 use std::path::PathBuf;
 
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
 use tonic::transport::Endpoint;
+
+/// How lines of the log are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
 
 /// Which requests are traced and what is kept of them. What the trace extension samples is set by its clients.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

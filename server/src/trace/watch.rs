@@ -9,7 +9,8 @@ use super::origin::{ID_CHARS, Origin};
 use super::{Traces, is_worth_keeping};
 use crate::course::Course;
 use crate::error::Error;
-use crate::status;
+use crate::stats::FailureReason;
+use crate::{infer, status};
 
 /// Follows one request. Dropped before its end, the request was cancelled.
 pub struct Watch<'a> {
@@ -52,6 +53,17 @@ impl<'a> Watch<'a> {
             true => self.keep(outcome, error.map(Error::to_string)),
             false => self.origin.request_id.take(),
         };
+        if let (Some(error), Some(served)) = (error, &self.course.served) {
+            let (model, version) = (&served.name, served.version);
+            let id = request_id.as_ref().unwrap_or(&self.course.id);
+            let trace_id = self.course.context.map(|context| context.trace_text());
+            match infer::reason(error) {
+                FailureReason::Backend => {
+                    tracing::warn!(model, version, id, trace_id, %error, "inference failed")
+                }
+                _ => tracing::debug!(model, version, id, trace_id, %error, "inference refused"),
+            }
+        }
         Ended { own_id: std::mem::take(&mut self.course.id), request_id }
     }
 
@@ -68,7 +80,7 @@ impl<'a> Watch<'a> {
         // Names of models that are not there come from strangers.
         let Some(served) = &self.course.served else { return name };
         let (began, ended) = (self.origin.at, Instant::now());
-        let context = self.course.context.unwrap_or_else(|| context(&self.origin));
+        let context = *self.course.context.get_or_insert_with(|| context(&self.origin));
         let own = Some(self.course.id.chars().take(ID_CHARS).collect()).filter(|id: &String| !id.is_empty());
         let now = SystemTime::now();
         let trace = Trace {
