@@ -12,6 +12,9 @@ use crate::error::Error;
 use crate::stats::FailureReason;
 use crate::{infer, status};
 
+/// What is kept of an error's text.
+const ERROR_CHARS: usize = 1000;
+
 /// Follows one request. Dropped before its end, the request was cancelled.
 pub struct Watch<'a> {
     traces: &'a Traces,
@@ -50,7 +53,9 @@ impl<'a> Watch<'a> {
         let failed = error.is_some_and(is_worth_keeping);
         let outcome = error.map_or(kept::OK, |error| code_name(status::code(error)));
         let request_id = match self.sampled.is_some() || failed || self.is_profiled() || self.is_slow() {
-            true => self.keep(outcome, error.map(Error::to_string)),
+            true => {
+                self.keep(outcome, error.map(|error| error.to_string().chars().take(ERROR_CHARS).collect()))
+            }
             false => self.origin.request_id.take(),
         };
         if let (Some(error), Some(served)) = (error, &self.course.served) {
