@@ -10,6 +10,8 @@ const FILES: &[&str] = &[
     "ired/v1/models.proto",
     "ired/v1/compile.proto",
     "ired/v1/devices.proto",
+    "ired/v1/traces.proto",
+    "ired/v1/activity.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

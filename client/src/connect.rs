@@ -6,9 +6,11 @@ use ired_proto::inference::grpc_inference_service_client::GrpcInferenceServiceCl
 use ired_proto::inference::{
     ServerLiveRequest, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest,
 };
+use ired_proto::ired::v1::activity_service_client::ActivityServiceClient;
 use ired_proto::ired::v1::compile_service_client::CompileServiceClient;
 use ired_proto::ired::v1::device_service_client::DeviceServiceClient;
 use ired_proto::ired::v1::model_service_client::ModelServiceClient;
+use ired_proto::ired::v1::trace_service_client::TraceServiceClient;
 use ired_proto::ired::v1::{Device, ListDevicesRequest};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -30,6 +32,8 @@ pub struct Client {
     pub(crate) inference: GrpcInferenceServiceClient<Road>,
     pub(crate) models: ModelServiceClient<Road>,
     pub(crate) compiler: CompileServiceClient<Road>,
+    pub(crate) traces: TraceServiceClient<Road>,
+    pub(crate) activity: ActivityServiceClient<Road>,
     devices: DeviceServiceClient<Road>,
 }
 
@@ -84,6 +88,8 @@ impl Client {
                 .max_decoding_message_size(MAX_ANSWER_BYTES),
             models: ModelServiceClient::new(road.clone()).max_decoding_message_size(MAX_ANSWER_BYTES),
             compiler: CompileServiceClient::new(road.clone()).max_decoding_message_size(MAX_ANSWER_BYTES),
+            traces: TraceServiceClient::new(road.clone()).max_decoding_message_size(MAX_ANSWER_BYTES),
+            activity: ActivityServiceClient::new(road.clone()).max_decoding_message_size(MAX_ANSWER_BYTES),
             devices: DeviceServiceClient::new(road),
         }
     }

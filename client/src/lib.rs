@@ -10,6 +10,7 @@ mod credentials;
 mod error;
 mod infer;
 mod models;
+mod observe;
 mod tensor;
 mod upload;
 
@@ -21,14 +22,16 @@ pub use infer::{InferRequest, InferResponse};
 pub use tensor::{DataType, Tensor, UnknownDataType};
 pub use upload::{Upload, UploadFile, UploadProgress};
 
-/// The wire's own types, for those this crate hands through: models, devices, compile events, diagnostics.
+/// The wire's own types, for those this crate hands through: models, devices, compile events, diagnostics, traces.
 pub mod proto {
     pub use ired_proto::inference::{
         ModelMetadataResponse, ModelStatistics, ServerMetadataResponse,
         model_metadata_response::TensorMetadata,
     };
     pub use ired_proto::ired::v1::{
-        CompileEvent, Device, Diagnostic, LoadedModule, Model, ModelRef, PhaseTime, SandboxLayer, Target,
-        UploadModelResponse, compile_event, diagnostic, model,
+        CompileEvent, Device, Diagnostic, GetActivityResponse, LoadedModule, Model, ModelActivity, ModelRef,
+        PhaseTime, ProfileModelRequest, ProfileModelResponse, ProfiledDispatch, SandboxLayer, Target, Trace,
+        TraceAttribute, TraceSpan, TraceSummary, UploadModelResponse, compile_event, diagnostic, model,
+        trace_attribute,
     };
 }

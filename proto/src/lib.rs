@@ -14,7 +14,7 @@ pub mod inference {
 
 /// The daemon's own services.
 pub mod ired {
-    /// Version 1: models, compilation, devices.
+    /// Version 1: models, compilation, devices, traces, activity.
     #[allow(clippy::all, clippy::allow_attributes_without_reason, missing_docs, reason = "generated code")]
     pub mod v1 {
         tonic::include_proto!("ired.v1");

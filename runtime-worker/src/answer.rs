@@ -1,15 +1,16 @@
 //! One thread that takes requests and answers them.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use ired_hal::Span;
 use ired_worker::child::{Sender, Tensors, usage};
-use ired_worker::messages::runtime::{Answer, FromRuntime, MAX_BENCH_ITERATIONS, Moment, TensorRef};
+use ired_worker::messages::runtime::{Answer, FromRuntime, MAX_BENCH_ITERATIONS, TensorRef};
 use ired_worker::{BenchRequest, RuntimeFailure, Timing, WorkPeak, WorkSpan};
 
 use crate::engine::Engine;
-use crate::inbox::{Inbox, Request};
+use crate::inbox::{Inbox, Infer, Request};
+use crate::profile;
 
 /// Bounds on the search for a typical iteration to profile.
 const PROFILED_ITERATIONS: u32 = 50;
@@ -21,6 +22,8 @@ pub(crate) struct Runner {
     pub(crate) tensors: Arc<Tensors>,
     pub(crate) sender: Sender,
     pub(crate) inbox: Inbox,
+    /// Written by who wants the device for itself: a profile has what anybody runs.
+    pub(crate) alone: RwLock<()>,
 }
 
 impl Runner {
@@ -29,9 +32,7 @@ impl Runner {
         let _end = EndWithPanic;
         while let Some(request) = self.inbox.next()? {
             let (id, answer) = match request {
-                Request::Infer { id, entry, inputs, sent, deadline } => {
-                    (id, self.infer(&entry, &inputs, sent, deadline))
-                }
+                Request::Infer(infer) => (infer.id, self.infer(&infer)),
                 Request::Bench { id, entry, inputs, request } => (id, self.bench(&entry, &inputs, &request)),
                 Request::Usage { id } => (id, Ok(Answer::Usage(usage()))),
             };
@@ -40,13 +41,17 @@ impl Runner {
         Ok(())
     }
 
-    fn infer(
-        &self,
-        entry: &str,
-        inputs: &[TensorRef],
-        sent: Moment,
-        deadline: Option<Moment>,
-    ) -> Result<Answer, RuntimeFailure> {
+    fn infer(&self, infer: &Infer) -> Result<Answer, RuntimeFailure> {
+        if !infer.profile {
+            let _with_others = self.alone.read().unwrap_or_else(PoisonError::into_inner);
+            return self.infer_now(infer);
+        }
+        let _alone = self.alone.write().unwrap_or_else(PoisonError::into_inner);
+        self.infer_now(infer)
+    }
+
+    fn infer_now(&self, infer: &Infer) -> Result<Answer, RuntimeFailure> {
+        let Infer { entry, inputs, sent, deadline, .. } = infer;
         let queue = sent.elapsed();
         let deadline = match deadline {
             Some(deadline) => Some(deadline.to_instant().ok_or(RuntimeFailure::DeadlineExceeded)?),
@@ -55,16 +60,20 @@ impl Runner {
         let started = Instant::now();
         let bound = self.engine.bind(entry, inputs, &self.tensors)?;
         let input = started.elapsed();
+        if infer.profile {
+            self.engine.device().start_profile();
+        }
         let computing = Instant::now();
-        let outputs = self
-            .engine
-            .run(entry, &bound, deadline, &self.tensors)
-            .map_err(|error| self.engine.failure(entry, inputs, error))?;
+        let outputs = self.engine.run(entry, &bound, deadline, &self.tensors);
         let compute = computing.elapsed();
+        let profile = infer.profile.then(|| {
+            profile::profile(self.engine.device().take_profile(), &self.engine.notes(entry, inputs))
+        });
+        let outputs = outputs.map_err(|error| self.engine.failure(entry, inputs, error))?;
         let lending = Instant::now();
         let outputs = outputs.lend(self.engine.output_names(entry), &self.tensors)?;
         let timing = Timing { queue, input, compute, output: lending.elapsed() };
-        Ok(Answer::Infer { outputs, timing })
+        Ok(Answer::Infer { outputs, timing, profile })
     }
 
     fn bench(
@@ -73,6 +82,7 @@ impl Runner {
         inputs: &[TensorRef],
         request: &BenchRequest,
     ) -> Result<Answer, RuntimeFailure> {
+        let _alone = self.alone.write().unwrap_or_else(PoisonError::into_inner);
         let bound = self.engine.bind(entry, inputs, &self.tensors)?;
         let once = || {
             let outputs = self.engine.run(entry, &bound, None, &self.tensors);
@@ -130,16 +140,7 @@ impl Runner {
             }
         }
         let spans = fastest.map(|(_, spans)| spans).unwrap_or_default();
-        let message = |span: Span| WorkSpan {
-            work: span.work.to_string(),
-            instruction: span.tag,
-            thread: span.thread,
-            start: span.start,
-            took: span.took,
-            workgroups: span.workgroups,
-            of_workgroups: span.of_workgroups,
-        };
-        Ok(spans.into_iter().map(message).collect())
+        Ok(spans.into_iter().map(profile::message).collect())
     }
 }
 

@@ -1,11 +1,12 @@
 //! The module on its device.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use ired_driver_cpu::{CpuConfig, CpuDevice};
 use ired_hal::{Device, HostMemory, Inline, Memory};
 use ired_module::DType;
+use ired_module::notes::{DispatchNotes, KnownDispatch};
 use ired_runtime::{
     BoundTensor, CallStrings, Instance, InstanceOptions, InvokeError, InvokeOptions, LoadedModule as Module,
 };
@@ -33,12 +34,25 @@ fn handles(input: &TensorRef, view: &[u8], strings: &CallStrings) -> Result<Vec<
     })
 }
 
+/// The file of a module, which the loaded module and its notes share.
+#[derive(Clone)]
+struct SharedFile(Arc<MappedFile>);
+
+impl AsRef<[u8]> for SharedFile {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
 /// A module that is ready to run.
 pub(crate) struct Engine {
     device: Arc<dyn Device>,
     instance: Instance,
     description: LoadedModule,
     runners: usize,
+    file: SharedFile,
+    /// Read when somebody asks first.
+    notes: OnceLock<DispatchNotes>,
 }
 
 impl Engine {
@@ -56,7 +70,9 @@ impl Engine {
         }
         let device: Arc<dyn Device> = Arc::new(device);
         let module_bytes = module.len() as u64;
-        let module = Module::load(Arc::clone(&device), module).map_err(|error| failed(full_text(&error)))?;
+        let file = SharedFile(Arc::new(module));
+        let module =
+            Module::load(Arc::clone(&device), file.clone()).map_err(|error| failed(full_text(&error)))?;
         let instance = module.instantiate(InstanceOptions::default());
         let description = LoadedModule {
             signature: module.signature().clone(),
@@ -68,7 +84,7 @@ impl Engine {
             resident_bytes: usage().rss_bytes,
             load_time: since.elapsed(),
         };
-        Ok(Self { device, instance, description, runners })
+        Ok(Self { device, instance, description, runners, file, notes: OnceLock::new() })
     }
 
     /// What the parent learns about the module.
@@ -78,6 +94,26 @@ impl Engine {
 
     pub(crate) fn device(&self) -> &dyn Device {
         &*self.device
+    }
+
+    /// What the module says of the dispatches of an entry, for these inputs.
+    pub(crate) fn notes(&self, entry: &str, inputs: &[TensorRef]) -> Vec<KnownDispatch<'_>> {
+        let entries = &self.description.signature.entries;
+        let Some(entry) = entries.iter().find(|candidate| candidate.name == entry) else { return Vec::new() };
+        let notes = self.notes.get_or_init(|| {
+            let module = ired_module::Module::parse(self.file.as_ref()).ok();
+            let (variant, _) = self.description.variant;
+            let module = module.and_then(|module| module.variants().nth(variant));
+            module.and_then(|module| DispatchNotes::decode(module.debug())).unwrap_or_default()
+        });
+        let dims_of = |name: &str| {
+            let input = inputs.iter().find(|input| input.name == name);
+            input.map(|input| input.dims.clone()).unwrap_or_default()
+        };
+        let dims: Vec<Vec<u64>> = entry.inputs.iter().map(|input| dims_of(&input.name)).collect();
+        let mut dispatches = notes.at(&dims);
+        dispatches.retain(|dispatch| dispatch.function == entry.function);
+        dispatches
     }
 
     /// How many requests may run at once.

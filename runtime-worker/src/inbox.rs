@@ -15,15 +15,26 @@ use ired_worker::{BenchRequest, RuntimeFailure};
 /// A request that waits for a runner.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Infer { id: u64, entry: String, inputs: Vec<TensorRef>, sent: Moment, deadline: Option<Moment> },
+    Infer(Infer),
     Bench { id: u64, entry: String, inputs: Vec<TensorRef>, request: BenchRequest },
     Usage { id: u64 },
+}
+
+#[derive(Debug)]
+pub(crate) struct Infer {
+    pub(crate) id: u64,
+    pub(crate) entry: String,
+    pub(crate) inputs: Vec<TensorRef>,
+    pub(crate) sent: Moment,
+    pub(crate) deadline: Option<Moment>,
+    pub(crate) profile: bool,
 }
 
 impl Request {
     fn id(&self) -> u64 {
         match self {
-            Self::Infer { id, .. } | Self::Bench { id, .. } | Self::Usage { id } => *id,
+            Self::Infer(infer) => infer.id,
+            Self::Bench { id, .. } | Self::Usage { id } => *id,
         }
     }
 }
@@ -66,8 +77,8 @@ impl Inbox {
 
     fn accept(&self, state: &mut State, message: ToRuntime, fds: &[OwnedFd]) -> anyhow::Result<()> {
         let request = match message {
-            ToRuntime::Infer { id, entry, inputs, sent, deadline } => {
-                Request::Infer { id, entry, inputs, sent, deadline }
+            ToRuntime::Infer { id, entry, inputs, sent, deadline, profile } => {
+                Request::Infer(Infer { id, entry, inputs, sent, deadline, profile })
             }
             ToRuntime::Bench { id, entry, inputs, request } => Request::Bench { id, entry, inputs, request },
             ToRuntime::Usage { id } => Request::Usage { id },

@@ -8,9 +8,10 @@ mod engine;
 mod failure;
 mod inbox;
 mod outputs;
+mod profile;
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::thread;
 
 use anyhow::{Context, bail};
@@ -89,7 +90,7 @@ fn serve(
     let tensors = Arc::new(Tensors::new(sender.clone()));
     let runners = engine.runners();
     let inbox = Inbox::new(receiver, sender.clone(), Arc::clone(&tensors));
-    let runner = Runner { engine, tensors, sender, inbox };
+    let runner = Runner { engine, tensors, sender, inbox, alone: RwLock::default() };
     thread::scope(|scope| {
         let helpers: Vec<_> = (1..runners)
             .map(|index| {

@@ -245,3 +245,29 @@ async fn nothing_gets_out() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_profiled_request_says_what_the_device_did_and_others_are_answered_meanwhile() {
+    let worker = start().await;
+    let others: Vec<_> = (0..50u8)
+        .map(|fill| {
+            let worker = worker.clone();
+            tokio::spawn(async move { worker.infer("copy", vec![rows(64, fill)], None).await })
+        })
+        .collect();
+    let profiled = worker.profile("copy", vec![rows(1000, 7)], None).await.unwrap();
+    assert!(profiled.outputs[0].data.iter().all(|byte| *byte == 7));
+    let profile = profiled.profile.unwrap();
+    let copied: Vec<_> = profile.spans.iter().map(|span| span.work.as_str()).collect();
+    assert_eq!(copied, ["copy"], "no other request's");
+    let span = &profile.spans[0];
+    assert!(span.start + span.took <= profiled.timing.compute, "{span:?} in {:?}", profiled.timing);
+    assert_eq!((profile.left_out, profile.notes.len()), (0, 0));
+    for other in others {
+        assert_eq!(other.await.unwrap().unwrap().profile, None);
+    }
+    let failed = worker.profile("check", vec![rows(2, 0)], None).await.unwrap_err();
+    assert!(matches!(failed, RuntimeFailure::Execution { .. }), "{failed:?}");
+    assert_eq!(worker.infer("copy", vec![rows(1, 1)], None).await.unwrap().profile, None);
+    worker.shutdown().await;
+}

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
+use crate::activity::CpuMeter;
 use crate::cache::ModuleCache;
 use crate::config::Settings;
 use crate::devices::Host;
@@ -10,7 +12,7 @@ use crate::error::Error;
 use crate::infer::Inference;
 use crate::registry::Registry;
 use crate::shared_memory::Regions;
-use crate::trace::TraceSettings;
+use crate::trace::Traces;
 use crate::uploads::Uploads;
 
 /// The daemon as the services see it.
@@ -22,7 +24,10 @@ pub struct App {
     pub registry: Arc<Registry>,
     pub inference: Inference,
     pub regions: Regions,
-    pub traces: TraceSettings,
+    pub traces: Traces,
+    pub cpu: CpuMeter,
+    /// When the daemon began.
+    pub since: Instant,
     pub(crate) ready: AtomicBool,
 }
 

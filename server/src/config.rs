@@ -5,6 +5,7 @@ mod arguments;
 mod layers;
 mod security;
 mod show;
+mod tracing;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub use arguments::{Arguments, Command, ConfigCommand};
 pub(crate) use layers::at_its_place;
 pub use layers::{ConfigError, Loaded};
 pub use security::{AcceptModules, AuditSettings, AuthSettings, Open, RequireSandbox, TlsSettings};
+pub use tracing::{LogFormat, TracingSettings};
 
 use crate::devices::Host;
 
@@ -37,6 +39,8 @@ pub struct Settings {
     pub server_name: String,
     /// What to log, in `tracing` filter syntax.
     pub log: String,
+    /// How: `text` for people, `json` for programs, an object each line.
+    pub log_format: LogFormat,
 
     /// The worker executables; none: beside the daemon's own.
     pub compiler_worker: Option<PathBuf>,
@@ -130,6 +134,7 @@ pub struct Settings {
     pub tls: TlsSettings,
     pub auth: AuthSettings,
     pub audit: AuditSettings,
+    pub tracing: TracingSettings,
 }
 
 impl Default for Settings {
@@ -144,6 +149,7 @@ impl Default for Settings {
             metrics: "127.0.0.1:8002".to_owned(),
             server_name: "ired".to_owned(),
             log: "info".to_owned(),
+            log_format: LogFormat::default(),
             compiler_worker: None,
             runtime_worker: None,
             require_sandbox: RequireSandbox::default(),
@@ -184,6 +190,7 @@ impl Default for Settings {
             tls: TlsSettings::default(),
             auth: AuthSettings::default(),
             audit: AuditSettings::default(),
+            tracing: TracingSettings::default(),
         }
     }
 }
@@ -236,6 +243,7 @@ impl Settings {
             .with_context(|| format!("setting `log` is `{}`, which is no filter", self.log))?;
         self.tls.check()?;
         self.audit.check()?;
+        self.tracing.check()?;
         Ok(())
     }
 

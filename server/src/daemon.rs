@@ -3,15 +3,17 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use axum::Router;
 use ired_proto::FILE_DESCRIPTOR_SET;
 use ired_proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
+use ired_proto::ired::v1::activity_service_server::ActivityServiceServer;
 use ired_proto::ired::v1::compile_service_server::CompileServiceServer;
 use ired_proto::ired::v1::device_service_server::DeviceServiceServer;
 use ired_proto::ired::v1::model_service_server::ModelServiceServer;
+use ired_proto::ired::v1::trace_service_server::TraceServiceServer;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +22,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::activity::CpuMeter;
 use crate::app::App;
 use crate::auth::{Gate, Guarded};
 use crate::budget::count_unary;
@@ -30,15 +33,17 @@ use crate::engine::{Compiler, Launcher};
 use crate::infer::Inference;
 use crate::registry::Registry;
 use crate::serve::{Door, Port, Protocol, serve};
+use crate::services::activity::Activity;
 use crate::services::compile::Compile;
 use crate::services::devices::Devices;
 use crate::services::inference::InferenceService;
 use crate::services::models::Models;
 use crate::services::rest;
+use crate::services::traces::TraceBook;
 use crate::shared_memory::Regions;
 use crate::store::{DirectoryLock, blocking};
 use crate::tls::Tls;
-use crate::trace::TraceSettings;
+use crate::trace::{Export, Exporting, Traces};
 use crate::trust::Trust;
 use crate::uploads::Uploads;
 
@@ -67,6 +72,7 @@ pub struct Daemon {
     metrics_door: JoinHandle<()>,
     started: watch::Receiver<Startup>,
     reload: Arc<Notify>,
+    exporting: Option<Exporting>,
     /// Ends with the daemon.
     _followed: JoinSet<()>,
     _lock: DirectoryLock,
@@ -94,7 +100,8 @@ impl Daemon {
 
         let data_dir = settings.data_dir.clone();
         let lock = blocking(move || DirectoryLock::take(&data_dir)).await?;
-        let app = Arc::new(open(&settings, compiler, launcher).await?);
+        let (export, exporting) = Export::start(&settings.tracing, &settings.server_name)?.unzip();
+        let app = Arc::new(open(&settings, compiler, launcher, export).await?);
         let models = app.registry.discover().await?;
 
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -167,6 +174,7 @@ impl Daemon {
             metrics_door,
             started,
             reload,
+            exporting,
             _followed: followed,
             _lock: lock,
         })
@@ -204,6 +212,9 @@ impl Daemon {
         self.stop.cancel();
         while self.doors.join_next().await.is_some() {}
         self.app.registry.stop().await;
+        if let Some(exporting) = self.exporting {
+            exporting.end().await;
+        }
         self.stop_metrics.cancel();
         let _ = self.metrics_door.await;
         tracing::info!("stopped");
@@ -249,6 +260,7 @@ async fn open(
     settings: &Arc<Settings>,
     compiler: Arc<dyn Compiler>,
     launcher: Arc<dyn Launcher>,
+    export: Option<Export>,
 ) -> anyhow::Result<App> {
     let host = Host::detect();
     let uploads = {
@@ -262,7 +274,9 @@ async fn open(
     Ok(App {
         inference: Inference::new(registry.clone(), settings.clone()),
         regions: Regions::new(settings.shared_memory_regions),
-        traces: TraceSettings::default(),
+        traces: Traces::new(&settings.tracing, export),
+        cpu: CpuMeter::default(),
+        since: Instant::now(),
         settings: settings.clone(),
         host,
         uploads,
@@ -299,11 +313,21 @@ fn grpc_router(routes: Routes, app: &Arc<App>) -> anyhow::Result<Router> {
         .accept_compressed(Gzip)
         .accept_compressed(Deflate)
         .max_decoding_message_size(MESSAGE_BYTES);
+    let traces = TraceServiceServer::new(Guarded(TraceBook(app.clone())))
+        .accept_compressed(Gzip)
+        .accept_compressed(Deflate)
+        .max_decoding_message_size(MESSAGE_BYTES);
+    let activity = ActivityServiceServer::new(Guarded(Activity(app.clone())))
+        .accept_compressed(Gzip)
+        .accept_compressed(Deflate)
+        .max_decoding_message_size(MESSAGE_BYTES);
     let routes = routes
         .add_service(inference)
         .add_service(models)
         .add_service(compile)
         .add_service(devices)
+        .add_service(traces)
+        .add_service(activity)
         .add_service(reflection().build_v1().context("cannot describe the services")?)
         .add_service(reflection().build_v1alpha().context("cannot describe the services")?);
     let budget = app.inference.budget().clone();

@@ -51,6 +51,14 @@ pub trait Runner: Send + Sync + 'static {
         deadline: Option<Instant>,
     ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>>;
 
+    /// As [`Self::infer`], and looks where the time goes: the module runs nothing else meanwhile.
+    fn profile<'a>(
+        &'a self,
+        entry: &'a str,
+        inputs: Vec<Tensor>,
+        deadline: Option<Instant>,
+    ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>>;
+
     /// The process that holds it, while there is one.
     fn pid(&self) -> Option<u32>;
 

@@ -57,6 +57,10 @@ pub enum Error {
     NoCuda,
     #[error("there is no shared memory of the region's key that this server may read and write")]
     NoSharedMemory,
+    #[error("no request or trace `{0}` is kept; the oldest are forgotten first")]
+    UnknownTrace(String),
+    #[error("model `{model}` version {version} is being profiled already")]
+    Profiled { model: String, version: u64 },
     #[error("no method `{0}`")]
     NoSuchMethod(String),
     #[error("the server is stopping")]

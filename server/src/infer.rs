@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ired_module::signature::PeakBytes;
-use ired_worker::{RuntimeFailure, Tensor, Timing};
+use ired_worker::{InferenceResult, RuntimeFailure, Tensor};
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::asked::Asked;
 use crate::budget::{Budget, Reservation};
 use crate::config::Settings;
+use crate::course::{Course, Execution};
 use crate::error::Error;
-use crate::registry::{Admission, Registry, Served};
+use crate::registry::{Admission, Registry, Served, Using};
 use crate::schedule::{Sequences, Step, Ticket, Turn};
 use crate::stats::FailureReason;
 use crate::tensors::take_output;
@@ -47,10 +48,7 @@ pub struct Call {
 /// What a model answered; `outputs` are those asked for, in the order asked for.
 pub struct Answer {
     pub served: Arc<Served>,
-    /// As the call's.
-    pub id: String,
     pub outputs: Vec<Tensor>,
-    pub timing: Timing,
     /// Held until the answer is encoded.
     _inside: Inside,
 }
@@ -77,20 +75,19 @@ impl Inference {
         &self.budget
     }
 
-    /// Runs one request. Dropping the future cancels it.
-    pub async fn infer(&self, mut call: Call) -> Result<Answer, Error> {
+    /// Runs one request, and notes its course. Dropping the future cancels it.
+    pub async fn infer(&self, mut call: Call, course: &mut Course) -> Result<Answer, Error> {
         let latest = Instant::now() + self.settings.request_timeout();
         let deadline = call.deadline.map_or(latest, |deadline| deadline.min(latest));
-        let (served, place) = self.admit(&call)?;
+        let (served, place) = self.admit(&call, course)?;
         let counted = served.stats.enter();
         let inputs = std::mem::take(&mut call.inputs);
-        let run = self.run(&served, place, &call, inputs, deadline);
+        let run = self.run(&served, place, &call, inputs, deadline, course);
         let result = tokio::time::timeout_at(deadline.into(), run).await;
-        let id = call.id;
         match result.unwrap_or(Err(Error::DeadlineExceeded)) {
-            Ok((outputs, timing, inside)) => {
-                counted.succeed(&timing);
-                Ok(Answer { served, id, outputs, timing, _inside: inside })
+            Ok((outputs, inside)) => {
+                counted.succeed(&course.execution.as_ref().map(Execution::timing).unwrap_or_default());
+                Ok(Answer { served, outputs, _inside: inside })
             }
             Err(error) => {
                 let reason = reason(&error);
@@ -98,19 +95,15 @@ impl Inference {
                 if let Error::Refused(refusal) = &error {
                     served.stats.refuse(&refusal.why);
                 }
-                let (model, version) = (&served.name, served.version);
-                match reason {
-                    FailureReason::Backend => tracing::warn!(model, version, id, %error, "inference failed"),
-                    _ => tracing::debug!(model, version, id, %error, "inference refused"),
-                }
                 Err(error)
             }
         }
     }
 
-    fn admit(&self, call: &Call) -> Result<(Arc<Served>, OwnedSemaphorePermit), Error> {
+    fn admit(&self, call: &Call, course: &mut Course) -> Result<(Arc<Served>, OwnedSemaphorePermit), Error> {
         for _ in 0..LOOKUPS {
             let served = self.registry.find(&call.model, &call.version)?;
+            course.served = Some(served.clone());
             match served.admit() {
                 Ok(Admission::Admitted(place)) => return Ok((served, place)),
                 // Between its successor's start and its own end.
@@ -132,24 +125,29 @@ impl Inference {
         call: &Call,
         inputs: Vec<Tensor>,
         deadline: Instant,
-    ) -> Result<(Vec<Tensor>, Timing, Inside), Error> {
+        course: &mut Course,
+    ) -> Result<(Vec<Tensor>, Inside), Error> {
         let wanted = wanted_outputs(served, &call.outputs)?;
         let mut asked = Asked::read(served, &call.parameters, deadline)?;
         let bytes = inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
         let inside = Inside { _place: place, _bytes: self.budget.reserve(bytes)? };
-        let (mut outputs, timing) = match (&served.sequences, asked.step.take()) {
-            (Some(sequences), Some(step)) => execute_step(served, sequences, step, inputs, &asked).await?,
-            _ => execute(served, inputs, &asked).await?,
+        let (mut outputs, execution) = match (&served.sequences, asked.step.take()) {
+            (Some(sequences), Some(step)) => {
+                execute_step(served, sequences, step, inputs, &asked, course).await?
+            }
+            _ => execute(served, inputs, &asked, course).await?,
         };
         let outputs = wanted.iter().map(|name| take_output(&mut outputs, name)).collect::<Result<_, _>>()?;
         tracing::debug!(
             model = served.name,
             version = served.version,
-            id = call.id,
-            compute_us = timing.compute.as_micros() as u64,
+            id = course.id,
+            trace_id = course.context.map(|context| context.trace_text()),
+            compute_us = execution.timing.compute.as_micros() as u64,
             "inference"
         );
-        Ok((outputs, timing, inside))
+        course.execution = Some(execution);
+        Ok((outputs, inside))
     }
 }
 
@@ -160,15 +158,16 @@ async fn execute_step(
     step: Step,
     mut inputs: Vec<Tensor>,
     asked: &Asked,
-) -> Result<(Vec<Tensor>, Timing), Error> {
+    course: &mut Course,
+) -> Result<(Vec<Tensor>, Execution), Error> {
     let arrived = Instant::now();
+    course.waits = Some(arrived);
     let mut turn = sequences.turn(step).await?;
-    let waited = arrived.elapsed();
     check::given(served.inputs(), &inputs)?;
     turn.add(&mut inputs)?;
-    let (mut outputs, timing) = execute(served, inputs, asked).await?;
+    let (mut outputs, execution) = execute(served, inputs, asked, course).await?;
     turn.keep(&mut outputs)?;
-    Ok((outputs, Timing { queue: timing.queue + waited, ..timing }))
+    Ok((outputs, Execution { since: arrived, ..execution }))
 }
 
 /// Waits for the request's turn and runs it, alone or with others.
@@ -176,7 +175,8 @@ async fn execute(
     served: &Arc<Served>,
     inputs: Vec<Tensor>,
     asked: &Asked,
-) -> Result<(Vec<Tensor>, Timing), Error> {
+    course: &mut Course,
+) -> Result<(Vec<Tensor>, Execution), Error> {
     let entry = served.entry();
     check::inputs(&entry.inputs, &inputs)?;
     let policy = served.lane.policy();
@@ -197,16 +197,23 @@ async fn execute(
         PeakBytes::Function(_) => 0,
     };
     let deadline = asked.deadline;
-    let ticket = Ticket { level: policy.level(asked.priority), deadline, peak_bytes, rows, joins, inputs };
+    let level = policy.level(asked.priority);
+    let ticket = Ticket { level, deadline, peak_bytes, rows, joins, inputs, context: course.context };
+    if course.context.is_some() {
+        course.waits.get_or_insert_with(Instant::now);
+    }
     // What waits for its turn finds the model in memory.
     let using = served.runner.hold(asked.deadline).await?;
     match served.lane.enter(ticket, asked.timeout).await? {
         Turn::Alone { mut place, inputs, since } => {
-            let result = using.runner().infer(&entry.name, inputs, Some(deadline)).await?;
+            let turn = place.since();
+            course.turn = Some(turn);
+            let mut result = run(served, &using, inputs, deadline).await?;
             place.worked(result.timing.compute, 1);
             served.stats.executed(rows, &result.timing);
-            let waited = place.since().saturating_duration_since(since);
-            Ok((result.outputs, Timing { queue: result.timing.queue + waited, ..result.timing }))
+            let execution = Execution::of(&mut result, since, turn, None);
+            served.profiling.tell(&execution);
+            Ok((result.outputs, execution))
         }
         Turn::Lead { answer, group } => {
             group::start(served, group);
@@ -216,8 +223,22 @@ async fn execute(
     }
 }
 
+/// One execution in the worker.
+async fn run(
+    served: &Served,
+    using: &Using,
+    inputs: Vec<Tensor>,
+    deadline: Instant,
+) -> Result<InferenceResult, RuntimeFailure> {
+    let (runner, entry) = (using.runner(), &served.entry().name);
+    match served.profiling.takes() {
+        false => runner.infer(entry, inputs, Some(deadline)).await,
+        true => runner.profile(entry, inputs, Some(deadline)).await,
+    }
+}
+
 /// The answer of a request that another has run.
-fn answered(turn: Turn) -> Result<(Vec<Tensor>, Timing), Error> {
+fn answered(turn: Turn) -> Result<(Vec<Tensor>, Execution), Error> {
     match turn {
         Turn::Answered(answer) => Ok(answer?),
         Turn::Refused(refusal) => Err(refusal.into()),
@@ -241,7 +262,8 @@ fn wanted_outputs<'a>(served: &'a Served, names: &'a [String]) -> Result<Vec<&'a
     Ok(names.iter().map(String::as_str).collect())
 }
 
-fn reason(error: &Error) -> FailureReason {
+/// Whose fault an error is.
+pub(crate) fn reason(error: &Error) -> FailureReason {
     match error {
         Error::DeadlineExceeded | Error::Refused(_) | Error::Busy { .. } | Error::Stopping => {
             FailureReason::Rejected

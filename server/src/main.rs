@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Parser;
 use ired::auth::Token;
-use ired::config::{Command, ConfigCommand, Loaded};
+use ired::config::{Command, ConfigCommand, Loaded, LogFormat};
 use ired::engine::workers::{WorkerCompiler, WorkerLauncher};
 use ired::{Arguments, Daemon, Settings};
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,12 +55,14 @@ fn start() -> anyhow::Result<()> {
 
 fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let settings = loaded.settings;
-    let lines = tracing_subscriber::fmt::layer()
-        .compact()
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    ired::logging::start(&settings.log, lines)?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match settings.log_format {
+        LogFormat::Text => {
+            let colours = std::io::stderr().is_terminal();
+            ired::logging::start(&settings.log, lines.compact().with_target(false).with_ansi(colours))?;
+        }
+        LogFormat::Json => ired::logging::start(&settings.log, lines.json().flatten_event(true))?,
+    }
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(settings))

@@ -2,6 +2,7 @@
 //!
 //! `nv_inference_*` keep Triton's names, so that its dashboards and autoscalers work; the rest is `ired_*`.
 
+mod models;
 mod text;
 
 use std::collections::BTreeMap;
@@ -61,6 +62,24 @@ impl Drop for Inside<'_> {
     }
 }
 
+/// Upper bounds by which compilations are counted, in seconds.
+pub(crate) const COMPILE_BOUNDS_S: [f64; 12] =
+    [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0];
+
+/// Compilations that ended alike.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    /// Those within each bound and not the one before, and those beyond them all.
+    pub(crate) buckets: [u64; COMPILE_BOUNDS_S.len() + 1],
+    pub(crate) took: Duration,
+}
+
+impl Outcome {
+    pub(crate) fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+}
+
 /// What the compilations and the module cache count.
 #[derive(Debug, Default)]
 pub struct CompileMetrics {
@@ -74,7 +93,7 @@ pub struct CompileMetrics {
     pub crashes: Counter,
     pub running: Gauge,
     pub waiting: Gauge,
-    outcomes: Mutex<BTreeMap<&'static str, (u64, Duration)>>,
+    outcomes: Mutex<BTreeMap<&'static str, Outcome>>,
     sandbox: Mutex<Option<SandboxReport>>,
 }
 
@@ -83,15 +102,15 @@ impl CompileMetrics {
     pub fn note_compile(&self, took: Duration, failure: Option<&'static str>) {
         let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = outcomes.entry(failure.unwrap_or("ok")).or_default();
-        outcome.0 += 1;
-        outcome.1 += took;
+        outcome.buckets[COMPILE_BOUNDS_S.partition_point(|&bound| bound < took.as_secs_f64())] += 1;
+        outcome.took += took;
     }
 
     pub fn note_sandbox(&self, report: &SandboxReport) {
         *self.sandbox.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.clone());
     }
 
-    fn outcomes(&self) -> BTreeMap<&'static str, (u64, Duration)> {
+    fn outcomes(&self) -> BTreeMap<&'static str, Outcome> {
         self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

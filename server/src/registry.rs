@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use ired_proto::inference::ModelConfig;
 use ired_worker::CompileOptions;
 
-pub use resident::{Resident, Residents};
+pub use resident::{Resident, Residents, Using};
 pub use served::{Admission, Served};
 
 use crate::cache::ModuleCache;

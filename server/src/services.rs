@@ -1,11 +1,14 @@
 //! The front door: each service decodes a request, makes one call behind the door, and encodes the answer.
 
+pub mod activity;
 pub mod compile;
 pub mod devices;
 pub mod inference;
 pub mod models;
+mod profile;
 pub mod rest;
 mod settings;
+pub mod traces;
 mod transfer;
 
 use crate::error::Error;

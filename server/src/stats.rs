@@ -10,21 +10,35 @@ use ired_worker::Timing;
 use crate::metrics::Counter;
 use crate::schedule::Why;
 
-/// How often and how long in all.
+/// Upper bounds by which times are counted, in microseconds: from what the smallest model takes to what no client waits
+/// for, dense enough that a quantile read between two of them is of use.
+pub const BOUNDS_US: [u64; 19] = [
+    20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000,
+    2_000_000, 5_000_000, 10_000_000, 30_000_000,
+];
+
+/// How often, how long in all, and how often within each bound.
 #[derive(Debug, Default)]
 pub struct Tally {
-    count: AtomicU64,
+    /// Those above the bound before it, up to its own; the last has what is beyond them all.
+    buckets: [AtomicU64; BOUNDS_US.len() + 1],
     ns: AtomicU64,
 }
 
 impl Tally {
     pub fn add(&self, took: Duration) {
-        self.count.fetch_add(1, Ordering::Relaxed);
+        let bucket = BOUNDS_US.partition_point(|&bound| Duration::from_micros(bound) < took);
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         self.ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     pub fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
+        self.buckets().iter().sum()
+    }
+
+    /// How many within each of [`BOUNDS_US`] and not the one before, and how many beyond them all.
+    pub fn buckets(&self) -> [u64; BOUNDS_US.len() + 1] {
+        self.buckets.each_ref().map(|bucket| bucket.load(Ordering::Relaxed))
     }
 
     pub fn ns(&self) -> u64 {
@@ -180,5 +194,21 @@ impl Drop for InFlight<'_> {
             self.close(FailureReason::Canceled);
         }
         self.stats.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_counts_within_the_first_bound_that_holds_it() {
+        let tally = Tally::default();
+        for micros in [0, 20, 21, 30_000_000, 30_000_001] {
+            tally.add(Duration::from_micros(micros));
+        }
+        let buckets = tally.buckets();
+        assert_eq!((buckets[0], buckets[1], buckets[18], buckets[19]), (2, 1, 1, 1));
+        assert_eq!((tally.count(), tally.ns()), (5, 60_000_042_000));
     }
 }

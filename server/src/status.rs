@@ -12,7 +12,7 @@ use crate::schedule::{Refusal, Why};
 pub fn code(error: &Error) -> Code {
     match error {
         Error::UnknownModel { .. } | Error::UnknownVersion { .. } => Code::NotFound,
-        Error::UnknownRegion | Error::NoSharedMemory => Code::NotFound,
+        Error::UnknownRegion | Error::NoSharedMemory | Error::UnknownTrace(_) => Code::NotFound,
         Error::NotReady { .. } | Error::Stopping => Code::Unavailable,
         Error::Load { cause, .. } => code(cause),
         Error::Invalid(_) => Code::InvalidArgument,
@@ -20,7 +20,7 @@ pub fn code(error: &Error) -> Code {
         Error::TooLarge { .. } | Error::Refused(_) | Error::Busy { .. } => Code::ResourceExhausted,
         Error::DeadlineExceeded | Error::SlowBody(_) => Code::DeadlineExceeded,
         Error::AlreadyExists { .. } | Error::RegionExists => Code::AlreadyExists,
-        Error::NotAnUpload { .. } => Code::FailedPrecondition,
+        Error::NotAnUpload { .. } | Error::Profiled { .. } => Code::FailedPrecondition,
         Error::Untrusted(_) => Code::PermissionDenied,
         Error::Unauthenticated(_) => Code::Unauthenticated,
         Error::Forbidden { .. } => Code::PermissionDenied,

@@ -182,3 +182,18 @@ fn a_hangup_reads_files_again_and_does_not_end() {
     service.logged("the access file read again");
     service.end();
 }
+
+#[test]
+fn a_log_for_programs_is_an_object_each_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["--set", "log_format=json", "--log", "ired=debug"];
+    let service = Service::start(dir.path(), &arguments, Duration::from_secs(600));
+    service.told_until("READY=1");
+    let log = service.end();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let line = |message: &str| lines.iter().find(|line| line["message"] == message);
+    let listening = line("listening").unwrap_or_else(|| panic!("{log}"));
+    assert_eq!((&listening["level"], &listening["target"]), (&"INFO".into(), &"ired".into()));
+    assert!(listening["grpc"].as_str().unwrap().starts_with("127.0.0.1:"));
+    assert!(line("stopped").is_some(), "{log}");
+}

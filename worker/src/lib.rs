@@ -28,7 +28,8 @@ pub use messages::compile::{
 };
 pub use messages::handshake::Role;
 pub use messages::runtime::{
-    BenchRequest, LoadedModule, ProcessUsage, RuntimeFailure, RuntimeOptions, Timing, WorkPeak, WorkSpan,
+    BenchRequest, LoadedModule, ProcessUsage, RuntimeFailure, RuntimeOptions, Timing, WorkNote, WorkPeak,
+    WorkProfile, WorkSpan,
 };
 pub use messages::sandbox::{LayerState, Probe, ProbeOutcome, SandboxLevel, SandboxReport};
 pub use printable::printable;

@@ -58,7 +58,7 @@ mod tests {
 
         let place = Place { region: 3, offset: 4096, len: 48 };
         let output = TensorRef { name: "y".to_owned(), dtype: DType::F32, dims: vec![3, 4], place };
-        let answer = Answer::Infer { outputs: vec![output; 3], timing: Timing::default() };
+        let answer = Answer::Infer { outputs: vec![output; 3], timing: Timing::default(), profile: None };
         let failure = RuntimeFailure::NoSuchEntry { entry: "a".to_owned(), entries: vec!["b".to_owned(); 5] };
         vec![
             FromRuntime::Region { region: 3, len: 1 << 20 },

@@ -18,7 +18,8 @@ use tokio::task::JoinHandle;
 use crate::executable;
 use crate::messages::handshake::Role;
 use crate::messages::runtime::{
-    BenchRequest, LoadedModule, ProcessUsage, RuntimeFailure, RuntimeOptions, Timing, WorkPeak, WorkSpan,
+    BenchRequest, LoadedModule, ProcessUsage, RuntimeFailure, RuntimeOptions, Timing, WorkPeak, WorkProfile,
+    WorkSpan,
 };
 use crate::messages::sandbox::{SandboxLevel, SandboxReport};
 use crate::tensor::{InputBuffer, Tensor};
@@ -75,7 +76,11 @@ impl RuntimeConfig {
 #[derive(Clone, Debug)]
 pub struct InferenceResult {
     pub outputs: Vec<Tensor>,
+    /// When the inputs were where the process reads them, and it was told.
+    pub sent: Instant,
     pub timing: Timing,
+    /// Where it was asked for.
+    pub profile: Option<WorkProfile>,
 }
 
 /// One answered measurement.
@@ -152,10 +157,33 @@ impl RuntimeWorker {
         inputs: Vec<Tensor>,
         deadline: Option<Instant>,
     ) -> Result<InferenceResult, RuntimeFailure> {
+        self.ask(entry, inputs, deadline, false).await
+    }
+
+    /// As [`Self::infer`], and looks where the time goes: the process does nothing else meanwhile.
+    pub async fn profile(
+        &self,
+        entry: &str,
+        inputs: Vec<Tensor>,
+        deadline: Option<Instant>,
+    ) -> Result<InferenceResult, RuntimeFailure> {
+        self.ask(entry, inputs, deadline, true).await
+    }
+
+    async fn ask(
+        &self,
+        entry: &str,
+        inputs: Vec<Tensor>,
+        deadline: Option<Instant>,
+        profile: bool,
+    ) -> Result<InferenceResult, RuntimeFailure> {
         let inputs = self.handle.shared.bind(inputs)?;
-        let call = Call::Infer { entry: entry.to_owned(), inputs };
+        let sent = Instant::now();
+        let call = Call::Infer { entry: entry.to_owned(), inputs, profile };
         match self.handle.shared.request(call, deadline).await? {
-            Reply::Infer(result) => Ok(result),
+            Reply::Infer { outputs, timing, profile } => {
+                Ok(InferenceResult { outputs, sent, timing, profile })
+            }
             other => Err(other.unexpected()),
         }
     }

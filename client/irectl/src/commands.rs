@@ -9,19 +9,25 @@ mod explain;
 mod infer;
 mod inspect;
 mod models;
+mod profile;
 mod push;
 mod run;
 mod seal;
 mod serve;
+mod top;
+mod trace;
 mod tune;
 mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use ired_client::{Client, ClientError, Credentials};
+
+use crate::exit::printable;
 
 /// Compile and run machine-learning models, here or on an ired daemon.
 #[derive(Parser)]
@@ -116,6 +122,12 @@ enum Command {
     Unload(models::Unload),
     /// Deletes an uploaded model from the daemon
     Delete(models::Delete),
+    /// Shows what the daemon is doing, again and again
+    Top(top::Top),
+    /// Lists the requests that the daemon keeps, or shows where the time of one went
+    Trace(trace::Trace),
+    /// Shows where the time of a model's next requests on the daemon goes, kernel by kernel
+    Profile(profile::Profile),
     /// Lists the daemon's devices
     Devices(devices::Devices),
     /// Says what holds on this machine: sandbox layers, CPU features, worker programs
@@ -159,6 +171,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             Command::Load(load) => load.run(&daemon.connect().await?).await,
             Command::Unload(unload) => unload.run(&daemon.connect().await?).await,
             Command::Delete(delete) => delete.run(&daemon.connect().await?).await,
+            Command::Top(top) => top.run(&daemon.connect().await?).await,
+            Command::Trace(trace) => trace.run(&daemon.connect().await?).await,
+            Command::Profile(profile) => profile.run(&daemon.connect().await?).await,
             Command::Devices(devices) => devices.run(&daemon.connect().await?).await,
             Command::Doctor(doctor) => doctor.run().await,
         }
@@ -169,6 +184,20 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         _ => error,
     })
+}
+
+/// A daemon's text as a part of a line.
+fn one_line(text: &str) -> String {
+    printable(text).replace(char::is_control, "\u{fffd}")
+}
+
+/// A time as people read it.
+fn human_time(time: Duration) -> String {
+    match time.as_secs_f64() {
+        seconds if seconds < 1e-3 => format!("{:.1} µs", seconds * 1e6),
+        seconds if seconds < 1.0 => format!("{:.2} ms", seconds * 1e3),
+        seconds => format!("{seconds:.2} s"),
+    }
 }
 
 /// A number of bytes as people read it.

@@ -2,9 +2,11 @@
 
 use ired_proto::inference::grpc_inference_service_server::GrpcInferenceService;
 use ired_proto::inference::*;
+use ired_proto::ired::v1::activity_service_server::ActivityService;
 use ired_proto::ired::v1::compile_service_server::CompileService;
 use ired_proto::ired::v1::device_service_server::DeviceService;
 use ired_proto::ired::v1::model_service_server::ModelService;
+use ired_proto::ired::v1::trace_service_server::TraceService;
 use ired_proto::ired::v1::*;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -212,6 +214,33 @@ impl<S: DeviceService> DeviceService for Guarded<S> {
             let name = |model: &String| model.split('/').next().unwrap_or_default().to_owned();
             device.models.retain(|model| caller.sees(&name(model)));
         }
+        Ok(response)
+    }
+}
+
+/// Which model a trace is of is known once it is found: the service shows only what the caller may see.
+#[tonic::async_trait]
+impl<S: TraceService> TraceService for Guarded<S> {
+    async fn list_traces(&self, request: Request<ListTracesRequest>) -> Reply<ListTracesResponse> {
+        self.0.list_traces(request).await
+    }
+
+    async fn get_trace(&self, request: Request<GetTraceRequest>) -> Reply<GetTraceResponse> {
+        self.0.get_trace(request).await
+    }
+
+    async fn profile_model(&self, request: Request<ProfileModelRequest>) -> Reply<ProfileModelResponse> {
+        check(&request, |request| &request.model)?;
+        self.0.profile_model(request).await
+    }
+}
+
+#[tonic::async_trait]
+impl<S: ActivityService> ActivityService for Guarded<S> {
+    async fn get_activity(&self, request: Request<GetActivityRequest>) -> Reply<GetActivityResponse> {
+        let caller = Admitted::of(&request)?.caller.clone();
+        let mut response = self.0.get_activity(request).await?;
+        response.get_mut().models.retain(|model| caller.sees(&model.name));
         Ok(response)
     }
 }

@@ -83,6 +83,11 @@ const METHODS: &[(&str, Need)] = &[
     ("/ired.v1.CompileService/Compile", LOAD),
     ("/ired.v1.CompileService/GetModule", LOAD),
     ("/ired.v1.DeviceService/ListDevices", Need::Listing),
+    ("/ired.v1.TraceService/ListTraces", Need::Listing),
+    ("/ired.v1.TraceService/GetTrace", Need::Listing),
+    // Others wait meanwhile.
+    ("/ired.v1.TraceService/ProfileModel", Need::Model(Permission::Admin)),
+    ("/ired.v1.ActivityService/GetActivity", Need::Listing),
     ("/grpc.health.v1.Health/Check", HEALTH),
     ("/grpc.health.v1.Health/Watch", HEALTH),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", REFLECTION),
@@ -127,6 +132,8 @@ const ROUTES: &[(Method, &str, Need)] = &[
     (Method::POST, "/v2/trace/setting", ADMIN),
     (Method::GET, "/v2/models/{model}/trace/setting", ADMIN),
     (Method::POST, "/v2/models/{model}/trace/setting", ADMIN),
+    (Method::GET, "/v1/requests", Need::Listing),
+    (Method::GET, "/v1/requests/{id}", Need::Listing),
     (Method::GET, "/openapi.json", Need::Known),
     (Method::GET, "/metrics", Need::Open(Open::Metrics)),
 ];

@@ -13,6 +13,12 @@ use super::{Arguments, Settings};
 /// Spellings of earlier versions that still work.
 const FORMER: [&str; 1] = ["require_strict_sandbox"];
 
+/// Variables of other standards that say a setting, too.
+const STANDARD: [(&str, &str); 2] = [
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "tracing.otlp_endpoint"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "tracing.otlp_endpoint"),
+];
+
 /// Settings, and where each that is not the default comes from.
 #[derive(Debug)]
 pub struct Loaded {
@@ -168,8 +174,17 @@ impl Layers {
     fn read_environment(&mut self, variables: impl Iterator<Item = (String, String)>) {
         let known: BTreeMap<String, String> =
             self.names.iter().map(|name| (variable(name), name.clone())).collect();
+        let mut variables: Vec<(String, String)> = variables.collect();
+        // The last one counts: our own, or of the standards' the more particular one.
+        let rank = |variable: &str| STANDARD.iter().position(|(name, _)| *name == variable);
+        variables.sort_by_key(|(variable, _)| rank(variable).unwrap_or(STANDARD.len()));
         for (variable, value) in variables {
-            if let Some(name) = known.get(&variable) {
+            let standard = STANDARD.iter().find(|(name, _)| *name == variable);
+            if let Some((_, name)) = standard {
+                if !value.is_empty() {
+                    self.put_text(name, &value, Origin::Environment { variable });
+                }
+            } else if let Some(name) = known.get(&variable) {
                 self.put_text(name, &value, Origin::Environment { variable });
             } else if variable.starts_with("IRED_")
                 && let Some(near) = nearest(&variable, known.keys())

@@ -124,3 +124,26 @@ fn a_variable_that_is_nearly_a_setting_is_told() {
         ["environment variable IRED_QUEU_LIMIT is no setting; is it IRED_QUEUE_LIMIT?"]
     );
 }
+
+#[test]
+fn the_standard_variables_name_the_collector_of_traces() {
+    let endpoint = |text: &str, variables: &[(&str, &str)]| {
+        load(text, variables, Arguments::default()).map(|loaded| loaded.settings.tracing.otlp_endpoint)
+    };
+    let (general, traces) =
+        (("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1"), ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://b:2"));
+    let ours = ("IRED_TRACING_OTLP_ENDPOINT", "https://c:3");
+    let file = "[tracing]\notlp_endpoint = \"http://d:4\"\n";
+    let address = |address: &str| Ok(Some(address.to_owned()));
+    assert_eq!(endpoint("", &[]), Ok(None));
+    assert_eq!(endpoint("", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]), Ok(None));
+    assert_eq!(endpoint(file, &[]), address("http://d:4"));
+    assert_eq!(endpoint(file, &[general]), address("http://a:1"));
+    assert_eq!(endpoint(file, &[traces, general]), address("http://b:2"));
+    assert_eq!(endpoint(file, &[ours, traces, general]), address("https://c:3"));
+    let wrong = endpoint("[tracing]\notlp_endpoint = \"localhost:4317\"\n", &[]).unwrap_err();
+    assert!(
+        wrong.contains("setting `tracing.otlp_endpoint` is `localhost:4317`, expected an address"),
+        "{wrong}"
+    );
+}

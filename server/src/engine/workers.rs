@@ -113,6 +113,15 @@ impl Launcher for WorkerLauncher {
     }
 }
 
+/// Before it is sent a request cannot be what kills processes, so waiting for the next one harms nobody.
+async fn wait_for_process(worker: &RuntimeWorker, deadline: Option<Instant>) {
+    let patience = Instant::now() + OUTAGE;
+    let patience = deadline.map_or(patience, |deadline| deadline.min(patience));
+    while worker.pid().is_none() && Instant::now() < patience {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 impl Runner for RuntimeWorker {
     fn module(&self) -> &LoadedModule {
         self.module()
@@ -125,13 +134,21 @@ impl Runner for RuntimeWorker {
         deadline: Option<Instant>,
     ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
         async move {
-            // Before it is sent a request cannot be what kills processes, so waiting harms nobody.
-            let patience = Instant::now() + OUTAGE;
-            let patience = deadline.map_or(patience, |deadline| deadline.min(patience));
-            while self.pid().is_none() && Instant::now() < patience {
-                tokio::time::sleep(LOOK).await;
-            }
+            wait_for_process(self, deadline).await;
             self.infer(entry, inputs, deadline).await
+        }
+        .boxed()
+    }
+
+    fn profile<'a>(
+        &'a self,
+        entry: &'a str,
+        inputs: Vec<Tensor>,
+        deadline: Option<Instant>,
+    ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
+        async move {
+            wait_for_process(self, deadline).await;
+            self.profile(entry, inputs, deadline).await
         }
         .boxed()
     }

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::future::join_all;
-use ired_worker::{RuntimeFailure, Tensor, Timing};
+use ired_worker::{RuntimeFailure, Tensor};
 
 use super::join::{join, split};
+use crate::course::{Batch, Execution};
 use crate::registry::Served;
 use crate::schedule::{Group, Member, Place, Turn};
+use crate::trace::SpanContext;
 
-type Parts = Result<(Vec<Vec<Tensor>>, Timing), RuntimeFailure>;
+type Parts = Result<(Vec<Vec<Tensor>>, Execution), RuntimeFailure>;
 
 /// Runs a group and tells every member its part.
 pub(super) fn start(served: &Arc<Served>, group: Group) {
@@ -29,17 +31,25 @@ async fn run(served: &Served, place: Place, mut members: Vec<Member>) {
         members.iter_mut().map(|member| std::mem::take(&mut member.ticket.inputs)).collect();
     let rows: Vec<u64> = members.iter().map(|member| member.ticket.rows).collect();
     let latest = members.iter().map(|member| member.ticket.deadline).max().unwrap_or_else(Instant::now);
-    let started = place.since();
+    let traced: Vec<SpanContext> = members.iter().filter_map(|member| member.ticket.context).collect();
+    let batch = Batch {
+        requests: members.len(),
+        rows: rows.iter().sum(),
+        traced: (!traced.is_empty()).then(|| traced.into()),
+    };
     let work = async move {
         let using = served.runner.hold(latest).await.map_err(|error| unavailable(&error))?;
         // Goes before the hold, whose end tells those who wait for memory.
         let mut place = place;
         let joined = join(&inputs);
         drop(inputs);
-        let result = using.runner().infer(&served.entry().name, joined, Some(latest)).await?;
-        place.worked(result.timing.compute, rows.len());
-        served.stats.executed(rows.iter().sum(), &result.timing);
-        Ok((split(result.outputs, &rows)?, result.timing))
+        let mut result = super::run(served, &using, joined, latest).await?;
+        place.worked(result.timing.compute, batch.requests);
+        served.stats.executed(batch.rows, &result.timing);
+        let turn = place.since();
+        let execution = Execution::of(&mut result, turn, turn, Some(batch));
+        served.profiling.tell(&execution);
+        Ok((split(result.outputs, &rows)?, execution))
     };
     // Once nobody is left the execution is cancelled.
     let gone = join_all(members.iter_mut().map(|member| member.answer.closed()));
@@ -48,12 +58,11 @@ async fn run(served: &Served, place: Place, mut members: Vec<Member>) {
         _ = gone => return,
     };
     match parts {
-        Ok((parts, timing)) => {
+        Ok((parts, execution)) => {
             for (member, outputs) in members.into_iter().zip(parts) {
-                let waited = started.saturating_duration_since(member.since);
-                let timing = Timing { queue: timing.queue + waited, ..timing };
+                let execution = Execution { since: member.since, ..execution.clone() };
                 // Who has gone needs no answer.
-                let _ = member.answer.send(Turn::Answered(Ok((outputs, timing))));
+                let _ = member.answer.send(Turn::Answered(Ok((outputs, execution))));
             }
         }
         Err(failure) => {

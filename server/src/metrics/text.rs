@@ -4,22 +4,28 @@ use std::fmt::Write;
 
 use ired_worker::{LayerState, SandboxReport};
 
-use super::CompileMetrics;
+use super::{COMPILE_BOUNDS_S, CompileMetrics};
+use crate::activity::CpuMeter;
+use crate::app::App;
 use crate::cache::ModuleCache;
 use crate::devices::Host;
-use crate::registry::{Registry, Residents, VersionView};
+use crate::registry::{Residents, VersionView};
 use crate::stats::{FailureReason, ModelStats};
+use crate::trace::{ExportCounts, Traces};
 
 /// Everything that is counted, as text.
-pub fn render(registry: &Registry, cache: &ModuleCache) -> String {
+pub fn render(app: &App) -> String {
+    let (registry, cache) = (&*app.registry, &*app.cache);
     let mut text = Text::default();
     let versions = registry.versions();
     models(&mut text, &versions);
+    super::models::render(&mut text, &versions);
     compiles(&mut text, &cache.metrics);
     modules(&mut text, cache);
     sandbox(&mut text, cache, &versions);
     memory(&mut text, registry.residents.as_ref());
-    machine(&mut text);
+    traces(&mut text, &app.traces);
+    machine(&mut text, &app.cpu);
     text.family("ired_build_info", "gauge", "The daemon's version");
     text.sample("ired_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     text.0
@@ -113,12 +119,18 @@ fn batches(text: &mut Text, versions: &[VersionView]) {
 fn compiles(text: &mut Text, metrics: &CompileMetrics) {
     let outcomes = metrics.outcomes();
     text.family("ired_compile_total", "counter", "Compilations that ended, by outcome");
-    for (outcome, (count, _)) in &outcomes {
-        text.sample("ired_compile_total", &[("outcome", outcome)], *count);
+    for (name, outcome) in &outcomes {
+        text.sample("ired_compile_total", &[("outcome", name)], outcome.count());
     }
     text.family("ired_compile_duration_seconds_total", "counter", "Time of compilations, by outcome");
-    for (outcome, (_, took)) in &outcomes {
-        text.sample("ired_compile_duration_seconds_total", &[("outcome", outcome)], took.as_secs_f64());
+    for (name, outcome) in &outcomes {
+        let took = outcome.took.as_secs_f64();
+        text.sample("ired_compile_duration_seconds_total", &[("outcome", name)], took);
+    }
+    text.family("ired_compile_duration_seconds", "histogram", "Time of a compilation, by outcome");
+    for (name, outcome) in &outcomes {
+        let (labels, took) = ([("outcome", *name)], outcome.took.as_secs_f64());
+        text.histogram("ired_compile_duration_seconds", &labels, &COMPILE_BOUNDS_S, &outcome.buckets, took);
     }
     text.single(
         "ired_compile_workers_started_total",
@@ -193,7 +205,27 @@ fn memory(text: &mut Text, residents: &Residents) {
     text.single("ired_model_reloads_total", "counter", "Models loaded again on demand", faulted);
 }
 
-fn machine(text: &mut Text) {
+fn traces(text: &mut Text, traces: &Traces) {
+    let Some(export) = &traces.export else { return };
+    let ExportCounts { exported, dropped } = export.counts();
+    text.single("ired_trace_spans_exported_total", "counter", "Spans that a collector took", exported.get());
+    text.single(
+        "ired_trace_spans_dropped_total",
+        "counter",
+        "Spans that no collector took: it was slow, gone or unwilling",
+        dropped.get(),
+    );
+}
+
+fn machine(text: &mut Text, cpu: &CpuMeter) {
+    if let Some(share) = cpu.share() {
+        text.single(
+            "nv_cpu_utilization",
+            "gauge",
+            "Share of its time that the machine computes, from 0 to 1",
+            share,
+        );
+    }
     let memory = Host::memory();
     text.single("nv_cpu_memory_total_bytes", "gauge", "Memory of the machine", memory.total_bytes);
     text.single("nv_cpu_memory_used_bytes", "gauge", "Memory in use on the machine", memory.used_bytes);
@@ -206,14 +238,14 @@ fn machine(text: &mut Text) {
 }
 
 #[derive(Default)]
-struct Text(String);
+pub(super) struct Text(String);
 
 impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+    pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
         self.0.push_str(name);
         for (at, (label, text)) in labels.iter().enumerate() {
             let open = if at == 0 { '{' } else { ',' };
@@ -222,6 +254,26 @@ impl Text {
         }
         let close = if labels.is_empty() { "" } else { "}" };
         let _ = writeln!(self.0, "{close} {value}");
+    }
+
+    /// The samples of one histogram: `counts` has those within each bound and not the one before, and those beyond.
+    pub(super) fn histogram(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        bounds: &[f64],
+        counts: &[u64],
+        sum: impl std::fmt::Display,
+    ) {
+        let bounds = bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+        let mut within = 0;
+        for (bound, count) in bounds.zip(counts) {
+            within += count;
+            let labels: Vec<(&str, &str)> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
+            self.sample(&format!("{name}_bucket"), &labels, within);
+        }
+        self.sample(&format!("{name}_sum"), labels, sum);
+        self.sample(&format!("{name}_count"), labels, within);
     }
 
     fn single(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {

@@ -16,6 +16,7 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::model_config::{self, Scheduling};
 use crate::models::ModelSource;
+use crate::profiling::Profiling;
 use crate::schedule::{Lane, Refusal, Scheduler, Sequences, Why};
 use crate::stats::ModelStats;
 
@@ -29,6 +30,7 @@ pub struct Served {
     pub compiled: Option<CompiledModule>,
     pub runner: Arc<Resident>,
     pub stats: Arc<ModelStats>,
+    pub profiling: Profiling,
     /// Where its requests wait for their turn.
     pub lane: Lane,
     /// `None` where requests have nothing to do with each other.
@@ -97,6 +99,7 @@ impl Served {
             compiled,
             runner,
             stats,
+            profiling: Profiling::default(),
             lane,
             sequences,
             config,

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use ired_worker::{RuntimeFailure, Tensor, Timing};
+use ired_worker::{RuntimeFailure, Tensor};
 use tokio::sync::oneshot;
 
 use super::policy::AfterTimeout;
 use super::queue::{Entry, Key, Ticket};
 use super::{Policy, QueuePolicy, Refusal, Scheduler, Why};
+use crate::course::Execution;
 use crate::error::Error;
 use crate::ledger::Reservation;
 
@@ -35,7 +36,7 @@ pub enum Turn {
         group: Group,
     },
     /// Somebody else has run it: this request's share of the outputs.
-    Answered(Result<(Vec<Tensor>, Timing), RuntimeFailure>),
+    Answered(Result<(Vec<Tensor>, Execution), RuntimeFailure>),
     Refused(Refusal),
 }
 

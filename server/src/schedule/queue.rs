@@ -11,6 +11,7 @@ use super::lane::Turn;
 use super::machine::AHEAD;
 use super::policy::Batching;
 use super::{Policy, Why};
+use crate::trace::SpanContext;
 
 /// The hint of a lane that has measured nothing yet.
 const UNKNOWN_WAIT: Duration = Duration::from_millis(100);
@@ -29,6 +30,8 @@ pub struct Ticket {
     /// What is equal in requests that may run as one; `None`: it runs alone.
     pub joins: Option<Box<[u64]>>,
     pub inputs: Vec<Tensor>,
+    /// Of a request that is traced.
+    pub context: Option<SpanContext>,
 }
 
 /// The order of a queue: the least is next.

@@ -28,7 +28,7 @@ fn scheduler(places: usize) -> Scheduler {
 
 fn ticket(level: u32) -> Ticket {
     let deadline = Instant::now() + Duration::from_secs(600);
-    Ticket { level, deadline, peak_bytes: 0, rows: 1, joins: None, inputs: Vec::new() }
+    Ticket { level, deadline, peak_bytes: 0, rows: 1, joins: None, inputs: Vec::new(), context: None }
 }
 
 fn one_by_one() -> Policy {

@@ -5,6 +5,7 @@ mod encode;
 mod stream;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::stream::BoxStream;
 use ired_proto::inference::grpc_inference_service_server::GrpcInferenceService;
@@ -18,6 +19,7 @@ use crate::error::{Error, shown};
 use crate::inline::Inline;
 use crate::services::settings;
 use crate::shared_memory::Region;
+use crate::trace::{self, Origin};
 
 pub struct InferenceService(pub Arc<App>);
 
@@ -50,9 +52,18 @@ impl GrpcInferenceService for InferenceService {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Reply<ModelInferResponse> {
+        let origin = Origin::of(request.metadata().as_ref());
         let deadline = decode::deadline(request.metadata())?;
-        let transfer = decode::transfer(&self.0.regions, request.into_inner(), deadline)?;
-        Ok(Response::new(encode::response(transfer.run(&self.0).await?)))
+        let (answer, request_id) = answer(&self.0, origin, request.into_inner(), deadline).await?;
+        let mut reply = answer.map(Response::new).map_err(Status::from);
+        if let Some(id) = request_id.and_then(|id| id.parse().ok()) {
+            let metadata = match &mut reply {
+                Ok(response) => response.metadata_mut(),
+                Err(status) => status.metadata_mut(),
+            };
+            metadata.insert(trace::REQUEST_ID, id);
+        }
+        reply
     }
 
     type ModelStreamInferStream = BoxStream<'static, Result<ModelStreamInferResponse, Status>>;
@@ -62,7 +73,8 @@ impl GrpcInferenceService for InferenceService {
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Reply<Self::ModelStreamInferStream> {
         let admitted = Admitted::of(&request)?.clone();
-        Ok(Response::new(stream::answers(self.0.clone(), admitted, request.into_inner())))
+        let origin = Origin::of(request.metadata().as_ref());
+        Ok(Response::new(stream::answers(self.0.clone(), admitted, origin, request.into_inner())))
     }
 
     async fn model_config(&self, request: Request<ModelConfigRequest>) -> Reply<ModelConfigResponse> {
@@ -184,6 +196,23 @@ impl GrpcInferenceService for InferenceService {
         let values = settings::log(changes)?.into_iter();
         Ok(Response::new(LogSettingsResponse { settings: values.map(encode::log_setting).collect() }))
     }
+}
+
+/// Answers one request, and gives the name that its answer shall carry; an error before that is of no request.
+async fn answer(
+    app: &App,
+    origin: Origin,
+    request: ModelInferRequest,
+    deadline: Option<Instant>,
+) -> Result<(Result<ModelInferResponse, Error>, Option<String>), Error> {
+    let mut transfer = decode::transfer(&app.regions, request, deadline)?;
+    let mut watch = app.traces.watch(origin, &mut transfer.call);
+    let mut answer = transfer.run(app, &mut watch.course).await.map(encode::response);
+    let ended = watch.end(answer.as_ref().err());
+    if let Ok(response) = &mut answer {
+        response.id = ended.own_id;
+    }
+    Ok((answer, ended.request_id))
 }
 
 fn check_repository(name: &str) -> Result<(), Error> {

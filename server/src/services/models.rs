@@ -79,11 +79,10 @@ async fn next(parts: &mut Streaming<UploadModelRequest>, idle: Duration) -> Resu
 }
 
 fn encode(view: VersionView) -> Model {
-    let (state, reason) = match view.state {
-        State::Loading => (model::State::Loading, String::new()),
-        State::Ready => (model::State::Ready, String::new()),
-        State::Unloading => (model::State::Unloading, String::new()),
-        State::Unavailable(reason) => (model::State::Unavailable, reason),
+    let state = state(&view.state);
+    let reason = match view.state {
+        State::Unavailable(reason) => reason,
+        State::Loading | State::Ready | State::Unloading => String::new(),
     };
     let source = match view.source.origin {
         Origin::Repository => model::Source::Repository,
@@ -99,6 +98,15 @@ fn encode(view: VersionView) -> Model {
         digest: view.source.digest.get().map(ToString::to_string).unwrap_or_default(),
         bytes: view.source.bytes(),
         module: view.serving.map(|served| loaded(&served)),
+    }
+}
+
+pub(super) fn state(state: &State) -> model::State {
+    match state {
+        State::Loading => model::State::Loading,
+        State::Ready => model::State::Ready,
+        State::Unloading => model::State::Unloading,
+        State::Unavailable(_) => model::State::Unavailable,
     }
 }
 

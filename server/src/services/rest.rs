@@ -6,6 +6,7 @@ mod infer;
 mod raw;
 mod settings;
 mod shared_memory;
+mod traces;
 mod view;
 
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v2/repository/{repository}/index", post(index))
         .merge(settings::router())
         .merge(shared_memory::router())
+        .merge(traces::router())
         .fallback(fallback)
         .with_state(app)
 }
@@ -224,7 +226,7 @@ fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
 }
 
 async fn prometheus(State(app): Shared) -> Response {
-    let text = metrics::render(&app.registry, &app.cache);
+    let text = metrics::render(&app);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

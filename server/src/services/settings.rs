@@ -65,8 +65,8 @@ pub(super) fn trace(app: &App, model: &str, changes: &Changes) -> Result<Values,
         app.registry.source(model, 0)?;
     }
     if changes.is_empty() {
-        return Ok(app.traces.values(model));
+        return Ok(app.traces.settings.values(model));
     }
-    app.traces.retain(|model| app.registry.source(model, 0).is_ok());
-    app.traces.change(model, changes)
+    app.traces.settings.retain(|model| app.registry.source(model, 0).is_ok());
+    app.traces.settings.change(model, changes)
 }

@@ -1,13 +1,14 @@
 //! How the tensors of a request come and go, where that is not in the request and its answer: in shared memory,
 //! or as classes. The same for both protocols.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use ired_module::signature::DimSpec;
 use ired_worker::Tensor;
 
 use crate::app::App;
 use crate::budget::Reservation;
+use crate::course::Course;
 use crate::error::Error;
 use crate::infer::{Answer, Call, Parameters, parameters};
 use crate::registry::Served;
@@ -120,56 +121,23 @@ fn place(
 
 impl Transfer {
     /// Fetches what lies in shared memory, runs the call, and delivers its outputs.
-    pub(super) async fn run(self, app: &App) -> Result<Reply, Error> {
+    pub(super) async fn run(self, app: &App, course: &mut Course) -> Result<Reply, Error> {
         let Self { mut call, fetches, mut outputs } = self;
-        let trace = app.traces.samples(&call.model).then(Trace::start);
         call.outputs = outputs.iter_mut().map(|output| std::mem::take(&mut output.name)).collect();
-        let inside = fetch_all(app, &mut call, fetches).await?;
-        let sent = Instant::now();
-        let mut answer = app.inference.infer(call).await?;
-        let answered = Instant::now();
+        let inside = fetch_all(app, &mut call, fetches, course).await?;
+        let mut answer = app.inference.infer(call, course).await?;
         let tensors = std::mem::take(&mut answer.outputs);
         let outputs = deliver(&answer.served, tensors, outputs).await?;
-        if let Some(trace) = trace {
-            trace.end(&answer, sent, answered);
-        }
         Ok(Reply { answer, outputs, _inside: inside })
     }
 }
 
-/// The times of a request that is traced.
-struct Trace {
-    began: Instant,
-    at: SystemTime,
-}
-
-impl Trace {
-    fn start() -> Self {
-        Self { began: Instant::now(), at: SystemTime::now() }
-    }
-
-    /// Writes the trace: when the request began, and how long each step took.
-    fn end(self, answer: &Answer, sent: Instant, answered: Instant) {
-        let us = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let began = self.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        tracing::info!(
-            model = answer.served.name,
-            version = answer.served.version,
-            id = answer.id,
-            began_us = us(began),
-            fetch_us = us(sent - self.began),
-            infer_us = us(answered - sent),
-            queue_us = us(answer.timing.queue),
-            input_us = us(answer.timing.input),
-            compute_us = us(answer.timing.compute),
-            output_us = us(answer.timing.output),
-            deliver_us = us(answered.elapsed()),
-            "trace"
-        );
-    }
-}
-
-async fn fetch_all(app: &App, call: &mut Call, fetches: Vec<(usize, Fetch)>) -> Result<Reservation, Error> {
+async fn fetch_all(
+    app: &App,
+    call: &mut Call,
+    fetches: Vec<(usize, Fetch)>,
+    course: &mut Course,
+) -> Result<Reservation, Error> {
     let mut inside = app.inference.budget().empty();
     if fetches.is_empty() {
         return Ok(inside);
@@ -190,6 +158,7 @@ async fn fetch_all(app: &App, call: &mut Call, fetches: Vec<(usize, Fetch)>) -> 
             input.data = bytes.into();
         }
     }
+    course.fetched = Some(Instant::now());
     Ok(inside)
 }
 

@@ -101,9 +101,17 @@ async fn nobody_without_a_role_does_anything_and_no_stranger_is_let_in() {
     let daemon = place.start(&World::new()).await;
     let channel = channel(daemon.grpc).await;
     let open = ["ServerLive", "ServerReady"];
-    let of_everybody = ["ServerMetadata", "ModelStatistics", "RepositoryIndex", "ListModels", "ListDevices"];
+    let of_everybody = [
+        "ServerMetadata",
+        "ModelStatistics",
+        "RepositoryIndex",
+        "ListModels",
+        "ListDevices",
+        "ListTraces",
+        "GetActivity",
+    ];
     let methods = methods();
-    assert!(methods.len() >= 26, "{methods:?}");
+    assert!(methods.len() >= 30, "{methods:?}");
     for path in &methods {
         let name = path.rsplit('/').next().unwrap();
         let is_open = open.contains(&name);
@@ -114,6 +122,8 @@ async fn nobody_without_a_role_does_anything_and_no_stranger_is_let_in() {
         if name == "ModelStreamInfer" {
             let answer = ModelStreamInferResponse::decode(first.unwrap()).unwrap();
             assert!(answer.error_message.contains("no role with permission `infer`"), "{answer:?}");
+        } else if name == "GetTrace" {
+            assert_eq!(code, Code::NotFound, "{path} without a role: as if there were none");
         } else if is_open || of_everybody.contains(&name) {
             assert_eq!(code, Code::Ok, "{path} without a role");
             assert!(!String::from_utf8_lossy(&first.unwrap()).contains("m/1"), "{path} names no model");

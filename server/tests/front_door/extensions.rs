@@ -171,7 +171,11 @@ async fn the_openapi_document_names_every_method_of_its_paths() {
     let paths = document["paths"].as_object().unwrap();
     assert!(paths.len() > 25);
     for (path, operations) in paths {
-        let url = path.replace("{model}", "m").replace("{version}", "1").replace("{region}", "r");
+        let url = path
+            .replace("{model}", "m")
+            .replace("{version}", "1")
+            .replace("{region}", "r")
+            .replace("{id}", "i");
         let wrong = http(daemon.http, "DELETE", &url, &[], b"").await;
         assert_eq!(wrong.status, 405, "{path}: {wrong:?}");
         let mut allowed: Vec<&str> = wrong.header("allow").unwrap().split(',').map(str::trim).collect();

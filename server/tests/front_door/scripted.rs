@@ -20,7 +20,8 @@ use ired_module::DType;
 use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
 use ired_worker::{
     CompileEvent, CompileFailure, CompileJob, CompileReport, Diagnostic, FailureKind, InferenceResult,
-    LoadedModule, ModelFiles, Progress, RuntimeFailure, SandboxReport, Severity, Tensor, Timing,
+    LoadedModule, ModelFiles, Progress, RuntimeFailure, SandboxReport, Severity, Tensor, Timing, WorkNote,
+    WorkProfile, WorkSpan,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -282,6 +283,7 @@ impl Runner for Doubler {
         _: Option<Instant>,
     ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
         async move {
+            let sent = Instant::now();
             self.world.note(|seen| seen.inside += 1);
             let mut cancelled = OnDrop(Some((&self.world, |seen| {
                 seen.inside -= 1;
@@ -304,7 +306,7 @@ impl Runner for Doubler {
             });
             let timing = Timing { compute: took.max(Duration::from_micros(3)), ..Timing::default() };
             if self.script.contains("sequence") {
-                return Ok(InferenceResult { outputs: add_up(&inputs), timing });
+                return Ok(InferenceResult { outputs: add_up(&inputs), sent, timing, profile: None });
             }
             let doubled = x
                 .data
@@ -315,7 +317,38 @@ impl Runner for Doubler {
                 _ => doubled.collect::<Vec<u8>>().into(),
             };
             let y = Tensor { name: "y".to_owned(), dtype: x.dtype, dims: x.dims.clone(), data };
-            Ok(InferenceResult { outputs: vec![y], timing })
+            Ok(InferenceResult { outputs: vec![y], sent, timing, profile: None })
+        }
+        .boxed()
+    }
+
+    fn profile<'a>(
+        &'a self,
+        entry: &'a str,
+        inputs: Vec<Tensor>,
+        deadline: Option<Instant>,
+    ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
+        async move {
+            let mut result = self.infer(entry, inputs, deadline).await?;
+            let span = |thread, workgroups| WorkSpan {
+                work: "double".to_owned(),
+                instruction: Some(4),
+                thread,
+                start: Duration::ZERO,
+                took: result.timing.compute,
+                workgroups,
+                of_workgroups: 4,
+            };
+            let note = WorkNote {
+                instruction: 4,
+                nodes: "y (Mul)".to_owned(),
+                result: format!("f32{:?}", result.outputs[0].dims),
+                operations: Some(result.outputs[0].dims.iter().product()),
+                bytes: None,
+            };
+            let profile = WorkProfile { spans: vec![span(0, 3), span(1, 1)], notes: vec![note], left_out: 0 };
+            result.profile = Some(profile);
+            Ok(result)
         }
         .boxed()
     }

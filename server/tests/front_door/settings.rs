@@ -72,6 +72,14 @@ async fn the_log_and_the_traces_are_changed_while_the_daemon_runs() {
     assert_eq!((verbose.status, &verbose.json()["log_verbose_level"]), (200, &json!(1)));
     infer("loud").await;
     assert_eq!(lines.with(&["DEBUG", "inference", "loud"]), 1);
+    let parent = crate::traces::traceparent(true);
+    let headers = [("x-request-id", "wrong"), ("traceparent", parent.as_str())];
+    let body = crate::traces::BODY.replace("[1,3]", "[3,1]");
+    assert_eq!(
+        http(daemon.http, "POST", "/v2/models/logged/infer", &headers, body.as_bytes()).await.status,
+        400
+    );
+    assert_eq!(lines.with(&["DEBUG", "inference refused", "wrong", crate::traces::TRACE]), 1);
 
     let mut grpc = GrpcInferenceServiceClient::connect(format!("http://{}", daemon.grpc)).await.unwrap();
     let setting = |choice| log_settings_request::SettingValue { parameter_choice: Some(choice) };

@@ -81,6 +81,52 @@ pub struct WorkSpan {
     pub of_workgroups: u32,
 }
 
+impl WorkSpan {
+    /// The time while at least one thread worked on one of these.
+    pub fn covered<'a>(spans: impl IntoIterator<Item = &'a Self>) -> Duration {
+        let mut spans: Vec<(Duration, Duration)> =
+            spans.into_iter().map(|span| (span.start, span.start + span.took)).collect();
+        spans.sort_unstable();
+        let (mut sum, mut reached) = (Duration::ZERO, Duration::ZERO);
+        for (start, end) in spans {
+            sum += end.saturating_sub(start.max(reached));
+            reached = reached.max(end);
+        }
+        sum
+    }
+}
+
+/// Spans of one request's profile at most, and notes on them, so that all fit into one message.
+pub const MAX_PROFILE_SPANS: usize = 4096;
+pub const MAX_PROFILE_NOTES: usize = 1024;
+/// Characters of a text in a profile.
+pub const MAX_PROFILE_TEXT: usize = 200;
+
+/// Where the time of one inference went inside the device. It ran alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkProfile {
+    /// In the order of their starts, which count from the beginning of the computation.
+    pub spans: Vec<WorkSpan>,
+    /// Of what ran, as far as the module says it.
+    pub notes: Vec<WorkNote>,
+    /// Spans that are not here, as there were too many; they are the shortest.
+    pub left_out: u64,
+}
+
+/// What a dispatch computes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkNote {
+    /// That of the spans.
+    pub instruction: u32,
+    /// The model's nodes.
+    pub nodes: String,
+    /// Element type and dimensions of what its main node gives.
+    pub result: String,
+    /// Of the whole launch; `None` where the sizes are only known to the run.
+    pub operations: Option<u64>,
+    pub bytes: Option<u64>,
+}
+
 /// What the worker's threads do at most, as measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkPeak {
@@ -208,6 +254,8 @@ pub enum ToRuntime {
         inputs: Vec<TensorRef>,
         sent: Moment,
         deadline: Option<Moment>,
+        /// Whether to look where the time goes; nothing else runs meanwhile.
+        profile: bool,
     },
     Bench {
         id: u64,
@@ -254,6 +302,8 @@ pub enum Answer {
     Infer {
         outputs: Vec<TensorRef>,
         timing: Timing,
+        /// Where it was asked for.
+        profile: Option<WorkProfile>,
     },
     Bench {
         outputs: Vec<TensorRef>,

@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::{BenchResult, InferenceResult};
+use super::BenchResult;
 use crate::channel::ChannelError;
 use crate::channel::asynchronous::Sender;
 use crate::messages::runtime::{
-    Answer, BenchRequest, Moment, Place, ProcessUsage, RuntimeFailure, TensorRef, ToRuntime,
+    Answer, BenchRequest, Moment, Place, ProcessUsage, RuntimeFailure, TensorRef, Timing, ToRuntime,
+    WorkProfile,
 };
 use crate::region::{Pool, RegionError, Regions, SharedBuffer};
 use crate::tensor::{Tensor, TensorData};
@@ -18,7 +19,7 @@ use ired_module::texts;
 /// What can be asked of a process. Kept until it is answered, so that it can be asked again.
 #[derive(Debug)]
 pub(super) enum Call {
-    Infer { entry: String, inputs: Vec<Bound> },
+    Infer { entry: String, inputs: Vec<Bound>, profile: bool },
     Bench { entry: String, inputs: Vec<Bound>, request: BenchRequest },
     Usage,
 }
@@ -34,7 +35,7 @@ pub(super) struct Bound {
 /// What a process answered.
 #[derive(Debug)]
 pub(super) enum Reply {
-    Infer(InferenceResult),
+    Infer { outputs: Vec<Tensor>, timing: Timing, profile: Option<WorkProfile> },
     Bench(BenchResult),
     Usage(ProcessUsage),
 }
@@ -69,10 +70,10 @@ impl Connection {
         pool: &Pool,
     ) -> Result<(), ChannelError> {
         let message = match call {
-            Call::Infer { entry, inputs } => {
+            Call::Infer { entry, inputs, profile } => {
                 let deadline = deadline.map(Moment::from_instant);
                 let (entry, inputs) = (entry.clone(), self.announce(inputs, pool)?);
-                ToRuntime::Infer { id, entry, inputs, sent: Moment::now(), deadline }
+                ToRuntime::Infer { id, entry, inputs, sent: Moment::now(), deadline, profile: *profile }
             }
             Call::Bench { entry, inputs, request } => {
                 let (entry, inputs) = (entry.clone(), self.announce(inputs, pool)?);
@@ -123,8 +124,8 @@ impl Connection {
     /// Turns an answer into a reply whose outputs are read in place.
     pub(super) fn accept(self: &Arc<Self>, answer: Answer) -> Result<Reply, String> {
         Ok(match answer {
-            Answer::Infer { outputs, timing } => {
-                Reply::Infer(InferenceResult { outputs: self.outputs(outputs)?, timing })
+            Answer::Infer { outputs, timing, profile } => {
+                Reply::Infer { outputs: self.outputs(outputs)?, timing, profile }
             }
             Answer::Bench { outputs, latencies, cpu, rss_bytes, spans, peak } => {
                 let outputs = self.outputs(outputs)?;

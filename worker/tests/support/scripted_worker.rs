@@ -237,7 +237,10 @@ impl Play {
                 let place = Place { region: 0, offset: 1 << 40, len: 4 };
                 let output =
                     TensorRef { name: "x".to_owned(), dtype: ired_module::DType::F32, dims: vec![1], place };
-                self.answer(id, Ok(Answer::Infer { outputs: vec![output], timing: Timing::default() }));
+                self.answer(
+                    id,
+                    Ok(Answer::Infer { outputs: vec![output], timing: Timing::default(), profile: None }),
+                );
             }
             "unasked" => self.answer(id + 1, Err(RuntimeFailure::Cancelled)),
             "garbage" => say_raw(&frame(&[0xff; 100])),
@@ -255,7 +258,10 @@ impl Play {
         self.tensors.lend(place, Box::new(buffer));
         let output =
             TensorRef { name: "number".to_owned(), dtype: ired_module::DType::U64, dims: vec![], place };
-        self.answer(id, Ok(Answer::Infer { outputs: vec![output], timing: Timing::default() }));
+        self.answer(
+            id,
+            Ok(Answer::Infer { outputs: vec![output], timing: Timing::default(), profile: None }),
+        );
     }
 
     fn echo(&self, id: u64, inputs: Vec<TensorRef>) {
@@ -268,7 +274,7 @@ impl Play {
             TensorRef { place, ..input }
         });
         let outputs = outputs.collect();
-        self.answer(id, Ok(Answer::Infer { outputs, timing: Timing::default() }));
+        self.answer(id, Ok(Answer::Infer { outputs, timing: Timing::default(), profile: None }));
     }
 
     fn answer(&self, id: u64, answer: Result<Answer, RuntimeFailure>) {

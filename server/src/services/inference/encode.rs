@@ -10,11 +10,11 @@ use crate::services::settings::LogValue;
 use crate::services::transfer::{self, Reply, Written};
 use crate::tensors::datatype;
 
+/// All but the request's id.
 pub(super) fn response(reply: Reply) -> ModelInferResponse {
     let mut response = ModelInferResponse {
         model_name: reply.answer.served.name.clone(),
         model_version: reply.answer.served.version.to_string(),
-        id: reply.answer.id,
         ..Default::default()
     };
     for output in reply.outputs {

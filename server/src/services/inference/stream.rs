@@ -9,10 +9,10 @@ use ired_proto::inference::{
 };
 use tonic::{Status, Streaming};
 
-use super::{decode, encode};
 use crate::app::App;
 use crate::auth::Admitted;
 use crate::error::Error;
+use crate::trace::Origin;
 
 /// Requests of one stream that run at once.
 const CONCURRENCY: usize = 16;
@@ -25,16 +25,19 @@ const FINAL: &str = "triton_final_response";
 pub(super) fn answers(
     app: Arc<App>,
     admitted: Admitted,
+    origin: Origin,
     requests: Streaming<ModelInferRequest>,
 ) -> BoxStream<'static, Result<ModelStreamInferResponse, Status>> {
     // What breaks the stream ends it; what is wrong with one request is its answer.
     let answers = requests.map(move |request| {
         let (app, admitted) = (app.clone(), admitted.clone());
+        // The head of the stream speaks for all its requests but for when they came and what they are called.
+        let origin = Origin { parent: origin.parent.clone(), ..Origin::default() };
         async move {
             let request = request?;
             let (model_name, id) = (request.model_name.clone(), request.id.clone());
             let asks = request.parameters.get(ASKS_FOR_FINAL) == Some(&yes());
-            let (mut response, error_message) = match answer(&app, &admitted, request).await {
+            let (mut response, error_message) = match answer(&app, &admitted, origin, request).await {
                 Ok(response) => (response, String::new()),
                 // Says whose error it is.
                 Err(error) => (
@@ -54,11 +57,11 @@ pub(super) fn answers(
 async fn answer(
     app: &App,
     admitted: &Admitted,
+    origin: Origin,
     request: ModelInferRequest,
 ) -> Result<ModelInferResponse, Error> {
     admitted.for_model(&request.model_name)?;
-    let transfer = decode::transfer(&app.regions, request, None)?;
-    Ok(encode::response(transfer.run(app).await?))
+    super::answer(app, origin, request, None).await?.0
 }
 
 fn yes() -> InferParameter {

@@ -72,8 +72,8 @@ impl Packing {
 }
 
 /// The answer; outputs are binary data where they say so, and else `binary_by_default`.
-pub(super) fn encode(reply: &transfer::Reply, binary_by_default: bool, packing: Packing) -> Reply {
-    let (served, id) = (&reply.answer.served, &reply.answer.id);
+pub(super) fn encode(reply: &transfer::Reply, id: &str, binary_by_default: bool, packing: Packing) -> Reply {
+    let served = &reply.answer.served;
     let mut body = Vec::with_capacity(256);
     let mut binary: Vec<&[u8]> = Vec::new();
     body.push(b'{');

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
+use axum::response::IntoResponse;
 use bytes::Bytes;
 use ired_worker::Tensor;
 use serde::Deserialize;
@@ -17,12 +18,14 @@ use serde_json::value::RawValue;
 use super::answer::{self, JSON_LENGTH, Packing};
 use super::{At, Named, Reply, body, raw};
 use crate::app::App;
+use crate::course::Course;
 use crate::error::Error;
 use crate::infer::{Call, Parameters, parameters};
 use crate::registry::Served;
 use crate::services::aside;
 use crate::services::transfer::{self, Transfer};
 use crate::tensors::{json, parse_datatype, parse_shape, tensor_bytes};
+use crate::trace::{self, Origin};
 
 /// The parameter of a request whose outputs are binary data unless one says otherwise.
 const BINARY_OUTPUTS: &str = "binary_data_output";
@@ -66,6 +69,7 @@ struct Output {
 }
 
 pub(super) async fn infer(State(app): State<Arc<App>>, At(at): At<Named>, request: Request) -> Reply {
+    let origin = Origin::of(request.headers());
     // Before anything of the body is read.
     let served = app.registry.find(&at.model, &at.version)?;
     let json_length = json_length(request.headers())?;
@@ -84,10 +88,22 @@ pub(super) async fn infer(State(app): State<Arc<App>>, At(at): At<Named>, reques
             decoded
         }
     };
-    let (transfer, binary) = aside(length, JSON_BYTES, decode).await??;
-    let reply = transfer.run(&app).await?;
+    let (mut transfer, binary) = aside(length, JSON_BYTES, decode).await??;
+    let mut watch = app.traces.watch(origin, &mut transfer.call);
+    let answer = answer(&app, transfer, &mut watch.course, binary, packing).await;
+    let request_id = watch.end(answer.as_ref().err()).request_id;
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    if let Some(id) = request_id.and_then(|id| id.parse().ok()) {
+        response.headers_mut().insert(trace::REQUEST_ID, id);
+    }
+    Ok(response)
+}
+
+async fn answer(app: &App, transfer: Transfer, course: &mut Course, binary: bool, packing: Packing) -> Reply {
+    let reply = transfer.run(app, course).await?;
     let length = reply.outputs.iter().map(|output| output.tensor.data.len() as u64).sum();
-    aside(length, JSON_BYTES, move || answer::encode(&reply, binary, packing)).await?
+    let id = course.id.clone();
+    aside(length, JSON_BYTES, move || answer::encode(&reply, &id, binary, packing)).await?
 }
 
 fn json_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {

@@ -13,7 +13,6 @@ use ired_module::notes::{DispatchNotes, KnownDispatch};
 use ired_worker::{MappedFile, WorkPeak, WorkSpan};
 
 pub(super) use rows::table;
-use rows::time_of;
 pub(super) use trace::write_trace;
 
 /// What is measured, and what the module says of it.
@@ -46,7 +45,7 @@ impl<'a> Profile<'a> {
                 spans.entry(dispatch.problem).or_default().push(span);
             }
         }
-        spans.into_iter().map(|(problem, spans)| (problem, time_of(&spans))).collect()
+        spans.into_iter().map(|(problem, spans)| (problem, WorkSpan::covered(spans))).collect()
     }
 
     /// What is known of what a span ran.

@@ -25,7 +25,7 @@ struct Row<'a> {
 
 impl Row<'_> {
     fn time(&self) -> Duration {
-        time_of(&self.spans)
+        WorkSpan::covered(self.spans.iter().copied())
     }
 
     /// The share of its time that the device needs at least: for the operations, or for the bytes.
@@ -35,19 +35,6 @@ impl Row<'_> {
         let stream = self.bytes? / peak.bytes_per_second as f64;
         Some(compute.max(stream) / self.time().as_secs_f64())
     }
-}
-
-/// While at least one thread worked on one of them.
-pub(super) fn time_of(spans: &[&WorkSpan]) -> Duration {
-    let mut spans: Vec<(Duration, Duration)> =
-        spans.iter().map(|span| (span.start, span.start + span.took)).collect();
-    spans.sort_unstable();
-    let (mut sum, mut reached) = (Duration::ZERO, Duration::ZERO);
-    for (start, end) in spans {
-        sum += end.saturating_sub(start.max(reached));
-        reached = reached.max(end);
-    }
-    sum
 }
 
 /// The profile for people.
