@@ -55,7 +55,7 @@ impl Audit {
     ) -> Call {
         // gRPC's method is its path.
         let call = match method {
-            &Method::POST if !path.starts_with("/v2") => path.to_owned(),
+            &Method::POST if !path.starts_with("/v") => path.to_owned(),
             _ => format!("{method} {path}"),
         };
         let call = call.chars().take(300).collect();

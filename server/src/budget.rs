@@ -31,6 +31,11 @@ impl Budget {
         Self(Ledger::new(limit_bytes))
     }
 
+    /// How many may be inside, and how many are.
+    pub fn usage(&self) -> (u64, u64) {
+        self.0.usage()
+    }
+
     /// Nothing yet; see [`Reservation::grow`].
     pub fn empty(&self) -> Reservation {
         Reservation(self.0.empty())

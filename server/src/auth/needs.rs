@@ -134,6 +134,18 @@ const ROUTES: &[(Method, &str, Need)] = &[
     (Method::POST, "/v2/models/{model}/trace/setting", ADMIN),
     (Method::GET, "/v1/requests", Need::Listing),
     (Method::GET, "/v1/requests/{id}", Need::Listing),
+    (Method::GET, "/v1/models", Need::Listing),
+    (Method::POST, "/v1/models/{model}", LOAD),
+    (Method::DELETE, "/v1/models/{model}", LOAD),
+    (Method::POST, "/v1/models/{model}/compile", LOAD),
+    (Method::GET, "/v1/models/{model}/latency", SEE),
+    (Method::POST, "/v1/models/{model}/versions/{version}", LOAD),
+    (Method::DELETE, "/v1/models/{model}/versions/{version}", LOAD),
+    (Method::POST, "/v1/models/{model}/versions/{version}/compile", LOAD),
+    (Method::GET, "/v1/models/{model}/versions/{version}/latency", SEE),
+    (Method::GET, "/v1/devices", Need::Listing),
+    // As the metrics: of all models.
+    (Method::GET, "/v1/status", Need::Server(Permission::See)),
     (Method::GET, "/openapi.json", Need::Known),
     (Method::GET, "/metrics", Need::Open(Open::Metrics)),
 ];

@@ -44,13 +44,14 @@ impl CompileService for Compile {
     ) -> Result<Response<Self::CompileStream>, Status> {
         let request = request.into_inner();
         let request = decode(&self.0, request.model, request.target, request.fallbacks)?;
-        let started = Instant::now();
-        let ticket = match self.0.cache.request(request).await {
-            Ok(ticket) => ticket,
-            Err(error) => return Ok(Response::new(stream::iter(failed(error)).boxed())),
-        };
-        let events = stream::unfold(Some(ticket), move |ticket| next(ticket, started));
-        Ok(Response::new(events.flat_map(stream::iter).boxed()))
+        let events = follow(&self.0, request).await;
+        let messages = events.flat_map(|event| {
+            stream::iter(match event {
+                Ok(event) => vec![message(event)],
+                Err(error) => failed(error),
+            })
+        });
+        Ok(Response::new(messages.boxed()))
     }
 
     type GetModuleStream = Events<GetModuleResponse>;
@@ -67,7 +68,7 @@ impl CompileService for Compile {
     }
 }
 
-fn decode(
+pub(super) fn decode(
     app: &App,
     model: Option<ModelRef>,
     target: Option<Target>,
@@ -96,16 +97,31 @@ fn requested(target: Target) -> Result<TargetRequest, Error> {
     Ok(TargetRequest { triple: Some(target.triple).filter(|t| !t.is_empty()), features: target.features })
 }
 
-type Messages = Vec<Result<CompileEvent, Status>>;
+type Outcome = Result<Event, Arc<CompileError>>;
 
-/// What to send next, and the ticket while there is more to come.
-async fn next(ticket: Option<Ticket>, started: Instant) -> Option<(Messages, Option<Ticket>)> {
+/// Compiles, or joins who compiles the same; the last event is `Done` or the error. Dropping the stream gives up.
+pub(super) async fn follow(app: &App, request: cache::CompileRequest) -> BoxStream<'static, Outcome> {
+    let started = Instant::now();
+    match app.cache.request(request).await {
+        Ok(ticket) => stream::unfold(Some(ticket), move |ticket| next(ticket, started)).boxed(),
+        Err(error) => stream::iter([Err(error)]).boxed(),
+    }
+}
+
+/// What happens next, and the ticket while there is more to come.
+async fn next(ticket: Option<Ticket>, started: Instant) -> Option<(Outcome, Option<Ticket>)> {
     let mut ticket = ticket?;
-    Some(match ticket.next().await {
-        Step::Event(event) => (encode(&event).into_iter().map(message).collect(), Some(ticket)),
-        Step::End(Ok(module)) => (vec![message(Event::Done(done(&module, started)))], None),
-        Step::End(Err(error)) => (failed(error), None),
-    })
+    loop {
+        match ticket.next().await {
+            Step::Event(event) => {
+                if let Some(event) = encode(&event) {
+                    return Some((Ok(event), Some(ticket)));
+                }
+            }
+            Step::End(Ok(module)) => return Some((Ok(Event::Done(done(&module, started))), None)),
+            Step::End(Err(error)) => return Some((Err(error), None)),
+        }
+    }
 }
 
 fn message(event: Event) -> Result<CompileEvent, Status> {
@@ -174,12 +190,13 @@ fn diagnostic(found: &ired_worker::Diagnostic) -> Diagnostic {
 }
 
 /// A failure's last event and the status that ends the stream.
-fn failed(error: Arc<CompileError>) -> Messages {
-    let failed = Failed {
-        kind: error.kind().to_owned(),
-        diagnostics: error.diagnostics().iter().map(diagnostic).collect(),
-    };
-    vec![message(Event::Failed(failed)), Err(Error::Compile(error).into())]
+fn failed(error: Arc<CompileError>) -> Vec<Result<CompileEvent, Status>> {
+    vec![message(Event::Failed(failure(&error))), Err(Error::Compile(error).into())]
+}
+
+pub(super) fn failure(error: &CompileError) -> Failed {
+    let diagnostics = error.diagnostics().iter().map(diagnostic).collect();
+    Failed { kind: error.kind().to_owned(), diagnostics }
 }
 
 fn download(module: CompiledModule) -> Events<GetModuleResponse> {

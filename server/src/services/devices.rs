@@ -17,18 +17,23 @@ impl DeviceService for Devices {
         &self,
         _: Request<ListDevicesRequest>,
     ) -> Result<Response<ListDevicesResponse>, Status> {
-        let host = &self.0.host;
-        let views = self.0.registry.versions().into_iter().filter(|view| view.serving.is_some());
-        let cpu = Device {
-            id: "cpu:0".to_owned(),
-            driver: "cpu".to_owned(),
-            name: host.name.clone(),
-            triple: host.triple.clone(),
-            features: host.features.clone(),
-            units: host.units,
-            memory_bytes: Host::memory().total_bytes,
-            models: views.map(|view| format!("{}/{}", view.name, view.version)).collect(),
-        };
-        Ok(Response::new(ListDevicesResponse { devices: vec![cpu] }))
+        Ok(Response::new(ListDevicesResponse { devices: list(&self.0, |_| true) }))
     }
+}
+
+/// The devices, with those of their models that may be named.
+pub(super) fn list(app: &App, names: impl Fn(&str) -> bool) -> Vec<Device> {
+    let host = &app.host;
+    let views = app.registry.versions().into_iter();
+    let views = views.filter(|view| view.serving.is_some() && names(&view.name));
+    vec![Device {
+        id: "cpu:0".to_owned(),
+        driver: "cpu".to_owned(),
+        name: host.name.clone(),
+        triple: host.triple.clone(),
+        features: host.features.clone(),
+        units: host.units,
+        memory_bytes: Host::memory().total_bytes,
+        models: views.map(|view| format!("{}/{}", view.name, view.version)).collect(),
+    }]
 }

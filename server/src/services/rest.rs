@@ -7,6 +7,7 @@ mod raw;
 mod settings;
 mod shared_memory;
 mod traces;
+mod v1;
 mod view;
 
 use std::sync::Arc;
@@ -60,6 +61,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(settings::router())
         .merge(shared_memory::router())
         .merge(traces::router())
+        .merge(v1::router())
         .fallback(fallback)
         .with_state(app)
 }

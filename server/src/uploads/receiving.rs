@@ -43,6 +43,11 @@ impl Receiving {
         &self.name
     }
 
+    /// Whether nothing has arrived yet.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
     /// Lets the upload take the place of a version that is there.
     pub fn replace(mut self) -> Self {
         self.replace = true;

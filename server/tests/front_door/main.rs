@@ -13,6 +13,7 @@ mod limits;
 mod malformed;
 mod memory;
 mod metrics;
+mod models_over_rest;
 mod modules;
 mod otlp;
 mod profile;
