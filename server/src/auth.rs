@@ -10,6 +10,7 @@ mod gate;
 mod guarded;
 mod jwt;
 mod needs;
+mod origin;
 mod token;
 
 pub(crate) use access::{Access, AccessFile};

@@ -70,6 +70,8 @@ pub enum Error {
     Unauthenticated(String),
     #[error("`{caller}` has no role with permission `{permission}` for {what}")]
     Forbidden { caller: String, permission: &'static str, what: String },
+    #[error("a page of another site made this call; only pages of this server may")]
+    OtherSite,
     #[error(transparent)]
     Runtime(#[from] RuntimeFailure),
     #[error(transparent)]

@@ -23,7 +23,7 @@ pub fn code(error: &Error) -> Code {
         Error::NotAnUpload { .. } | Error::Profiled { .. } => Code::FailedPrecondition,
         Error::Untrusted(_) => Code::PermissionDenied,
         Error::Unauthenticated(_) => Code::Unauthenticated,
-        Error::Forbidden { .. } => Code::PermissionDenied,
+        Error::Forbidden { .. } | Error::OtherSite => Code::PermissionDenied,
         Error::Runtime(failure) => runtime(failure),
         Error::Compile(failure) => compile(failure),
         Error::Store(failure) if failure.is_full() => Code::ResourceExhausted,

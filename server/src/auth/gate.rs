@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use tonic::Status;
 
 use super::needs::{self, Need, Route};
-use super::{Access, AccessFile, Admitted, Caller};
+use super::{Access, AccessFile, Admitted, Caller, origin};
 use crate::audit::{Audit, Call};
 use crate::config::{AuthSettings, Open, Settings};
 use crate::error::Error;
@@ -106,6 +106,7 @@ impl Gate {
         };
         let mut call = self.call(&request, need);
         let admitted = self.admit(&request, need, &mut call).and_then(|admitted| {
+            origin::check(&request)?;
             match (need, model(&params)) {
                 (Need::Model(_), None) => return Err(Error::invalid("the path names no model")),
                 (_, Some(model)) => admitted.for_model(model)?,

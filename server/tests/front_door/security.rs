@@ -278,3 +278,19 @@ async fn what_was_refused_and_what_changed_is_on_record() {
     assert!(lines[0]["time"].as_str().unwrap().ends_with('Z'), "{text}");
     assert!(!text.contains(&reader) && !text.contains(&admin));
 }
+
+#[tokio::test]
+async fn pages_of_other_sites_change_nothing() {
+    let (place, world) = (Place::new(&[("m.onnx", "")]), World::new());
+    let daemon = place.start(&world).await;
+    let ours = format!("http://{}", daemon.http);
+    let unload = async |headers: &[(&str, &str)]| {
+        http(daemon.http, "POST", "/v2/repository/models/m/unload", headers, b"").await
+    };
+    let refused = unload(&[("origin", "http://elsewhere.example"), ("sec-fetch-site", "cross-site")]).await;
+    assert_eq!((refused.status, refused.error().contains("page of another site")), (403, true));
+    assert_eq!(unload(&[("origin", &ours)]).await.status, 403, "the host is another in this request");
+    assert_eq!(unload(&[("origin", "http://test"), ("sec-fetch-site", "same-origin")]).await.status, 200);
+    assert_eq!(unload(&[]).await.status, 200, "a client that is no browser");
+    daemon.stop().await;
+}
