@@ -1,5 +1,6 @@
-//! What the whole-system tests share: a daemon of their own, and the digit classifier of the demo.
+//! What the whole-system tests share: a daemon of their own, a browser, and the digit classifier of the demo.
 
+pub mod browser;
 pub mod daemon;
 pub mod digits;
 

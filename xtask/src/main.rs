@@ -23,7 +23,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Installs the Debian packages that building needs
+    /// Installs the Debian packages that building and testing need
     Setup,
     /// Builds ired, serves a real model and calls it, from nothing
     Demo,

@@ -1,4 +1,5 @@
-//! Installs what building needs beyond Rust: LLVM and MLIR 22 and a C++ compiler, as Debian packages.
+//! Installs what building and testing need beyond Rust: LLVM and MLIR 22, a C++ compiler and a browser, as Debian
+//! packages.
 //!
 //! Where these end up is said once, in `.cargo/config.toml`, so that plain `cargo build` works afterwards.
 
@@ -19,6 +20,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("lld-22", "linker for those"),
     ("libzstd-dev", "compression in LLVM"),
     ("zlib1g-dev", "compression in LLVM"),
+    ("chromium", "the browser that tests of the web console drive"),
 ];
 
 pub(crate) fn run() -> Result<()> {
