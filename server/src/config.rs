@@ -37,6 +37,8 @@ pub struct Settings {
     pub metrics: String,
     /// What the server calls itself to clients of the inference protocol. Some of Triton's want it to be `triton`.
     pub server_name: String,
+    /// Whether the REST address shows the web console at `/`. On: it can do no more than REST can.
+    pub console: bool,
     /// What to log, in `tracing` filter syntax.
     pub log: String,
     /// How: `text` for people, `json` for programs, an object each line.
@@ -148,6 +150,7 @@ impl Default for Settings {
             grpc: "127.0.0.1:8001".to_owned(),
             metrics: "127.0.0.1:8002".to_owned(),
             server_name: "ired".to_owned(),
+            console: true,
             log: "info".to_owned(),
             log_format: LogFormat::default(),
             compiler_worker: None,

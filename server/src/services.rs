@@ -2,6 +2,7 @@
 
 pub mod activity;
 pub mod compile;
+mod console;
 pub mod devices;
 pub mod inference;
 pub mod models;

@@ -162,7 +162,7 @@ impl Admitted {
             // Of one model this is a look at it.
             Need::Listing => self.demand(Permission::See, Some(model)),
             Need::Server(permission) => self.demand(permission, None),
-            Need::Open(_) | Need::Known => Ok(()),
+            Need::Nothing | Need::Open(_) | Need::Known => Ok(()),
         }
     }
 
@@ -170,7 +170,7 @@ impl Admitted {
     pub(super) fn for_server(&self) -> Result<(), Error> {
         match self.need {
             Need::Server(permission) => self.demand(permission, None),
-            Need::Open(_) | Need::Known | Need::Listing | Need::Model(_) => Ok(()),
+            Need::Nothing | Need::Open(_) | Need::Known | Need::Listing | Need::Model(_) => Ok(()),
         }
     }
 

@@ -132,9 +132,12 @@ impl Gate {
     /// Who calls, unless the call needs nobody; and what it needs of them.
     fn caller(&self, request: &Request, need: Need) -> Result<(Caller, Need), Error> {
         let Some(access) = &self.access else { return Ok((Caller::anybody(), need)) };
-        if let Need::Open(open) = need
-            && self.open.contains(&open)
-        {
+        let nobody = match need {
+            Need::Nothing => true,
+            Need::Open(open) => self.open.contains(&open),
+            _ => false,
+        };
+        if nobody {
             return Ok((Caller::nobody(), need));
         }
         let caller = authenticate(&access.current(), request).map_err(Error::Unauthenticated)?;

@@ -27,6 +27,8 @@ impl Permission {
 /// What a call needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
+    /// Nothing, ever: the answer is part of every copy of the program.
+    Nothing,
     /// Nothing where the settings say so; otherwise a caller that is known.
     Open(Open),
     /// A caller that is known.
@@ -146,6 +148,9 @@ const ROUTES: &[(Method, &str, Need)] = &[
     (Method::GET, "/v1/devices", Need::Listing),
     // As the metrics: of all models.
     (Method::GET, "/v1/status", Need::Server(Permission::See)),
+    // The console's files; what they show they ask REST for, with the credentials that a person gives them.
+    (Method::GET, "/", Need::Nothing),
+    (Method::GET, "/console/{file}", Need::Nothing),
     (Method::GET, "/openapi.json", Need::Known),
     (Method::GET, "/metrics", Need::Open(Open::Metrics)),
 ];

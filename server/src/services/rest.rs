@@ -27,6 +27,7 @@ use crate::app::App;
 use crate::auth::Admitted;
 use crate::error::Error;
 use crate::inline::Inline;
+use crate::services::console;
 use crate::{describe, metrics, model_config, status};
 
 type Shared = State<Arc<App>>;
@@ -37,6 +38,7 @@ const OPENAPI: &str = include_str!("rest/openapi.json");
 
 /// The REST front door.
 pub fn router(app: Arc<App>) -> Router {
+    let console = if app.settings.console { console::router() } else { Router::new() };
     Router::new()
         .route("/openapi.json", get(open_api))
         .route("/v2", get(server))
@@ -62,6 +64,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(shared_memory::router())
         .merge(traces::router())
         .merge(v1::router())
+        .merge(console)
         .fallback(fallback)
         .with_state(app)
 }

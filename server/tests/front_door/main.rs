@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that finds something else than it expects fails")]
 
 mod compile;
+mod console;
 mod drain;
 mod every_method;
 mod extensions;

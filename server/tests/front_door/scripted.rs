@@ -1,7 +1,7 @@
 //! A compiler and models that do what the text of a "model" file says, and a daemon on free ports around them.
 //!
-//! The script is words: `crash-once`, `crash`, `killed`, `unsupported`, `hold` (compile until [`World::release`]),
-//! `unloadable`, `block` (infer until [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`; of a
+//! The script is words: `crash-once`, `crash`, `killed`, `unsupported` (and `hostile`: names that are [`MARKUP`]), `hold`
+//! (compile until [`World::release`]), `unloadable`, `block` (infer until [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`; of a
 //! model that says `strings`, both are strings and the same. One that says `takes:MS` takes so long. A `sequence` adds
 //! up instead: `next` is `x` and, unless `start` is 1, `state`; `y` is that, and `corrid` more at the `end`.
 
@@ -26,6 +26,10 @@ use ired_worker::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+
+/// A name that a page must not take for anything but a name.
+pub(crate) const MARKUP: &str =
+    "<img src=\"nowhere\" onerror=\"document.title='taken'\">\u{1b}[31m&amp;\u{202e}";
 
 /// What has happened so far.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -138,7 +142,8 @@ impl Compiler for ScriptedCompiler {
                     location: Some(node.to_owned()),
                     hint: None,
                 };
-                let diagnostics = vec![problem("n1"), problem("n2")];
+                let first = if script.contains("hostile") { MARKUP } else { "n1" };
+                let diagnostics = vec![problem(first), problem("n2")];
                 return Err(CompileFailure::Failed { kind: FailureKind::Unsupported, diagnostics });
             }
             if let Some(name) = script.split_whitespace().find_map(|word| word.strip_prefix("external:")) {
@@ -237,7 +242,8 @@ fn loaded(script: &str) -> LoadedModule {
         dtype,
         dims: vec![DimSpec::Symbolic { name: "N".to_owned(), min: 0, max: 1 << 20 }, DimSpec::Static(1)],
     };
-    let (mut inputs, mut outputs) = (vec![spec("x")], vec![spec("y")]);
+    let output = if script.contains("hostile") { MARKUP } else { "y" };
+    let (mut inputs, mut outputs) = (vec![spec("x")], vec![spec(output)]);
     if script.contains("sequence") {
         inputs.extend([
             one("start", DType::I32),
@@ -316,7 +322,8 @@ impl Runner for Doubler {
                 DType::String => x.data.to_vec().into(),
                 _ => doubled.collect::<Vec<u8>>().into(),
             };
-            let y = Tensor { name: "y".to_owned(), dtype: x.dtype, dims: x.dims.clone(), data };
+            let name = self.module.signature.entries[0].outputs[0].name.clone();
+            let y = Tensor { name, dtype: x.dtype, dims: x.dims.clone(), data };
             Ok(InferenceResult { outputs: vec![y], sent, timing, profile: None })
         }
         .boxed()
