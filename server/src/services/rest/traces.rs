@@ -27,7 +27,7 @@ pub(super) fn router() -> Router<Arc<App>> {
 struct Asked {
     #[serde(default)]
     model: String,
-    limit: Option<usize>,
+    limit: Option<u32>,
 }
 
 async fn requests(
@@ -36,7 +36,7 @@ async fn requests(
     asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
 ) -> Reply {
     let Query(asked) = asked.map_err(|rejection| Error::invalid(rejection.body_text()))?;
-    let found = list(&app, &admitted.caller, &asked.model, asked.limit);
+    let found = list(&app, &admitted.caller, &asked.model, asked.limit.map(|limit| limit as usize));
     let requests: Vec<Value> = found.iter().map(|trace| Value::Object(summary(trace))).collect();
     Ok(axum::Json(json!({ "requests": requests })).into_response())
 }
