@@ -58,6 +58,9 @@ function step(event, told, bar, result) {
     case 'retrying':
       setText(told, `The compiler crashed (${event.reason}) and tries once more…`);
       return null;
+    case 'elsewhere':
+      setText(told, `Waiting for another replica, ${event.replica}, which compiles it…`);
+      return null;
     case 'done':
       setText(told, event.cached ? 'The module was in the cache.' : `Compiled in ${duration(event.wall_us * 1000)}.`);
       result.append(report(event), found(event.warnings));

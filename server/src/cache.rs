@@ -1,19 +1,23 @@
-//! Compiled modules: one per model, target, options and compiler build, kept on disk and compiled once.
+//! Compiled modules: one per model, target, options and compiler build, compiled once.
 //!
-//! A key is the digest of everything that goes into a module. The index in memory bounds what is on disk and
-//! evicts the least recently used. Concurrent equal requests share one `flight`.
+//! A key is the digest of everything that goes into a module. It is looked for among what is open, then on disk, then in
+//! the store that replicas share; each is only a shorter way to what can be compiled again. Concurrent equal requests
+//! share one `flight`.
 
+mod disk;
 mod flight;
+mod record;
+mod shared;
+mod work;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use anyhow::Context;
 use ired_worker::{CompileOptions, CompileReport, TargetRequest};
-use moka::policy::EvictionPolicy;
-use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 pub use flight::{FlightEvent, Step, Ticket};
@@ -22,9 +26,12 @@ use crate::config::Settings;
 use crate::digest::Digest;
 use crate::engine::Compiler;
 use crate::error::CompileError;
-use crate::metrics::CompileMetrics;
+use crate::metrics::{CompileMetrics, SharedCacheMetrics};
 use crate::models::ModelSource;
-use crate::store::{self, BlobStore, Stamp, StoreError, blocking};
+use crate::store::{StoreError, blocking};
+use disk::Disk;
+use record::{Output, Record};
+use shared::SharedCache;
 
 /// Part of every key; a change of how keys are made changes it.
 const KEY_DOMAIN: &str = "ired 2026 module key";
@@ -55,34 +62,19 @@ pub struct CompiledModule {
     pub report: Arc<CompileReport>,
 }
 
-/// The record beside a module's file.
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    key: Digest,
-    digest: Digest,
-    bytes: u64,
-    model: String,
-    target: String,
-    options: String,
-    compiler: String,
-    report: CompileReport,
-}
-
-#[derive(Debug)]
-struct Entry {
-    digest: Digest,
-    bytes: u64,
-    report: Arc<CompileReport>,
-    /// What the file looked like when its content was last found right in this process.
-    verified: Mutex<Option<Stamp>>,
+/// Where a module was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tier {
+    Memory,
+    Disk,
+    Shared,
 }
 
 /// All compiled modules and the compilations in progress.
 pub struct ModuleCache {
     compiler: Arc<dyn Compiler>,
-    blobs: Arc<BlobStore>,
-    records_dir: PathBuf,
-    index: moka::future::Cache<Digest, Arc<Entry>>,
+    disk: Arc<Disk>,
+    shared: Option<SharedCache>,
     flights: Mutex<HashMap<Digest, Weak<flight::Flight>>>,
     slots: Semaphore,
     queue_limit: usize,
@@ -92,28 +84,30 @@ pub struct ModuleCache {
     /// What "host" means here: a data directory may move to another machine.
     host: String,
     pub metrics: Arc<CompileMetrics>,
+    shared_metrics: Arc<SharedCacheMetrics>,
 }
 
 impl ModuleCache {
     /// Opens the modules below `dir`. `host` names this machine's CPU and features.
+    ///
+    /// # Errors
+    /// A directory that cannot be read, a shared cache whose settings cannot be used.
     pub async fn open(
         dir: &Path,
         settings: &Settings,
         compiler: Arc<dyn Compiler>,
         host: String,
-    ) -> Result<Self, StoreError> {
-        let metrics = Arc::new(CompileMetrics::default());
-        let records_dir = dir.join("records");
-        let (blobs, found) = {
-            let (dir, records_dir) = (dir.to_path_buf(), records_dir.clone());
-            blocking(move || read_all(&dir, &records_dir)).await?
+    ) -> anyhow::Result<Self> {
+        let (metrics, shared_metrics) = <(Arc<CompileMetrics>, Arc<SharedCacheMetrics>)>::default();
+        let disk = {
+            let (dir, limit_bytes, metrics) = (dir.to_path_buf(), settings.cache_bytes, metrics.clone());
+            blocking(move || Disk::open(&dir, limit_bytes, metrics)).await?
         };
-        let blobs = Arc::new(blobs);
-        let cache = Self {
+        let shared = SharedCache::open(settings, shared_metrics.clone());
+        Ok(Self {
             compiler,
-            blobs: blobs.clone(),
-            records_dir: records_dir.clone(),
-            index: index(settings.cache_bytes, blobs, records_dir, metrics.clone()),
+            disk: Arc::new(disk),
+            shared: shared.context("the shared cache cannot be used")?,
             flights: Mutex::default(),
             slots: Semaphore::new(settings.compile_slots),
             queue_limit: settings.compile_queue,
@@ -124,12 +118,28 @@ impl ModuleCache {
             quarantine: Duration::from_secs(settings.quarantine_s),
             host,
             metrics,
-        };
-        for record in found {
-            cache.index.insert(record.key, Arc::new(Entry::of(&record))).await;
+            shared_metrics,
+        })
+    }
+
+    /// Checks what the settings of the cache name.
+    ///
+    /// # Errors
+    /// The first that cannot be used.
+    pub fn check_files(settings: &Settings) -> anyhow::Result<()> {
+        SharedCache::check(settings)
+    }
+
+    /// Ends what goes on behind the answers; nothing is asked for any more.
+    pub async fn stop(&self) {
+        if let Some(shared) = &self.shared {
+            shared.stop().await;
         }
-        cache.index.run_pending_tasks().await;
-        Ok(cache)
+    }
+
+    /// What the cache that replicas share counts, if there is one.
+    pub fn shared_metrics(&self) -> Option<&SharedCacheMetrics> {
+        self.shared.as_ref().map(|_| &*self.shared_metrics)
     }
 
     /// Finds or compiles a module. Equal requests at the same time share the work; it ends when the last
@@ -146,11 +156,8 @@ impl ModuleCache {
             }
         };
         let compiler = self.compiler.clone();
-        let path = self.records_dir.clone();
-        let identity =
-            blocking(move || compiler.identity().map_err(StoreError::io("read the compiler", &path)))
-                .await
-                .map_err(|error| Arc::new(error.into()))?;
+        let identity = move || compiler.identity().map_err(StoreError::io("read the compiler", "".as_ref()));
+        let identity = blocking(identity).await.map_err(|error| Arc::new(error.into()))?;
         let key = self.key(&model, &request, &identity);
         Ok(self.join(key, model, identity, request))
     }
@@ -185,71 +192,50 @@ impl ModuleCache {
 
     /// Forgets a module that turned out to be unusable.
     pub async fn discard(&self, key: &Digest) {
-        self.index.invalidate(key).await;
-        self.index.run_pending_tasks().await;
+        if let Some(shared) = &self.shared {
+            shared.refuse(key);
+        }
+        let (disk, key) = (self.disk.clone(), *key);
+        let _ = tokio::task::spawn_blocking(move || disk.discard(&key)).await;
     }
 
     /// Modules on disk and their bytes.
     pub fn size(&self) -> (u64, u64) {
-        let bytes = self.index.iter().map(|(_, entry)| entry.bytes).sum();
-        (self.index.entry_count(), bytes)
+        self.disk.size()
     }
 
-    /// The module of this key, provided that its file is what was written.
+    /// The module of this key where this machine has it.
     async fn find(&self, key: &Digest) -> Option<CompiledModule> {
-        let entry = self.index.get(key).await?;
-        let (path, record) = (self.blobs.path(key), record_path(&self.records_dir, key));
-        let checked = entry.clone();
-        let opened = blocking(move || {
-            let file = checked.open_verified(&path)?;
-            // The time of the record's change is that of the last use: eviction goes on after a restart.
-            if let Ok(record) = File::options().write(true).open(record) {
-                let _ = record.set_modified(SystemTime::now());
-            }
-            Ok(file)
-        })
-        .await;
-        match opened {
-            Ok(file) => Some(CompiledModule {
-                key: *key,
-                digest: entry.digest,
-                bytes: entry.bytes,
-                file: Arc::new(file),
-                cached: true,
-                report: entry.report.clone(),
-            }),
-            Err(error) => {
-                tracing::warn!(%key, %error, "cached module is not usable; it is compiled again");
-                self.metrics.corrupt.add(1);
-                self.discard(key).await;
-                None
-            }
-        }
+        let (disk, key) = (self.disk.clone(), *key);
+        let (module, tier) = blocking(move || Ok(disk.find(&key))).await.ok()??;
+        self.note_hit(tier);
+        Some(module)
     }
 
-    /// Stores a finished module; durable when this returns.
-    async fn insert(&self, record: Record, pending: store::Pending) -> Result<CompiledModule, StoreError> {
-        let (blobs, records_dir) = (self.blobs.clone(), self.records_dir.clone());
-        let (record, file, stamp) = blocking(move || {
-            let path = blobs.keep(&pending, &record.key)?;
-            store::write_record(&record_path(&records_dir, &record.key), &record)?;
-            let file = File::open(&path).map_err(StoreError::io("open a module", &path))?;
-            let stamp = Stamp::of(&file).map_err(StoreError::io("open a module", &path))?;
-            Ok((record, file, stamp))
-        })
-        .await?;
-        let entry = Arc::new(Entry::of(&record));
-        *entry.verified.lock().unwrap_or_else(PoisonError::into_inner) = Some(stamp);
-        self.index.insert(record.key, entry.clone()).await;
-        self.index.run_pending_tasks().await;
-        Ok(CompiledModule {
-            key: record.key,
-            digest: record.digest,
-            bytes: record.bytes,
-            file: Arc::new(file),
-            cached: false,
-            report: entry.report.clone(),
-        })
+    /// The module of this key where another replica put it.
+    async fn fetch(&self, key: &Digest) -> Option<CompiledModule> {
+        let disk = self.disk.clone();
+        let (record, output) = self.shared.as_ref()?.fetch(key, move || disk.begin()).await?;
+        let module = self.insert(record, output).await;
+        let module =
+            module.inspect_err(|error| tracing::warn!(%key, %error, "a fetched module was lost")).ok()?;
+        self.note_hit(Tier::Shared);
+        Some(CompiledModule { cached: true, ..module })
+    }
+
+    /// Takes a finished module.
+    async fn insert(&self, record: Record, output: Output) -> Result<CompiledModule, StoreError> {
+        let disk = self.disk.clone();
+        blocking(move || disk.insert(&record, output)).await
+    }
+
+    fn note_hit(&self, tier: Tier) {
+        let hits = match tier {
+            Tier::Memory => &self.metrics.memory_hits,
+            Tier::Disk => &self.metrics.disk_hits,
+            Tier::Shared => &self.metrics.shared_hits,
+        };
+        hits.add(1);
     }
 
     fn check_quarantine(&self, model: &Digest, name: &str) -> Result<(), CompileError> {
@@ -269,90 +255,4 @@ impl ModuleCache {
         let crashes = self.crashes.get(model).map_or(0, |(crashes, _)| crashes) + 1;
         self.crashes.insert(*model, (crashes, how));
     }
-}
-
-impl Entry {
-    fn of(record: &Record) -> Self {
-        Self {
-            digest: record.digest,
-            bytes: record.bytes,
-            report: Arc::new(record.report.clone()),
-            verified: Mutex::new(None),
-        }
-    }
-
-    /// Blocks; reads the whole file unless it was found right before and has not been written since.
-    fn open_verified(&self, path: &Path) -> Result<File, StoreError> {
-        let file = File::open(path).map_err(StoreError::io("open a module", path))?;
-        let stamp = Stamp::of(&file).map_err(StoreError::io("open a module", path))?;
-        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        if *verified != Some(stamp) {
-            let found = Digest::of_file(path).map_err(StoreError::io("read a module", path))?;
-            if found != self.digest {
-                return Err(StoreError::Corrupt { path: path.to_path_buf(), found, expected: self.digest });
-            }
-            *verified = Some(stamp);
-        }
-        Ok(file)
-    }
-}
-
-fn record_path(dir: &Path, key: &Digest) -> PathBuf {
-    dir.join(format!("{key}.json"))
-}
-
-/// Opens the files and gives their records, least recently used first. Files without a record go. Blocks.
-fn read_all(dir: &Path, records_dir: &Path) -> Result<(BlobStore, Vec<Record>), StoreError> {
-    let blobs = BlobStore::open(dir)?;
-    let mut dated = Vec::new();
-    for (path, record) in store::read_records::<Record>(records_dir)? {
-        if blobs.path(&record.key).is_file() && path == record_path(records_dir, &record.key) {
-            let used = std::fs::metadata(&path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-            dated.push((used, record));
-        } else {
-            store::remove(&path)?;
-        }
-    }
-    dated.sort_by_key(|(used, _)| *used);
-    let records: Vec<Record> = dated.into_iter().map(|(_, record)| record).collect();
-    let known: std::collections::HashSet<Digest> = records.iter().map(|record| record.key).collect();
-    for digest in blobs.list()? {
-        if !known.contains(&digest) {
-            blobs.remove(&digest)?;
-        }
-    }
-    Ok((blobs, records))
-}
-
-/// The index in memory; what it lets go is removed from disk.
-fn index(
-    cache_bytes: u64,
-    blobs: Arc<BlobStore>,
-    records_dir: PathBuf,
-    metrics: Arc<CompileMetrics>,
-) -> moka::future::Cache<Digest, Arc<Entry>> {
-    moka::future::Cache::builder()
-        // Weights are 32 bits wide, so they count KiB.
-        .weigher(|_, entry: &Arc<Entry>| u32::try_from(entry.bytes.div_ceil(1024)).unwrap_or(u32::MAX))
-        .max_capacity(cache_bytes / 1024)
-        .eviction_policy(EvictionPolicy::lru())
-        .async_eviction_listener(move |key: Arc<Digest>, _, cause| {
-            let (blobs, records_dir, metrics) = (blobs.clone(), records_dir.clone(), metrics.clone());
-            Box::pin(async move {
-                if cause == moka::notification::RemovalCause::Replaced {
-                    return;
-                }
-                if cause.was_evicted() {
-                    metrics.evicted.add(1);
-                }
-                let removed = blocking(move || {
-                    store::remove(&record_path(&records_dir, &key))?;
-                    blobs.remove(&key)
-                });
-                if let Err(error) = removed.await {
-                    tracing::error!(%error, "evicted module cannot be removed");
-                }
-            })
-        })
-        .build()
 }

@@ -1,9 +1,10 @@
 //! Settings: flags over the environment over `ired.toml` over defaults. Each is one field of [`Settings`]; nothing else
-//! reads the environment.
+//! reads the environment, but for a cloud's credentials, which its client looks for where that cloud's users have them.
 
 mod arguments;
 mod layers;
 mod security;
+mod shared_cache;
 mod show;
 mod tracing;
 
@@ -18,6 +19,7 @@ pub use arguments::{Arguments, Command, ConfigCommand};
 pub(crate) use layers::at_its_place;
 pub use layers::{ConfigError, Loaded};
 pub use security::{AcceptModules, AuditSettings, AuthSettings, Open, RequireSandbox, TlsSettings};
+pub use shared_cache::SharedCacheSettings;
 pub use tracing::{LogFormat, TracingSettings};
 
 use crate::devices::Host;
@@ -74,7 +76,7 @@ pub struct Settings {
     /// How long a model that crashed the compiler twice is refused, in seconds. Long enough to stop a crash
     /// loop, short enough that a machine's hiccup heals by itself.
     pub quarantine_s: u64,
-    /// All compiled modules on disk, in bytes; the least recently used go first.
+    /// All compiled modules on disk, in bytes; the least recently used go first, and none that is loaded.
     pub cache_bytes: u64,
 
     /// Newest versions of a model that are loaded; 0: all. One, as Triton has it: each costs a process.
@@ -136,6 +138,7 @@ pub struct Settings {
     pub tls: TlsSettings,
     pub auth: AuthSettings,
     pub audit: AuditSettings,
+    pub shared_cache: SharedCacheSettings,
     pub tracing: TracingSettings,
 }
 
@@ -193,6 +196,7 @@ impl Default for Settings {
             tls: TlsSettings::default(),
             auth: AuthSettings::default(),
             audit: AuditSettings::default(),
+            shared_cache: SharedCacheSettings::default(),
             tracing: TracingSettings::default(),
         }
     }
@@ -246,6 +250,7 @@ impl Settings {
             .with_context(|| format!("setting `log` is `{}`, which is no filter", self.log))?;
         self.tls.check()?;
         self.audit.check()?;
+        self.shared_cache.check()?;
         self.tracing.check()?;
         Ok(())
     }

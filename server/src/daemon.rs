@@ -212,6 +212,7 @@ impl Daemon {
         self.stop.cancel();
         while self.doors.join_next().await.is_some() {}
         self.app.registry.stop().await;
+        self.app.cache.stop().await;
         if let Some(exporting) = self.exporting {
             exporting.end().await;
         }
@@ -228,6 +229,7 @@ impl Daemon {
 pub fn check_files(settings: &Settings) -> anyhow::Result<()> {
     Tls::open(&settings.tls)?;
     Trust::open(settings)?;
+    ModuleCache::check_files(settings)?;
     Gate::check_files(settings)
 }
 

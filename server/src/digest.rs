@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -24,15 +25,23 @@ impl Digest {
     ///
     /// The file is read, not mapped: who shortens a mapped file ends the process that looks at it.
     pub fn of_file(path: &Path) -> std::io::Result<Self> {
-        let (mut file, mut buffer) = (File::open(path)?, vec![0; READ_BYTES]);
+        Self::of_open(&File::open(path)?)
+    }
+
+    /// The same of a file that is open, wherever others read in it. Blocks.
+    pub fn of_open(file: &File) -> std::io::Result<Self> {
+        let (mut offset, mut buffer) = (0, vec![0; READ_BYTES]);
         let mut hasher = blake3::Hasher::new();
         loop {
-            match file.read(&mut buffer) {
+            match file.read_at(&mut buffer, offset) {
                 Ok(0) => return Ok(Self(*hasher.finalize().as_bytes())),
-                Ok(bytes) => hasher.update_rayon(&buffer[..bytes]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Ok(bytes) => {
+                    hasher.update_rayon(&buffer[..bytes]);
+                    offset += bytes as u64;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
-            };
+            }
         }
     }
 

@@ -6,7 +6,7 @@ mod models;
 mod text;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -83,7 +83,10 @@ impl Outcome {
 /// What the compilations and the module cache count.
 #[derive(Debug, Default)]
 pub struct CompileMetrics {
-    pub hits: Counter,
+    /// Modules that were open already, that were on disk, that another replica had put into the shared cache.
+    pub memory_hits: Counter,
+    pub disk_hits: Counter,
+    pub shared_hits: Counter,
     pub misses: Counter,
     /// Files that were not what was written.
     pub corrupt: Counter,
@@ -95,6 +98,36 @@ pub struct CompileMetrics {
     pub waiting: Gauge,
     outcomes: Mutex<BTreeMap<&'static str, Outcome>>,
     sandbox: Mutex<Option<SandboxReport>>,
+}
+
+/// What the cache that replicas share counts; all 0 without one.
+#[derive(Debug, Default)]
+pub struct SharedCacheMetrics {
+    up: AtomicBool,
+    /// Requests that had no answer, or an error for one.
+    pub failures: Counter,
+    pub fetched_bytes: Counter,
+    pub stored_bytes: Counter,
+    /// Modules that are in the store; that could not be put there; that did not find room in the queue.
+    pub stored: Counter,
+    pub failed: Counter,
+    pub dropped: Counter,
+    /// Modules in the store that were not what they should be.
+    pub refused: Counter,
+    /// Compilations that waited, or wait, for another replica's; that took over from one that died.
+    pub waits: Counter,
+    pub waiting: Gauge,
+    pub takeovers: Counter,
+}
+
+impl SharedCacheMetrics {
+    pub fn set_up(&self, up: bool) {
+        self.up.store(up, Ordering::Relaxed);
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
 }
 
 impl CompileMetrics {

@@ -1,16 +1,21 @@
 //! `cargo xtask conformance`: public test suites through `irectl verify`, held against lists of known failures; public
-//! clients of the protocol; and kernels for other machines.
+//! clients of the protocol; kernels for other machines; and an S3 server.
 
+mod cache;
 mod cross;
 mod expectations;
 mod onnx;
 mod protocol;
+mod proxy;
+mod python;
 mod table;
 
 use anyhow::Result;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Conformance {
+    /// Two daemons that share modules in an S3 server, with what may go wrong on the way
+    Cache(cache::Cache),
     /// The ONNX backend suite, every case as it is and with all input sizes symbolic
     Onnx(onnx::Onnx),
     /// Kernels for AArch64 and RISC-V, on an emulator
@@ -21,6 +26,7 @@ pub(crate) enum Conformance {
 
 pub(crate) fn run(suite: &Conformance) -> Result<()> {
     match suite {
+        Conformance::Cache(cache) => cache.run(),
         Conformance::Onnx(onnx) => onnx.run(),
         Conformance::Cross(cross) => cross.run(),
         Conformance::Protocol(protocol) => protocol.run(),

@@ -1,11 +1,13 @@
 //! A daemon of our own, on free ports and with its data in a folder that goes.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+
+use crate::process::{run as command, target_dir};
 
 /// How long a daemon may take to load its models: those of a suite are compiled first.
 const START: Duration = Duration::from_secs(300);
@@ -15,6 +17,7 @@ pub(crate) struct Daemon {
     process: Child,
     pub(crate) grpc: String,
     pub(crate) rest: String,
+    metrics: String,
 }
 
 impl Daemon {
@@ -31,7 +34,7 @@ impl Daemon {
             .stderr(log)
             .spawn()
             .context("cannot start `ired`")?;
-        let mut daemon = Self { process, grpc, rest };
+        let mut daemon = Self { process, grpc, rest, metrics };
         let deadline = Instant::now() + START;
         while ureq::get(daemon.url("/v2/health/ready")).call().is_err() {
             if let Some(status) = daemon.process.try_wait()? {
@@ -45,6 +48,22 @@ impl Daemon {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.rest)
+    }
+
+    /// The value of a metric, the sum over its labels; 0 when there is none.
+    pub(crate) fn metric(&self, name: &str) -> Result<f64> {
+        let text =
+            ureq::get(format!("http://{}/metrics", self.metrics)).call()?.body_mut().read_to_string()?;
+        let values = text.lines().filter_map(|line| line.strip_prefix(name));
+        let values = values.filter(|rest| rest.starts_with([' ', '{']));
+        Ok(values.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    /// Takes it away at once, under whoever uses it.
+    pub(crate) fn kill_now(&self) -> Result<()> {
+        let kill = Command::new("kill").args(["-KILL", &self.process.id().to_string()]).status()?;
+        ensure!(kill.success(), "cannot kill `ired`");
+        Ok(())
     }
 
     /// Tells it to stop; gives how long that took.
@@ -73,7 +92,15 @@ impl Drop for Daemon {
     }
 }
 
-fn free_address() -> Result<String> {
+/// Builds the daemon and its workers; gives the folder that they are in.
+pub(crate) fn build(release: bool) -> Result<PathBuf> {
+    let mut build = vec!["build", "-p", "ired", "-p", "ired-compiler-worker", "-p", "ired-runtime-worker"];
+    build.extend(release.then_some("--release"));
+    command("cargo", &build)?;
+    target_dir(if release { "release" } else { "debug" })
+}
+
+pub(crate) fn free_address() -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
     Ok(listener.local_addr()?.to_string())
 }

@@ -1,21 +1,18 @@
 //! One compilation in progress, shared by everyone who asked for the same module.
 
 use std::sync::{Arc, PoisonError, Weak};
-use std::time::Instant;
 
-use ired_worker::{CompileEvent, CompileFailure, CompileJob, CompileReport};
+use ired_worker::CompileEvent;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
-use super::{CompileRequest, CompiledModule, ModuleCache, Record};
+use super::work::Work;
+use super::{CompileRequest, CompiledModule, ModuleCache};
 use crate::digest::Digest;
 use crate::error::CompileError;
-use crate::store::{Pending, blocking};
 
 /// Events that a slow listener may fall behind before it misses some.
 const EVENTS_KEPT: usize = 256;
-/// How often a job is started before a crash is its answer.
-const ATTEMPTS: u32 = 2;
 
 type Outcome = Result<CompiledModule, Arc<CompileError>>;
 
@@ -24,6 +21,8 @@ type Outcome = Result<CompiledModule, Arc<CompileError>>;
 pub enum FlightEvent {
     /// Waits for a slot behind this many others.
     Queued(u64),
+    /// This replica compiles it, and what it makes will do here.
+    Elsewhere(String),
     Worker(Arc<CompileEvent>),
     /// The compiler crashed and is started once more.
     Retrying(String),
@@ -116,145 +115,5 @@ impl Flight {
         });
         let flight = Arc::new(Self { events, outcome: outcome.clone(), work });
         (Arc::downgrade(&flight), Ticket { events: first, outcome, asker, _flight: flight })
-    }
-}
-
-struct Work {
-    cache: Arc<ModuleCache>,
-    key: Digest,
-    model: Digest,
-    identity: String,
-    request: CompileRequest,
-    events: broadcast::Sender<FlightEvent>,
-}
-
-impl Work {
-    async fn run(&self) -> Result<CompiledModule, CompileError> {
-        let metrics = &self.cache.metrics;
-        if let Some(module) = self.cache.find(&self.key).await {
-            metrics.hits.add(1);
-            return Ok(module);
-        }
-        metrics.misses.add(1);
-        let source = &self.request.source;
-        self.cache.check_quarantine(&self.model, &source.name)?;
-        let _slot = self.slot().await?;
-        let _running = metrics.running.enter();
-        let started = Instant::now();
-        tracing::info!(model = %source, target = %self.request.target.canonical(), "compiling");
-        let result = self.compile().await;
-        metrics.note_compile(started.elapsed(), result.as_ref().err().map(CompileError::kind));
-        match &result {
-            Ok(module) => {
-                let seconds = started.elapsed().as_secs_f64();
-                tracing::info!(model = %source, key = %self.key, bytes = module.bytes, seconds, "compiled");
-            }
-            Err(error) => tracing::warn!(model = %source, %error, "compilation failed"),
-        }
-        result
-    }
-
-    async fn slot(&self) -> Result<tokio::sync::SemaphorePermit<'_>, CompileError> {
-        if let Ok(slot) = self.cache.slots.try_acquire() {
-            return Ok(slot);
-        }
-        let waiting = self.cache.metrics.waiting.enter();
-        let ahead = waiting.before();
-        if ahead >= self.cache.queue_limit as u64 {
-            return Err(CompileError::QueueFull { limit: self.cache.queue_limit });
-        }
-        self.tell(FlightEvent::Queued(ahead));
-        self.cache.slots.acquire().await.map_err(|_| CompileError::Abandoned)
-    }
-
-    async fn compile(&self) -> Result<CompiledModule, CompileError> {
-        let mut attempt = 1;
-        loop {
-            let blobs = self.cache.blobs.clone();
-            let pending = blocking(move || blobs.begin()).await?;
-            match self.attempt(&pending).await {
-                Ok(report) => {
-                    self.cache.crashes.invalidate(&self.model);
-                    return self.keep(report, pending).await;
-                }
-                Err(CompileError::Worker {
-                    model,
-                    cause: cause @ (CompileFailure::Crashed { .. } | CompileFailure::Killed { .. }),
-                }) => {
-                    // Who ends processes from outside must not put models into quarantine.
-                    if matches!(cause, CompileFailure::Crashed { .. }) {
-                        self.cache.note_crash(&self.model, cause.to_string());
-                    }
-                    self.cache.metrics.crashes.add(1);
-                    if attempt == ATTEMPTS {
-                        return Err(CompileError::Worker { model, cause });
-                    }
-                    attempt += 1;
-                    tracing::warn!(%model, %cause, "compile worker crashed; trying once more");
-                    self.tell(FlightEvent::Retrying(cause.to_string()));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn attempt(&self, pending: &Pending) -> Result<CompileReport, CompileError> {
-        let source = &self.request.source;
-        let changed = |_| CompileError::SourceChanged { model: source.name.clone() };
-        let opened = source.clone();
-        let model = tokio::task::spawn_blocking(move || opened.open_main())
-            .await
-            .map_err(|_| CompileError::Abandoned)?;
-        let job = CompileJob {
-            model_name: source.name.clone(),
-            file_name: source.main.name.clone(),
-            target: self.request.target.clone(),
-            options: self.request.options.clone(),
-        };
-        let (events, metrics) = (self.events.clone(), self.cache.metrics.clone());
-        let sink = Box::new(move |event: CompileEvent| {
-            if let CompileEvent::Started { sandbox, .. } = &event {
-                metrics.started.add(1);
-                metrics.note_sandbox(sandbox);
-            }
-            // Nobody may be listening; the outcome is told another way.
-            let _ = events.send(FlightEvent::Worker(Arc::new(event)));
-        });
-        let output = pending.handle()?;
-        let compiled =
-            self.cache.compiler.compile(job, model.map_err(changed)?, source.files(), output, sink).await;
-        compiled.map_err(|cause| CompileError::Worker { model: source.name.clone(), cause })
-    }
-
-    async fn keep(&self, report: CompileReport, pending: Pending) -> Result<CompiledModule, CompileError> {
-        let (source, name) = (self.request.source.clone(), self.request.source.name.clone());
-        let (pending, digest, bytes) = blocking(move || {
-            let read = crate::store::StoreError::io("read a module", pending.path());
-            let digest = Digest::of_file(pending.path()).map_err(read)?;
-            let read = crate::store::StoreError::io("read a module", pending.path());
-            let bytes = pending.file().metadata().map_err(read)?.len();
-            Ok((pending, digest, bytes))
-        })
-        .await?;
-        // A model that was overwritten meanwhile would be filed under the wrong digest.
-        let unchanged = tokio::task::spawn_blocking(move || source.is_unchanged()).await.unwrap_or(false);
-        if !unchanged {
-            return Err(CompileError::SourceChanged { model: name });
-        }
-        let record = Record {
-            key: self.key,
-            digest,
-            bytes,
-            model: name,
-            target: self.request.target.canonical(),
-            options: self.request.options.canonical(),
-            compiler: self.identity.clone(),
-            report,
-        };
-        Ok(self.cache.insert(record, pending).await?)
-    }
-
-    fn tell(&self, event: FlightEvent) {
-        let _ = self.events.send(event);
     }
 }

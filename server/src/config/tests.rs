@@ -108,6 +108,18 @@ fn a_table_of_tls_makes_sense_or_is_refused() {
 }
 
 #[test]
+fn the_table_of_the_shared_cache_makes_sense_or_is_refused() {
+    for (text, expected) in [
+        ("[shared_cache]\nkey = \"k\"\n", "its `url` is missing"),
+        ("[shared_cache]\nurl = \"s3://b\"\nlease_s = 0\n", "`shared_cache.lease_s` is 0"),
+        ("[shared_cache]\nurl = \"s3://b\"\ntimeout_s = 0\n", "`shared_cache.timeout_s` is 0"),
+    ] {
+        let error = error_of(text);
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn every_setting_has_a_variable_of_its_own() {
     let names = names();
     let variables: std::collections::BTreeSet<String> = names.iter().map(|name| variable(name)).collect();

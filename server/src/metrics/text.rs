@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use ired_worker::{LayerState, SandboxReport};
 
-use super::{COMPILE_BOUNDS_S, CompileMetrics};
+use super::{COMPILE_BOUNDS_S, CompileMetrics, SharedCacheMetrics};
 use crate::activity::CpuMeter;
 use crate::app::App;
 use crate::cache::ModuleCache;
@@ -22,6 +22,9 @@ pub fn render(app: &App) -> String {
     super::models::render(&mut text, &versions);
     compiles(&mut text, &cache.metrics);
     modules(&mut text, cache);
+    if let Some(shared) = cache.shared_metrics() {
+        shared_cache(&mut text, shared);
+    }
     sandbox(&mut text, cache, &versions);
     memory(&mut text, registry.residents.as_ref());
     traces(&mut text, &app.traces);
@@ -151,7 +154,12 @@ fn compiles(text: &mut Text, metrics: &CompileMetrics) {
 fn modules(text: &mut Text, cache: &ModuleCache) {
     let metrics = &cache.metrics;
     let (entries, bytes) = cache.size();
-    text.single("ired_cache_hits_total", "counter", "Modules found in the cache", metrics.hits.get());
+    text.family("ired_cache_hits_total", "counter", "Modules found in the cache, by where they were");
+    let hits =
+        [("memory", &metrics.memory_hits), ("disk", &metrics.disk_hits), ("shared", &metrics.shared_hits)];
+    for (tier, hits) in hits {
+        text.sample("ired_cache_hits_total", &[("tier", tier)], hits.get());
+    }
     text.single("ired_cache_misses_total", "counter", "Modules not found in the cache", metrics.misses.get());
     text.single("ired_cache_evictions_total", "counter", "Modules removed for room", metrics.evicted.get());
     text.single(
@@ -162,6 +170,43 @@ fn modules(text: &mut Text, cache: &ModuleCache) {
     );
     text.single("ired_cache_modules", "gauge", "Modules on disk", entries);
     text.single("ired_cache_bytes", "gauge", "Bytes of modules on disk", bytes);
+}
+
+fn shared_cache(text: &mut Text, shared: &SharedCacheMetrics) {
+    let single = |text: &mut Text, name: &str, kind: &str, help: &str, value: u64| {
+        text.single(&format!("ired_shared_cache_{name}"), kind, help, value);
+    };
+    single(text, "up", "gauge", "1 while the object store answers", u64::from(shared.is_up()));
+    single(
+        text,
+        "failures_total",
+        "counter",
+        "Requests to the object store that failed",
+        shared.failures.get(),
+    );
+    single(text, "fetched_bytes_total", "counter", "Bytes of modules fetched", shared.fetched_bytes.get());
+    single(text, "stored_bytes_total", "counter", "Bytes of modules put", shared.stored_bytes.get());
+    text.family("ired_shared_cache_uploads_total", "counter", "Modules to be put, by outcome");
+    let outcomes = [("ok", &shared.stored), ("failed", &shared.failed), ("dropped", &shared.dropped)];
+    for (outcome, count) in outcomes {
+        text.sample("ired_shared_cache_uploads_total", &[("outcome", outcome)], count.get());
+    }
+    single(
+        text,
+        "refused_total",
+        "counter",
+        "Modules found that were not what they should be",
+        shared.refused.get(),
+    );
+    single(text, "waits_total", "counter", "Compilations of others that were waited for", shared.waits.get());
+    single(text, "waiting", "gauge", "Compilations of others that are waited for", shared.waiting.get());
+    single(
+        text,
+        "takeovers_total",
+        "counter",
+        "Compilations taken over from the dead",
+        shared.takeovers.get(),
+    );
 }
 
 fn sandbox(text: &mut Text, cache: &ModuleCache, versions: &[VersionView]) {

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
-use ired_proto::ired::v1::compile_event::{Done, Event, Failed, Progress, Queued, Retrying, Started};
+use ired_proto::ired::v1::compile_event::{
+    Done, Elsewhere, Event, Failed, Progress, Queued, Retrying, Started,
+};
 use ired_proto::ired::v1::compile_service_server::CompileService;
 use ired_proto::ired::v1::get_module_response::{Info, Part};
 use ired_proto::ired::v1::{
@@ -131,6 +133,7 @@ fn message(event: Event) -> Result<CompileEvent, Status> {
 fn encode(event: &FlightEvent) -> Option<Event> {
     Some(match event {
         FlightEvent::Queued(ahead) => Event::Queued(Queued { ahead: *ahead }),
+        FlightEvent::Elsewhere(replica) => Event::Elsewhere(Elsewhere { replica: replica.clone() }),
         FlightEvent::Retrying(reason) => Event::Retrying(Retrying { reason: reason.clone() }),
         FlightEvent::Worker(event) => match &**event {
             ired_worker::CompileEvent::Started { pid, sandbox } => Event::Started(Started {

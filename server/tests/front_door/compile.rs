@@ -8,16 +8,16 @@ use tonic::Code;
 
 use crate::scripted::{Place, World, client};
 
-fn model(name: &str) -> ModelRef {
+pub(crate) fn model(name: &str) -> ModelRef {
     ModelRef { name: name.to_owned(), version: 0 }
 }
 
-async fn compile(client: &Client, name: &str) -> Result<CompileOutcome, ClientError> {
+pub(crate) async fn compile(client: &Client, name: &str) -> Result<CompileOutcome, ClientError> {
     let events = client.compile(model(name), &[]).await?;
     events.finish(|_| {}).await
 }
 
-async fn push(client: &Client, dir: &Path, name: &str, files: &[(&str, &str)]) -> u64 {
+pub(crate) async fn push(client: &Client, dir: &Path, name: &str, files: &[(&str, &str)]) -> u64 {
     let files = files.iter().map(|(path, content)| {
         let source = dir.join(path);
         std::fs::write(&source, content).unwrap();
@@ -110,6 +110,24 @@ async fn the_cache_is_bounded_and_lets_the_least_recently_used_go() {
     let hits = [compile(&client, "a").await.unwrap().cached, compile(&client, "b").await.unwrap().cached];
     assert_eq!(hits, [true, false], "`b` was used least recently");
     assert_eq!(daemon.app.cache.size().0, 3);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_module_that_is_loaded_stays_on_disk_however_little_room_there_is() {
+    let mut place = Place::new(&[("loaded.onnx", "loaded")]);
+    place.settings.cache_bytes = 1024;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    let key = compile(&client, "loaded").await.unwrap().key;
+    for name in ["b", "c", "d"] {
+        push(&client, place.dir.path(), name, &[("model.onnx", name)]).await;
+        compile(&client, name).await.unwrap();
+    }
+    let file = place.settings.data_dir.join("modules").join(&key[..2]).join(&key);
+    assert!(file.exists(), "it is in use");
+    assert!(daemon.app.cache.size().0 <= 2, "the others made room for each other");
     daemon.stop().await;
 }
 

@@ -1,7 +1,8 @@
 //! A compiler and models that do what the text of a "model" file says, and a daemon on free ports around them.
 //!
 //! The script is words: `crash-once`, `crash`, `killed`, `unsupported` (and `hostile`: names that are [`MARKUP`]), `hold`
-//! (compile until [`World::release`]), `unloadable`, `block` (infer until [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`; of a
+//! (compile until [`World::release`]), `compiles:MS` (compile so long), `unloadable`, `unloadable-once`, `block` (infer until
+//! [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`; of a
 //! model that says `strings`, both are strings and the same. One that says `takes:MS` takes so long. A `sequence` adds
 //! up instead: `next` is `x` and, unless `start` is 1, `state`; `y` is that, and `corrid` more at the `end`.
 
@@ -37,6 +38,7 @@ pub(crate) struct Seen {
     pub(crate) compiles_started: u64,
     pub(crate) compiles_dropped: u64,
     pub(crate) launched: u64,
+    pub(crate) launches_refused: u64,
     pub(crate) shut_down: u64,
     pub(crate) inside: u64,
     pub(crate) cancelled: u64,
@@ -124,6 +126,7 @@ impl Compiler for ScriptedCompiler {
             if script.contains("hold") {
                 self.world.released().await;
             }
+            tokio::time::sleep(Duration::from_millis(number(&script, "compiles:"))).await;
             dropped.0 = None;
             let crashed =
                 CompileFailure::Crashed { signal_or_status: "SIGSEGV".to_owned(), stderr: String::new() };
@@ -181,7 +184,9 @@ impl Launcher for ScriptedLauncher {
             std::fs::File::from(module).read_to_end(&mut script).unwrap();
             // A real module is no text, and says nothing of interest here.
             let script = String::from_utf8_lossy(&script).into_owned();
-            if script.contains("unloadable") {
+            let once = script.contains("unloadable-once");
+            if script.contains("unloadable") && !(once && self.0.seen().launches_refused > 0) {
+                self.0.note(|seen| seen.launches_refused += 1);
                 return Err(RuntimeFailure::Load { message: "scripted".to_owned() });
             }
             self.0.note(|seen| seen.launched += 1);

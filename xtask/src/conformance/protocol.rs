@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::daemon::Daemon;
-use crate::process::{root, run as command, target_dir};
+use super::python;
+use crate::daemon::{Daemon, build};
+use crate::process::{root, run as command};
 
 const PACKAGES: [&str; 5] =
     ["tritonclient[grpc,http]==2.73.0", "onnx==1.23.2", "ml_dtypes", "numpy<3", "schemathesis==4.32.5"];
@@ -28,9 +29,10 @@ impl Protocol {
     pub(super) fn run(&self) -> Result<()> {
         let binaries = match &self.binaries {
             Some(folder) => folder.clone(),
-            None => self.build()?,
+            None => build(!self.debug)?,
         };
-        let tools = tools()?;
+        // The clients.
+        let tools = python::environment("protocol-venv", &PACKAGES)?;
         let script = |name: &str| text(&root().join("tests/protocol").join(name));
         let work = tempfile::tempdir().context("cannot make a temporary folder")?;
         let models = text(&work.path().join("models"));
@@ -52,30 +54,6 @@ impl Protocol {
         daemon.stop()?;
         Ok(())
     }
-
-    fn build(&self) -> Result<PathBuf> {
-        let mut build =
-            vec!["build", "-p", "ired", "-p", "ired-compiler-worker", "-p", "ired-runtime-worker"];
-        build.extend((!self.debug).then_some("--release"));
-        command("cargo", &build)?;
-        target_dir(if self.debug { "debug" } else { "release" })
-    }
-}
-
-/// The clients, in a Python environment of their own; made once for each set of packages.
-fn tools() -> Result<PathBuf> {
-    let venv = target_dir("conformance")?.join("protocol-venv");
-    let (bin, installed) = (venv.join("bin"), venv.join("installed.txt"));
-    let list = PACKAGES.join("\n");
-    if std::fs::read_to_string(&installed).is_ok_and(|found| found == list) {
-        return Ok(bin);
-    }
-    command("python3", &["-m", "venv", &text(&venv)])
-        .context("the clients need Python 3 with its `venv` module (Debian: python3-venv)")?;
-    let install = [&["-m", "pip", "install", "--quiet"], &PACKAGES[..]].concat();
-    command(&text(&bin.join("python")), &install)?;
-    std::fs::write(installed, list)?;
-    Ok(bin)
 }
 
 fn text(path: &Path) -> String {

@@ -89,6 +89,9 @@ impl Push {
 fn show(progress: &Progress, event: &Event, quiet: bool) {
     match event {
         Event::Queued(queued) => progress.step("waiting", 0, 0, &format!("{} before this one", queued.ahead)),
+        Event::Elsewhere(other) => {
+            progress.step("waiting", 0, 0, &format!("for another replica, {}", other.replica));
+        }
         Event::Started(started) if !quiet => {
             let active = started.sandbox.iter().filter(|layer| layer.active).count();
             println!("  compile worker {} confined by {active} layers", started.pid);

@@ -79,6 +79,7 @@ fn view(event: &Event) -> Value {
             "detail": progress.detail,
         }),
         Event::Retrying(retrying) => json!({ "event": "retrying", "reason": retrying.reason }),
+        Event::Elsewhere(other) => json!({ "event": "elsewhere", "replica": other.replica }),
         Event::Done(done) => {
             let phases = done.phases.iter();
             let phases = phases.map(|phase| json!({ "phase": phase.phase, "wall_us": phase.wall_us }));

@@ -121,7 +121,7 @@ pub(super) fn status(app: &App) -> Value {
             "modules": modules,
             "bytes": module_bytes,
             "limit_bytes": settings.cache_bytes,
-            "hits": compile.hits.get(),
+            "hits": compile.memory_hits.get() + compile.disk_hits.get() + compile.shared_hits.get(),
             "misses": compile.misses.get(),
             "evictions": compile.evicted.get(),
         },
