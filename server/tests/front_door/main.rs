@@ -27,3 +27,5 @@ mod settings;
 mod shared_memory;
 mod tls;
 mod traces;
+mod trials;
+mod versions;
