@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::daemon::Daemon;
 use crate::process::{root, run as command, target_dir};
+use crate::python;
 
 const PACKAGES: [&str; 5] =
     ["tritonclient[grpc,http]==2.73.0", "onnx==1.23.2", "ml_dtypes", "numpy<3", "schemathesis==4.32.5"];
@@ -30,7 +31,7 @@ impl Protocol {
             Some(folder) => folder.clone(),
             None => self.build()?,
         };
-        let tools = tools()?;
+        let tools = python::environment("protocol", &PACKAGES)?;
         let script = |name: &str| text(&root().join("tests/protocol").join(name));
         let work = tempfile::tempdir().context("cannot make a temporary folder")?;
         let models = text(&work.path().join("models"));
@@ -60,22 +61,6 @@ impl Protocol {
         command("cargo", &build)?;
         target_dir(if self.debug { "debug" } else { "release" })
     }
-}
-
-/// The clients, in a Python environment of their own; made once for each set of packages.
-fn tools() -> Result<PathBuf> {
-    let venv = target_dir("conformance")?.join("protocol-venv");
-    let (bin, installed) = (venv.join("bin"), venv.join("installed.txt"));
-    let list = PACKAGES.join("\n");
-    if std::fs::read_to_string(&installed).is_ok_and(|found| found == list) {
-        return Ok(bin);
-    }
-    command("python3", &["-m", "venv", &text(&venv)])
-        .context("the clients need Python 3 with its `venv` module (Debian: python3-venv)")?;
-    let install = [&["-m", "pip", "install", "--quiet"], &PACKAGES[..]].concat();
-    command(&text(&bin.join("python")), &install)?;
-    std::fs::write(installed, list)?;
-    Ok(bin)
 }
 
 fn text(path: &Path) -> String {
