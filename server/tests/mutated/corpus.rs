@@ -235,11 +235,11 @@ fn messages(key: &str) -> Vec<Recorded> {
     let named = |name: &str| ModelReadyRequest { name: name.to_owned(), version: "1".to_owned() };
     let label = SetLabelRequest { name: "m".to_owned(), label: "stable".to_owned(), version: 1 };
     vec![
-        grpc("ModelInfer", &[raw.clone()]),
-        grpc("ModelInfer", &[typed.clone()]),
+        grpc("ModelInfer", std::slice::from_ref(&raw)),
+        grpc("ModelInfer", std::slice::from_ref(&typed)),
         grpc("ModelInfer", &[typed_strings]),
         grpc("ModelInfer", &[raw_strings]),
-        grpc("ModelInfer", &[options.clone()]),
+        grpc("ModelInfer", std::slice::from_ref(&options)),
         grpc("ModelInfer", &[shared.clone()]),
         grpc("ModelInfer", &[sequence(true, true)]),
         grpc("ModelStreamInfer", &[raw, typed, options, shared]),
