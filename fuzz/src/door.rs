@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::Request;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -73,7 +73,7 @@ impl Door {
     pub fn ask(&self, request: &[u8]) {
         let Some(end) = request.iter().position(|byte| *byte == b'\n') else { return };
         let (Ok(head), body) = (std::str::from_utf8(&request[..end]), &request[end + 1..]) else { return };
-        let answered = match head.split_once(' ') {
+        let (status, answer) = match head.split_once(' ') {
             Some((method, path)) => {
                 let request = Request::builder().method(method).uri(path).body(Body::from(body.to_vec()));
                 let Ok(request) = request else { return };
@@ -81,7 +81,8 @@ impl Door {
             }
             None => {
                 let frame = [&[0][..], &(body.len() as u32).to_be_bytes(), body].concat();
-                let request = Request::builder().method("POST").uri(head).header("content-type", "application/grpc");
+                let request =
+                    Request::builder().method("POST").uri(head).header("content-type", "application/grpc");
                 let Ok(request) = request.body(Body::from(frame)) else { return };
                 let answer = async {
                     let response = self.grpc.clone().oneshot(request).await.unwrap();
@@ -90,19 +91,20 @@ impl Door {
                 self.runtime.block_on(read(answer))
             }
         };
-        assert_ne!(answered, 500, "an error of the server's own");
+        // Routes that ask who calls have no gate before them here that says so.
+        let nobody = answer.starts_with(b"Missing request extension");
+        assert!(status != 500 || nobody, "an error of the server's own");
     }
 }
 
-/// Reads an answer to its end; gives its status.
+/// Reads an answer to its end; gives its status and body.
 async fn read(
     answer: impl Future<Output = Result<axum::response::Response, std::convert::Infallible>>,
-) -> u16 {
+) -> (u16, Bytes) {
     let Ok(response) = answer.await;
     let status = response.status().as_u16();
     // Where it breaks off is its end.
-    let _ = axum::body::to_bytes(response.into_body(), usize::MAX).await;
-    status
+    (status, axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default())
 }
 
 struct Copier;
