@@ -8,14 +8,14 @@ use ired_proto::inference::{
     ModelStatistics, ModelStatisticsRequest,
 };
 
-use crate::{Client, ClientError, Tensor};
+use crate::{Client, ClientError, Tensor, Version};
 
 /// One question to a model.
 #[derive(Clone, Debug, Default)]
 pub struct InferRequest {
     pub model: String,
     /// `None`: the newest that is ready.
-    pub version: Option<u64>,
+    pub version: Option<Version>,
     pub inputs: Vec<Tensor>,
     /// Empty: all outputs.
     pub outputs: Vec<String>,
@@ -54,15 +54,16 @@ impl Client {
     pub async fn model_metadata(
         &self,
         model: &str,
-        version: Option<u64>,
+        version: Option<Version>,
     ) -> Result<ModelMetadataResponse, ClientError> {
-        let request = ModelMetadataRequest { name: model.to_owned(), version: version_text(version) };
+        let request =
+            ModelMetadataRequest { name: model.to_owned(), version: version_text(version.as_ref()) };
         Ok(self.inference.clone().model_metadata(request).await?.into_inner())
     }
 
     /// Can this model answer now?
-    pub async fn model_ready(&self, model: &str, version: Option<u64>) -> Result<bool, ClientError> {
-        let request = ModelReadyRequest { name: model.to_owned(), version: version_text(version) };
+    pub async fn model_ready(&self, model: &str, version: Option<Version>) -> Result<bool, ClientError> {
+        let request = ModelReadyRequest { name: model.to_owned(), version: version_text(version.as_ref()) };
         Ok(self.inference.clone().model_ready(request).await?.into_inner().ready)
     }
 
@@ -70,15 +71,16 @@ impl Client {
     pub async fn statistics(
         &self,
         model: &str,
-        version: Option<u64>,
+        version: Option<Version>,
     ) -> Result<Vec<ModelStatistics>, ClientError> {
-        let request = ModelStatisticsRequest { name: model.to_owned(), version: version_text(version) };
+        let request =
+            ModelStatisticsRequest { name: model.to_owned(), version: version_text(version.as_ref()) };
         Ok(self.inference.clone().model_statistics(request).await?.into_inner().model_stats)
     }
 }
 
-fn version_text(version: Option<u64>) -> String {
-    version.map(|v| v.to_string()).unwrap_or_default()
+fn version_text(version: Option<&Version>) -> String {
+    version.map(Version::to_string).unwrap_or_default()
 }
 
 fn encode(request: &InferRequest) -> ModelInferRequest {
@@ -95,7 +97,7 @@ fn encode(request: &InferRequest) -> ModelInferRequest {
         .map(|name| InferRequestedOutputTensor { name: name.clone(), ..Default::default() });
     ModelInferRequest {
         model_name: request.model.clone(),
-        model_version: version_text(request.version),
+        model_version: version_text(request.version.as_ref()),
         id: request.id.clone(),
         inputs: inputs.collect(),
         outputs: outputs.collect(),

@@ -13,6 +13,7 @@ mod models;
 mod observe;
 mod tensor;
 mod upload;
+mod version;
 
 pub use compile::{CompileEvents, CompileOutcome, ModuleInfo};
 pub use connect::Client;
@@ -21,6 +22,7 @@ pub use error::ClientError;
 pub use infer::{InferRequest, InferResponse};
 pub use tensor::{DataType, Tensor, UnknownDataType};
 pub use upload::{Upload, UploadFile, UploadProgress};
+pub use version::Version;
 
 /// The wire's own types, for those this crate hands through: models, devices, compile events, diagnostics, traces.
 pub mod proto {

@@ -1,5 +1,7 @@
-//! Generators, and judges of what they make: from a fuzzer's bytes to models and graphs, and what must hold of these.
+//! Generators, and judges of what they make: from a fuzzer's bytes to models and graphs, and what must hold of these; and the
+//! daemon's services for a fuzzer to ask.
 
+mod door;
 mod graph;
 mod inputs;
 mod judge;
@@ -8,6 +10,7 @@ mod mutate;
 mod schema;
 mod values;
 
+pub use door::{Door, entry};
 pub use graph::random_graph;
 
 pub use judge::{judge_graph, judge_model};

@@ -61,6 +61,18 @@ impl App {
         let (registry, name) = (self.registry.clone(), name.to_owned());
         finish(tokio::spawn(async move { registry.delete(&name, version).await })).await
     }
+
+    /// Sets a label, and retires what only the old one kept, to the end even when the caller goes away.
+    pub async fn set_label(&self, name: &str, label: &str, version: u64) -> Result<Option<u64>, Error> {
+        let (registry, name, label) = (self.registry.clone(), name.to_owned(), label.to_owned());
+        finish(tokio::spawn(async move { registry.set_label(&name, &label, version).await })).await
+    }
+
+    /// Takes a label away, and what only it kept, to the end even when the caller goes away.
+    pub async fn delete_label(&self, name: &str, label: &str) -> Result<u64, Error> {
+        let (registry, name, label) = (self.registry.clone(), name.to_owned(), label.to_owned());
+        finish(tokio::spawn(async move { registry.delete_label(&name, &label).await })).await
+    }
 }
 
 async fn finish<T>(task: tokio::task::JoinHandle<Result<T, Error>>) -> Result<T, Error> {

@@ -30,6 +30,9 @@ use crate::devices::Host;
 pub struct Settings {
     /// Directory of models to serve; none: uploads only.
     pub model_repository: Option<PathBuf>,
+    /// How often to look for what changed in that directory, in seconds; 0: only when a load request says so. A model is
+    /// taken as it is found once it has looked the same twice.
+    pub repository_poll_s: u64,
     /// Where uploads and compiled modules are kept; relative to the working directory, so that trying it out
     /// needs no rights.
     pub data_dir: PathBuf,
@@ -148,6 +151,7 @@ impl Default for Settings {
         let limits = ired_worker::CompileLimits::default();
         Self {
             model_repository: None,
+            repository_poll_s: 0,
             data_dir: PathBuf::from("ired-data"),
             http: "127.0.0.1:8000".to_owned(),
             grpc: "127.0.0.1:8001".to_owned(),

@@ -31,7 +31,7 @@ use crate::config::Settings;
 use crate::devices::Host;
 use crate::engine::{Compiler, Launcher};
 use crate::infer::Inference;
-use crate::registry::Registry;
+use crate::registry::{Labels, Registry};
 use crate::serve::{Door, Port, Protocol, serve};
 use crate::services::activity::Activity;
 use crate::services::compile::Compile;
@@ -120,7 +120,7 @@ impl Daemon {
         let router = gate.before_rest(rest::router(app.clone()));
         doors.spawn(serve(listener, door(Protocol::Rest, router), stop.clone()));
         let reload = Arc::new(Notify::new());
-        let followed = follow(&gate, tls.as_deref(), &reload);
+        let mut followed = follow(&gate, tls.as_deref(), &reload);
 
         let (tell_started, started) = watch::channel(Startup::Loading);
         let tell_started = Arc::new(tell_started);
@@ -160,6 +160,18 @@ impl Daemon {
                     }
                     Err(error) => drop(tell_started.send_replace(Startup::Failed(error))),
                 }
+            });
+        }
+        if settings.model_repository.is_some() && settings.repository_poll_s > 0 {
+            let every = Duration::from_secs(settings.repository_poll_s);
+            let (registry, stop, mut started) = (app.registry.clone(), stop.clone(), started.clone());
+            followed.spawn(async move {
+                let poll = async {
+                    if started.wait_for(|started| matches!(started, Startup::Ready)).await.is_ok() {
+                        registry.poll(every).await;
+                    }
+                };
+                stop.run_until_cancelled(poll).await;
             });
         }
         Ok(Self {
@@ -272,7 +284,10 @@ async fn open(
     let uploads = Arc::new(uploads);
     let modules = settings.data_dir.join("modules");
     let cache = Arc::new(ModuleCache::open(&modules, settings, compiler, host.identity()).await?);
-    let registry = Arc::new(Registry::new(settings.clone(), uploads.clone(), cache.clone(), launcher));
+    let labels = settings.data_dir.join("labels");
+    let labels = blocking(move || Labels::open(labels)).await?;
+    let registry =
+        Arc::new(Registry::new(settings.clone(), uploads.clone(), cache.clone(), labels, launcher));
     Ok(App {
         inference: Inference::new(registry.clone(), settings.clone()),
         regions: Regions::new(settings.shared_memory_regions),

@@ -91,7 +91,10 @@ pub fn config(served: &Served, settings: &Settings) -> ModelConfig {
         name: served.name.clone(),
         platform: PLATFORM.to_owned(),
         backend: BACKEND.to_owned(),
-        version_policy: Some(ModelVersionPolicy { policy_choice: Some(policy) }),
+        version_policy: configured
+            .version_policy
+            .or(Some(ModelVersionPolicy { policy_choice: Some(policy) })),
+        model_warmup: configured.model_warmup,
         max_batch_size: configured.max_batch_size,
         input: served.inputs().map(input).collect(),
         output: served.outputs().map(output).collect(),

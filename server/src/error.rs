@@ -8,6 +8,7 @@ use ired_worker::{CompileFailure, Diagnostic, RuntimeFailure};
 use crate::digest::Digest;
 use crate::schedule::Refusal;
 use crate::store::StoreError;
+use crate::trial::TrialError;
 
 /// The reason for a refusal or failure, as the front door tells it. `status.rs` gives each its code.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,12 @@ pub enum Error {
     SlowBody(Duration),
     #[error("model `{model}` version {version} exists already with other content")]
     AlreadyExists { model: String, version: u64 },
+    /// A label that cannot be set, moved or left behind; the text says why.
+    #[error("{0}")]
+    Label(String),
+    /// What a version was tried with before it was to answer went wrong.
+    #[error(transparent)]
+    Trial(#[from] Box<TrialError>),
     /// A compiled module that nobody who is trusted vouches for; the text says what it lacks.
     #[error("{0}")]
     Untrusted(String),

@@ -1,7 +1,7 @@
 //! An inference from request to answer, the same for every protocol: find, check, admit, run, count.
 
 mod asked;
-mod check;
+pub(crate) mod check;
 mod group;
 pub mod join;
 pub mod parameters;

@@ -41,6 +41,7 @@ pub mod store;
 pub mod tensors;
 mod tls;
 pub mod trace;
+pub mod trial;
 pub mod trust;
 pub mod uploads;
 

@@ -6,6 +6,7 @@
 
 mod policy;
 mod sequences;
+mod warm_up;
 
 use std::sync::LazyLock;
 
@@ -18,7 +19,11 @@ use serde_json::Value;
 
 use crate::describe::data_type;
 use crate::error::Error;
+use crate::registry::labels;
 use crate::schedule::{Policy, SequencePolicy};
+use crate::trial::Tolerance;
+
+pub use warm_up::{Content, Sample, Share, samples};
 
 /// The largest configuration, in bytes.
 pub const CONFIG_BYTES: u64 = 1 << 20;
@@ -160,8 +165,25 @@ pub fn scheduling(name: &str, config: &ModelConfig, entry: &EntryPoint) -> Resul
             )));
         }
     };
+    labels::configured(config).map_err(wrong)?;
+    tolerance(name, config)?;
     let max_rows = Some(max_batch).filter(|&rows| rows > 0);
     Ok(Scheduling { policy, sequences, max_rows, pinned })
+}
+
+/// How far answers to golden requests may be from what is expected.
+pub fn tolerance(name: &str, config: &ModelConfig) -> Result<Tolerance, Error> {
+    let bound = |parameter_name: &str| {
+        let Some(text) = parameter(config, parameter_name) else { return Ok(0.0) };
+        let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
+        number.ok_or_else(|| {
+            let text = text.escape_debug();
+            Error::invalid(format!(
+                "the configuration of `{name}`: `{parameter_name}` is `{text}`, not a number from 0 on"
+            ))
+        })
+    };
+    Ok(Tolerance { absolute: bound("ired.golden_absolute")?, relative: bound("ired.golden_relative")? })
 }
 
 /// Executions at once that the configuration asks for.
@@ -197,6 +219,7 @@ fn check_tensor(kind: &str, name: &str, found: i32, specs: &[TensorSpec]) -> Res
 
 /// What would change answers, or who may get them, if it were passed over.
 fn refuse(name: &str, config: &ModelConfig) -> Result<(), Error> {
+    let sequences = matches!(config.scheduling_choice, Some(SchedulingChoice::SequenceBatching(_)));
     let ensemble = matches!(config.scheduling_choice, Some(SchedulingChoice::EnsembleScheduling(_)));
     let fields = [
         ("ensemble_scheduling", ensemble),
@@ -205,6 +228,7 @@ fn refuse(name: &str, config: &ModelConfig) -> Result<(), Error> {
         ("model_operations", config.model_operations.is_some()),
         ("model_repository_agents", config.model_repository_agents.is_some()),
         ("model_transaction_policy.decoupled", config.model_transaction_policy.is_some_and(|p| p.decoupled)),
+        ("model_warmup with sequence_batching", sequences && !config.model_warmup.is_empty()),
         ("input.reshape", config.input.iter().any(|input| input.reshape.is_some())),
         ("output.reshape", config.output.iter().any(|output| output.reshape.is_some())),
         ("input.allow_ragged_batch", config.input.iter().any(|input| input.allow_ragged_batch)),
@@ -221,10 +245,8 @@ fn refuse(name: &str, config: &ModelConfig) -> Result<(), Error> {
 fn pass_over(name: &str, config: &ModelConfig) {
     let fields = [
         ("optimization", config.optimization.is_some()),
-        ("model_warmup", !config.model_warmup.is_empty()),
         ("response_cache", config.response_cache.is_some_and(|cache| cache.enable)),
         ("model_metrics", config.model_metrics.is_some()),
-        ("version_policy", config.version_policy.is_some()),
         ("instance_group.gpus", config.instance_group.iter().any(|group| !group.gpus.is_empty())),
         ("instance_group.rate_limiter", config.instance_group.iter().any(|g| g.rate_limiter.is_some())),
     ];

@@ -72,6 +72,8 @@ pub struct ModelSource {
     pub others: Vec<SourceFile>,
     /// How it is to be run, as its owner says; no part of the digest.
     pub config: Option<SourceFile>,
+    /// What it is tried with before it answers: below `warmup/` and `golden/`; no part of the digest.
+    pub trials: Vec<SourceFile>,
     /// Known once it was asked for; clones share it.
     pub digest: Arc<OnceCell<Digest>>,
 }
@@ -164,11 +166,14 @@ impl PartialEq for ModelSource {
         let files = |source: &Self| -> Vec<_> {
             source.all_files().map(|file| (file.name.clone(), file.path.clone(), file.stamp)).collect()
         };
-        let config = |source: &Self| source.config.as_ref().map(|file| (file.path.clone(), file.stamp));
+        let beside = |source: &Self| -> Vec<_> {
+            let files = source.config.iter().chain(&source.trials);
+            files.map(|file| (file.path.clone(), file.stamp)).collect()
+        };
         self.version == other.version
             && self.origin == other.origin
             && files(self) == files(other)
-            && config(self) == config(other)
+            && beside(self) == beside(other)
     }
 }
 
@@ -189,6 +194,15 @@ pub fn take_config(files: &mut Vec<SourceFile>) -> Option<SourceFile> {
         .iter()
         .find_map(|name| files.iter().position(|file| file.name == *name))?;
     Some(files.remove(at))
+}
+
+/// Folders of files that a version is tried with before it answers.
+pub const TRIAL_FOLDERS: [&str; 2] = ["warmup/", "golden/"];
+
+/// Takes what a version is tried with out of a model's files.
+pub fn take_trials(files: &mut Vec<SourceFile>) -> Vec<SourceFile> {
+    let is_trial = |file: &mut SourceFile| TRIAL_FOLDERS.iter().any(|folder| file.name.starts_with(folder));
+    files.extract_if(.., is_trial).collect()
 }
 
 /// True for the file name of a compiled module.

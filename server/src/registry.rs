@@ -4,6 +4,10 @@
 //! inside it have.
 
 mod changes;
+mod choice;
+mod configured;
+pub(crate) mod labels;
+mod poll;
 mod resident;
 mod served;
 
@@ -13,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use ired_proto::inference::ModelConfig;
 use ired_worker::CompileOptions;
 
+pub use labels::Labels;
 pub use resident::{Resident, Residents, Using};
 pub use served::{Admission, Served};
 
@@ -56,6 +61,7 @@ pub struct VersionView {
     pub state: State,
     pub serving: Option<Arc<Served>>,
     pub stats: Arc<ModelStats>,
+    pub labels: Vec<String>,
 }
 
 impl VersionView {
@@ -68,7 +74,7 @@ type Models = BTreeMap<String, BTreeMap<u64, Slot>>;
 
 /// All models of the daemon.
 pub struct Registry {
-    settings: Arc<Settings>,
+    pub(crate) settings: Arc<Settings>,
     repository: Option<Repository>,
     uploads: Arc<Uploads>,
     cache: Arc<ModuleCache>,
@@ -77,6 +83,7 @@ pub struct Registry {
     scheduler: Scheduler,
     /// Configurations of load requests, by model; until a load without one, or the daemon's end.
     overrides: Mutex<HashMap<String, Arc<ModelConfig>>>,
+    labels: Labels,
     models: RwLock<Models>,
     /// One load, unload or removal at a time for each model.
     changes: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -87,6 +94,7 @@ impl Registry {
         settings: Arc<Settings>,
         uploads: Arc<Uploads>,
         cache: Arc<ModuleCache>,
+        labels: Labels,
         launcher: Arc<dyn Launcher>,
     ) -> Self {
         let repository = settings
@@ -103,6 +111,7 @@ impl Registry {
             cache,
             residents: Residents::new(launcher, ledger),
             overrides: Mutex::default(),
+            labels,
             models: RwLock::default(),
             changes: Mutex::default(),
         }
@@ -145,7 +154,7 @@ impl Registry {
         futures::future::join_all(loads).await;
     }
 
-    /// What answers for a model: the given version, or the newest that can.
+    /// What answers for a model: the version of that number or label, or the newest that can.
     pub fn find(&self, name: &str, version: &str) -> Result<Arc<Served>, Error> {
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
         let versions = models.get(name).ok_or_else(|| Error::UnknownModel { model: name.to_owned() })?;
@@ -157,14 +166,10 @@ impl Registry {
             let (version, slot) = newest.ok_or_else(|| Error::UnknownModel { model: name.to_owned() })?;
             return Err(not_ready(name, *version, &slot.state));
         }
-        let found = parse_version(version).and_then(|number| Some((number, versions.get(&number)?)));
+        let number = parse_version(version).or_else(|| self.labels.find(name, version));
+        let found = number.and_then(|number| Some((number, versions.get(&number)?)));
         let Some((number, slot)) = found else {
-            let known: Vec<String> = versions.keys().map(u64::to_string).collect();
-            return Err(Error::UnknownVersion {
-                model: name.to_owned(),
-                version: version.chars().take(32).collect(),
-                known: known.join(", "),
-            });
+            return Err(self.unknown(name, version, versions));
         };
         slot.serving.clone().ok_or_else(|| not_ready(name, number, &slot.state))
     }
@@ -174,31 +179,42 @@ impl Registry {
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
         let versions = models.get(name).ok_or_else(|| Error::UnknownModel { model: name.to_owned() })?;
         let slot = if version == 0 { versions.values().next_back() } else { versions.get(&version) };
-        slot.map(|slot| slot.source.clone()).ok_or_else(|| {
-            let known: Vec<String> = versions.keys().map(u64::to_string).collect();
-            Error::UnknownVersion {
-                model: name.to_owned(),
-                version: version.to_string(),
-                known: known.join(", "),
-            }
-        })
+        slot.map(|slot| slot.source.clone()).ok_or_else(|| self.unknown(name, &version.to_string(), versions))
+    }
+
+    fn unknown_version(&self, name: &str, version: impl ToString) -> Error {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        let none = BTreeMap::new();
+        self.unknown(name, &version.to_string(), models.get(name).unwrap_or(&none))
+    }
+
+    fn unknown(&self, name: &str, version: &str, versions: &BTreeMap<u64, Slot>) -> Error {
+        let numbers = versions.keys().map(u64::to_string);
+        let known: Vec<String> = numbers.chain(self.labels.of(name).into_keys()).collect();
+        Error::UnknownVersion {
+            model: name.to_owned(),
+            version: version.chars().take(64).collect(),
+            known: known.join(", "),
+        }
     }
 
     /// Every version of every model, by name and version.
     pub fn versions(&self) -> Vec<VersionView> {
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
-        let slots =
-            models.iter().flat_map(|(name, versions)| versions.iter().map(move |(v, s)| (name, v, s)));
-        slots
-            .map(|(name, version, slot)| VersionView {
+        let of_model = |(name, versions): (&String, &BTreeMap<u64, Slot>)| {
+            let labels = self.labels.of(name);
+            let view = |(&version, slot): (&u64, &Slot)| VersionView {
                 name: name.clone(),
-                version: *version,
+                version,
                 source: slot.source.clone(),
                 state: slot.state.clone(),
                 serving: slot.serving.clone(),
                 stats: slot.stats.clone(),
-            })
-            .collect()
+                labels: labels.iter().filter(|(_, of)| **of == version).map(|(l, _)| l.clone()).collect(),
+            };
+            versions.iter().map(view).collect::<Vec<_>>()
+        };
+        models.iter().flat_map(of_model).collect()
     }
 
     fn update(&self, name: &str, version: u64, change: impl FnOnce(&mut Slot)) {

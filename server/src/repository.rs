@@ -3,7 +3,8 @@
 //! `NAME/VERSION/model.onnx`, `NAME/model.onnx` (version 1) or `NAME.onnx` (version 1); `.irm` in place of
 //! `.onnx` is a compiled module. Files beside the model in its folder are its external data; beside `NAME.onnx`
 //! those whose names begin with `NAME.`. `NAME/config.pbtxt`, one in a version's own folder, or
-//! `NAME.config.pbtxt` says how the model is to be run.
+//! `NAME.config.pbtxt` says how the model is to be run. Below `NAME/warmup` and `NAME/golden`, or folders of these names in
+//! a version's own, is what a version is tried with before it answers.
 //!
 //! Links are followed as long as they stay in the repository directory; one that leaves it is passed over and
 //! logged: what a model can read, its answers can show. Names that begin with `..`, as Kubernetes' mounts have
@@ -14,7 +15,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::models::{ModelSource, Origin, SourceFile, TEXT_CONFIG, check_name, check_path, take_config};
+use crate::models::{
+    ModelSource, Origin, SourceFile, TEXT_CONFIG, TRIAL_FOLDERS, check_name, check_path, take_config,
+    take_trials,
+};
 
 /// Endings of model files, in the order they are looked for.
 const ENDINGS: &[&str] = &["onnx", "irm"];
@@ -33,6 +37,18 @@ impl Repository {
     /// Every version of every model. What is not a model is passed over; what looks like one and cannot be
     /// read is logged. Blocks.
     pub fn scan(&self) -> io::Result<Vec<ModelSource>> {
+        let mut found = Vec::new();
+        for name in self.names()? {
+            match self.scan_model(&name) {
+                Ok(versions) => found.extend(versions),
+                Err(error) => tracing::warn!(model = name, %error, "model of the repository is not readable"),
+            }
+        }
+        Ok(found)
+    }
+
+    /// What is named as a model is, in order. Blocks.
+    pub fn names(&self) -> io::Result<Vec<String>> {
         let mut names: Vec<String> = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
@@ -45,18 +61,14 @@ impl Repository {
         }
         names.sort();
         names.dedup();
-        let mut found = Vec::new();
-        for name in names {
-            if let Err(error) = check_name(&name) {
+        names.retain(|name| match check_name(name) {
+            Ok(()) => true,
+            Err(error) => {
                 tracing::warn!(%error, "entry of the model repository is passed over");
-                continue;
+                false
             }
-            match self.scan_model(&name) {
-                Ok(versions) => found.extend(versions),
-                Err(error) => tracing::warn!(model = name, %error, "model of the repository is not readable"),
-            }
-        }
-        Ok(found)
+        });
+        Ok(names)
     }
 
     /// The versions of one model, ascending; empty when it is not there. Blocks.
@@ -105,6 +117,14 @@ impl Repository {
                 .transpose()?,
             own => own,
         };
+        let mut trials = take_trials(&mut others);
+        for kind in TRIAL_FOLDERS {
+            let shared = self.dir.join(name).join(kind);
+            let has_own = trials.iter().any(|file| file.name.starts_with(kind));
+            if !has_own && shared.is_dir() && stays(root, &shared) {
+                self.collect(root, &shared, kind, 1, &mut trials)?;
+            }
+        }
         Ok(Some(ModelSource {
             name: name.to_owned(),
             version,
@@ -112,6 +132,7 @@ impl Repository {
             main,
             others,
             config,
+            trials,
             digest: Arc::default(),
         }))
     }
@@ -147,6 +168,7 @@ impl Repository {
             main,
             others,
             config,
+            trials: Vec::new(),
             digest: Arc::default(),
         }))
     }
@@ -248,6 +270,10 @@ mod tests {
                 "a/config.pbtxt",
                 "a/12/config.pbtxt",
                 "d/3/model.irm",
+                "d/golden/one.json",
+                "d/4/model.irm",
+                "d/4/golden/own.json",
+                "d/4/w.bin",
                 "readme.md",
                 "empty/1/nothing.txt",
                 ".git/1/model.onnx",
@@ -261,7 +287,8 @@ mod tests {
                 let config =
                     m.config.as_ref().map(|file| file.path.strip_prefix(dir.path()).unwrap().display());
                 let config = config.map(|path| path.to_string()).unwrap_or_default();
-                format!("{m} {} {} {config}", m.main.name, others.join(","))
+                let trials: String = m.trials.iter().map(|file| format!(" {}", file.name)).collect();
+                format!("{m} {} {} {config}{trials}", m.main.name, others.join(","))
             })
             .collect();
         assert_eq!(
@@ -272,7 +299,8 @@ mod tests {
                 "b/1 model.onnx  ",
                 "c/1 c.onnx c.onnx.data ",
                 "c2/1 c2.onnx  c2.config.pbtxt",
-                "d/3 model.irm  ",
+                "d/3 model.irm   golden/one.json",
+                "d/4 model.irm w.bin  golden/own.json",
             ]
         );
     }

@@ -1,5 +1,7 @@
 //! Accepting connections: bounded in number, in the time a request's head may take, and ended in good order.
 
+mod prompt;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -22,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use self::prompt::Prompt;
 use crate::config::Settings;
 use crate::tls::Tls;
 
@@ -128,12 +131,14 @@ pub(crate) async fn serve(listener: TcpListener, door: Door, stop: CancellationT
             // A connection that breaks is its client's affair.
             match tls {
                 None => {
-                    let connection = builder.serve_connection(TokioIo::new(stream), service(None));
+                    let stream = TokioIo::new(Prompt::new(stream, patience));
+                    let connection = builder.serve_connection(stream, service(None));
                     let _ = watcher.watch(connection.into_owned()).await;
                 }
                 Some(tls) => match tls.accept(protocol, stream, patience).await {
                     Ok((stream, names)) => {
-                        let connection = builder.serve_connection(TokioIo::new(stream), service(names));
+                        let stream = TokioIo::new(Prompt::new(stream, patience));
+                        let connection = builder.serve_connection(stream, service(names));
                         let _ = watcher.watch(connection.into_owned()).await;
                     }
                     Err(error) => tracing::debug!(%address, %error, "no TLS handshake"),

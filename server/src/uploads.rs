@@ -16,7 +16,7 @@ pub use receiving::Receiving;
 use crate::config::Settings;
 use crate::digest::Digest;
 use crate::error::Error;
-use crate::models::{self, ModelSource, Origin, SourceFile, check_name, take_config};
+use crate::models::{self, ModelSource, Origin, SourceFile, check_name, take_config, take_trials};
 use crate::store::{self, BlobStore, StoreError, blocking};
 use crate::trust::Trust;
 
@@ -124,6 +124,7 @@ impl Uploads {
                 origin: Origin::Upload,
                 main: files.remove(0),
                 config: take_config(&mut files),
+                trials: take_trials(&mut files),
                 others: files,
                 digest: Arc::new(OnceCell::new_with(Some(record.digest))),
             }),

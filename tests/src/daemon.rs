@@ -9,8 +9,23 @@ use anyhow::{Context, Result, bail, ensure};
 use ired_client::Client;
 use ired_client::proto::Model;
 
-/// How long a daemon may take to start or to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a daemon may take to start or to end, on a machine that does other things as well.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Where a daemon listens.
+#[derive(Clone, Debug)]
+pub struct Doors {
+    pub grpc: String,
+    pub rest: String,
+    pub metrics: String,
+}
+
+impl Doors {
+    /// Addresses that are free now.
+    pub fn free() -> Result<Self> {
+        Ok(Self { grpc: free_address()?, rest: free_address()?, metrics: free_address()? })
+    }
+}
 
 /// A running daemon. Dropping it kills it.
 pub struct Daemon {
@@ -24,11 +39,16 @@ pub struct Daemon {
 impl Daemon {
     /// Starts a daemon that keeps its data in `data`, with further arguments, and waits until it is ready.
     pub fn start(data: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_by(Command::new(executable("ired")?), &Doors::free()?, data, arguments)
+    }
+
+    /// The same by a command that becomes a daemon once it has further arguments, at given addresses.
+    pub fn start_by(mut command: Command, doors: &Doors, data: &Path, arguments: &[&str]) -> Result<Self> {
         std::fs::create_dir_all(data)?;
         let log = data.join("ired.log");
         let output = std::fs::File::options().create(true).append(true).open(&log)?;
-        let (grpc, rest, metrics) = (free_address()?, free_address()?, free_address()?);
-        let process = Command::new(executable("ired")?)
+        let Doors { grpc, rest, metrics } = doors.clone();
+        let process = command
             .args(["--grpc", &grpc, "--http", &rest, "--metrics", &metrics, "--data-dir"])
             .arg(data.join("data"))
             .args(arguments)
@@ -71,6 +91,11 @@ impl Daemon {
             rest.starts_with([' ', '{']).then(|| rest.rsplit(' ').next()?.parse::<f64>().ok()).flatten()
         });
         Ok(values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value)))
+    }
+
+    /// The daemon's process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// Is the daemon's process still there?

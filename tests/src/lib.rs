@@ -1,7 +1,11 @@
-//! What the whole-system tests share: a daemon of their own, a browser, and the digit classifier of the demo.
+//! What the whole-system tests share: a daemon of their own, a browser, and the digit classifier of the demo; and the programs
+//! behind `cargo xtask chaos` and `cargo xtask soak`.
 
 pub mod browser;
+pub mod chaos;
 pub mod daemon;
 pub mod digits;
+pub mod soak;
+pub mod vitals;
 
 pub use daemon::Daemon;

@@ -9,6 +9,7 @@ use ired_client::ClientError;
 use ired_client::proto::compile_event::Event;
 use ired_tests::daemon::{Daemon, runtime_worker, signal};
 use ired_tests::digits;
+use ired_tests::vitals::Vitals;
 use tokio::task::JoinSet;
 
 /// tonic's code for UNAVAILABLE.
@@ -189,6 +190,57 @@ async fn a_killed_runtime_worker_loses_no_request() -> Result<()> {
     assert_eq!(runtime_worker(&models, "bystander")?, bystander, "the other model's process lives on");
     let answer = client.infer(digits::request("victim", &pixels)).await?;
     assert_eq!(digits::answers(&answer)?, labels);
+    Ok(())
+}
+
+/// The thousand reloads of `cargo xtask chaos` in small.
+#[tokio::test(flavor = "multi_thread")]
+async fn reloads_under_load_drop_nothing_and_leave_nothing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let repository = folder.path().join("models");
+    std::fs::create_dir_all(&repository)?;
+    let place = repository.join("digits.onnx");
+    std::fs::copy(digits::model(), &place)?;
+    let (one, other) = (std::fs::read(&place)?, std::fs::read(variant(folder.path(), 1)?)?);
+    let daemon = Daemon::start(
+        folder.path(),
+        &["--model-repository", repository.to_str().context("the path is text")?],
+    )?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut load = JoinSet::new();
+    for _ in 0..8 {
+        let (stop, client) = (stop.clone(), daemon.client().await?);
+        load.spawn(async move {
+            let (pixels, labels) = digits::samples()?;
+            while !stop.load(Ordering::Relaxed) {
+                let answer = client.infer(digits::request("digits", &pixels)).await?;
+                assert_eq!(digits::answers(&answer)?, labels);
+            }
+            anyhow::Ok(())
+        });
+    }
+    let client = daemon.client().await?;
+    let reload = async |times: usize| {
+        for at in 0..times {
+            // There is no moment without a model.
+            let next = folder.path().join("next");
+            std::fs::write(&next, if at % 2 == 0 { &other } else { &one })?;
+            std::fs::rename(&next, &place)?;
+            client.load("digits").await?;
+        }
+        Vitals::of(&daemon)
+    };
+    let before = reload(6).await?;
+    let after = reload(30).await?;
+    stop.store(true, Ordering::Relaxed);
+    while let Some(ended) = load.join_next().await {
+        ended?.context("a reload drops nothing")?;
+    }
+    assert_eq!(after.workers, 1);
+    // Requests hold some for a moment; each reload would hold several for good.
+    assert!(after.descriptors < before.descriptors + 20, "{before}; then {after}");
+    assert!(after.ledger_bytes < before.ledger_bytes * 3 / 2, "{before}; then {after}");
+    assert!(after.resident_bytes < before.resident_bytes / 2 * 3, "{before}; then {after}");
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use crate::messages::compile::{CompileJob, CompileReport, Diagnostic, Dump, Fail
 use crate::messages::full_text;
 use crate::messages::handshake::Role;
 use crate::messages::sandbox::{SandboxLevel, SandboxReport};
-use crate::process::{Launched, launch};
+use crate::process::{LaunchError, Launched, launch};
 
 /// What one compile job may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,9 +161,10 @@ impl CompileWorkers {
             file_bytes: Some(self.limits.output_bytes),
         };
         let launched = launch(&self.executable, Role::Compile, confinement).await;
-        launched.map_err(|error| match error.is_protocol() {
-            true => CompileFailure::Protocol(full_text(&error)),
-            false => CompileFailure::Spawn(full_text(&error)),
+        launched.map_err(|error| match error {
+            LaunchError::Killed { signal } => CompileFailure::Killed { signal },
+            error if error.is_protocol() => CompileFailure::Protocol(full_text(&error)),
+            error => CompileFailure::Spawn(full_text(&error)),
         })
     }
 }

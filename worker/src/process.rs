@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
-pub(crate) use launch::{Launched, launch};
+pub(crate) use launch::{LaunchError, Launched, launch};
 use stderr::StderrTail;
 
 use crate::sys::watched;
@@ -28,6 +28,13 @@ use crate::sys::watched;
 pub(crate) enum Ending {
     Exited(i32),
     Signalled(i32),
+}
+
+impl Ending {
+    /// Whether such an end is somebody else's doing, where it was not ours.
+    pub(crate) fn is_from_outside(&self) -> bool {
+        matches!(self, Self::Signalled(libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP))
+    }
 }
 
 impl std::fmt::Display for Ending {

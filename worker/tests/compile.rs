@@ -200,6 +200,11 @@ async fn other_programs_and_versions_are_told_apart() {
     assert!(matches!(&result, Err(CompileFailure::Protocol(_))), "{result:?}");
     let result = start(named(folder.path(), "mute")).await;
     assert!(matches!(&result, Err(CompileFailure::Spawn(m)) if m.contains("exit status 0")), "{result:?}");
+    let result = start(named(folder.path(), "killed")).await;
+    assert!(
+        matches!(&result, Err(CompileFailure::Killed { signal }) if signal.contains("SIGKILL")),
+        "{result:?}"
+    );
     let result = start(CompileWorkers::new("/nowhere/at/all")).await;
     assert!(matches!(&result, Err(CompileFailure::Spawn(m)) if m.contains("/nowhere/at/all")), "{result:?}");
 }

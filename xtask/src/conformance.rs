@@ -7,7 +7,6 @@ mod expectations;
 mod onnx;
 mod protocol;
 mod proxy;
-mod python;
 mod table;
 
 use anyhow::Result;

@@ -14,12 +14,15 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::process::{root, target_dir};
 
 /// Every fuzzer, and the largest input it makes.
-const TARGETS: [(&str, u32); 5] = [
+const TARGETS: [(&str, u32); 8] = [
     ("onnx_decoder", 16 << 10),
     ("onnx_models", 16 << 10),
     ("onnx_shapes", 1 << 10),
     ("graph_passes", 512),
     ("module_reader", 16 << 10),
+    ("requests", 4 << 10),
+    ("model_config", 4 << 10),
+    ("settings", 4 << 10),
 ];
 
 /// No input may take longer.
@@ -30,7 +33,7 @@ const MEMORY_MIB: u32 = 2048;
 
 #[derive(clap::Args)]
 pub(crate) struct Fuzz {
-    /// Only this fuzzer: onnx_decoder, onnx_models, onnx_shapes, graph_passes or module_reader
+    /// Only this fuzzer; a name that there is not lists them
     target: Option<String>,
     /// How long each runs
     #[arg(long, default_value_t = 60)]

@@ -8,8 +8,11 @@ mod daemon;
 mod demo;
 mod fuzz;
 mod process;
+mod python;
 mod setup;
 mod test;
+mod under_load;
+mod wire;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -37,6 +40,12 @@ enum Task {
     Bench(bench::Bench),
     /// Runs the fuzzers for a while each: what strangers send, and what passes do to it
     Fuzz(fuzz::Fuzz),
+    /// Plays what goes wrong with a daemon under load: kills, disconnects, a full disk, a clock that jumps
+    Chaos(under_load::Chaos),
+    /// Has a daemon work for long and looks at what changes: latency and memory
+    Soak(under_load::Soak),
+    /// Lints the .proto files, and finds what would break clients
+    Wire(wire::Wire),
     /// Formatting, lints, and that the module reader needs neither std nor an allocator
     Check,
 }
@@ -49,6 +58,9 @@ fn main() -> Result<()> {
         Task::Conformance(suite) => setup::run().and_then(|()| conformance::run(&suite)),
         Task::Bench(bench) => setup::run().and_then(|()| bench::run(&bench)),
         Task::Fuzz(fuzz) => setup::run().and_then(|()| fuzz.run()),
+        Task::Chaos(chaos) => setup::run().and_then(|()| chaos.run()),
+        Task::Soak(soak) => setup::run().and_then(|()| soak.run()),
+        Task::Wire(wire) => wire.run(),
         Task::Check => check::run(),
     }
 }

@@ -120,6 +120,8 @@ enum Command {
     Load(models::Load),
     /// Unloads a model from the daemon
     Unload(models::Unload),
+    /// Names a version of a model on the daemon, for requests to use in place of its number
+    Label(models::Label),
     /// Deletes an uploaded model from the daemon
     Delete(models::Delete),
     /// Shows what the daemon is doing, again and again
@@ -170,6 +172,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             Command::Models(models) => models.run(&daemon.connect().await?).await,
             Command::Load(load) => load.run(&daemon.connect().await?).await,
             Command::Unload(unload) => unload.run(&daemon.connect().await?).await,
+            Command::Label(label) => label.run(&daemon.connect().await?).await,
             Command::Delete(delete) => delete.run(&daemon.connect().await?).await,
             Command::Top(top) => top.run(&daemon.connect().await?).await,
             Command::Trace(trace) => trace.run(&daemon.connect().await?).await,

@@ -180,6 +180,16 @@ impl<S: ModelService> ModelService for Guarded<S> {
         check(&request, |request| &request.name)?;
         self.0.delete_model(request).await
     }
+
+    async fn set_label(&self, request: Request<SetLabelRequest>) -> Reply<SetLabelResponse> {
+        check(&request, |request| &request.name)?;
+        self.0.set_label(request).await
+    }
+
+    async fn delete_label(&self, request: Request<DeleteLabelRequest>) -> Reply<DeleteLabelResponse> {
+        check(&request, |request| &request.name)?;
+        self.0.delete_label(request).await
+    }
 }
 
 #[tonic::async_trait]

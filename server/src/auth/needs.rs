@@ -82,6 +82,8 @@ const METHODS: &[(&str, Need)] = &[
     ("/ired.v1.ModelService/UploadModel", LOAD),
     ("/ired.v1.ModelService/ListModels", Need::Listing),
     ("/ired.v1.ModelService/DeleteModel", LOAD),
+    ("/ired.v1.ModelService/SetLabel", LOAD),
+    ("/ired.v1.ModelService/DeleteLabel", LOAD),
     ("/ired.v1.CompileService/Compile", LOAD),
     ("/ired.v1.CompileService/GetModule", LOAD),
     ("/ired.v1.DeviceService/ListDevices", Need::Listing),

@@ -10,7 +10,7 @@ use crate::error::{Error, shown};
 use crate::tensors::{datatype, tensor_bytes};
 
 /// Checks names, types, shapes and sizes; equal symbols must have equal sizes.
-pub(super) fn inputs(specs: &[TensorSpec], tensors: &[Tensor]) -> Result<(), Error> {
+pub(crate) fn inputs(specs: &[TensorSpec], tensors: &[Tensor]) -> Result<(), Error> {
     for (at, tensor) in tensors.iter().enumerate() {
         if !specs.iter().any(|spec| spec.name == tensor.name) {
             return Err(unknown("input", &tensor.name, specs.iter()));

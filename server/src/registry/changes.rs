@@ -6,17 +6,14 @@ use std::sync::{Arc, PoisonError};
 use ired_proto::inference::ModelConfig;
 use ired_worker::{RuntimeFailure, TargetRequest};
 
+use super::choice::Choice;
 use super::served::Known;
-use super::{Registry, Resident, Served, Slot, State, default_options, note};
+use super::{Registry, Resident, Served, Slot, State, default_options, labels, note};
 use crate::cache::{CompileRequest, CompiledModule};
 use crate::error::Error;
-use crate::model_config::{self, CONFIG_BYTES};
-use crate::models::{JSON_CONFIG, ModelSource, Origin};
+use crate::models::{ModelSource, Origin};
 use crate::store::{StoreError, blocking};
 use crate::uploads::{Committed, Receiving};
-
-/// Models whose configuration came with a load request, at most.
-const OVERRIDES: usize = 10_000;
 
 /// Which versions a load may choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,18 +39,20 @@ impl Registry {
     }
 
     async fn load_some(self: &Arc<Self>, name: &str, candidates: Candidates) -> Result<(), Error> {
-        let change = self.change(name);
-        let _one_at_a_time = change.lock().await;
+        let _one_at_a_time = self.change(name).lock_owned().await;
         self.rescan(name).await?;
-        let count = match self.settings.versions_served {
-            0 => usize::MAX,
-            count => count,
-        };
-        let mut loaded = BTreeSet::new();
+        let sources = self.candidates(name, candidates)?;
+        let config = self.choosing(&sources).await;
+        // What is wrong with them is told when the version with that configuration is loaded.
+        let labels = config.as_deref().and_then(|config| labels::configured(config).ok()).unwrap_or_default();
+        let labelled = self.labels.of(name).into_values().chain(labels.values().copied()).collect();
+        let choice = Choice::new(config.as_deref(), &self.settings, labelled);
+        let there: BTreeSet<u64> = sources.iter().map(|source| source.version).collect();
         let mut failure = None;
-        for source in self.candidates(name, candidates)? {
-            if loaded.len() == count {
-                break;
+        let mut loaded = BTreeSet::new();
+        for source in sources {
+            if !choice.wants(source.version, &loaded) {
+                continue;
             }
             match self.load_version(&source).await {
                 Ok(()) => {
@@ -74,13 +73,36 @@ impl Registry {
                 }
             }
         }
+        if candidates == Candidates::All {
+            let missing = choice.missing(&there).first().map(|version| self.unknown_version(name, version));
+            failure = failure.or(missing);
+        }
         if !loaded.is_empty() {
-            for version in self.served_versions(name).difference(&loaded) {
-                self.retire(name, *version, "other versions are served").await;
-            }
-            self.uploads.set_loaded(name, &loaded).await?;
+            failure = failure.or(self.labels.configure(name, &labels, &loaded).err());
+            self.settle_by(name, config.as_deref(), &loaded).await?;
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Retires the versions that are not to answer, now that these can.
+    pub(super) async fn settle(&self, name: &str, ready: &BTreeSet<u64>) -> Result<(), Error> {
+        let newest = ready.last().and_then(|version| self.find(name, &version.to_string()).ok());
+        let config = newest.and_then(|served| served.config.clone());
+        self.settle_by(name, config.as_deref(), ready).await
+    }
+
+    async fn settle_by(
+        &self,
+        name: &str,
+        config: Option<&ModelConfig>,
+        ready: &BTreeSet<u64>,
+    ) -> Result<(), Error> {
+        let labelled = self.labels.of(name).into_values().collect();
+        let chosen = Choice::new(config, &self.settings, labelled).of(ready);
+        for version in self.served_versions(name).difference(&chosen) {
+            self.retire(name, *version, "other versions are served").await;
+        }
+        Ok(self.uploads.set_loaded(name, &chosen).await?)
     }
 
     /// The versions that may be served, newest first.
@@ -99,7 +121,7 @@ impl Registry {
         if found.is_empty() { Err(unknown()) } else { Ok(found) }
     }
 
-    fn served_versions(&self, name: &str) -> BTreeSet<u64> {
+    pub(super) fn served_versions(&self, name: &str) -> BTreeSet<u64> {
         let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
         let slots = models.get(name).into_iter().flatten();
         slots.filter(|(_, slot)| slot.serving.is_some()).map(|(version, _)| *version).collect()
@@ -123,6 +145,10 @@ impl Registry {
         }
         let known = Known { source, model_digest: digest, stats, config };
         let served = Arc::new(self.launch(known).await?);
+        if let Err(error) = self.try_out(source, &served).await {
+            served.runner.shutdown().await;
+            return Err(error);
+        }
         tracing::info!(model = %source, target = served.runner.module().target.triple, "ready");
         let mut before = None;
         self.update(&source.name, source.version, |slot| {
@@ -131,43 +157,6 @@ impl Registry {
         });
         if let Some(before) = before {
             before.retire(self.settings.drain()).await;
-        }
-        Ok(())
-    }
-
-    /// How a version is to be run: what the last load request said, or the file beside it.
-    async fn configuration(&self, source: &ModelSource) -> Result<Option<Arc<ModelConfig>>, Error> {
-        let requested =
-            self.overrides.lock().unwrap_or_else(PoisonError::into_inner).get(&source.name).cloned();
-        if requested.is_some() {
-            return Ok(requested);
-        }
-        let Some(file) = source.config.clone() else { return Ok(None) };
-        let found = file.stamp.bytes;
-        if found > CONFIG_BYTES {
-            let what = format!("the configuration of `{}`", source.name);
-            return Err(Error::TooLarge { what, found, limit: CONFIG_BYTES });
-        }
-        let is_json = file.name == JSON_CONFIG;
-        let read = move || {
-            let cannot_read = StoreError::io("read a configuration", &file.path);
-            std::fs::read_to_string(&file.path).map_err(cannot_read)
-        };
-        let text = blocking(read).await?;
-        let config = if is_json { model_config::from_json(&text) } else { model_config::from_text(&text) };
-        config.map(|config| Some(Arc::new(config)))
-    }
-
-    /// Has the next load of a model go by this configuration; `None`: by its file again.
-    pub fn set_override(&self, name: &str, config: Option<ModelConfig>) -> Result<(), Error> {
-        crate::models::check_name(name)?;
-        let mut overrides = self.overrides.lock().unwrap_or_else(PoisonError::into_inner);
-        match config {
-            None => drop(overrides.remove(name)),
-            Some(_) if !overrides.contains_key(name) && overrides.len() >= OVERRIDES => {
-                return Err(Error::Busy { what: "configurations of load requests", limit: OVERRIDES as u64 });
-            }
-            Some(config) => drop(overrides.insert(name.to_owned(), Arc::new(config))),
         }
         Ok(())
     }
@@ -220,8 +209,7 @@ impl Registry {
 
     /// Unloads every version of a model; the requests inside are answered first. It stays listed.
     pub async fn unload(&self, name: &str) -> Result<(), Error> {
-        let change = self.change(name);
-        let _one_at_a_time = change.lock().await;
+        let _one_at_a_time = self.change(name).lock_owned().await;
         let versions: Vec<u64> = {
             let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
             let versions = models.get(name).ok_or_else(|| Error::UnknownModel { model: name.to_owned() })?;
@@ -235,7 +223,7 @@ impl Registry {
     }
 
     /// Takes a version out of service and waits for the requests inside it.
-    async fn retire(&self, name: &str, version: u64, reason: &str) {
+    pub(super) async fn retire(&self, name: &str, version: u64, reason: &str) {
         let mut serving = None;
         self.update(name, version, |slot| {
             serving = slot.serving.take();
@@ -259,8 +247,7 @@ impl Registry {
     /// Makes a received upload known; it is not loaded by this.
     pub async fn add(&self, received: Receiving) -> Result<Committed, Error> {
         let name = received.name().to_owned();
-        let change = self.change(&name);
-        let _one_at_a_time = change.lock().await;
+        let _one_at_a_time = self.change(&name).lock_owned().await;
         self.rescan(&name).await?;
         let taken = {
             let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
@@ -276,8 +263,7 @@ impl Registry {
     /// Unloads and forgets uploaded versions: one, or all with `0`. Gives those that went.
     pub async fn delete(&self, name: &str, version: u64) -> Result<Vec<u64>, Error> {
         self.source(name, version)?;
-        let change = self.change(name);
-        let _one_at_a_time = change.lock().await;
+        let _one_at_a_time = self.change(name).lock_owned().await;
         let uploads = self.uploads.clone();
         let of_model = name.to_owned();
         let mut gone: Vec<u64> = blocking(move || Ok(uploads.sources_of(&of_model)))
@@ -289,6 +275,7 @@ impl Registry {
         if gone.is_empty() {
             return Err(Error::NotAnUpload { model: name.to_owned() });
         }
+        self.release_labels(name, &gone, version == 0).await?;
         for version in &gone {
             self.retire(name, *version, "deleted").await;
             self.uploads.remove(name, *version).await?;
@@ -305,7 +292,7 @@ impl Registry {
     }
 
     /// Brings what is known of a model in line with the repository and the uploads.
-    async fn rescan(&self, name: &str) -> Result<(), Error> {
+    pub(super) async fn rescan(&self, name: &str) -> Result<(), Error> {
         crate::models::check_name(name)?;
         let (repository, uploads, of_model) =
             (self.repository.clone(), self.uploads.clone(), name.to_owned());

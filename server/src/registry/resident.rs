@@ -120,7 +120,13 @@ impl Residents {
         self.clock.fetch_add(1, Ordering::Relaxed)
     }
 
-    async fn make_room(&self, model: &str, bytes: u64, until: Instant) -> Result<Reservation, Error> {
+    /// Takes memory; unloads others that are idle where that is needed.
+    pub(crate) async fn make_room(
+        &self,
+        model: &str,
+        bytes: u64,
+        until: Instant,
+    ) -> Result<Reservation, Error> {
         self.waiting.fetch_add(1, Ordering::AcqRel);
         let _waiting = Waiting(self);
         loop {

@@ -1,4 +1,4 @@
-//! `ired.v1.ModelService`: uploads, listing, deletion.
+//! `ired.v1.ModelService`: uploads, listing, labels, deletion.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +64,24 @@ impl ModelService for Models {
         let deleted_versions = self.0.delete(&request.name, request.version).await?;
         Ok(Response::new(DeleteModelResponse { deleted_versions }))
     }
+
+    async fn set_label(
+        &self,
+        request: Request<SetLabelRequest>,
+    ) -> Result<Response<SetLabelResponse>, Status> {
+        let SetLabelRequest { name, label, version } = request.into_inner();
+        let previous = self.0.set_label(&name, &label, version).await?;
+        Ok(Response::new(SetLabelResponse { previous_version: previous.unwrap_or(0) }))
+    }
+
+    async fn delete_label(
+        &self,
+        request: Request<DeleteLabelRequest>,
+    ) -> Result<Response<DeleteLabelResponse>, Status> {
+        let DeleteLabelRequest { name, label } = request.into_inner();
+        let previous_version = self.0.delete_label(&name, &label).await?;
+        Ok(Response::new(DeleteLabelResponse { previous_version }))
+    }
 }
 
 /// The next part that this server knows; a sender that pauses too long is given up.
@@ -98,6 +116,7 @@ fn encode(view: VersionView) -> Model {
         digest: view.source.digest.get().map(ToString::to_string).unwrap_or_default(),
         bytes: view.source.bytes(),
         module: view.serving.map(|served| loaded(&served)),
+        labels: view.labels,
     }
 }
 

@@ -60,7 +60,7 @@ async fn after_a_restart_the_same_push_is_a_cache_hit() {
     let world = World::new();
     let daemon = place.start(&world).await;
     let client = client(&daemon).await;
-    assert!(client.model_ready("m", Some(version)).await.unwrap(), "it was loaded, so it is again");
+    assert!(client.model_ready("m", Some(version.into())).await.unwrap(), "it was loaded, so it is again");
     assert_eq!(push(&client, place.dir.path(), "m", &files).await, version);
     let outcome = compile(&client, "m").await.unwrap();
     assert!(outcome.cached);

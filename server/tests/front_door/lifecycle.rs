@@ -49,7 +49,8 @@ async fn a_new_version_answers_before_the_old_one_goes() {
     world.until(|seen| seen.launched == 2).await;
     // The old version waits for the request inside; the new one answers meanwhile.
     let answer = loop {
-        let answer = client.infer(ired_client::InferRequest { version: Some(2), ..request("m") }).await;
+        let answer =
+            client.infer(ired_client::InferRequest { version: Some(2.into()), ..request("m") }).await;
         match answer {
             Ok(answer) => break answer,
             Err(error) => assert_eq!(error.code(), Some(Code::Unavailable), "{error}"),

@@ -5,7 +5,7 @@ use ired_proto::inference::grpc_inference_service_client::GrpcInferenceServiceCl
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::scripted::{Place, World, channel, http};
+use crate::scripted::{Place, World, channel, client, http, request};
 
 #[tokio::test]
 async fn headers_are_bounded_in_bytes_and_number() {
@@ -24,6 +24,33 @@ async fn headers_are_bounded_in_bytes_and_number() {
     request.metadata_mut().insert("x-long", "x".repeat(20 << 10).parse().unwrap());
     assert!(client.server_live(request).await.is_err());
     client.server_live(ServerLiveRequest {}).await.unwrap();
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_begin_ends() {
+    let mut place = Place::new(&[("m.onnx", "")]);
+    (place.settings.header_timeout_s, place.settings.connections) = (1, 1);
+    let daemon = place.start(&World::new()).await;
+    for (door, beginning) in
+        [(daemon.http, ""), (daemon.http, "P"), (daemon.grpc, ""), (daemon.grpc, "PRI * HTTP/2.0\r\n\r\nSM")]
+    {
+        let mut silent = TcpStream::connect(door).await.unwrap();
+        silent.write_all(beginning.as_bytes()).await.unwrap();
+        if door == daemon.http {
+            let reply = http(daemon.http, "GET", "/v2/health/live", &[], b"").await;
+            assert_eq!(reply.status, 200, "the only place is free again");
+        } else {
+            client(&daemon).await.infer(request("m")).await.unwrap();
+        }
+        let mut rest = Vec::new();
+        let _ = silent.read_to_end(&mut rest).await;
+    }
+    // One that has begun may wait for as long as it likes before it asks.
+    let begun = client(&daemon).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    begun.infer(request("m")).await.unwrap();
+    drop(begun);
     daemon.stop().await;
 }
 

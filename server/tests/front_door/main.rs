@@ -30,3 +30,5 @@ mod shared_cache_faults;
 mod shared_memory;
 mod tls;
 mod traces;
+mod trials;
+mod versions;

@@ -59,7 +59,7 @@ async fn both_protocols_describe_a_model_alike() {
     });
     assert_eq!(get("/v2/models/m").await, expected);
     assert_eq!(get("/v2/models/m/versions/2").await, expected);
-    let metadata = client.model_metadata("m", Some(2)).await.unwrap();
+    let metadata = client.model_metadata("m", Some(2.into())).await.unwrap();
     assert_eq!((metadata.inputs[0].shape.as_slice(), metadata.platform.as_str()), (&[-1, 3][..], "ired_irm"));
 
     let config = get("/v2/models/m/config").await;

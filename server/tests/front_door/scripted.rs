@@ -2,9 +2,10 @@
 //!
 //! The script is words: `crash-once`, `crash`, `killed`, `unsupported` (and `hostile`: names that are [`MARKUP`]), `hold`
 //! (compile until [`World::release`]), `compiles:MS` (compile so long), `unloadable`, `unloadable-once`, `block` (infer until
-//! [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`; of a
-//! model that says `strings`, both are strings and the same. One that says `takes:MS` takes so long. A `sequence` adds
-//! up instead: `next` is `x` and, unless `start` is 1, `state`; `y` is that, and `corrid` more at the `end`.
+//! [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`; of a model that says `strings`, both are
+//! strings and the same. One that says `takes:MS` takes so long, one that says `times:N` multiplies by that, one that says
+//! `fails` answers nobody. A `sequence` adds up instead: `next` is `x` and, unless `start` is 1, `state`; `y` is that, and
+//! `corrid` more at the `end`.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -115,8 +116,9 @@ impl Compiler for ScriptedCompiler {
         mut events: EventSink,
     ) -> BoxFuture<'_, Result<CompileReport, CompileFailure>> {
         async move {
-            let mut script = String::new();
-            std::fs::File::from(model).read_to_string(&mut script).unwrap();
+            let mut script = Vec::new();
+            std::fs::File::from(model).read_to_end(&mut script).unwrap();
+            let mut script = String::from_utf8_lossy(&script).into_owned();
             self.world.note(|seen| seen.compiles_started += 1);
             let mut dropped = OnDrop(Some((&self.world, |seen| seen.compiles_dropped += 1)));
             events(CompileEvent::Started { pid: 7, sandbox: SandboxReport::default() });
@@ -206,7 +208,7 @@ struct Doubler {
 /// The number after a word of a script; 0 where it is not there.
 fn number(script: &str, word: &str) -> u64 {
     let found = script.split_whitespace().find_map(|found| found.strip_prefix(word));
-    found.map_or(0, |text| text.parse().unwrap())
+    found.map_or(0, |text| text.parse().unwrap_or(0))
 }
 
 fn values<const N: usize, T>(tensor: &Tensor, read: impl Fn([u8; N]) -> T) -> Vec<T> {
@@ -311,6 +313,10 @@ impl Runner for Doubler {
                 tokio::time::sleep(took).await;
             }
             cancelled.0 = None;
+            if self.script.contains("fails") {
+                self.world.note(|seen| seen.inside -= 1);
+                return Err(RuntimeFailure::Execution { message: "scripted".to_owned() });
+            }
             self.world.note(|seen| {
                 seen.inside -= 1;
                 seen.answered += 1;
@@ -319,10 +325,11 @@ impl Runner for Doubler {
             if self.script.contains("sequence") {
                 return Ok(InferenceResult { outputs: add_up(&inputs), sent, timing, profile: None });
             }
-            let doubled = x
-                .data
-                .chunks_exact(4)
-                .flat_map(|b| (2.0 * f32::from_le_bytes(b.try_into().unwrap())).to_le_bytes());
+            let factor = match number(&self.script, "times:") {
+                0 => 2.0,
+                factor => factor as f32,
+            };
+            let doubled = values(x, f32::from_le_bytes).into_iter().flat_map(|v| (factor * v).to_le_bytes());
             let data = match x.dtype {
                 DType::String => x.data.to_vec().into(),
                 _ => doubled.collect::<Vec<u8>>().into(),

@@ -146,9 +146,7 @@ impl<Events: FnMut(CompileEvent) + Send> Running<'_, Events> {
             Ok(Ending::Signalled(_)) if says_out_of_memory(&stderr) => {
                 CompileFailure::OutOfMemory { limit_bytes: self.limits.memory_bytes }
             }
-            Ok(ending @ Ending::Signalled(libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP))
-                if !ended_here =>
-            {
+            Ok(ending) if ending.is_from_outside() && !ended_here => {
                 CompileFailure::Killed { signal: ending.to_string() }
             }
             Ok(ending) => CompileFailure::Crashed { signal_or_status: ending.to_string(), stderr },

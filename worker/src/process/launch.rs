@@ -18,6 +18,9 @@ use crate::messages::sandbox::SandboxReport;
 /// Start-up takes milliseconds; a worker that is silent for this long is stuck.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 
+/// A process whose channel has closed is ending; one that is not after this long is helped.
+const LAST_BREATH: Duration = Duration::from_secs(2);
+
 /// A confined worker that waits for its first message.
 #[derive(Debug)]
 pub(crate) struct Launched {
@@ -42,6 +45,9 @@ pub(crate) enum LaunchError {
     Silent,
     #[error("the worker ended during start-up: {ending}{stderr}")]
     Died { ending: String, stderr: String },
+    /// By somebody else: it says nothing about the worker.
+    #[error("the worker was ended from outside during start-up: {signal}")]
+    Killed { signal: String },
     #[error("the worker refuses to run: {reason}")]
     Refused { reason: String },
     #[error(transparent)]
@@ -94,8 +100,17 @@ async fn shake_hands(
 }
 
 async fn died(process: &mut Process) -> LaunchError {
-    process.kill();
-    let ending = match process.wait().await {
+    let (ending, ended_here) = match timeout(LAST_BREATH, process.wait()).await {
+        Ok(ending) => (ending, false),
+        Err(_) => {
+            process.kill();
+            (process.wait().await, true)
+        }
+    };
+    let ending = match ending {
+        Ok(ending) if ending.is_from_outside() && !ended_here => {
+            return LaunchError::Killed { signal: ending.to_string() };
+        }
         Ok(ending) => ending.to_string(),
         Err(error) => error.to_string(),
     };

@@ -27,6 +27,8 @@ fn main() {
             say_raw(&frame(&hello));
         }
         "mute" => {}
+        "killed" => rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
+            .expect("a process may end itself"),
         "parent" => parent(&name),
         "runtime" => run_runtime(false),
         "runtime-that-keeps-dying" => run_runtime(true),

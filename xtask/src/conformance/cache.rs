@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::json;
 
 use super::proxy::{Network, Proxy};
-use super::python;
+use crate::python;
 use crate::daemon::{Daemon, build, free_address};
 use crate::process::root;
 
@@ -43,7 +43,7 @@ impl Cache {
             None => build(!self.debug)?,
         };
         let work = tempfile::tempdir().context("cannot make a temporary folder")?;
-        let store = Moto::start(&python::environment("cache-venv", &PACKAGES)?)?;
+        let store = Moto::start(&python::environment("cache", &PACKAGES)?)?;
         let network = Proxy::start(store.address.clone())?;
         let start = |name: &str| replica(&binaries, &work.path().join(name), &network.address);
         let (one, two) = (start("one")?, start("two")?);

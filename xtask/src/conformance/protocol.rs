@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::python;
 use crate::daemon::{Daemon, build};
 use crate::process::{root, run as command};
+use crate::python;
 
 const PACKAGES: [&str; 5] =
     ["tritonclient[grpc,http]==2.73.0", "onnx==1.23.2", "ml_dtypes", "numpy<3", "schemathesis==4.32.5"];
@@ -31,8 +31,7 @@ impl Protocol {
             Some(folder) => folder.clone(),
             None => build(!self.debug)?,
         };
-        // The clients.
-        let tools = python::environment("protocol-venv", &PACKAGES)?;
+        let tools = python::environment("protocol", &PACKAGES)?;
         let script = |name: &str| text(&root().join("tests/protocol").join(name));
         let work = tempfile::tempdir().context("cannot make a temporary folder")?;
         let models = text(&work.path().join("models"));

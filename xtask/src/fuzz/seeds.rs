@@ -1,17 +1,22 @@
-//! What fuzzers begin with: the models of the exported ONNX suite, where `cargo xtask conformance onnx` has exported it.
+//! What fuzzers begin with: recorded requests and texts of `fuzz/seeds`, and the models of the exported ONNX suite, where
+//! `cargo xtask conformance onnx` has exported it.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use crate::conformance;
-use crate::process::target_dir;
+use crate::process::{root, target_dir};
 
 /// Larger models are slow, and hold nothing else.
 const MAX_BYTES: usize = 8 << 10;
 
 /// The folders of seeds for a fuzzer.
 pub(super) fn gather(fuzzer: &str) -> Result<Vec<PathBuf>> {
+    let recorded = root().join("fuzz/seeds").join(fuzzer);
+    if recorded.is_dir() {
+        return Ok(vec![recorded]);
+    }
     let suite = conformance::suite_folder()?;
     if !matches!(fuzzer, "onnx_decoder" | "onnx_models") {
         return Ok(Vec::new());

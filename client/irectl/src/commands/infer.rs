@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use ired_client::{Client, InferRequest, InferResponse};
+use ired_client::{Client, InferRequest, InferResponse, Version};
 
 use crate::exit::printable;
 use crate::tensors::{NamedTensor, json, npz};
@@ -14,9 +14,9 @@ use crate::tensors::{NamedTensor, json, npz};
 pub(crate) struct Infer {
     /// The model's name.
     model: String,
-    /// Its version; the newest by default.
+    /// Its version, or a label of one; the newest by default.
     #[arg(long)]
-    version: Option<u64>,
+    version: Option<Version>,
     #[command(flatten)]
     source: Source,
     /// Where the outputs go, an npz archive.

@@ -1,4 +1,4 @@
-//! `irectl models`, `load`, `unload`, `delete`: what the daemon has and holds.
+//! `irectl models`, `load`, `unload`, `label`, `delete`: what the daemon has and holds.
 
 use std::process::ExitCode;
 
@@ -24,7 +24,7 @@ impl Models {
                 .iter()
                 .map(|m| {
                     let module = m.module.as_ref();
-                    json!({"name": m.name, "version": m.version, "state": state(m.state()), "reason": m.reason,
+                    json!({"name": m.name, "version": m.version, "labels": m.labels, "state": state(m.state()), "reason": m.reason,
                            "digest": m.digest, "bytes": m.bytes, "module_bytes": module.map(|l| l.module_bytes),
                            "resident_bytes": module.map(|l| l.resident_bytes),
                            "worker_pid": module.map(|l| l.worker_pid), "restarts": module.map(|l| l.restarts)})
@@ -33,13 +33,17 @@ impl Models {
             println!("{}", json!({ "models": rows }));
             return Ok(ExitCode::SUCCESS);
         }
-        println!("{:<32} {:>7} {:<12} {:>10}  DETAIL", "NAME", "VERSION", "STATE", "RESIDENT");
+        println!(
+            "{:<32} {:>7} {:<12} {:>10} {:<16} DETAIL",
+            "NAME", "VERSION", "STATE", "RESIDENT", "LABELS"
+        );
         for m in models {
             let (resident, detail) = match &m.module {
                 Some(module) => (human_bytes(module.resident_bytes), module.triple.clone()),
                 None => ("-".to_owned(), m.reason.clone()),
             };
-            println!("{:<32} {:>7} {:<12} {:>10}  {detail}", m.name, m.version, state(m.state()), resident);
+            let (state, labels) = (state(m.state()), m.labels.join(","));
+            println!("{:<32} {:>7} {state:<12} {resident:>10} {labels:<16} {detail}", m.name, m.version);
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -79,6 +83,36 @@ impl Unload {
     pub(crate) async fn run(self, client: &Client) -> Result<ExitCode> {
         client.unload(&self.model).await?;
         println!("{} is unloaded", self.model);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Label {
+    /// The model's name.
+    model: String,
+    /// The label, such as `stable`.
+    label: String,
+    /// The version that is to have it; it has to be ready.
+    #[arg(required_unless_present = "remove", conflicts_with = "remove")]
+    version: Option<std::num::NonZeroU64>,
+    /// Take the label away.
+    #[arg(long)]
+    remove: bool,
+}
+
+impl Label {
+    pub(crate) async fn run(self, client: &Client) -> Result<ExitCode> {
+        let Self { model, label, version, .. } = self;
+        let Some(version) = version else {
+            let previous = client.delete_label(&model, &label).await?;
+            println!("{model} version {previous} is no longer {label}");
+            return Ok(ExitCode::SUCCESS);
+        };
+        match client.set_label(&model, &label, version.into()).await? {
+            Some(previous) => println!("{model} version {version} is {label}; version {previous} was"),
+            None => println!("{model} version {version} is {label}"),
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

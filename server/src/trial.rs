@@ -1,0 +1,100 @@
+//! What a version goes through before it answers: warm-up requests, and golden ones whose answers are known or are compared
+//! with those of the version before it.
+//!
+//! These run beside the requests of clients, not in their queue: a rate or a batch is not for them.
+
+mod compare;
+mod golden;
+mod warm_up;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ired_module::signature::PeakBytes;
+use ired_worker::{RuntimeFailure, Tensor};
+
+pub use compare::{Difference, Tolerance};
+
+use crate::error::Error;
+use crate::infer::check;
+use crate::models::{ModelSource, SourceFile};
+use crate::registry::{Registry, Served};
+use crate::store::{StoreError, blocking};
+use crate::tensors::take_output;
+
+/// Why a version is not let near clients.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError {
+    #[error("warm-up `{sample}` of {model}: {cause}")]
+    WarmUp { model: String, sample: String, cause: Error },
+    #[error("`{file}` of {model} is not what was recorded of a request: {cause}")]
+    Recorded { model: String, file: String, cause: Error },
+    #[error("{model} does not answer golden request `{file}`: {cause}")]
+    NoAnswer { model: String, file: String, cause: Error },
+    #[error("{model} does not answer golden request `{file}` as {expected} says: {difference}")]
+    Differs { model: String, file: String, expected: String, difference: Difference },
+}
+
+impl TrialError {
+    /// What kept it from being tried, where that is not the version's own fault.
+    pub fn cause(&self) -> Option<&Error> {
+        match self {
+            Self::WarmUp { cause, .. } | Self::NoAnswer { cause, .. } => match cause {
+                Error::Refused(_) | Error::Stopping | Error::DeadlineExceeded => Some(cause),
+                _ => None,
+            },
+            Self::Recorded { .. } | Self::Differs { .. } => None,
+        }
+    }
+}
+
+impl Registry {
+    /// Tries a loaded version that does not answer clients yet.
+    ///
+    /// # Errors
+    /// [`Error::Trial`] with what was found and what was expected.
+    pub(crate) async fn try_out(&self, source: &ModelSource, served: &Arc<Served>) -> Result<(), Error> {
+        self.warm_up(source, served).await.map_err(Box::new)?;
+        // A version that is older than what answers is no successor of it.
+        let before = self.find(&source.name, "").ok().filter(|before| before.version <= source.version);
+        self.check_golden(source, served, before.as_deref()).await.map_err(Box::new)?;
+        Ok(())
+    }
+
+    /// Runs one request that no client sent.
+    async fn ask(&self, served: &Served, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, Error> {
+        let entry = served.entry();
+        check::inputs(&entry.inputs, &inputs)?;
+        let deadline = Instant::now() + self.settings.request_timeout();
+        let using = served.runner.hold(deadline).await?;
+        let peak_bytes = match entry.peak {
+            PeakBytes::Static(bytes) => bytes,
+            // Only the worker can compute it, and keeps to its own budget.
+            PeakBytes::Function(_) => 0,
+        };
+        let _memory = self.residents.make_room(&served.name, peak_bytes, deadline).await?;
+        let run = using.runner().infer(&entry.name, inputs, Some(deadline));
+        let result = tokio::time::timeout_at(deadline.into(), run).await;
+        let mut outputs = result.map_err(|_| Error::DeadlineExceeded)??.outputs;
+        let ordered = entry.outputs.iter().map(|spec| take_output(&mut outputs, &spec.name));
+        Ok(ordered.collect::<Result<_, RuntimeFailure>>()?)
+    }
+}
+
+/// Reads a whole file of at most so many bytes.
+async fn read(file: &SourceFile, limit: u64) -> Result<Vec<u8>, Error> {
+    let found = file.stamp.bytes;
+    if found > limit {
+        return Err(Error::TooLarge { what: format!("`{}`", file.name), found, limit });
+    }
+    let file = file.clone();
+    let read = move || {
+        let cannot_read = StoreError::io("read what a model is tried with", &file.path);
+        use std::io::Read;
+        let mut content = Vec::new();
+        // No more than that also where it has grown.
+        file.open().and_then(|open| open.take(limit).read_to_end(&mut content)).map_err(cannot_read)?;
+        Ok(content)
+    };
+    Ok(blocking(read).await?)
+}

@@ -1,0 +1,140 @@
+//! What strangers send: recorded requests with something changed, through every door of a real server. Each is answered or
+//! its connection ends, in bounded time and memory; nothing panics, and the server goes on as before.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds something else than it expects fails")]
+
+mod corpus;
+mod mutate;
+#[path = "../front_door/scripted.rs"]
+#[allow(dead_code, reason = "the other test program uses the rest")]
+mod scripted;
+mod senders;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use scripted::{Place, World, client, request};
+
+use crate::corpus::Recorded;
+use crate::mutate::Mutator;
+
+/// Messages of each kind.
+const MESSAGES: u64 = 4_000;
+/// Connections of each kind, which have several messages.
+const CONNECTIONS: u64 = 1_000;
+/// At the same time.
+const AT_ONCE: usize = 16;
+/// No answer may take longer, whatever else this machine does.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// More than the server may grow by.
+const MEMORY_BYTES: u64 = 512 << 20;
+
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_changed_messages_harm_nobody() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.fetch_add(1, Ordering::SeqCst);
+        print(panic);
+    }));
+    let mut place = Place::new(&[("m.onnx", "one"), ("s.onnx", "strings"), ("seq.onnx", "sequence")]);
+    place.write("seq.config.pbtxt", corpus::SEQUENCES);
+    // What would only make refusals slow.
+    place.settings.message_bytes = 1 << 20;
+    place.settings.request_timeout_s = 5;
+    place.settings.body_timeout_s = 5;
+    place.settings.header_timeout_s = 5;
+    let daemon = Arc::new(place.start(&World::new()).await);
+    let memory = corpus::memory();
+    let recorded = corpus::record(&daemon, &memory).await;
+    for kind in ["grpc", "rest", "grpc connection", "rest connection"] {
+        assert!(recorded.iter().any(|recorded| recorded.kind() == kind), "nothing of kind {kind}");
+    }
+    let before = resident_bytes();
+
+    let kinds = [
+        ("grpc", MESSAGES),
+        ("rest", MESSAGES),
+        ("grpc connection", CONNECTIONS),
+        ("rest connection", CONNECTIONS),
+    ];
+    let channel = scripted::channel(daemon.grpc).await;
+    for (kind, count) in kinds {
+        let of_kind: Vec<&Recorded> = recorded.iter().filter(|recorded| recorded.kind() == kind).collect();
+        let send = |seed: u64| {
+            let (daemon, channel, of_kind) = (daemon.clone(), channel.clone(), &of_kind);
+            async move {
+                let mut mutator = Mutator::new(seed);
+                let original = of_kind[mutator.below(of_kind.len())];
+                let changed = original.changed(&mut mutator, of_kind);
+                let sent = tokio::time::timeout(PATIENCE, senders::send(&daemon, channel, &changed)).await;
+                let ended = sent.unwrap_or_else(|_| panic!("no end after {PATIENCE:?}: {seed} {changed:?}"));
+                assert_ne!(ended, Some(500), "an error of the server's own: {seed} {changed:?}");
+                ended
+            }
+        };
+        let ends = futures::stream::iter(0..count).map(send).buffer_unordered(AT_ONCE);
+        let ends: BTreeSet<Option<u16>> = ends.collect().await;
+        if kind == "rest" {
+            let expected = [200, 400, 404].map(Some);
+            assert!(
+                expected.iter().all(|status| ends.contains(status)),
+                "changes are too small or too large: {ends:?}"
+            );
+        }
+        assert_eq!(PANICS.load(Ordering::SeqCst), 0, "a panic after {kind}");
+    }
+
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < MEMORY_BYTES, "the server grew by {grown} bytes");
+    // What was refused or broke off holds nothing.
+    let budget = daemon.app.inference.budget();
+    let free = async {
+        while budget.usage().1 > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, free)
+        .await
+        .unwrap_or_else(|_| panic!("{} bytes are inside", budget.usage().1));
+    let client = client(&daemon).await;
+    client.load("m").await.unwrap();
+    client.infer(request("m")).await.unwrap();
+    assert_eq!(PANICS.load(Ordering::SeqCst), 0);
+    drop((client, channel));
+    Arc::into_inner(daemon).unwrap().stop().await;
+}
+
+/// The fuzzer of requests begins with what is recorded here; `BLESS=1` writes it anew.
+#[test]
+fn the_fuzzers_seeds_are_what_is_recorded() {
+    let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/requests"));
+    let seeds = corpus::seeds();
+    if std::env::var_os("BLESS").is_some() {
+        let _ = std::fs::remove_dir_all(folder);
+        std::fs::create_dir_all(folder).unwrap();
+        for (name, seed) in &seeds {
+            std::fs::write(folder.join(name), seed).unwrap();
+        }
+    }
+    for (name, seed) in &seeds {
+        let kept = std::fs::read(folder.join(name)).unwrap_or_default();
+        // The entries of a map have no order.
+        let sorted = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            bytes.sort_unstable();
+            bytes
+        };
+        assert!(sorted(&kept) == sorted(seed), "`{name}` is another: BLESS=1 writes it anew");
+    }
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), seeds.len());
+}
+
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}

@@ -1,0 +1,304 @@
+//! One daemon, its crowd and its uploads: what a scenario plays on, and what has to hold when it has ended.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use ired_client::proto::ModelRef;
+use ired_client::{Client, Upload, UploadFile};
+
+use super::crowd::Crowd;
+use super::known::{self, Question};
+use super::random::Random;
+use super::report::Row;
+use super::scenarios::Scenario;
+use crate::daemon::{Daemon, Doors};
+use crate::digits;
+use crate::vitals::Vitals;
+
+/// The models that the crowd asks.
+pub(crate) const MODELS: [&str; 2] = ["left", "right"];
+/// How long a daemon may take to hold no more than before.
+const SETTLING: Duration = Duration::from_secs(120);
+/// Memory that may come and go by itself, besides a tenth.
+const MEMORY_BYTES: u64 = 4 << 20;
+/// Descriptors that may come and go by themselves.
+const DESCRIPTORS: usize = 4;
+
+/// What all scenarios share.
+pub(crate) struct Setup {
+    binaries: PathBuf,
+    work: PathBuf,
+    /// The model repository, with the crowd's models.
+    pub(crate) models: PathBuf,
+    questions: Vec<Question>,
+}
+
+impl Setup {
+    /// Learns the answers from a daemon that nothing disturbs.
+    pub(crate) async fn prepare(binaries: &Path, work: &Path) -> Result<Self> {
+        let binaries =
+            binaries.canonicalize().with_context(|| format!("no folder `{}`", binaries.display()))?;
+        let models = work.join("models");
+        std::fs::create_dir_all(&models)?;
+        for model in MODELS {
+            std::fs::copy(digits::model(), models.join(format!("{model}.onnx")))?;
+        }
+        let mut setup = Self { binaries, work: work.to_owned(), models, questions: Vec::new() };
+        let daemon = setup.daemon(&Doors::free()?, &work.join("template"), None, &[])?;
+        setup.questions = known::questions(&daemon.client().await?, MODELS[0]).await?;
+        ensure!(daemon.stop()?.success(), "the daemon that nothing disturbed ended badly");
+        Ok(setup)
+    }
+
+    fn daemon(&self, doors: &Doors, data: &Path, wrap: Option<&[String]>, more: &[String]) -> Result<Daemon> {
+        let ired = self.binaries.join("ired");
+        let command = match wrap {
+            None => Command::new(&ired),
+            Some(wrap) => {
+                let mut command = Command::new(&wrap[0]);
+                command.args(&wrap[1..]).arg(&ired);
+                command
+            }
+        };
+        let models = self.models.to_string_lossy().into_owned();
+        let mut arguments = vec!["--model-repository", &models];
+        arguments.extend(more.iter().map(String::as_str));
+        Daemon::start_by(command, doors, data, &arguments)
+    }
+}
+
+/// How a scenario wants its daemon.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wishes {
+    /// A command that starts it.
+    pub(crate) wrap: Option<Vec<String>>,
+    pub(crate) arguments: Vec<String>,
+}
+
+/// A daemon under load.
+pub(crate) struct Stage {
+    pub(crate) setup: Arc<Setup>,
+    pub(crate) folder: PathBuf,
+    pub(crate) doors: Doors,
+    pub(crate) random: Random,
+    pub(crate) until: Instant,
+    pub(crate) notes: Vec<String>,
+    pub(crate) questions: Arc<Vec<Question>>,
+    name: &'static str,
+    seed: u64,
+    share: Duration,
+    wishes: Wishes,
+    /// What was acknowledged: name and version, with the digest.
+    uploads: BTreeMap<(String, u64), String>,
+    not_played: Option<String>,
+    variants: u64,
+    daemon: Option<Daemon>,
+    crowd: Option<Crowd>,
+}
+
+impl Stage {
+    pub(crate) async fn open(
+        setup: Arc<Setup>,
+        name: &'static str,
+        seed: u64,
+        share: Duration,
+    ) -> Result<Self> {
+        let folder = setup.work.join(name);
+        let data = folder.join("data");
+        // With what was compiled before: no scenario is about that.
+        copy_folder(&setup.work.join("template/data/modules"), &data.join("modules"))?;
+        let both = |question: &Question| MODELS.map(|model| question.to(model));
+        let questions = Arc::new(setup.questions.iter().flat_map(both).collect());
+        Ok(Self {
+            doors: Doors::free()?,
+            random: Random::new(seed),
+            until: Instant::now() + share,
+            notes: Vec::new(),
+            uploads: BTreeMap::new(),
+            not_played: None,
+            variants: 0,
+            daemon: None,
+            crowd: None,
+            wishes: Wishes::default(),
+            setup,
+            folder,
+            questions,
+            name,
+            seed,
+            share,
+        })
+    }
+
+    /// Plays a scenario, and looks at what has to hold afterwards.
+    pub(crate) async fn play(mut self, scenario: &Scenario) -> Row {
+        let mut row = Row { name: self.name, ..Row::default() };
+        if let Err(error) = self.try_play(scenario).await {
+            row.faults.push(format!("{error:#}"));
+        }
+        if let Some(crowd) = &self.crowd {
+            row.count(&crowd.tally);
+        }
+        row.uploads = self.uploads.len();
+        row.notes = std::mem::take(&mut self.notes);
+        row.not_played = self.not_played.take();
+        if let Some(mut daemon) = self.daemon.take() {
+            match daemon.is_running() {
+                Ok(true) => drop(daemon.stop()),
+                _ => row.faults.push(format!("the daemon has ended\n{}", last_lines(&daemon.log_text()))),
+            }
+        }
+        row
+    }
+
+    async fn try_play(&mut self, scenario: &Scenario) -> Result<()> {
+        match (scenario.wishes)(self)? {
+            Ok(wishes) => self.wishes = wishes,
+            Err(why) => {
+                self.not_played = Some(why);
+                return Ok(());
+            }
+        }
+        self.start()?;
+        self.crowd = Some(Crowd::start(&self.doors, self.questions.clone(), self.seed));
+        // What the daemon comes to hold by being used at all, it may go on holding.
+        self.crowd()?.answers(30).await?;
+        self.crowd()?.pause().await?;
+        let before = Vitals::of(self.daemon()?)?;
+        // Twice: what is kept to be used again is there after the first time, what is lost grows.
+        let once = self.play_round(scenario, before, None).await?;
+        let twice = self.play_round(scenario, before, Some(once)).await?;
+        self.notes.push(format!("before: {before}"));
+        self.notes.push(format!("after the first round: {once}"));
+        self.notes.push(format!("after the second: {twice}"));
+        Ok(())
+    }
+
+    async fn play_round(
+        &mut self,
+        scenario: &Scenario,
+        before: Vitals,
+        once: Option<Vitals>,
+    ) -> Result<Vitals> {
+        self.crowd()?.resume();
+        self.until = Instant::now() + self.share / 2;
+        (scenario.play)(self).await?;
+        self.crowd()?.may_be_cut(false);
+        self.crowd()?.answers(5).await.context("afterwards")?;
+        self.check_uploads().await?;
+        self.crowd()?.pause().await?;
+        self.settle(before, once).await
+    }
+
+    /// Starts the daemon, where it was before if there was one.
+    pub(crate) fn start(&mut self) -> Result<()> {
+        let Wishes { wrap, arguments } = &self.wishes;
+        self.daemon = Some(self.setup.daemon(&self.doors, &self.folder, wrap.as_deref(), arguments)?);
+        Ok(())
+    }
+
+    pub(crate) fn daemon(&self) -> Result<&Daemon> {
+        self.daemon.as_ref().context("there is no daemon now")
+    }
+
+    pub(crate) fn take_daemon(&mut self) -> Result<Daemon> {
+        self.daemon.take().context("there is no daemon now")
+    }
+
+    pub(crate) fn crowd(&mut self) -> Result<&mut Crowd> {
+        self.crowd.as_mut().context("there is no crowd now")
+    }
+
+    pub(crate) async fn client(&self) -> Result<Client> {
+        Ok(Client::connect(&self.doors.grpc).await?)
+    }
+
+    pub(crate) fn goes_on(&self) -> bool {
+        Instant::now() < self.until
+    }
+
+    /// A model file that no other is equal to, and that answers as all do.
+    pub(crate) fn variant(&mut self) -> Result<PathBuf> {
+        self.variants += 1;
+        let text = format!("{}-{}-{}", self.name, self.seed, self.variants);
+        // Field 2 of an ONNX model (producer_name), wire type 2; the last one wins.
+        let mut bytes = std::fs::read(digits::model())?;
+        bytes.extend([0x12, u8::try_from(text.len())?]);
+        bytes.extend(text.as_bytes());
+        let path = self.folder.join("variant.onnx");
+        std::fs::write(&path, bytes)?;
+        Ok(path)
+    }
+
+    /// Uploads a file and remembers it once that was acknowledged.
+    pub(crate) async fn upload(&mut self, client: &Client, name: &str, file: &Path) -> Result<ModelRef> {
+        let files = vec![UploadFile { path: "model.onnx".into(), source: file.to_owned() }];
+        let stored = client.upload(Upload { name: name.into(), version: None, files }, |_| ()).await?;
+        self.uploads.insert((stored.name.clone(), stored.version), stored.digest);
+        Ok(ModelRef { name: stored.name, version: stored.version })
+    }
+
+    /// Deletes uploads: they need not be there any more.
+    pub(crate) async fn delete(&mut self, client: &Client, name: &str) -> Result<()> {
+        client.delete(name, None).await?;
+        self.uploads.retain(|(of, _), _| of != name);
+        Ok(())
+    }
+
+    /// Every upload that was acknowledged is there, with the content that was acknowledged.
+    pub(crate) async fn check_uploads(&self) -> Result<()> {
+        let listed = self.client().await?.models().await?;
+        for ((name, version), digest) in &self.uploads {
+            let found = listed.iter().find(|model| model.name == *name && model.version == *version);
+            let found =
+                found.with_context(|| format!("upload {name}/{version} was acknowledged and is lost"))?;
+            ensure!(found.digest == *digest, "upload {name}/{version} is {}, was {digest}", found.digest);
+        }
+        Ok(())
+    }
+
+    /// Returns once the daemon holds no more than before, but for memory: that is no more than after the first round.
+    async fn settle(&mut self, before: Vitals, once: Option<Vitals>) -> Result<Vitals> {
+        let deadline = Instant::now() + SETTLING;
+        let resident = once.map_or(u64::MAX, |once| once.resident_bytes / 10 * 11 + MEMORY_BYTES);
+        loop {
+            let now = Vitals::of(self.daemon()?)?;
+            let settled = now.descriptors <= before.descriptors + DESCRIPTORS
+                && now.workers == before.workers
+                // Processes that took the place of others say of themselves what they take.
+                && now.ledger_bytes <= before.ledger_bytes / 10 * 11
+                && now.resident_bytes <= resident;
+            if settled {
+                return Ok(now);
+            }
+            if Instant::now() > deadline {
+                let once =
+                    once.map(|once| format!("; after the first round it was {once}")).unwrap_or_default();
+                bail!("the daemon holds {now}; before it was {before}{once}");
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from).with_context(|| format!("cannot read `{}`", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

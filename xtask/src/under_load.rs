@@ -1,0 +1,76 @@
+//! `cargo xtask chaos` and `cargo xtask soak`: a real daemon under load, by the programs of `tests/src/bin`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::process::{run as command, target_dir};
+
+/// What both have.
+#[derive(clap::Args)]
+struct Programs {
+    /// Take `ired` and its workers from this folder instead of building them
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Chaos {
+    #[command(flatten)]
+    programs: Programs,
+    /// How long all of it takes, about
+    #[arg(long, default_value_t = 240)]
+    seconds: u64,
+    /// Only this scenario; a name that there is not lists them
+    #[arg(long, value_name = "NAME")]
+    scenario: Option<String>,
+    /// The seed of a run before: choices follow from it
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Soak {
+    #[command(flatten)]
+    programs: Programs,
+    /// How long it takes
+    #[arg(long, default_value_t = 20.0)]
+    minutes: f64,
+    /// The share of what the daemon can do that it is asked for
+    #[arg(long, default_value_t = 0.7)]
+    load: f64,
+}
+
+impl Chaos {
+    pub(crate) fn run(&self) -> Result<()> {
+        let mut arguments = vec![format!("--seconds={}", self.seconds)];
+        arguments.extend(self.scenario.as_ref().map(|name| format!("--scenario={name}")));
+        arguments.extend(self.seed.map(|seed| format!("--seed={seed}")));
+        self.programs.start("ired-chaos", arguments)
+    }
+}
+
+impl Soak {
+    pub(crate) fn run(&self) -> Result<()> {
+        let arguments = vec![format!("--minutes={}", self.minutes), format!("--load={}", self.load)];
+        self.programs.start("ired-soak", arguments)
+    }
+}
+
+impl Programs {
+    fn start(&self, program: &str, arguments: Vec<String>) -> Result<()> {
+        let binaries = match &self.binaries {
+            // The program runs in the repository's root.
+            Some(folder) => std::path::absolute(folder)?,
+            None => {
+                let packages = ["-p", "ired", "-p", "ired-compiler-worker", "-p", "ired-runtime-worker"];
+                command("cargo", &[&["build", "--release"], &packages[..]].concat())?;
+                target_dir("release")?
+            }
+        };
+        let binaries = format!("--binaries={}", binaries.display());
+        let mut run = vec!["run", "--quiet", "-p", "ired-tests", "--bin", program, "--", &binaries];
+        run.extend(arguments.iter().map(String::as_str));
+        command("cargo", &run)
+    }
+}
