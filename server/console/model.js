@@ -79,9 +79,10 @@ export async function show(content, page, [name, chosen]) {
 /** Also while its successor is loading. */
 const answers = (version) => version.module !== null;
 
-function overview({ source, file, bytes: size, digest, module, requests, last_inference_ms: last }) {
+function overview({ labels, source, file, bytes: size, digest, module, requests, last_inference_ms: last }) {
   const features = module?.features ?? [];
   return facts([
+    ['Labels', labels.length > 0 && labels.join(', ')],
     ['Source', `${source}, ${file}, ${bytes(size)}`],
     ['Digest', digest && el('code', { class: 'digest' }, digest)],
     ['Compiled for', module?.triple],

@@ -60,7 +60,7 @@ function row(model, refresh) {
     node,
     update(model) {
       node.classList.toggle('first', model.first);
-      setText(version, model.version);
+      setText(version, [model.version, ...model.labels].join(' · '));
       setText(source, `${model.source} · ${model.file}`);
       setBadge(state, model.state);
       setText(reason, model.reason);

@@ -39,6 +39,11 @@ async fn a_label_stands_for_a_version_and_keeps_it() {
     assert_eq!(reply.status, 200);
     let listed = first.models().await.unwrap();
     assert_eq!(listed.iter().map(|model| model.labels.join(",")).collect::<Vec<_>>(), ["stable", "canary"]);
+    let viewed = http(daemon.http, "GET", "/v1/models", &[], b"").await.json();
+    assert_eq!(
+        (&viewed["models"][0]["labels"][0], &viewed["models"][1]["labels"][0]),
+        (&"stable".into(), &"canary".into())
+    );
     let unknown = answering(&first, Some("beta")).await.unwrap_err();
     assert!(unknown.to_string().contains("has no version beta; it has 1, 2, canary, stable"), "{unknown}");
 

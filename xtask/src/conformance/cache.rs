@@ -12,9 +12,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::json;
 
 use super::proxy::{Network, Proxy};
-use crate::python;
 use crate::daemon::{Daemon, build, free_address};
 use crate::process::root;
+use crate::python;
 
 const PACKAGES: [&str; 1] = ["moto[server]==5.2.1"];
 /// Models that are loaded at once, by each daemon.

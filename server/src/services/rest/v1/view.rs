@@ -25,6 +25,7 @@ pub(super) fn version(version: &VersionView) -> Value {
     json!({
         "name": version.name,
         "version": version.version_text(),
+        "labels": version.labels,
         "source": source,
         "state": state,
         "reason": reason,
