@@ -96,33 +96,30 @@ impl Page {
         Ok(serde_json::from_value(self.eval(&all).await?)?)
     }
 
-    /// Clicks with the mouse on the element that fits a selector and has a text (empty: any), once it is there.
+    /// Focuses and clicks the element that fits a selector and has a text (empty: any), once it is there.
     pub async fn click(&self, selector: &str, text: &str) -> Result<()> {
         let (selector, text) = (json!(selector), json!(text));
-        let find = format!(
+        // In one go: between a look for its place and a press there, a page that is alive may have moved it.
+        let click = format!(
             "(() => {{
                 const fits = (node) => node.innerText.trim() === {text} || {text} === '';
                 const seen = (node) => node.checkVisibility() && !node.disabled;
                 const node = Array.from(document.querySelectorAll({selector})).find((node) => fits(node) && seen(node));
-                if (!node) return null;
+                if (!node) return false;
                 node.scrollIntoView({{ block: 'center', behavior: 'instant' }});
                 const box = node.getBoundingClientRect();
-                return [box.x + box.width / 2, box.y + box.height / 2];
+                const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+                if (!node.contains(top)) return false;
+                node.focus({{ preventScroll: true }});
+                node.click();
+                return true;
             }})()"
         );
-        let what = format!("there is a {selector} {text} to click");
-        let place = until(&what, async || {
-            let place = self.eval(&find).await?;
-            ensure!(place.is_array(), "no {selector} {text}");
-            Ok(place)
-        });
-        let place = place.await?;
-        for kind in ["mousePressed", "mouseReleased"] {
-            let event =
-                json!({ "type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1 });
-            self.call("Input.dispatchMouseEvent", event).await?;
-        }
-        Ok(())
+        until(&format!("there is a {selector} {text} to click"), async || {
+            ensure!(self.eval(&click).await? == true, "no {selector} {text}");
+            Ok(())
+        })
+        .await
     }
 
     /// Clicks a field and writes into it, instead of what is there.
