@@ -2,12 +2,13 @@
 //! where there is an emulator, see `IRED_TEST_TARGETS`.
 
 use ired_compiler::targets::CpuTarget;
-use ired_graph::{BinaryFn, DType, Op, UnaryFn, ValueId};
+use ired_graph::{DType, Op, UnaryFn, ValueId};
 
 use crate::harness::{Case, Random};
 
 /// Where ELF says whose code it is.
 const MACHINE: std::ops::Range<usize> = 18..20;
+const X86_64: u16 = 62;
 const AARCH64: u16 = 183;
 const RISCV: u16 = 243;
 
@@ -33,17 +34,27 @@ fn has_instruction(image: &[u8], instruction: u32, registers: u32) -> bool {
 #[test]
 fn every_architecture_has_its_code() {
     for (text, machine) in [
+        ("x86_64-linux", X86_64),
+        ("x86-64-v4", X86_64),
+        ("x86-64-v4,+avx512vnni,+avx512bf16", X86_64),
         ("aarch64-linux", AARCH64),
         ("aarch64-linux,+sve512", AARCH64),
         ("riscv64-linux", RISCV),
         ("rva23u64,+zvl256b", RISCV),
     ] {
         let target = CpuTarget::parse(text).unwrap();
-        let (mut case, y) = product(DType::F32, DType::F32);
-        let y = case.op(Op::Unary(UnaryFn::Tanh), &[y]);
-        let y = case.op(Op::Binary(BinaryFn::Add), &[y, y]);
-        let image = case.image(&target, y);
-        assert_eq!(image[MACHINE], machine.to_le_bytes(), "{text}");
+        for (left, right) in [
+            (DType::F32, DType::F32),
+            (DType::BF16, DType::BF16),
+            (DType::U8, DType::I8),
+            (DType::I8, DType::I8),
+            (DType::I16, DType::U8),
+        ] {
+            let (mut case, y) = product(left, right);
+            let y = case.op(Op::Cast(DType::F32), &[y]);
+            let y = case.op(Op::Unary(UnaryFn::Tanh), &[y]);
+            assert_eq!(case.image(&target, y)[MACHINE], machine.to_le_bytes(), "{text}: {left} by {right}");
+        }
     }
 }
 
