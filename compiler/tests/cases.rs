@@ -12,6 +12,8 @@ mod checks;
 mod draws;
 #[path = "cases/dynamic.rs"]
 mod dynamic;
+#[path = "cases/emulated.rs"]
+mod emulated;
 #[path = "cases/end_to_end.rs"]
 mod end_to_end;
 #[path = "cases/harness.rs"]

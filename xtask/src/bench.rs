@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::process::{root, run as command, target_dir};
+use crate::python;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Bench {
@@ -46,21 +47,13 @@ fn folder() -> Result<PathBuf> {
     target_dir("bench")
 }
 
-/// A Python that has what `benches/peers/requirements.txt` lists; installed anew when the list has changed.
+/// A Python that has what `benches/peers/requirements.txt` lists.
 fn python() -> Result<PathBuf> {
     let list = root().join("benches/peers/requirements.txt");
-    let wanted =
-        std::fs::read_to_string(&list).with_context(|| format!("cannot read `{}`", list.display()))?;
-    let venv = folder()?.join("venv");
-    let (python, installed) = (venv.join("bin/python"), venv.join("installed.txt"));
-    if std::fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
-        return Ok(python);
-    }
-    command("python3", &["-m", "venv", &text(&venv)])
-        .context("peers need Python 3 with its `venv` module (Debian: python3-venv)")?;
-    command(&text(&python), &["-m", "pip", "install", "--quiet", "-r", &text(&list)])?;
-    std::fs::write(&installed, wanted)?;
-    Ok(python)
+    let list = std::fs::read_to_string(&list).with_context(|| format!("cannot read `{}`", list.display()))?;
+    let packages: Vec<&str> =
+        list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    python::interpreter("bench", &packages)
 }
 
 fn text(path: &Path) -> String {

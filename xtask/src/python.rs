@@ -6,6 +6,11 @@ use anyhow::{Context, Result};
 
 use crate::process::{run as command, target_dir};
 
+/// The interpreter of an environment, as [`environment`] makes it.
+pub(crate) fn interpreter(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    Ok(environment(name, packages)?.join("python"))
+}
+
 /// The folder of the programs in an environment that has these packages; made once for each list of them.
 pub(crate) fn environment(name: &str, packages: &[&str]) -> Result<PathBuf> {
     let venv = target_dir("python")?.join(name);

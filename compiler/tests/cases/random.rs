@@ -7,7 +7,7 @@ use ired_graph::{
 };
 use proptest::prelude::*;
 
-use crate::harness::{self, Compiled};
+use crate::{emulated, harness};
 
 /// Rounding may differ where sums are taken in another order or weights are folded.
 const TOLERANCE: f64 = 2e-5;
@@ -45,14 +45,15 @@ proptest! {
         steps in prop::collection::vec(any::<[u8; 4]>(), 1..16),
     ) {
         let graph = random_graph(&steps);
-        let compiled = Compiled::new(&graph);
+        let runs = emulated::compile(&graph);
         for size in [1, 3, 18] {
             let inputs = harness::inputs(&graph, size);
             // Sizes that do not fit each other are the caller's fault, and found when the graph runs.
             let Ok(expected) = harness::reference(&graph, &inputs) else { continue };
-            let found = compiled.run(&inputs).map_err(|e| TestCaseError::fail(format!("{e:?}")))?;
-            let outcome = harness::compare(&expected, &found, TOLERANCE);
-            prop_assert!(outcome.is_ok(), "at {size}: {outcome:?}\n{graph}");
+            for run in &runs {
+                let outcome = run(&inputs).and_then(|found| harness::compare(&expected, &found, TOLERANCE));
+                prop_assert!(outcome.is_ok(), "at {size}: {outcome:?}\n{graph}");
+            }
         }
     }
 }

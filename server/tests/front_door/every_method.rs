@@ -1,54 +1,16 @@
 //! Every method of every service, as somebody without a role and as a stranger: a new one is in here by itself.
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use ired_proto::inference::{ModelInferRequest, ModelStreamInferResponse};
 use ired_proto::ired::v1::UploadModelRequest;
 use ired_proto::ired::v1::upload_model_request::{Part, Start};
 use prost::Message;
 use prost_types::FileDescriptorSet;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request};
 
+use crate::plain::Plain;
 use crate::scripted::{Place, World, channel};
 use crate::security::{ROLES, token, with_access};
-
-/// Messages as they are.
-#[derive(Default)]
-struct Plain;
-
-impl Codec for Plain {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Plain {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Plain {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining())))
-    }
-}
 
 fn methods() -> Vec<String> {
     let mut found = Vec::new();

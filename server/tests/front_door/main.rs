@@ -18,6 +18,7 @@ mod models_over_rest;
 mod modules;
 mod object_server;
 mod otlp;
+mod plain;
 mod profile;
 mod rest;
 mod schedule;

@@ -5,6 +5,8 @@
 
 mod corpus;
 mod mutate;
+#[path = "../front_door/plain.rs"]
+mod plain;
 #[path = "../front_door/scripted.rs"]
 #[allow(dead_code, reason = "the other test program uses the rest")]
 mod scripted;

@@ -1,14 +1,14 @@
 //! Ways to send what was changed, and how that ends.
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use ired::Daemon;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::Request;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
 
 use crate::corpus::Recorded;
+use crate::plain::Plain;
 
 /// Sends it and reads what comes until that ends. Gives the status of a REST answer.
 pub(crate) async fn send(daemon: &Daemon, channel: Channel, message: &Recorded) -> Option<u16> {
@@ -56,45 +56,7 @@ async fn call(channel: Channel, path: &str, messages: Vec<Vec<u8>>) {
     grpc.ready().await.expect("the server takes calls");
     let path = path.parse().expect("a recorded path");
     let messages = tokio_stream::iter(messages.into_iter().map(Bytes::from));
-    let Ok(response) = grpc.streaming(Request::new(messages), path, Raw).await else { return };
+    let Ok(response) = grpc.streaming(Request::new(messages), path, Plain).await else { return };
     let mut answers = response.into_inner();
     while let Ok(Some(_)) = answers.message().await {}
-}
-
-/// Messages as bytes.
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = ();
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, message: Bytes, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        into.put(message);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = ();
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
-        from.advance(from.remaining());
-        Ok(Some(()))
-    }
 }

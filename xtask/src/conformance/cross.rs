@@ -1,6 +1,5 @@
-//! Code for machines that this one is not: every kernel test, on an emulator.
+//! Code for machines that this one is not, on an emulator: every kernel test, and whole modules.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -67,6 +66,12 @@ const BEYOND_OLD_RISCV_EMULATORS: &[&str] = &[
     "elementwise::arithmetic_on_floats",
 ];
 
+/// Tests that run whole modules.
+const MODULE_TESTS: &[&str] = &[
+    "end_to_end::compiled_programs_compute_what_the_interpreter_does",
+    "random::compiled_graphs_compute_what_the_interpreter_does",
+];
+
 #[derive(clap::Args)]
 pub(crate) struct Cross {
     /// Only these machines: aarch64, aarch64-sve, riscv64, riscv64-256
@@ -82,8 +87,8 @@ impl Cross {
         setup::install(PACKAGES)?;
         for machine in MACHINES {
             if self.machines.is_empty() || self.machines.iter().any(|name| name == machine.name) {
-                let runner = machine.build_runner()?;
-                machine.test(&runner, &self.filter)?;
+                machine.test_kernels(&self.filter)?;
+                machine.test_modules(&self.filter)?;
             }
         }
         Ok(())
@@ -91,23 +96,39 @@ impl Cross {
 }
 
 impl Machine {
-    fn build_runner(&self) -> Result<PathBuf> {
+    /// The command that runs what is compiled for it.
+    fn build_runner(&self, package: &str, example: &str) -> Result<String> {
         process::run("rustup", &["target", "add", self.rust_target])?;
         let linker = format!("target.{}.linker='{}'", self.rust_target, self.linker);
-        let example = ["-p", "ired-driver-cpu", "--example", "run_kernel", "--target", self.rust_target];
-        process::run("cargo", &[&["build", "--release", "--config", &linker], &example[..]].concat())?;
-        Ok(target_dir(self.rust_target)?.join("release/examples/run_kernel"))
+        let example_of = ["-p", package, "--example", example, "--target", self.rust_target];
+        process::run("cargo", &[&["build", "--release", "--config", &linker], &example_of[..]].concat())?;
+        let program = target_dir(self.rust_target)?.join("release/examples").join(example);
+        Ok(format!("{} {}", self.emulator, program.display()))
     }
 
-    fn test(&self, runner: &Path, filter: &str) -> Result<()> {
-        let runner = format!("{} {}", self.emulator, runner.display());
-        let mut arguments = vec!["test", "-p", "ired-compiler", "--test", "kernels", "--", filter];
+    fn test_kernels(&self, filter: &str) -> Result<()> {
+        let runner = self.build_runner("ired-driver-cpu", "run_kernel")?;
+        let mut arguments = vec!["--test", "kernels", "--", filter];
         if self.name.starts_with("riscv64") && emulator_version()? < 8 {
             eprintln!("this emulator is too old for: {}", BEYOND_OLD_RISCV_EMULATORS.join(", "));
             arguments.extend(BEYOND_OLD_RISCV_EMULATORS.iter().flat_map(|test| ["--skip", test]));
         }
-        let environment = [("IRED_TEST_TARGETS", self.targets), ("IRED_TEST_RUNNER", &runner)];
-        process::run_with("cargo", &arguments, &environment)
+        self.test(&runner, &arguments)
+    }
+
+    /// Loading, threads, the host's schedule: what kernels alone do not try.
+    fn test_modules(&self, filter: &str) -> Result<()> {
+        let runner = self.build_runner("ired-runtime", "run_module")?;
+        let tests = MODULE_TESTS.iter().filter(|test| test.contains(filter)).copied().collect::<Vec<_>>();
+        if tests.is_empty() {
+            return Ok(());
+        }
+        self.test(&runner, &[&["--test", "cases", "--", "--exact"], &tests[..]].concat())
+    }
+
+    fn test(&self, runner: &str, arguments: &[&str]) -> Result<()> {
+        let environment = [("IRED_TEST_TARGETS", self.targets), ("IRED_TEST_RUNNER", runner)];
+        process::run_with("cargo", &[&["test", "-p", "ired-compiler"], arguments].concat(), &environment)
     }
 }
 

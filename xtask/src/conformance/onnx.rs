@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::expectations::Expectations;
 use super::{CaseResult, table};
 use crate::process::{root, run as command, target_dir};
+use crate::python;
 
 /// The suite is that of this version; another one has other cases.
 const ONNX: &str = "onnx==1.23.2";
@@ -151,17 +152,14 @@ pub(super) fn folder() -> Result<PathBuf> {
     Ok(target_dir("conformance")?.join(ONNX.replace("==", "-")))
 }
 
-/// Exports the suite once for each version, with a Python environment of its own.
+/// Exports the suite once for each version.
 fn export() -> Result<PathBuf> {
     let folder = folder()?;
     if folder.join("cases.json").exists() {
         return Ok(folder);
     }
-    let python = folder.join("venv/bin/python");
+    let python = python::interpreter("onnx", &[ONNX, "numpy<3", "ml_dtypes"])?;
     let path = |path: &Path| path.to_string_lossy().into_owned();
-    command("python3", &["-m", "venv", &path(&folder.join("venv"))])
-        .context("exporting the suite needs Python 3 with its `venv` module (Debian: python3-venv)")?;
-    command(&path(&python), &["-m", "pip", "install", "--quiet", ONNX, "numpy<3", "ml_dtypes"])?;
     let script = root().join("tests/conformance/export_onnx.py");
     command(&path(&python), &[&path(&script), &path(&folder)])?;
     Ok(folder)
