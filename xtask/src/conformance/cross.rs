@@ -10,7 +10,9 @@ use crate::setup;
 /// What it takes besides what building takes.
 const PACKAGES: &[(&str, &str)] = &[
     ("qemu-user", "runs programs of other architectures"),
-    ("gcc-riscv64-linux-gnu", "links for RISC-V"),
+    ("gcc-aarch64-linux-gnu", "compiles C and links for AArch64"),
+    ("libc6-dev-arm64-cross", "the C library there"),
+    ("gcc-riscv64-linux-gnu", "compiles C and links for RISC-V"),
     ("libc6-dev-riscv64-cross", "the C library there"),
 ];
 
@@ -28,16 +30,16 @@ const MACHINES: &[Machine] = &[
     Machine {
         name: "aarch64",
         targets: "aarch64-linux aarch64-linux,+bf16,+dotprod,+i8mm",
-        rust_target: "aarch64-unknown-linux-musl",
-        linker: "rust-lld",
-        emulator: "qemu-aarch64 -cpu max",
+        rust_target: "aarch64-unknown-linux-gnu",
+        linker: "aarch64-linux-gnu-gcc",
+        emulator: "qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu max",
     },
     Machine {
         name: "aarch64-sve",
         targets: "aarch64-linux,+bf16,+dotprod,+i8mm,+sve2,+sve256",
-        rust_target: "aarch64-unknown-linux-musl",
-        linker: "rust-lld",
-        emulator: "qemu-aarch64 -cpu max,sve256=on",
+        rust_target: "aarch64-unknown-linux-gnu",
+        linker: "aarch64-linux-gnu-gcc",
+        emulator: "qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu max,sve256=on",
     },
     Machine {
         name: "riscv64",
