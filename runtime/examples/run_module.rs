@@ -2,11 +2,13 @@
 //!
 //! Reads from standard input, numbers as u64 in little-endian order: the module with its length in front; how many inputs,
 //! then each as the name of its type with its length in front, how many dimensions, these, and its bytes with their number in
-//! front. Writes the outputs of the entry point `main` in the same way. Strings are not tensors here.
+//! front. Writes the outputs of the entry point `main` in the same way. Strings are not tensors here. Arguments name features
+//! that the machine has although its system, or who plays that, does not say so.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
+use ired_driver_cpu::features::host_features;
 use ired_driver_cpu::{CpuConfig, CpuDevice};
 use ired_hal::validate::Validated;
 use ired_hal::{BufferRange, Device, HostMemory};
@@ -17,7 +19,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut job = Vec::new();
     io::stdin().lock().read_to_end(&mut job)?;
     let mut job = Job { rest: &job };
-    let device: Arc<dyn Device> = Arc::new(Validated::new(Arc::new(CpuDevice::new(&CpuConfig::default())?)));
+    let features = host_features().into_iter().chain(std::env::args().skip(1)).collect();
+    let config = CpuConfig { features: Some(features), ..CpuConfig::default() };
+    let device: Arc<dyn Device> = Arc::new(Validated::new(Arc::new(CpuDevice::new(&config)?)));
     let module = LoadedModule::load(device.clone(), job.bytes()?.to_vec())?;
 
     let mut inputs = Vec::new();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ired_compiler::targets::CpuTarget;
 use ired_compiler::{CompileError, Options, Outcome, Unobserved, compile_graph};
+use ired_driver_cpu::features::host_features;
 use ired_driver_cpu::{CpuConfig, CpuDevice};
 use ired_graph::{Graph, parse};
 use ired_hal::Device;
@@ -60,8 +61,8 @@ fn compile(targets: &[&str]) -> Result<Vec<u8>, CompileError> {
 }
 
 fn without(features: &[&str]) -> Arc<dyn Device> {
-    let without_features = features.iter().map(|feature| (*feature).to_owned()).collect();
-    let config = CpuConfig { without_features, ..CpuConfig::default() };
+    let left = host_features().into_iter().filter(|feature| !features.contains(&feature.as_str()));
+    let config = CpuConfig { features: Some(left.collect()), ..CpuConfig::default() };
     Arc::new(CpuDevice::new(&config).expect("a device"))
 }
 

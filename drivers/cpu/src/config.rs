@@ -11,12 +11,14 @@ pub struct CpuConfig {
     pub pin: bool,
     /// Freed memory kept for the next allocations, in bytes: it saves a page fault for each page.
     pub recycled_bytes: usize,
-    /// LLVM names of features to do without, as if the machine lacked them: for what has code for several machines.
-    pub without_features: Vec<String>,
+    /// LLVM names of the features to count on; `None`: those that the system tells of. For machines whose system cannot
+    /// tell (RISC-V before Linux 6.4), and to see what a lesser one would do. Code that uses what the machine has not ends
+    /// the process.
+    pub features: Option<Vec<String>>,
 }
 
 impl Default for CpuConfig {
     fn default() -> Self {
-        Self { threads: None, pin: false, recycled_bytes: 256 << 20, without_features: Vec::new() }
+        Self { threads: None, pin: false, recycled_bytes: 256 << 20, features: None }
     }
 }

@@ -14,7 +14,7 @@ use crate::CpuConfig;
 use crate::buffer::{ALIGNMENT_BYTES, CpuBuffer, Recycler, Storage};
 use crate::command::CpuCommandBuffer;
 use crate::executable::CpuExecutable;
-use crate::features::{available_features, host_triple};
+use crate::features::{host_features, host_triple};
 use crate::pool::{Pool, pin_caller};
 use crate::queue::{self, Core};
 use crate::semaphore::Timeline;
@@ -28,7 +28,6 @@ const MAX_BUFFER_BYTES: u64 = 1 << 46;
 pub struct CpuDevice {
     info: DeviceInfo,
     core: Arc<Core>,
-    without_features: Vec<String>,
     /// Only for its `Drop`, after which nothing runs.
     _pool: Pool,
 }
@@ -50,7 +49,7 @@ impl CpuDevice {
             name: "cpu".into(),
             kind: DeviceKind::Cpu,
             triple: host_triple(),
-            features: available_features(&config.without_features),
+            features: config.features.clone().unwrap_or_else(host_features),
             #[allow(clippy::unnecessary_cast, reason = "the type differs between architectures")]
             memory_bytes: (system.totalram as u64).saturating_mul(system.mem_unit.into()),
             unified_memory: true,
@@ -65,7 +64,7 @@ impl CpuDevice {
                 workgroups: u32::MAX.into(),
             },
         };
-        Ok(Self { info, core, without_features: config.without_features.clone(), _pool: pool })
+        Ok(Self { info, core, _pool: pool })
     }
 
     /// Ties the calling thread to the processor that pinned workers use last.
@@ -98,7 +97,7 @@ impl Device for CpuDevice {
     }
 
     fn prepare_executable(&self, source: &ExecutableSource<'_>) -> Result<Arc<dyn Executable>, PrepareError> {
-        Ok(Arc::new(CpuExecutable::new(source, &self.without_features)?))
+        Ok(Arc::new(CpuExecutable::new(source, &self.info.features)?))
     }
 
     fn create_semaphore(&self, initial: u64) -> Arc<dyn Semaphore> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ired_hal::{Executable, ExecutableSource, PrepareError};
 
-use crate::features::{host_triple, missing_features_without};
+use crate::features::{host_triple, missing_features};
 use crate::loader::LoadedImage;
 
 /// Runs one workgroup: addresses of the bindings, constants, and x, y, z of the workgroup.
@@ -24,12 +24,12 @@ pub(crate) struct CpuExecutable {
 }
 
 impl CpuExecutable {
-    pub(crate) fn new(source: &ExecutableSource<'_>, without: &[String]) -> Result<Self, PrepareError> {
+    pub(crate) fn new(source: &ExecutableSource<'_>, features: &[String]) -> Result<Self, PrepareError> {
         let expected = host_triple();
         if source.triple != expected {
             return Err(PrepareError::WrongTarget { found: source.triple.into(), expected });
         }
-        let missing = missing_features_without(source.features, without);
+        let missing = missing_features(source.features, features);
         if !missing.is_empty() {
             return Err(PrepareError::MissingFeatures { missing });
         }

@@ -10,23 +10,12 @@ pub fn host_features() -> Vec<String> {
     names
 }
 
-/// The same but for those in `without`.
-pub(crate) fn available_features(without: &[String]) -> Vec<String> {
-    host_features().into_iter().filter(|feature| !without.contains(feature)).collect()
-}
-
-/// Which of `required` this machine lacks. A leading `+` is allowed; a name that starts with `-` asks for nothing.
-pub fn missing_features(required: &[String]) -> Vec<String> {
-    missing_features_without(required, &[])
-}
-
-/// The same on a machine that has nothing of `without`.
-pub(crate) fn missing_features_without(required: &[String], without: &[String]) -> Vec<String> {
-    let mut present = detect();
-    present.retain(|feature| !without.iter().any(|hidden| hidden == feature));
+/// Which of `required` a machine that has `present` lacks. A leading `+` is allowed; a name that starts with `-` asks for
+/// nothing.
+pub fn missing_features(required: &[String], present: &[String]) -> Vec<String> {
     let name = |feature: &String| feature.strip_prefix('+').unwrap_or(feature).to_owned();
     let wanted = required.iter().filter(|feature| !feature.is_empty() && !feature.starts_with('-')).map(name);
-    wanted.filter(|name| !present.contains(&name.as_str())).collect()
+    wanted.filter(|name| !present.contains(name)).collect()
 }
 
 /// `x86_64-linux` and so on: what executables for this machine are compiled for.
