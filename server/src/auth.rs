@@ -11,6 +11,7 @@ mod guarded;
 mod jwt;
 mod needs;
 mod origin;
+mod tenants;
 mod token;
 
 pub(crate) use access::{Access, AccessFile};

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
 pub use arguments::{Arguments, Command, ConfigCommand};
-pub(crate) use layers::at_its_place;
 pub use layers::{ConfigError, Loaded};
+pub(crate) use layers::{at_its_place, at_place};
 pub use security::{AcceptModules, AuditSettings, AuthSettings, Open, RequireSandbox, TlsSettings};
 pub use shared_cache::SharedCacheSettings;
 pub use tracing::{LogFormat, TracingSettings};

@@ -140,13 +140,31 @@ impl Gate {
         if nobody {
             return Ok((Caller::nobody(), need));
         }
-        let caller = authenticate(&access.current(), request).map_err(Error::Unauthenticated)?;
+        let caller = self.authenticate(&access.current(), request)?;
         // Metrics are of all models.
         let need = match need {
             Need::Open(Open::Metrics) => Need::Server(needs::Permission::See),
             other => other,
         };
         Ok((caller, need))
+    }
+
+    /// Who a request comes from: a token's bearer, or else its connection's holder of a certificate.
+    fn authenticate(&self, access: &Access, request: &Request) -> Result<Caller, Error> {
+        let peer = request.extensions().get::<Peer>();
+        if request.headers().contains_key(header::AUTHORIZATION) {
+            let refused = Error::Unauthenticated;
+            let token = token(request).map_err(|reason| refused(reason.to_owned()))?;
+            let bearer = access.recall(token).unwrap_or_else(|| access.verify(token));
+            return bearer.map_err(refused);
+        }
+        let holder = peer.and_then(|peer| peer.certificate.as_ref()).map(|names| access.holder(names));
+        let refused = match holder {
+            Some(Some(caller)) => return Ok(caller),
+            Some(None) => "the client's certificate has no name that is known here",
+            None => "there are no credentials: send `authorization: Bearer` and a token",
+        };
+        Err(Error::Unauthenticated(refused.to_owned()))
     }
 
     fn call(&self, request: &Request, need: Need) -> Option<Call> {
@@ -177,7 +195,7 @@ fn refuse(call: Option<Call>, error: Error, answer: impl FnOnce(Error) -> Respon
 }
 
 fn open_access(settings: &Settings) -> anyhow::Result<Option<Reloaded<AccessFile>>> {
-    settings.auth.access.clone().map(|path| Reloaded::open(AccessFile(path))).transpose()
+    settings.auth.access.clone().map(|path| Reloaded::open(AccessFile::new(path))).transpose()
 }
 
 type Params = Result<RawPathParams, RawPathParamsRejection>;
@@ -199,23 +217,15 @@ fn grpc_status(error: Error) -> Response {
     Status::from(error).into_http::<Body>()
 }
 
-/// Who a request comes from: a token's bearer, or else its connection's holder of a certificate.
-fn authenticate(access: &Access, request: &Request) -> Result<Caller, String> {
+/// The token of a request that has credentials in its head.
+fn token(request: &Request) -> Result<&str, &'static str> {
     let mut credentials = request.headers().get_all(header::AUTHORIZATION).iter();
-    if let Some(found) = credentials.next() {
-        if credentials.next().is_some() {
-            return Err("there are several `authorization` headers; one is expected".to_owned());
-        }
-        let token = found.to_str().ok().and_then(|text| text.split_once(' '));
-        let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let (_, token) = token.ok_or("the `authorization` header is not `Bearer` and a token")?;
-        return access.bearer(token.trim());
+    let found = credentials.next().and_then(|found| found.to_str().ok());
+    if credentials.next().is_some() {
+        return Err("there are several `authorization` headers; one is expected");
     }
-    let names = request.extensions().get::<Peer>().and_then(|peer| peer.certificate.clone());
-    match names {
-        Some(names) => access
-            .holder(&names)
-            .ok_or_else(|| "the client's certificate has no name that is known here".to_owned()),
-        None => Err("there are no credentials: send `authorization: Bearer` and a token".to_owned()),
-    }
+    let token = found.and_then(|text| text.split_once(' '));
+    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let (_, token) = token.ok_or("the `authorization` header is not `Bearer` and a token")?;
+    Ok(token.trim())
 }

@@ -27,6 +27,7 @@ pub fn render(app: &App) -> String {
     }
     sandbox(&mut text, cache, &versions);
     memory(&mut text, registry.residents.as_ref());
+    super::callers::render(&mut text, &app.gate);
     traces(&mut text, &app.traces);
     machine(&mut text, &app.cpu);
     text.family("ired_build_info", "gauge", "The daemon's version");

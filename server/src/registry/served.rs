@@ -7,8 +7,8 @@ use std::time::Duration;
 use ired_module::signature::{EntryPoint, TensorSpec};
 use ired_proto::inference::ModelConfig;
 use ired_worker::RuntimeFailure;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
+use super::bound::{Bound, Inside};
 use super::resident::Resident;
 use crate::cache::CompiledModule;
 use crate::config::Settings;
@@ -17,8 +17,9 @@ use crate::error::Error;
 use crate::model_config::{self, Scheduling};
 use crate::models::ModelSource;
 use crate::profiling::Profiling;
-use crate::schedule::{Lane, Refusal, Scheduler, Sequences, Why};
+use crate::schedule::{Lane, Refusal, Scheduler, Sequences};
 use crate::stats::ModelStats;
+use crate::tenants::Tenant;
 
 /// A loaded model version.
 pub struct Served {
@@ -40,8 +41,7 @@ pub struct Served {
     /// Rows of one request at most.
     pub max_rows: Option<u64>,
     entry: usize,
-    places: Arc<Semaphore>,
-    limit: u32,
+    bound: Arc<Bound>,
     retired: AtomicBool,
 }
 
@@ -56,7 +56,7 @@ pub struct Known<'a> {
 /// The answer to a request that wants in.
 pub enum Admission {
     /// Inside while this is held.
-    Admitted(OwnedSemaphorePermit),
+    Admitted(Inside),
     /// The version was replaced; who asks the registry again finds its successor.
     Retired,
 }
@@ -78,7 +78,6 @@ impl Served {
             return Err(RuntimeFailure::Load { message: "the module has no entry points".to_owned() }.into());
         }
         let entry = entries.iter().position(|entry| entry.name == "main").unwrap_or(0);
-        let limit = settings.queue_limit;
         let scheduling = match &config {
             None => Scheduling::default(),
             Some(config) => model_config::scheduling(&source.name, config, &entries[entry])?,
@@ -91,7 +90,6 @@ impl Served {
         policy.per_second = policy.per_second.or(default_rate);
         let lane = Lane::new(scheduler, &source.name, policy);
         let sequences = sequences.map(|policy| Sequences::new(&source.name, policy));
-        let limit = u32::try_from(limit.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
         Ok(Self {
             name: source.name.clone(),
             version: source.version,
@@ -105,8 +103,7 @@ impl Served {
             config,
             max_rows,
             entry,
-            places: Arc::new(Semaphore::new(limit as usize)),
-            limit,
+            bound: Bound::new(settings.queue_limit),
             retired: AtomicBool::new(false),
         })
     }
@@ -134,24 +131,20 @@ impl Served {
     ///
     /// # Errors
     /// At once, when there is no room.
-    pub fn admit(&self) -> Result<Admission, Refusal> {
-        match self.places.clone().try_acquire_owned() {
-            Ok(place) => Ok(Admission::Admitted(place)),
+    pub fn admit(&self, tenant: Option<&Tenant>) -> Result<Admission, Refusal> {
+        match self.bound.enter(tenant) {
+            Ok(inside) => Ok(Admission::Admitted(inside)),
             Err(_) if self.retired.load(Ordering::Acquire) => Ok(Admission::Retired),
-            Err(TryAcquireError::Closed | TryAcquireError::NoPermits) => {
-                let why = Why::Full { limit: self.limit as usize };
-                Err(Refusal::new(&self.name, why, self.lane.retry_after()))
-            }
+            Err(why) => Err(Refusal::new(&self.name, why, self.lane.retry_after())),
         }
     }
 
     /// Lets the requests inside end, for so long at most, then ends the worker.
     pub async fn retire(&self, drain: Duration) {
         self.retired.store(true, Ordering::Release);
-        // Who holds every place is alone.
-        let alone = tokio::time::timeout(drain, self.places.acquire_many(self.limit)).await;
-        self.places.close();
-        if alone.is_err() {
+        let empty = tokio::time::timeout(drain, self.bound.wait_empty()).await;
+        self.bound.close();
+        if empty.is_err() {
             tracing::warn!(model = self.name, version = self.version, "requests did not end in time");
         }
         self.runner.shutdown().await;

@@ -28,6 +28,7 @@ mod settings;
 mod shared_cache;
 mod shared_cache_faults;
 mod shared_memory;
+mod tenants;
 mod tls;
 mod traces;
 mod trials;
