@@ -30,7 +30,7 @@ pub struct App {
     /// When the daemon began.
     pub since: Instant,
     pub(crate) ready: AtomicBool,
-    /// Who the tenants are.
+    /// What the doors count, and the tenants.
     pub(crate) gate: Arc<Gate>,
 }
 

@@ -253,6 +253,7 @@ impl Settings {
         EnvFilter::try_new(&self.log)
             .with_context(|| format!("setting `log` is `{}`, which is no filter", self.log))?;
         self.tls.check()?;
+        self.auth.check()?;
         self.audit.check()?;
         self.shared_cache.check()?;
         self.tracing.check()?;

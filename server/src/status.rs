@@ -17,6 +17,7 @@ pub fn code(error: &Error) -> Code {
         Error::Invalid(_) => Code::InvalidArgument,
         Error::Unsupported(_) | Error::NoSuchMethod(_) | Error::NoCuda => Code::Unimplemented,
         Error::TooLarge { .. } | Error::Refused(_) | Error::Busy { .. } => Code::ResourceExhausted,
+        Error::Throttled(_) => Code::ResourceExhausted,
         Error::DeadlineExceeded | Error::SlowBody(_) => Code::DeadlineExceeded,
         Error::AlreadyExists { .. } | Error::RegionExists => Code::AlreadyExists,
         Error::Trial(trial) => trial.cause().map_or(Code::FailedPrecondition, code),

@@ -1,6 +1,8 @@
 //! The gate: who calls, and whether they may.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use axum::Router;
@@ -13,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use tonic::Status;
 
 use super::needs::{self, Need, Route};
-use super::{Access, AccessFile, Admitted, Caller, origin};
+use super::{Access, AccessFile, Admitted, Caller, Throttle, origin};
 use crate::audit::{Audit, Call};
 use crate::config::{AuthSettings, Open, Settings};
 use crate::error::Error;
@@ -26,6 +28,7 @@ pub(crate) struct Gate {
     pub(crate) access: Option<Arc<Reloaded<AccessFile>>>,
     open: Vec<Open>,
     audit: Option<Audit>,
+    pub(crate) throttle: Arc<Throttle>,
 }
 
 impl Gate {
@@ -34,7 +37,8 @@ impl Gate {
     pub(crate) fn open(settings: &Settings) -> anyhow::Result<Arc<Self>> {
         let access = open_access(settings)?.map(Arc::new);
         let audit = Audit::open(&settings.audit).context("the audit log cannot be written")?;
-        Ok(Arc::new(Self { access, open: settings.auth.open.clone(), audit }))
+        let throttle = Arc::new(Throttle::new(&settings.auth));
+        Ok(Arc::new(Self { access, open: settings.auth.open.clone(), audit, throttle }))
     }
 
     /// # Errors
@@ -124,7 +128,12 @@ impl Gate {
 
     /// The call as it is let in, as far as that takes no look at its model.
     fn admit(&self, request: &Request, need: Need, call: &mut Option<Call>) -> Result<Admitted, Error> {
-        let (caller, need) = self.caller(request, need)?;
+        let (caller, need) = self.caller(request, need).inspect_err(|error| {
+            // One line of the audit log for each window, rather than each attempt.
+            if matches!(error, Error::Throttled(throttled) if !throttled.is_first) {
+                *call = None;
+            }
+        })?;
         let model = call.as_mut().map(|call| call.by(&caller));
         Ok(Admitted::new(caller, need, model))
     }
@@ -153,9 +162,17 @@ impl Gate {
     fn authenticate(&self, access: &Access, request: &Request) -> Result<Caller, Error> {
         let peer = request.extensions().get::<Peer>();
         if request.headers().contains_key(header::AUTHORIZATION) {
-            let refused = Error::Unauthenticated;
+            // Every connection has a peer; one without would share its failures with all such.
+            let from = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
+            let refused = |reason: String| self.throttle.failed(from, reason, Instant::now());
             let token = token(request).map_err(|reason| refused(reason.to_owned()))?;
-            let bearer = access.recall(token).unwrap_or_else(|| access.verify(token));
+            let bearer = match access.recall(token) {
+                Some(bearer) => bearer,
+                None => {
+                    self.throttle.check(from, Instant::now())?;
+                    access.verify(token)
+                }
+            };
             return bearer.map_err(refused);
         }
         let holder = peer.and_then(|peer| peer.certificate.as_ref()).map(|names| access.holder(names));

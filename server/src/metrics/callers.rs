@@ -1,4 +1,4 @@
-//! What is known of callers: what tenants have. Only tenants that are listed have a
+//! What is known of callers: tokens that were not accepted, and what tenants have. Only tenants that are listed have a
 //! label of their own, so that strangers make no labels.
 
 use super::text::Text;
@@ -7,6 +7,14 @@ use crate::tenants::{Listed, REASONS, Usage};
 
 pub(super) fn render(text: &mut Text, gate: &Gate) {
     let Some(access) = &gate.access else { return };
+    let (failed, refused) = (gate.throttle.failed.get(), gate.throttle.refused.get());
+    text.single("ired_authentication_failures_total", "counter", "Tokens that were not accepted", failed);
+    text.single(
+        "ired_authentication_throttled_total",
+        "counter",
+        "Tokens that were not looked at, as too many from their address were not accepted",
+        refused,
+    );
     if let Some(listed) = access.current().tenants() {
         tenants(text, listed);
     }

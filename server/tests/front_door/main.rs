@@ -29,6 +29,7 @@ mod shared_cache;
 mod shared_cache_faults;
 mod shared_memory;
 mod tenants;
+mod throttle;
 mod tls;
 mod traces;
 mod trials;
