@@ -208,6 +208,12 @@ async fn execute(
         )));
     }
     let joins = joins.filter(|_| policy.batching.is_some());
+    let joins = match &asked.tenant {
+        Some(tenant) if !served.joins_tenants() => {
+            joins.map(|alike| [&*alike, &[tenant.id()]].concat().into())
+        }
+        _ => joins,
+    };
     let peak_bytes = match entry.peak {
         PeakBytes::Static(bytes) => bytes,
         // Only the worker can compute it, and keeps to its own budget.
@@ -221,7 +227,7 @@ async fn execute(
         course.waits.get_or_insert_with(Instant::now);
     }
     // What waits for its turn finds the model in memory.
-    let using = served.runner.hold(asked.deadline).await?;
+    let using = served.hold(asked.tenant.as_deref(), asked.deadline).await?;
     match served.lane.enter(ticket, asked.timeout).await? {
         Turn::Alone { mut place, inputs, since } => {
             let turn = place.since();

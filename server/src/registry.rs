@@ -3,6 +3,7 @@
 //! A version is replaced only once its successor can answer, and a replaced one ends only after the requests
 //! inside it have.
 
+mod apart;
 mod bound;
 mod changes;
 mod choice;

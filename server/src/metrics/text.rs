@@ -89,14 +89,14 @@ fn models(text: &mut Text, versions: &[VersionView]) {
         "ired_runtime_worker_restarts_total",
         "counter",
         "Runtime workers started again after a death",
-        |view| Some(view.serving.as_ref()?.runner.restarts()),
+        |view| Some(view.serving.as_ref()?.runners().iter().map(|runner| runner.restarts()).sum()),
     );
     text.per_version(
         versions,
         "ired_model_resident_bytes",
         "gauge",
         "Memory a model takes while it is idle; 0 where it made room",
-        |view| Some(view.serving.as_ref()?.runner.resident_bytes()),
+        |view| Some(view.serving.as_ref()?.runners().iter().map(|runner| runner.resident_bytes()).sum()),
     );
 }
 

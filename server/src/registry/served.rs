@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ired_module::signature::{EntryPoint, TensorSpec};
 use ired_proto::inference::ModelConfig;
 use ired_worker::RuntimeFailure;
 
+use super::apart::Apart;
 use super::bound::{Bound, Inside};
-use super::resident::Resident;
+use super::resident::{Resident, Using};
 use crate::cache::CompiledModule;
-use crate::config::Settings;
+use crate::config::{RequireSandbox, Settings};
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::model_config::{self, Scheduling};
@@ -30,6 +31,8 @@ pub struct Served {
     /// `None` for a module that came compiled.
     pub compiled: Option<CompiledModule>,
     pub runner: Arc<Resident>,
+    /// Where tenants share no process.
+    apart: Option<Apart>,
     pub stats: Arc<ModelStats>,
     pub profiling: Profiling,
     /// Where its requests wait for their turn.
@@ -89,6 +92,8 @@ impl Served {
         let default_rate = Some(settings.requests_per_second).filter(|&rate| rate > 0.0);
         policy.per_second = policy.per_second.or(default_rate);
         let lane = Lane::new(scheduler, &source.name, policy);
+        let is_strict = settings.require_sandbox == RequireSandbox::Strict;
+        let apart = is_strict.then(|| Apart::new(&source.name, &runner));
         let sequences = sequences.map(|policy| Sequences::new(&source.name, policy));
         Ok(Self {
             name: source.name.clone(),
@@ -96,6 +101,7 @@ impl Served {
             model_digest,
             compiled,
             runner,
+            apart,
             stats,
             profiling: Profiling::default(),
             lane,
@@ -127,6 +133,28 @@ impl Served {
         self.sequences.as_ref().is_none_or(|sequences| !sequences.is_ours(&spec.name))
     }
 
+    /// Takes hold of what runs a tenant's requests.
+    ///
+    /// # Errors
+    /// Those of [`Resident::hold`], and [`Error::Refused`] where no tenant can have one more process.
+    pub async fn hold(&self, tenant: Option<&Tenant>, deadline: Instant) -> Result<Using, Error> {
+        match self.apart.as_ref().zip(tenant) {
+            Some((apart, tenant)) => apart.of(tenant, &self.lane).await?.hold(deadline).await,
+            None => self.runner.hold(deadline).await,
+        }
+    }
+
+    /// Whether requests of different tenants may run as one.
+    pub fn joins_tenants(&self) -> bool {
+        self.apart.is_none()
+    }
+
+    /// Everything that runs its requests.
+    pub fn runners(&self) -> Vec<Arc<Resident>> {
+        let apart = self.apart.iter().flat_map(Apart::all);
+        std::iter::once(self.runner.clone()).chain(apart).collect()
+    }
+
     /// Lets one more request in.
     ///
     /// # Errors
@@ -147,6 +175,10 @@ impl Served {
         if empty.is_err() {
             tracing::warn!(model = self.name, version = self.version, "requests did not end in time");
         }
+        // First the one that all others are made of.
         self.runner.shutdown().await;
+        for runner in self.runners() {
+            runner.shutdown().await;
+        }
     }
 }

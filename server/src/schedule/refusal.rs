@@ -46,6 +46,8 @@ pub enum Why {
     Waiting { limit: usize },
     #[error("has {limit} requests waiting already")]
     Queued { limit: usize },
+    #[error("has {limit} processes of tenants already, all at work")]
+    Processes { limit: usize },
     #[error("would answer in {wait:.1?}; the deadline is in {left:.1?}")]
     Late { wait: Duration, left: Duration },
     #[error("did not get to the request within the {limit:.1?} that it may wait")]
@@ -64,7 +66,7 @@ impl Why {
     /// In one word, as metrics have it.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::Full { .. } | Self::Crowded { .. } | Self::Bytes { .. } => "full",
+            Self::Full { .. } | Self::Crowded { .. } | Self::Bytes { .. } | Self::Processes { .. } => "full",
             Self::Waiting { .. } | Self::Queued { .. } => "queue",
             Self::Late { .. } => "late",
             Self::Waited { .. } => "timeout",

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that finds something else than it expects fails")]
 
+mod apart;
 mod compile;
 mod console;
 mod drain;

@@ -15,29 +15,29 @@ use crate::schedule::{Answering, asking, floats, grpc, metric, until_metric, unt
 use crate::scripted::{Place, Reply, World, http};
 use crate::security::{ROLES, put, token, with_access};
 
-const JWT: &str =
+pub(crate) const JWT: &str =
     "[jwt]\nkeys = \"jwks.json\"\nissuer = \"i\"\naudience = \"a\"\nleeway_s = 0\ntenant_claim = \"org\"\n";
 
 /// Somebody with a token, who calls.
 #[derive(Clone)]
-struct Caller {
+pub(crate) struct Caller {
     grpc: crate::schedule::Grpc,
     http: std::net::SocketAddr,
     bearer: String,
 }
 
 impl Caller {
-    async fn new(daemon: &Daemon, token: &str) -> Self {
+    pub(crate) async fn new(daemon: &Daemon, token: &str) -> Self {
         Self { grpc: grpc(daemon).await, http: daemon.http, bearer: format!("Bearer {token}") }
     }
 
-    async fn infer(&self, request: ModelInferRequest) -> Result<ModelInferResponse, Status> {
+    pub(crate) async fn infer(&self, request: ModelInferRequest) -> Result<ModelInferResponse, Status> {
         let mut request = Request::new(request);
         request.metadata_mut().insert("authorization", self.bearer.parse().unwrap());
         Ok(self.grpc.clone().model_infer(request).await?.into_inner())
     }
 
-    fn ask(&self, request: ModelInferRequest) -> Answering {
+    pub(crate) fn ask(&self, request: ModelInferRequest) -> Answering {
         let caller = self.clone();
         tokio::spawn(async move { caller.infer(request).await })
     }
@@ -50,7 +50,7 @@ impl Caller {
 }
 
 /// A place with an access file that has these tenants, each with a token of its own, and a reader without.
-fn place_with(models: &[(&str, &str)], tenants: &[(&str, &str)]) -> (Place, Vec<String>) {
+pub(crate) fn place_with(models: &[(&str, &str)], tenants: &[(&str, &str)]) -> (Place, Vec<String>) {
     let mut place = Place::new(models);
     let mut text = ROLES.to_owned();
     let mut tokens = Vec::new();
@@ -68,7 +68,7 @@ fn place_with(models: &[(&str, &str)], tenants: &[(&str, &str)]) -> (Place, Vec<
 }
 
 /// As many callers as there are tokens.
-async fn callers(daemon: &Daemon, tokens: &[String]) -> Vec<Caller> {
+pub(crate) async fn callers(daemon: &Daemon, tokens: &[String]) -> Vec<Caller> {
     let mut callers = Vec::new();
     for token in tokens {
         callers.push(Caller::new(daemon, token).await);
