@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::activity::CpuMeter;
+use crate::auth::Gate;
 use crate::cache::ModuleCache;
 use crate::config::Settings;
 use crate::devices::Host;
@@ -29,6 +30,8 @@ pub struct App {
     /// When the daemon began.
     pub since: Instant,
     pub(crate) ready: AtomicBool,
+    /// What the doors count, and the tenants.
+    pub(crate) gate: Arc<Gate>,
 }
 
 impl App {

@@ -15,6 +15,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::auth::Caller;
 use crate::config::AuditSettings;
 use crate::error::Error;
+use crate::tenants::Tenant;
 use file::RotatedFile;
 
 /// Where the record goes. Cheap to clone.
@@ -25,6 +26,8 @@ pub(crate) struct Audit(Arc<Mutex<RotatedFile>>);
 struct Line<'a> {
     time: String,
     caller: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'a str>,
     address: Option<SocketAddr>,
     call: &'a str,
     model: Option<&'a str>,
@@ -59,7 +62,8 @@ impl Audit {
             _ => format!("{method} {path}"),
         };
         let call = call.chars().take(300).collect();
-        Call { audit: self.clone(), call, address, recorded, caller: None, model: Arc::default() }
+        let audit = self.clone();
+        Call { audit, call, address, recorded, caller: None, tenant: None, model: Arc::default() }
     }
 
     fn write(&self, line: &Line<'_>) {
@@ -79,6 +83,7 @@ pub(crate) struct Call {
     address: Option<SocketAddr>,
     recorded: bool,
     caller: Option<Arc<str>>,
+    tenant: Option<Arc<Tenant>>,
     model: Arc<OnceLock<String>>,
 }
 
@@ -86,6 +91,7 @@ impl Call {
     /// Who it turned out to be by. Gives the place for the model that it turns out to be about.
     pub(crate) fn by(&mut self, caller: &Caller) -> Arc<OnceLock<String>> {
         self.caller = caller.name.clone();
+        self.tenant = caller.tenant.clone();
         self.model.clone()
     }
 
@@ -110,7 +116,8 @@ impl Call {
     fn write(&self, outcome: &str, reason: Option<&str>) {
         let time = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
         let (caller, call) = (self.caller.as_deref(), self.call.as_str());
-        let model = self.model.get().map(String::as_str);
-        self.audit.write(&Line { time, caller, address: self.address, call, model, outcome, reason });
+        let (tenant, model) = (self.tenant.as_ref().map(|tenant| tenant.name()), self.model.get());
+        let (address, model) = (self.address, model.map(String::as_str));
+        self.audit.write(&Line { time, caller, tenant, address, call, model, outcome, reason });
     }
 }

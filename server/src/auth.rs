@@ -11,10 +11,13 @@ mod guarded;
 mod jwt;
 mod needs;
 mod origin;
+mod tenants;
+mod throttle;
 mod token;
 
 pub(crate) use access::{Access, AccessFile};
 pub(crate) use caller::{Admitted, Caller};
 pub(crate) use gate::Gate;
 pub(crate) use guarded::Guarded;
+pub(crate) use throttle::{Throttle, Throttled};
 pub use token::Token;

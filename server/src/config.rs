@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
 pub use arguments::{Arguments, Command, ConfigCommand};
-pub(crate) use layers::at_its_place;
 pub use layers::{ConfigError, Loaded};
+pub(crate) use layers::{at_its_place, at_place};
 pub use security::{AcceptModules, AuditSettings, AuthSettings, Open, RequireSandbox, TlsSettings};
 pub use shared_cache::SharedCacheSettings;
 pub use tracing::{LogFormat, TracingSettings};
@@ -253,6 +253,7 @@ impl Settings {
         EnvFilter::try_new(&self.log)
             .with_context(|| format!("setting `log` is `{}`, which is no filter", self.log))?;
         self.tls.check()?;
+        self.auth.check()?;
         self.audit.check()?;
         self.shared_cache.check()?;
         self.tracing.check()?;

@@ -101,7 +101,7 @@ impl Daemon {
         let data_dir = settings.data_dir.clone();
         let lock = blocking(move || DirectoryLock::take(&data_dir)).await?;
         let (export, exporting) = Export::start(&settings.tracing, &settings.server_name)?.unzip();
-        let app = Arc::new(open(&settings, compiler, launcher, export).await?);
+        let app = Arc::new(open(&settings, &gate, compiler, launcher, export).await?);
         let models = app.registry.discover().await?;
 
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -272,6 +272,7 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
 
 async fn open(
     settings: &Arc<Settings>,
+    gate: &Arc<Gate>,
     compiler: Arc<dyn Compiler>,
     launcher: Arc<dyn Launcher>,
     export: Option<Export>,
@@ -300,6 +301,7 @@ async fn open(
         cache,
         registry,
         ready: AtomicBool::new(false),
+        gate: gate.clone(),
     })
 }
 

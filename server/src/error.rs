@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ired_worker::{CompileFailure, Diagnostic, RuntimeFailure};
 
+use crate::auth::Throttled;
 use crate::digest::Digest;
 use crate::schedule::Refusal;
 use crate::store::StoreError;
@@ -75,6 +76,9 @@ pub enum Error {
     /// Nobody knows who calls; the text says why not.
     #[error("{0}")]
     Unauthenticated(String),
+    /// Nobody looks who calls, as too many have called from there who could not say it.
+    #[error(transparent)]
+    Throttled(#[from] Throttled),
     #[error("`{caller}` has no role with permission `{permission}` for {what}")]
     Forbidden { caller: String, permission: &'static str, what: String },
     #[error("a page of another site made this call; only pages of this server may")]
@@ -96,6 +100,7 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(refusal) => Some(refusal.retry_after),
+            Self::Throttled(throttled) => Some(throttled.retry_after),
             _ => None,
         }
     }

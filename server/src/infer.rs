@@ -11,16 +11,16 @@ use std::time::Instant;
 
 use ired_module::signature::PeakBytes;
 use ired_worker::{InferenceResult, RuntimeFailure, Tensor};
-use tokio::sync::OwnedSemaphorePermit;
 
 use self::asked::Asked;
 use crate::budget::{Budget, Reservation};
 use crate::config::Settings;
 use crate::course::{Course, Execution};
 use crate::error::Error;
-use crate::registry::{Admission, Registry, Served, Using};
-use crate::schedule::{Sequences, Step, Ticket, Turn};
+use crate::registry::{self, Admission, Registry, Served, Using};
+use crate::schedule::{Refusal, Sequences, Step, Ticket, Turn};
 use crate::stats::FailureReason;
+use crate::tenants::{Counted, Tenant};
 use crate::tensors::take_output;
 
 pub use parameters::{Parameter, Parameters};
@@ -43,6 +43,8 @@ pub struct Call {
     pub outputs: Vec<String>,
     /// When the client gives up.
     pub deadline: Option<Instant>,
+    /// Whose it is; `None` where nobody is told apart.
+    pub tenant: Option<Arc<Tenant>>,
 }
 
 /// What a model answered; `outputs` are those asked for, in the order asked for.
@@ -54,8 +56,14 @@ pub struct Answer {
 }
 
 struct Inside {
-    _place: OwnedSemaphorePermit,
+    _admitted: Admitted,
     _bytes: Reservation,
+}
+
+/// A request that its model version and its tenant let in.
+struct Admitted {
+    _inside: registry::Inside,
+    _counted: Option<Counted>,
 }
 
 /// Runs inferences.
@@ -79,10 +87,10 @@ impl Inference {
     pub async fn infer(&self, mut call: Call, course: &mut Course) -> Result<Answer, Error> {
         let latest = Instant::now() + self.settings.request_timeout();
         let deadline = call.deadline.map_or(latest, |deadline| deadline.min(latest));
-        let (served, place) = self.admit(&call, course)?;
+        let (served, admitted) = self.admit(&call, course)?;
         let counted = served.stats.enter();
         let inputs = std::mem::take(&mut call.inputs);
-        let run = self.run(&served, place, &call, inputs, deadline, course);
+        let run = self.run(&served, admitted, &call, inputs, deadline, course);
         let result = tokio::time::timeout_at(deadline.into(), run).await;
         match result.unwrap_or(Err(Error::DeadlineExceeded)) {
             Ok((outputs, inside)) => {
@@ -93,26 +101,34 @@ impl Inference {
                 let reason = reason(&error);
                 counted.fail(reason);
                 if let Error::Refused(refusal) = &error {
-                    served.stats.refuse(&refusal.why);
+                    served.stats.refuse(refusal);
                 }
                 Err(error)
             }
         }
     }
 
-    fn admit(&self, call: &Call, course: &mut Course) -> Result<(Arc<Served>, OwnedSemaphorePermit), Error> {
+    fn admit(&self, call: &Call, course: &mut Course) -> Result<(Arc<Served>, Admitted), Error> {
+        let refused = |served: &Served, refusal: Refusal| {
+            served.stats.enter().fail(FailureReason::Rejected);
+            served.stats.refuse(&refusal);
+            Error::Refused(refusal)
+        };
+        let mut counted = None;
         for _ in 0..LOOKUPS {
             let served = self.registry.find(&call.model, &call.version)?;
             course.served = Some(served.clone());
-            match served.admit() {
-                Ok(Admission::Admitted(place)) => return Ok((served, place)),
+            if let (Some(tenant), None) = (&call.tenant, &counted) {
+                let entered = tenant.enter(|| served.lane.retry_after());
+                counted = Some(entered.map_err(|refusal| refused(&served, refusal))?);
+            }
+            match served.admit(call.tenant.as_deref()) {
+                Ok(Admission::Admitted(inside)) => {
+                    return Ok((served, Admitted { _inside: inside, _counted: counted }));
+                }
                 // Between its successor's start and its own end.
                 Ok(Admission::Retired) => {}
-                Err(full) => {
-                    served.stats.enter().fail(FailureReason::Rejected);
-                    served.stats.refuse(&full.why);
-                    return Err(full.into());
-                }
+                Err(refusal) => return Err(refused(&served, refusal)),
             }
         }
         Err(Error::Stopping)
@@ -121,16 +137,17 @@ impl Inference {
     async fn run(
         &self,
         served: &Arc<Served>,
-        place: OwnedSemaphorePermit,
+        admitted: Admitted,
         call: &Call,
         inputs: Vec<Tensor>,
         deadline: Instant,
         course: &mut Course,
     ) -> Result<(Vec<Tensor>, Inside), Error> {
         let wanted = wanted_outputs(served, &call.outputs)?;
-        let mut asked = Asked::read(served, &call.parameters, deadline)?;
+        let mut asked = Asked::read(served, call, deadline)?;
         let bytes = inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
-        let inside = Inside { _place: place, _bytes: self.budget.reserve(bytes)? };
+        let bytes = self.budget.reserve(bytes, call.tenant.clone())?;
+        let inside = Inside { _admitted: admitted, _bytes: bytes };
         let (mut outputs, execution) = match (&served.sequences, asked.step.take()) {
             (Some(sequences), Some(step)) => {
                 execute_step(served, sequences, step, inputs, &asked, course).await?
@@ -191,6 +208,12 @@ async fn execute(
         )));
     }
     let joins = joins.filter(|_| policy.batching.is_some());
+    let joins = match &asked.tenant {
+        Some(tenant) if !served.joins_tenants() => {
+            joins.map(|alike| [&*alike, &[tenant.id()]].concat().into())
+        }
+        _ => joins,
+    };
     let peak_bytes = match entry.peak {
         PeakBytes::Static(bytes) => bytes,
         // Only the worker can compute it, and keeps to its own budget.
@@ -198,12 +221,13 @@ async fn execute(
     };
     let deadline = asked.deadline;
     let level = policy.level(asked.priority);
-    let ticket = Ticket { level, deadline, peak_bytes, rows, joins, inputs, context: course.context };
+    let (context, tenant) = (course.context, asked.tenant.clone());
+    let ticket = Ticket { level, deadline, peak_bytes, rows, joins, inputs, context, tenant };
     if course.context.is_some() {
         course.waits.get_or_insert_with(Instant::now);
     }
     // What waits for its turn finds the model in memory.
-    let using = served.runner.hold(asked.deadline).await?;
+    let using = served.hold(asked.tenant.as_deref(), asked.deadline).await?;
     match served.lane.enter(ticket, asked.timeout).await? {
         Turn::Alone { mut place, inputs, since } => {
             let turn = place.since();

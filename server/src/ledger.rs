@@ -65,6 +65,11 @@ impl Reservation {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// As [`Ledger::usage`].
+    pub fn usage(&self) -> (u64, u64) {
+        (self.account.budget, self.account.in_use.load(Ordering::Relaxed))
+    }
 }
 
 impl Drop for Reservation {

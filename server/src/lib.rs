@@ -38,6 +38,7 @@ pub mod shared_memory;
 pub mod stats;
 pub mod status;
 pub mod store;
+pub mod tenants;
 pub mod tensors;
 mod tls;
 pub mod trace;

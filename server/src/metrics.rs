@@ -2,6 +2,7 @@
 //!
 //! `nv_inference_*` keep Triton's names, so that its dashboards and autoscalers work; the rest is `ired_*`.
 
+mod callers;
 mod models;
 mod text;
 

@@ -3,6 +3,8 @@
 //! A version is replaced only once its successor can answer, and a replaced one ends only after the requests
 //! inside it have.
 
+mod apart;
+mod bound;
 mod changes;
 mod choice;
 mod configured;
@@ -17,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use ired_proto::inference::ModelConfig;
 use ired_worker::CompileOptions;
 
+pub use bound::Inside;
 pub use labels::Labels;
 pub use resident::{Resident, Residents, Using};
 pub use served::{Admission, Served};

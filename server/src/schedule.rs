@@ -1,15 +1,17 @@
 //! Who runs when: requests that are inside a model version, from the first wait to the end of their work.
 //!
-//! Every model version has a lane, and all lanes share one machine. A lane holds what waits, ordered by priority,
-//! then by deadline, then by arrival, and counts what its worker works on. A request that finds nobody waiting and
-//! a free place takes the place itself, under one lock, without another task or a wake-up; any other waits, and
-//! whoever gives a place back hands it on before it leaves, so nobody polls and nothing has to run in between.
+//! Every model version has a lane, and all lanes share one machine. A lane holds what waits, in a queue for each
+//! tenant ([`crate::tenants`]) that is ordered by priority, then by deadline, then by arrival, and counts what its
+//! worker works on. A request that finds nobody waiting and a free place takes the place itself, under one lock,
+//! without another task or a wake-up; any other waits, and whoever gives a place back hands it on before it leaves,
+//! so nobody polls and nothing has to run in between.
 //!
 //! A lane's places are what keeps its worker busy and no more: what waits here can still be overtaken, joined,
 //! refused and given up, what waits in the worker cannot. How many that is follows from the time the model takes,
-//! which is measured; a configuration's instances set it instead. The machine has places of its own. Once they are
-//! all taken, the next goes to the lane that has had the least compute time for its share (start-time fair
-//! queueing), so that a model with many clients leaves others what is theirs, and idle ones save up nothing.
+//! which is measured; a configuration's instances set it instead. The next of a lane is of the tenant that has had
+//! the least of its compute time. The machine has places of its own. Once they are all taken, the next goes to the lane
+//! whose next tenant has had the least of the machine, and among those to the lane that has had the least itself
+//! (`shares.rs`), so that whoever asks for much leaves others what is theirs, and idle ones save up nothing.
 //!
 //! A queue is worth its length only while those in it are still wanted. So a request is refused, with an estimate
 //! of when to come again, as soon as it is known that it cannot be answered in time: at the door if the queue is
@@ -32,13 +34,17 @@
 //! Not here: the bound on all that is inside, answers that are being encoded included, which a version's drain
 //! waits for ([`crate::registry::Served`]), and the bytes of requests ([`crate::budget`]).
 
+mod backlog;
+mod charge;
 mod estimate;
 mod lane;
 mod machine;
 mod policy;
 mod queue;
+mod rate;
 mod refusal;
 mod sequence;
+mod shares;
 #[cfg(test)]
 mod tests;
 
@@ -46,7 +52,9 @@ pub use lane::{Group, Lane, Member, Place, Turn};
 pub use machine::Scheduler;
 pub use policy::{AfterTimeout, Batching, Policy, QueuePolicy};
 pub use queue::Ticket;
-pub use refusal::{Refusal, Why};
+pub use rate::{Allowance, Rate};
+pub use refusal::{Refusal, Subject, Why};
 pub use sequence::{
-    ControlInput, ControlValue, CorrelationId, SequencePolicy, SequenceTurn, Sequences, StateTensor, Step,
+    ControlInput, ControlValue, CorrelationId, SequenceId, SequencePolicy, SequenceTurn, Sequences,
+    StateTensor, Step,
 };

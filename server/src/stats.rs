@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use ired_worker::Timing;
 
 use crate::metrics::Counter;
-use crate::schedule::Why;
+use crate::schedule::Refusal;
 
 /// Upper bounds by which times are counted, in microseconds: from what the smallest model takes to what no client waits
 /// for, dense enough that a quantile read between two of them is of use.
@@ -115,9 +115,9 @@ impl ModelStats {
     }
 
     /// Counts a request that was not run.
-    pub fn refuse(&self, why: &Why) {
+    pub fn refuse(&self, refusal: &Refusal) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        *refused.entry(why.reason()).or_default() += 1;
+        *refused.entry(refusal.reason()).or_default() += 1;
     }
 
     /// Requests that were not run, by reason.

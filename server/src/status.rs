@@ -6,7 +6,6 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::error::{CompileError, Error};
-use crate::schedule::{Refusal, Why};
 
 /// The gRPC code of an error.
 pub fn code(error: &Error) -> Code {
@@ -18,6 +17,7 @@ pub fn code(error: &Error) -> Code {
         Error::Invalid(_) => Code::InvalidArgument,
         Error::Unsupported(_) | Error::NoSuchMethod(_) | Error::NoCuda => Code::Unimplemented,
         Error::TooLarge { .. } | Error::Refused(_) | Error::Busy { .. } => Code::ResourceExhausted,
+        Error::Throttled(_) => Code::ResourceExhausted,
         Error::DeadlineExceeded | Error::SlowBody(_) => Code::DeadlineExceeded,
         Error::AlreadyExists { .. } | Error::RegionExists => Code::AlreadyExists,
         Error::Trial(trial) => trial.cause().map_or(Code::FailedPrecondition, code),
@@ -77,8 +77,8 @@ pub fn http(error: &Error) -> StatusCode {
     match error {
         Error::Load { cause, .. } => http(cause),
         Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        // A rate is the client's to keep; what else there is no room for is the server's.
-        Error::Refused(Refusal { why: Why::Rate { .. }, .. }) => StatusCode::TOO_MANY_REQUESTS,
+        // A rate and a tenant's limits are the client's to keep; what else there is no room for is the server's.
+        Error::Refused(refusal) if refusal.is_callers() => StatusCode::TOO_MANY_REQUESTS,
         Error::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
         Error::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
         // As of a device that is not there.

@@ -7,6 +7,7 @@ use tonic::{Request, Status};
 
 use super::needs::{Need, Permission};
 use crate::error::{Error, shown};
+use crate::tenants::Tenant;
 
 /// What those who have it may do, and with which models.
 #[derive(Debug)]
@@ -86,6 +87,8 @@ impl Role {
 pub(crate) struct Caller {
     /// For the record; `None` is whoever calls where nobody has to say.
     pub(crate) name: Option<Arc<str>>,
+    /// Whose its requests are; `None` where nobody is told apart.
+    pub(crate) tenant: Option<Arc<Tenant>>,
     roles: Rights,
 }
 
@@ -98,16 +101,16 @@ enum Rights {
 impl Caller {
     /// Whoever it is, where anybody may do anything.
     pub(super) fn anybody() -> Self {
-        Self { name: None, roles: Rights::All }
+        Self { name: None, tenant: None, roles: Rights::All }
     }
 
     /// Whoever it is, where a call needs no rights.
     pub(super) fn nobody() -> Self {
-        Self { name: None, roles: Rights::Roles(Arc::default()) }
+        Self { name: None, tenant: None, roles: Rights::Roles(Arc::default()) }
     }
 
-    pub(super) fn new(name: &str, roles: Vec<Arc<Role>>) -> Self {
-        Self { name: Some(name.into()), roles: Rights::Roles(roles.into()) }
+    pub(super) fn new(name: &str, tenant: Option<Arc<Tenant>>, roles: Vec<Arc<Role>>) -> Self {
+        Self { name: Some(name.into()), tenant, roles: Rights::Roles(roles.into()) }
     }
 
     pub(super) fn may(&self, permission: Permission, model: Option<&str>) -> bool {
@@ -147,6 +150,11 @@ impl Admitted {
     /// A request that passed no gate, which is our own mistake.
     pub(crate) fn of<T>(request: &Request<T>) -> Result<&Self, Status> {
         request.extensions().get().ok_or_else(|| Status::internal("the call passed no gate"))
+    }
+
+    /// Whose the call is, where tenants are told apart.
+    pub(crate) fn tenant(&self) -> Option<Arc<Tenant>> {
+        self.caller.tenant.clone()
     }
 
     /// Whether the call may be about this model.

@@ -1,6 +1,8 @@
 //! The gate: who calls, and whether they may.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use axum::Router;
@@ -13,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use tonic::Status;
 
 use super::needs::{self, Need, Route};
-use super::{Access, AccessFile, Admitted, Caller, origin};
+use super::{Access, AccessFile, Admitted, Caller, Throttle, origin};
 use crate::audit::{Audit, Call};
 use crate::config::{AuthSettings, Open, Settings};
 use crate::error::Error;
@@ -26,6 +28,7 @@ pub(crate) struct Gate {
     pub(crate) access: Option<Arc<Reloaded<AccessFile>>>,
     open: Vec<Open>,
     audit: Option<Audit>,
+    pub(crate) throttle: Arc<Throttle>,
 }
 
 impl Gate {
@@ -34,7 +37,8 @@ impl Gate {
     pub(crate) fn open(settings: &Settings) -> anyhow::Result<Arc<Self>> {
         let access = open_access(settings)?.map(Arc::new);
         let audit = Audit::open(&settings.audit).context("the audit log cannot be written")?;
-        Ok(Arc::new(Self { access, open: settings.auth.open.clone(), audit }))
+        let throttle = Arc::new(Throttle::new(&settings.auth));
+        Ok(Arc::new(Self { access, open: settings.auth.open.clone(), audit, throttle }))
     }
 
     /// # Errors
@@ -124,7 +128,12 @@ impl Gate {
 
     /// The call as it is let in, as far as that takes no look at its model.
     fn admit(&self, request: &Request, need: Need, call: &mut Option<Call>) -> Result<Admitted, Error> {
-        let (caller, need) = self.caller(request, need)?;
+        let (caller, need) = self.caller(request, need).inspect_err(|error| {
+            // One line of the audit log for each window, rather than each attempt.
+            if matches!(error, Error::Throttled(throttled) if !throttled.is_first) {
+                *call = None;
+            }
+        })?;
         let model = call.as_mut().map(|call| call.by(&caller));
         Ok(Admitted::new(caller, need, model))
     }
@@ -140,13 +149,39 @@ impl Gate {
         if nobody {
             return Ok((Caller::nobody(), need));
         }
-        let caller = authenticate(&access.current(), request).map_err(Error::Unauthenticated)?;
+        let caller = self.authenticate(&access.current(), request)?;
         // Metrics are of all models.
         let need = match need {
             Need::Open(Open::Metrics) => Need::Server(needs::Permission::See),
             other => other,
         };
         Ok((caller, need))
+    }
+
+    /// Who a request comes from: a token's bearer, or else its connection's holder of a certificate.
+    fn authenticate(&self, access: &Access, request: &Request) -> Result<Caller, Error> {
+        let peer = request.extensions().get::<Peer>();
+        if request.headers().contains_key(header::AUTHORIZATION) {
+            // Every connection has a peer; one without would share its failures with all such.
+            let from = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
+            let refused = |reason: String| self.throttle.failed(from, reason, Instant::now());
+            let token = token(request).map_err(|reason| refused(reason.to_owned()))?;
+            let bearer = match access.recall(token) {
+                Some(bearer) => bearer,
+                None => {
+                    self.throttle.check(from, Instant::now())?;
+                    access.verify(token)
+                }
+            };
+            return bearer.map_err(refused);
+        }
+        let holder = peer.and_then(|peer| peer.certificate.as_ref()).map(|names| access.holder(names));
+        let refused = match holder {
+            Some(Some(caller)) => return Ok(caller),
+            Some(None) => "the client's certificate has no name that is known here",
+            None => "there are no credentials: send `authorization: Bearer` and a token",
+        };
+        Err(Error::Unauthenticated(refused.to_owned()))
     }
 
     fn call(&self, request: &Request, need: Need) -> Option<Call> {
@@ -177,7 +212,7 @@ fn refuse(call: Option<Call>, error: Error, answer: impl FnOnce(Error) -> Respon
 }
 
 fn open_access(settings: &Settings) -> anyhow::Result<Option<Reloaded<AccessFile>>> {
-    settings.auth.access.clone().map(|path| Reloaded::open(AccessFile(path))).transpose()
+    settings.auth.access.clone().map(|path| Reloaded::open(AccessFile::new(path))).transpose()
 }
 
 type Params = Result<RawPathParams, RawPathParamsRejection>;
@@ -199,23 +234,15 @@ fn grpc_status(error: Error) -> Response {
     Status::from(error).into_http::<Body>()
 }
 
-/// Who a request comes from: a token's bearer, or else its connection's holder of a certificate.
-fn authenticate(access: &Access, request: &Request) -> Result<Caller, String> {
+/// The token of a request that has credentials in its head.
+fn token(request: &Request) -> Result<&str, &'static str> {
     let mut credentials = request.headers().get_all(header::AUTHORIZATION).iter();
-    if let Some(found) = credentials.next() {
-        if credentials.next().is_some() {
-            return Err("there are several `authorization` headers; one is expected".to_owned());
-        }
-        let token = found.to_str().ok().and_then(|text| text.split_once(' '));
-        let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let (_, token) = token.ok_or("the `authorization` header is not `Bearer` and a token")?;
-        return access.bearer(token.trim());
+    let found = credentials.next().and_then(|found| found.to_str().ok());
+    if credentials.next().is_some() {
+        return Err("there are several `authorization` headers; one is expected");
     }
-    let names = request.extensions().get::<Peer>().and_then(|peer| peer.certificate.clone());
-    match names {
-        Some(names) => access
-            .holder(&names)
-            .ok_or_else(|| "the client's certificate has no name that is known here".to_owned()),
-        None => Err("there are no credentials: send `authorization: Bearer` and a token".to_owned()),
-    }
+    let token = found.and_then(|text| text.split_once(' '));
+    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let (_, token) = token.ok_or("the `authorization` header is not `Bearer` and a token")?;
+    Ok(token.trim())
 }

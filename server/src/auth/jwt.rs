@@ -6,11 +6,14 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::caller::{Caller, Role};
+use super::tenants::wrong_name;
+use crate::tenants::Listed;
 
 /// Verified tokens that are remembered: a signature takes longer to check than a small model to run.
 const REMEMBERED: u64 = 4096;
@@ -32,9 +35,17 @@ pub(super) struct JwtEntry {
     /// The claim with the roles: a list, or words in a text.
     #[serde(default = "roles_claim")]
     roles_claim: String,
+    /// The claim with the tenant, a text; none: callers belong to the default one.
+    tenant_claim: Option<String>,
     /// How far clocks may differ, in seconds.
     #[serde(default = "leeway")]
     leeway_s: u64,
+}
+
+impl JwtEntry {
+    pub(super) fn has_tenants(&self) -> bool {
+        self.tenant_claim.is_some()
+    }
 }
 
 fn roles_claim() -> String {
@@ -75,30 +86,37 @@ impl Jwt {
         });
         let keys = keys.collect::<anyhow::Result<Vec<_>>>()?;
         ensure!(!keys.is_empty(), "the set of keys is empty");
-        Ok(Self { keys, entry, known: Cache::new(REMEMBERED) })
+        // What a tenant used of its rate is known as long as a token of its is.
+        let known = Cache::builder().max_capacity(REMEMBERED).eviction_policy(EvictionPolicy::lru()).build();
+        Ok(Self { keys, entry, known })
+    }
+
+    /// Who the token says it is, or what is wrong with it, for its bearer; `None` before it was verified.
+    pub(super) fn recall(&self, token: &str) -> Option<Result<Caller, String>> {
+        if token.len() > LONGEST {
+            return Some(Err(format!("the token has {} bytes; at most {LONGEST} are read", token.len())));
+        }
+        let known = self.known.get(&fingerprint(token))?;
+        (jsonwebtoken::get_current_timestamp() < known.until_s).then_some(Ok(known.caller))
     }
 
     /// Who the token says it is, if it is sound.
     ///
     /// # Errors
     /// What is wrong with it, for its bearer.
-    pub(super) fn caller(&self, token: &str, roles: &BTreeMap<String, Arc<Role>>) -> Result<Caller, String> {
-        if token.len() > LONGEST {
-            return Err(format!("the token has {} bytes; at most {LONGEST} are read", token.len()));
-        }
-        let now = jsonwebtoken::get_current_timestamp();
-        let fingerprint = *blake3::hash(token.as_bytes()).as_bytes();
-        if let Some(known) = self.known.get(&fingerprint)
-            && now < known.until_s
-        {
-            return Ok(known.caller);
-        }
-        let (caller, until_s) = self.verify(token, roles)?;
-        self.known.insert(fingerprint, Known { caller: caller.clone(), until_s });
+    pub(super) fn verify(
+        &self,
+        token: &str,
+        roles: &BTreeMap<String, Arc<Role>>,
+        tenants: Option<&Listed>,
+    ) -> Result<Caller, String> {
+        let (caller, until_s) = self.read(&self.claims(token)?, roles, tenants)?;
+        self.known.insert(fingerprint(token), Known { caller: caller.clone(), until_s });
         Ok(caller)
     }
 
-    fn verify(&self, token: &str, roles: &BTreeMap<String, Arc<Role>>) -> Result<(Caller, u64), String> {
+    /// What a token says whose signature is good.
+    fn claims(&self, token: &str) -> Result<serde_json::Map<String, Value>, String> {
         let told = |error: jsonwebtoken::errors::Error| format!("the token is not accepted: {error}");
         let header = decode_header(token).map_err(told)?;
         // The key says which algorithm it is for, never the token alone.
@@ -114,7 +132,7 @@ impl Jwt {
             validation.validate_nbf = true;
             validation.leeway = self.entry.leeway_s;
             match decode::<serde_json::Map<String, Value>>(token, &key.key, &validation) {
-                Ok(data) => return self.read(&data.claims, roles),
+                Ok(data) => return Ok(data.claims),
                 Err(error) => last = told(error),
             }
         }
@@ -125,6 +143,7 @@ impl Jwt {
         &self,
         claims: &serde_json::Map<String, Value>,
         roles: &BTreeMap<String, Arc<Role>>,
+        tenants: Option<&Listed>,
     ) -> Result<(Caller, u64), String> {
         let subject = claims.get("sub").and_then(Value::as_str).ok_or("the token's `sub` is no text")?;
         let expires = claims.get("exp").and_then(Value::as_f64).ok_or("the token's `exp` is no number")?;
@@ -135,9 +154,23 @@ impl Jwt {
         };
         // A provider may well know roles that mean nothing here.
         let granted = named.iter().filter_map(|name| roles.get(*name).cloned()).collect();
+        let tenant = match self.entry.tenant_claim.as_ref().and_then(|claim| claims.get(claim)) {
+            None | Some(Value::Null) => tenants.map(|tenants| tenants.default_tenant().clone()),
+            Some(Value::String(name)) => {
+                if let Some(wrong) = wrong_name(name) {
+                    return Err(format!("the token is not accepted: {wrong}"));
+                }
+                tenants.map(|tenants| tenants.find(name))
+            }
+            Some(_) => return Err("the token's claim of its tenant is no text".to_owned()),
+        };
         let until_s = (expires.max(0.0) as u64).saturating_add(self.entry.leeway_s);
-        Ok((Caller::new(subject, granted), until_s))
+        Ok((Caller::new(subject, tenant, granted), until_s))
     }
+}
+
+fn fingerprint(token: &str) -> [u8; 32] {
+    *blake3::hash(token.as_bytes()).as_bytes()
 }
 
 fn key(jwk: &Jwk) -> anyhow::Result<Key> {

@@ -267,7 +267,12 @@ fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n String>) -> Option<&'
 
 /// An error of a file in TOML, with its place.
 pub(crate) fn at_its_place(file: &Path, text: &str, error: &toml::de::Error) -> String {
-    format!("{}: {}", place(file, text, error.span().map_or(0, |span| span.start)), error.message().trim())
+    at_place(file, text, error.span().map_or(0, |span| span.start), error.message().trim())
+}
+
+/// What is wrong at an offset of a file, with its place.
+pub(crate) fn at_place(file: &Path, text: &str, offset: usize, wrong: impl fmt::Display) -> String {
+    format!("{}: {wrong}", place(file, text, offset))
 }
 
 fn place(file: &Path, text: &str, offset: usize) -> Origin {

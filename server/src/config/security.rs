@@ -47,11 +47,35 @@ pub struct AuthSettings {
     pub open: Vec<Open>,
     /// Listen for other machines without `access`. Off: whoever reaches a door could do anything.
     pub anonymous_network: bool,
+    /// Tokens that are not accepted, from one address within `failures_window_s`, before what comes from there is
+    /// refused unless it is known to be good already; 0: any number. Enough for people's mistakes, few enough that
+    /// guessing and broken clients cost no signature checks and no lines of the audit log.
+    pub failures: u32,
+    /// How long such tokens count, and how long an address is refused at most, in seconds.
+    pub failures_window_s: u64,
 }
 
 impl Default for AuthSettings {
     fn default() -> Self {
-        Self { access: None, open: vec![Open::Health], anonymous_network: false }
+        Self {
+            access: None,
+            open: vec![Open::Health],
+            anonymous_network: false,
+            failures: 30,
+            failures_window_s: 60,
+        }
+    }
+}
+
+impl AuthSettings {
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        if self.failures > 0 && !(1..=86400).contains(&self.failures_window_s) {
+            bail!(
+                "setting `auth.failures_window_s` is {}; it is from 1 to 86400, or `auth.failures` is 0",
+                self.failures_window_s
+            );
+        }
+        Ok(())
     }
 }
 

@@ -108,6 +108,13 @@ fn a_table_of_tls_makes_sense_or_is_refused() {
 }
 
 #[test]
+fn failures_count_for_some_time_or_not_at_all() {
+    let error = error_of("[auth]\nfailures_window_s = 0\n");
+    assert!(error.contains("`auth.failures_window_s` is 0; it is from 1 to 86400"), "{error}");
+    load("[auth]\nfailures_window_s = 0\nfailures = 0\n", &[], Arguments::default()).unwrap();
+}
+
+#[test]
 fn the_table_of_the_shared_cache_makes_sense_or_is_refused() {
     for (text, expected) in [
         ("[shared_cache]\nkey = \"k\"\n", "its `url` is missing"),

@@ -1,13 +1,16 @@
-//! What a request's parameters say of how it is to be scheduled.
+//! What a request says of how it is to be scheduled.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Call;
 use super::parameters::{self, Parameter, Parameters};
 use crate::error::Error;
 use crate::registry::Served;
-use crate::schedule::{CorrelationId, Step};
+use crate::schedule::{CorrelationId, SequenceId, Step};
+use crate::tenants::{self, Tenant};
 
-/// Priority, time and sequence of one request.
+/// Whose a request is, its priority, time and sequence.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) deadline: Instant,
@@ -17,32 +20,37 @@ pub(super) struct Asked {
     pub(super) timeout: Option<Duration>,
     /// `None` for a model without sequences.
     pub(super) step: Option<Step>,
+    pub(super) tenant: Option<Arc<Tenant>>,
 }
 
 impl Asked {
-    pub(super) fn read(served: &Served, parameters: &Parameters, deadline: Instant) -> Result<Self, Error> {
+    pub(super) fn read(served: &Served, call: &Call, deadline: Instant) -> Result<Self, Error> {
+        let parameters = &call.parameters;
+        let tenant = call.tenant.as_ref().map_or(tenants::DEFAULT_ID, |tenant| tenant.id());
         Ok(Self {
             deadline,
             priority: parameters::unsigned(parameters, "priority")?.unwrap_or(0),
             timeout: parameters::timeout(parameters)?,
-            step: served.sequences.as_ref().map(|_| step(&served.name, parameters)).transpose()?,
+            step: served.sequences.as_ref().map(|_| step(&served.name, tenant, parameters)).transpose()?,
+            tenant: call.tenant.clone(),
         })
     }
 }
 
-fn step(model: &str, parameters: &Parameters) -> Result<Step, Error> {
-    let id = match parameters.get("sequence_id") {
+fn step(model: &str, tenant: u64, parameters: &Parameters) -> Result<Step, Error> {
+    let name = match parameters.get("sequence_id") {
         Some(Parameter::String(text)) if !text.is_empty() => Some(CorrelationId::Text(text.clone())),
         None | Some(Parameter::String(_)) => None,
         Some(_) => parameters::unsigned(parameters, "sequence_id")?
             .filter(|&number| number > 0)
             .map(CorrelationId::Number),
     };
-    let id = id.ok_or_else(|| {
+    let name = name.ok_or_else(|| {
         Error::invalid(format!(
             "model `{model}` takes sequences: the request needs parameter `sequence_id`, not 0 and not empty"
         ))
     })?;
     let flag = |name| parameters::boolean(parameters, name).map(Option::unwrap_or_default);
+    let id = SequenceId { tenant, name };
     Ok(Step { id, start: flag("sequence_start")?, end: flag("sequence_end")? })
 }

@@ -37,8 +37,10 @@ async fn run(served: &Served, place: Place, mut members: Vec<Member>) {
         rows: rows.iter().sum(),
         traced: (!traced.is_empty()).then(|| traced.into()),
     };
+    // Where processes are not shared, all are of one.
+    let tenant = members.first().and_then(|member| member.ticket.tenant.clone());
     let work = async move {
-        let using = served.runner.hold(latest).await.map_err(|error| unavailable(&error))?;
+        let using = served.hold(tenant.as_deref(), latest).await.map_err(|error| unavailable(&error))?;
         // Goes before the hold, whose end tells those who wait for memory.
         let mut place = place;
         let joined = join(&inputs);

@@ -42,8 +42,9 @@ pub(super) fn render(text: &mut Text, versions: &[VersionView]) {
     }
     text.family("ired_runtime_worker_cpu_seconds_total", "counter", "CPU time of a model's process");
     for view in versions {
-        let pid = view.serving.as_ref().and_then(|served| served.runner.pid());
-        if let Some(cpu) = pid.and_then(process_cpu) {
+        let runners = view.serving.as_ref().map(|served| served.runners()).unwrap_or_default();
+        let cpu = runners.iter().filter_map(|runner| process_cpu(runner.pid()?));
+        if let Some(cpu) = cpu.reduce(|sum, cpu| sum + cpu) {
             let version = view.version_text();
             let labels = [("model", view.name.as_str()), ("version", version.as_str())];
             text.sample("ired_runtime_worker_cpu_seconds_total", &labels, cpu.as_secs_f64());

@@ -27,6 +27,7 @@ pub fn render(app: &App) -> String {
     }
     sandbox(&mut text, cache, &versions);
     memory(&mut text, registry.residents.as_ref());
+    super::callers::render(&mut text, &app.gate);
     traces(&mut text, &app.traces);
     machine(&mut text, &app.cpu);
     text.family("ired_build_info", "gauge", "The daemon's version");
@@ -88,14 +89,14 @@ fn models(text: &mut Text, versions: &[VersionView]) {
         "ired_runtime_worker_restarts_total",
         "counter",
         "Runtime workers started again after a death",
-        |view| Some(view.serving.as_ref()?.runner.restarts()),
+        |view| Some(view.serving.as_ref()?.runners().iter().map(|runner| runner.restarts()).sum()),
     );
     text.per_version(
         versions,
         "ired_model_resident_bytes",
         "gauge",
         "Memory a model takes while it is idle; 0 where it made room",
-        |view| Some(view.serving.as_ref()?.runner.resident_bytes()),
+        |view| Some(view.serving.as_ref()?.runners().iter().map(|runner| runner.resident_bytes()).sum()),
     );
 }
 
@@ -321,7 +322,7 @@ impl Text {
         self.sample(&format!("{name}_count"), labels, within);
     }
 
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+    pub(super) fn single(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
     }

@@ -41,7 +41,7 @@ pub struct Resident {
     model: String,
     residents: Arc<Residents>,
     module: LoadedModule,
-    file: OwnedFd,
+    file: Arc<OwnedFd>,
     used: AtomicU64,
     pinned: AtomicBool,
     closed: AtomicBool,
@@ -99,6 +99,17 @@ impl Residents {
             drop(memory);
             memory = self.make_room(model, module.resident_bytes, until).await?;
         }
+        let loaded = Loaded { runner, _memory: memory };
+        Ok(self.add(model, module, Arc::new(file), Some(loaded)))
+    }
+
+    fn add(
+        self: &Arc<Self>,
+        model: &str,
+        module: LoadedModule,
+        file: Arc<OwnedFd>,
+        loaded: Option<Loaded>,
+    ) -> Arc<Resident> {
         let resident = Arc::new(Resident {
             model: model.to_owned(),
             residents: self.clone(),
@@ -107,13 +118,13 @@ impl Residents {
             used: AtomicU64::new(self.tick()),
             pinned: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            loaded: Mutex::new(Some(Arc::new(Loaded { runner, _memory: memory }))),
+            loaded: Mutex::new(loaded.map(Arc::new)),
             loading: tokio::sync::Mutex::default(),
         });
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|known| known.strong_count() > 0);
         known.push(Arc::downgrade(&resident));
-        Ok(resident)
+        resident
     }
 
     fn tick(&self) -> u64 {
@@ -156,12 +167,9 @@ impl Residents {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.iter().filter_map(Weak::upgrade).collect()
         };
-        known.sort_by_key(|resident| resident.used.load(Ordering::Relaxed));
+        known.sort_by_key(|resident| resident.last_use());
         for resident in known {
-            if let Some(loaded) = resident.take_idle() {
-                tracing::info!(model = resident.model, "unloaded to make room");
-                self.evicted.add(1);
-                loaded.runner.shutdown().await;
+            if resident.evict().await {
                 return true;
             }
         }
@@ -188,14 +196,32 @@ impl Resident {
         &self.module
     }
 
+    /// The same module in a process of its own, which its first use starts.
+    pub(super) fn apart(&self) -> Arc<Self> {
+        self.residents.add(&self.model, self.module.clone(), self.file.clone(), None)
+    }
+
     /// Keeps it in memory from now on.
     pub fn pin(&self) {
         self.pinned.store(true, Ordering::Release);
     }
 
+    pub(super) fn is_loaded(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Greater for what was used later.
+    pub(super) fn last_use(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
     /// Memory that it takes now.
     pub fn resident_bytes(&self) -> u64 {
-        if self.lock().is_some() { self.module.resident_bytes } else { 0 }
+        if self.is_loaded() { self.module.resident_bytes } else { 0 }
     }
 
     pub fn pid(&self) -> Option<u32> {
@@ -231,7 +257,7 @@ impl Resident {
         if let Some(using) = self.hold_loaded() {
             return Ok(using);
         }
-        if self.closed.load(Ordering::Acquire) {
+        if self.is_closed() {
             return Err(Error::Stopping);
         }
         let until = deadline.min(Instant::now() + PATIENCE);
@@ -241,7 +267,7 @@ impl Resident {
         self.residents.faulted.add(1);
         let loaded = Arc::new(Loaded { runner, _memory: memory });
         *self.lock() = Some(loaded.clone());
-        if self.closed.load(Ordering::Acquire) {
+        if self.is_closed() {
             self.shutdown().await;
             return Err(Error::Stopping);
         }
@@ -255,6 +281,15 @@ impl Resident {
 
     fn using(&self, loaded: Arc<Loaded>) -> Using {
         Using { loaded, _end: EndOfUse(self.residents.clone()) }
+    }
+
+    /// Unloads it, if nobody uses it and it may go.
+    pub(super) async fn evict(&self) -> bool {
+        let Some(loaded) = self.take_idle() else { return false };
+        tracing::info!(model = self.model, "unloaded to make room");
+        self.residents.evicted.add(1);
+        loaded.runner.shutdown().await;
+        true
     }
 
     /// Takes it out of use, if nobody uses it and it may go.

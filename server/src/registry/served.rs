@@ -2,23 +2,25 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ired_module::signature::{EntryPoint, TensorSpec};
 use ired_proto::inference::ModelConfig;
 use ired_worker::RuntimeFailure;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
-use super::resident::Resident;
+use super::apart::Apart;
+use super::bound::{Bound, Inside};
+use super::resident::{Resident, Using};
 use crate::cache::CompiledModule;
-use crate::config::Settings;
+use crate::config::{RequireSandbox, Settings};
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::model_config::{self, Scheduling};
 use crate::models::ModelSource;
 use crate::profiling::Profiling;
-use crate::schedule::{Lane, Refusal, Scheduler, Sequences, Why};
+use crate::schedule::{Lane, Refusal, Scheduler, Sequences};
 use crate::stats::ModelStats;
+use crate::tenants::Tenant;
 
 /// A loaded model version.
 pub struct Served {
@@ -29,6 +31,8 @@ pub struct Served {
     /// `None` for a module that came compiled.
     pub compiled: Option<CompiledModule>,
     pub runner: Arc<Resident>,
+    /// Where tenants share no process.
+    apart: Option<Apart>,
     pub stats: Arc<ModelStats>,
     pub profiling: Profiling,
     /// Where its requests wait for their turn.
@@ -40,8 +44,7 @@ pub struct Served {
     /// Rows of one request at most.
     pub max_rows: Option<u64>,
     entry: usize,
-    places: Arc<Semaphore>,
-    limit: u32,
+    bound: Arc<Bound>,
     retired: AtomicBool,
 }
 
@@ -56,7 +59,7 @@ pub struct Known<'a> {
 /// The answer to a request that wants in.
 pub enum Admission {
     /// Inside while this is held.
-    Admitted(OwnedSemaphorePermit),
+    Admitted(Inside),
     /// The version was replaced; who asks the registry again finds its successor.
     Retired,
 }
@@ -78,7 +81,6 @@ impl Served {
             return Err(RuntimeFailure::Load { message: "the module has no entry points".to_owned() }.into());
         }
         let entry = entries.iter().position(|entry| entry.name == "main").unwrap_or(0);
-        let limit = settings.queue_limit;
         let scheduling = match &config {
             None => Scheduling::default(),
             Some(config) => model_config::scheduling(&source.name, config, &entries[entry])?,
@@ -90,14 +92,16 @@ impl Served {
         let default_rate = Some(settings.requests_per_second).filter(|&rate| rate > 0.0);
         policy.per_second = policy.per_second.or(default_rate);
         let lane = Lane::new(scheduler, &source.name, policy);
+        let is_strict = settings.require_sandbox == RequireSandbox::Strict;
+        let apart = is_strict.then(|| Apart::new(&source.name, &runner));
         let sequences = sequences.map(|policy| Sequences::new(&source.name, policy));
-        let limit = u32::try_from(limit.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
         Ok(Self {
             name: source.name.clone(),
             version: source.version,
             model_digest,
             compiled,
             runner,
+            apart,
             stats,
             profiling: Profiling::default(),
             lane,
@@ -105,8 +109,7 @@ impl Served {
             config,
             max_rows,
             entry,
-            places: Arc::new(Semaphore::new(limit as usize)),
-            limit,
+            bound: Bound::new(settings.queue_limit),
             retired: AtomicBool::new(false),
         })
     }
@@ -130,30 +133,52 @@ impl Served {
         self.sequences.as_ref().is_none_or(|sequences| !sequences.is_ours(&spec.name))
     }
 
+    /// Takes hold of what runs a tenant's requests.
+    ///
+    /// # Errors
+    /// Those of [`Resident::hold`], and [`Error::Refused`] where no tenant can have one more process.
+    pub async fn hold(&self, tenant: Option<&Tenant>, deadline: Instant) -> Result<Using, Error> {
+        match self.apart.as_ref().zip(tenant) {
+            Some((apart, tenant)) => apart.of(tenant, &self.lane).await?.hold(deadline).await,
+            None => self.runner.hold(deadline).await,
+        }
+    }
+
+    /// Whether requests of different tenants may run as one.
+    pub fn joins_tenants(&self) -> bool {
+        self.apart.is_none()
+    }
+
+    /// Everything that runs its requests.
+    pub fn runners(&self) -> Vec<Arc<Resident>> {
+        let apart = self.apart.iter().flat_map(Apart::all);
+        std::iter::once(self.runner.clone()).chain(apart).collect()
+    }
+
     /// Lets one more request in.
     ///
     /// # Errors
     /// At once, when there is no room.
-    pub fn admit(&self) -> Result<Admission, Refusal> {
-        match self.places.clone().try_acquire_owned() {
-            Ok(place) => Ok(Admission::Admitted(place)),
+    pub fn admit(&self, tenant: Option<&Tenant>) -> Result<Admission, Refusal> {
+        match self.bound.enter(tenant) {
+            Ok(inside) => Ok(Admission::Admitted(inside)),
             Err(_) if self.retired.load(Ordering::Acquire) => Ok(Admission::Retired),
-            Err(TryAcquireError::Closed | TryAcquireError::NoPermits) => {
-                let why = Why::Full { limit: self.limit as usize };
-                Err(Refusal::new(&self.name, why, self.lane.retry_after()))
-            }
+            Err(why) => Err(Refusal::new(&self.name, why, self.lane.retry_after())),
         }
     }
 
     /// Lets the requests inside end, for so long at most, then ends the worker.
     pub async fn retire(&self, drain: Duration) {
         self.retired.store(true, Ordering::Release);
-        // Who holds every place is alone.
-        let alone = tokio::time::timeout(drain, self.places.acquire_many(self.limit)).await;
-        self.places.close();
-        if alone.is_err() {
+        let empty = tokio::time::timeout(drain, self.bound.wait_empty()).await;
+        self.bound.close();
+        if empty.is_err() {
             tracing::warn!(model = self.name, version = self.version, "requests did not end in time");
         }
+        // First the one that all others are made of.
         self.runner.shutdown().await;
+        for runner in self.runners() {
+            runner.shutdown().await;
+        }
     }
 }

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use ired_worker::{RuntimeFailure, Tensor};
 use tokio::sync::oneshot;
 
+use super::backlog::{Entry, Key};
+use super::charge::Charges;
 use super::policy::AfterTimeout;
-use super::queue::{Entry, Key, Ticket};
+use super::queue::Ticket;
 use super::{Policy, QueuePolicy, Refusal, Scheduler, Why};
 use crate::course::Execution;
 use crate::error::Error;
@@ -52,7 +54,7 @@ impl Lane {
 
     /// How many wait.
     pub fn waiting(&self) -> usize {
-        self.scheduler.lock().lanes.get(&self.id).map_or(0, |state| state.queue.len())
+        self.scheduler.lock().lanes.get(&self.id).map_or(0, |state| state.backlog.len())
     }
 
     /// When to come again for who finds no room.
@@ -85,18 +87,20 @@ impl Lane {
         let state = machine.lanes.get_mut(&self.id).ok_or(Error::Stopping)?;
         let since = Instant::now();
         state.spend(since).map_err(refused)?;
-        if let Some(place) = self.scheduler.take(&mut machine, self.id, ticket.peak_bytes) {
+        if let Some(place) = self.scheduler.take(&mut machine, self.id, &ticket) {
             return Ok(Entered::Started(Turn::Alone { place, inputs: ticket.inputs, since }));
         }
         let state = machine.lanes.get_mut(&self.id).ok_or(Error::Stopping)?;
-        if let Some(limit) = queue.max_waiting.filter(|&limit| state.waiting(ticket.level) >= limit) {
+        let waiting = |limit: &usize| state.backlog.waiting(ticket.tenant_id(), ticket.level) >= *limit;
+        if let Some(limit) = queue.max_waiting.filter(waiting) {
             return Err(refused((Why::Waiting { limit }, state.retry_after())));
         }
         if let Some(why) = state.late_at_the_door(&ticket, since) {
             return Err(refused((why, state.retry_after())));
         }
+        let waits = ticket.tenant.as_ref().map(|tenant| tenant.wait(|| state.retry_after())).transpose()?;
         let (sender, turn) = oneshot::channel();
-        let entry = Entry { ticket, since, sender };
+        let entry = Entry { ticket, since, sender, _waits: waits };
         let key = self.scheduler.enqueue(&mut machine, self.id, entry).ok_or(Error::Stopping)?;
         // It may be what others waited for.
         self.scheduler.settle(machine);
@@ -149,13 +153,13 @@ impl Waiting<'_> {
     fn time_out(&mut self, limit: Duration, after: AfterTimeout) -> Result<(), Error> {
         let mut machine = self.lane.scheduler.lock();
         let Some(state) = machine.lanes.get_mut(&self.lane.id) else { return Ok(()) };
-        if !state.queue.contains_key(&self.key) {
+        if !state.backlog.contains(&self.key) {
             // Its turn is on the way.
             return Ok(());
         }
         match after {
             AfterTimeout::GoLast => {
-                self.key = state.go_last(self.key);
+                self.key = state.backlog.go_last(self.key);
                 Ok(())
             }
             AfterTimeout::Refuse => {
@@ -184,14 +188,14 @@ pub struct Place {
     scheduler: Scheduler,
     lane: u64,
     since: Instant,
-    charged: f64,
+    charges: Charges,
     worked: Option<(Duration, usize)>,
     memory: Option<Reservation>,
 }
 
 impl Place {
-    pub(super) fn new(scheduler: Scheduler, lane: u64, charged: f64, memory: Reservation) -> Self {
-        Self { scheduler, lane, since: Instant::now(), charged, worked: None, memory: Some(memory) }
+    pub(super) fn new(scheduler: Scheduler, lane: u64, charges: Charges, memory: Reservation) -> Self {
+        Self { scheduler, lane, since: Instant::now(), charges, worked: None, memory: Some(memory) }
     }
 
     /// Since when it is held.
@@ -209,7 +213,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         // First, so that whoever comes next finds the memory free.
         self.memory = None;
-        self.scheduler.give_back(self.lane, self.since.elapsed(), self.charged, self.worked);
+        self.scheduler.give_back(self.lane, self.since.elapsed(), &self.charges, self.worked);
     }
 }
 
@@ -238,7 +242,7 @@ impl Group {
     pub fn take(mut self) -> Option<(Place, Vec<Member>)> {
         let (place, members) = self.taken.take()?;
         let member = |(_, entry): (Key, Entry)| {
-            let Entry { ticket, since, sender } = entry;
+            let Entry { ticket, since, sender, .. } = entry;
             Member { ticket, since, answer: sender }
         };
         Some((place, members.into_iter().map(member).collect()))

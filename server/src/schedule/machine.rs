@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::backlog::{Entry, Key};
+use super::charge::Charges;
 use super::lane::{Group, Place, Turn};
-use super::queue::{Entry, Key, LaneState};
+use super::queue::{LaneState, Ticket};
+use super::shares::Shares;
 use super::{Policy, Refusal, Why};
 use crate::ledger::{Ledger, Reservation};
 
@@ -15,7 +18,7 @@ use crate::ledger::{Ledger, Reservation};
 /// long at most does a more urgent one wait for what cannot be overtaken any more.
 pub(super) const AHEAD: Duration = Duration::from_millis(10);
 /// What an execution is charged before one was measured.
-const UNKNOWN_COMPUTE: Duration = Duration::from_millis(1);
+pub(super) const UNKNOWN_COMPUTE: Duration = Duration::from_millis(1);
 
 /// What the lanes share. Cheap to clone; clones are the same.
 #[derive(Clone, Debug)]
@@ -38,18 +41,46 @@ pub(super) struct Machine {
     places: usize,
     running: usize,
     waiting: usize,
-    /// The tag of the lane that was last given a place: where lanes that wake up begin.
-    clock: f64,
+    /// What tenants have had of the machine, for their weights.
+    tenants: Shares,
+    /// What lanes have had of it, for their models' shares.
+    models: Shares,
+}
+
+/// What a tenant and a model have had, by their tags.
+#[derive(Clone, Copy)]
+struct Tags {
+    tenant: f64,
+    model: f64,
+}
+
+impl Tags {
+    /// Of nobody.
+    const NONE: Self = Self { tenant: f64::INFINITY, model: f64::INFINITY };
 }
 
 /// A turn and whose it is; handed over once the lock is open.
 type Handover = (oneshot::Sender<Turn>, Turn);
 
-#[cfg(test)]
 impl Machine {
+    /// The tags of the next of a lane.
+    fn tags(&self, id: u64, state: &LaneState) -> Option<Tags> {
+        let (next, _) = state.backlog.next()?;
+        Some(Tags { tenant: self.tenants.tag(next.tenant), model: self.models.tag(id) })
+    }
+
+    /// The least of those who wait for nothing but the machine.
+    fn least(&self) -> Tags {
+        let waiting = self.lanes.iter().filter(|(_, state)| state.waits_for_machine());
+        waiting.filter_map(|(id, state)| self.tags(*id, state)).fold(Tags::NONE, |least, found| Tags {
+            tenant: least.tenant.min(found.tenant),
+            model: least.model.min(found.model),
+        })
+    }
+
+    #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
-        let lanes = self.lanes.values().all(|lane| lane.running == 0 && lane.queue.is_empty());
-        lanes && self.running == 0 && self.waiting == 0
+        self.lanes.values().all(LaneState::is_idle) && self.running == 0 && self.waiting == 0
     }
 }
 
@@ -62,7 +93,8 @@ impl Scheduler {
             places: places.max(1),
             running: 0,
             waiting: 0,
-            clock: 0.0,
+            tenants: Shares::default(),
+            models: Shares::default(),
         };
         Self { shared: Arc::new(Shared { machine: Mutex::new(machine), ledger, parallel: parallel.max(1) }) }
     }
@@ -79,7 +111,8 @@ impl Scheduler {
     pub(super) fn remove(&self, lane: u64) {
         let mut machine = self.lock();
         let removed = machine.lanes.remove(&lane);
-        machine.waiting -= removed.as_ref().map_or(0, |lane| lane.queue.len());
+        machine.waiting -= removed.as_ref().map_or(0, |lane| lane.backlog.len());
+        machine.models.forget(lane);
         drop(machine);
     }
 
@@ -104,24 +137,27 @@ impl Scheduler {
     }
 
     /// Takes a place for a request that need not wait, if there is one.
-    pub(super) fn take(&self, machine: &mut Machine, lane: u64, peak_bytes: u64) -> Option<Place> {
+    pub(super) fn take(&self, machine: &mut Machine, lane: u64, ticket: &Ticket) -> Option<Place> {
         let free = machine.running < machine.places;
         let state = machine.lanes.get_mut(&lane)?;
-        if !state.queue.is_empty() || !state.may_start_alone(free) {
+        if !state.backlog.is_empty() || !state.may_start_alone(free) {
             return None;
         }
-        let memory = self.shared.ledger.reserve(peak_bytes).ok()?;
-        Some(self.start(machine, lane, memory))
+        let memory = self.shared.ledger.reserve(ticket.peak_bytes).ok()?;
+        let charges = Charges::of(ticket, state.compute());
+        // While there are places, nobody waits for one.
+        let least = if free { Tags::NONE } else { machine.least() };
+        Some(self.start(machine, lane, memory, charges, least))
     }
 
     pub(super) fn enqueue(&self, machine: &mut Machine, lane: u64, entry: Entry) -> Option<Key> {
-        let key = machine.lanes.get_mut(&lane)?.insert(entry);
+        let key = machine.lanes.get_mut(&lane)?.backlog.insert(entry);
         machine.waiting += 1;
         Some(key)
     }
 
     pub(super) fn dequeue(&self, machine: &mut Machine, lane: u64, key: &Key) -> Option<Entry> {
-        let entry = machine.lanes.get_mut(&lane)?.queue.remove(key)?;
+        let entry = machine.lanes.get_mut(&lane)?.backlog.remove(key)?;
         machine.waiting -= 1;
         Some(entry)
     }
@@ -136,35 +172,38 @@ impl Scheduler {
         Err(Refusal::new(model, why, Duration::MAX))
     }
 
-    fn start(&self, machine: &mut Machine, lane: u64, memory: Reservation) -> Place {
+    fn start(
+        &self,
+        machine: &mut Machine,
+        lane: u64,
+        memory: Reservation,
+        charges: Charges,
+        least: Tags,
+    ) -> Place {
         machine.running += 1;
-        let clock = machine.clock;
-        let charged = machine.lanes.get_mut(&lane).map_or(0.0, |state| {
-            let compute = state.estimate.compute().unwrap_or(UNKNOWN_COMPUTE).as_secs_f64();
-            let charged = compute / state.share();
+        charges.serve(&mut machine.tenants, least.tenant);
+        if let Some(state) = machine.lanes.get_mut(&lane) {
             state.running += 1;
-            state.tag = state.tag.max(clock);
-            machine.clock = state.tag;
-            state.tag += charged;
-            charged
-        });
-        Place::new(self.clone(), lane, charged, memory)
+            // Here it always was the least's turn.
+            charges.serve(&mut state.backlog.shares, f64::INFINITY);
+            let cost = charges.estimated.as_secs_f64() / state.share();
+            machine.models.serve(lane, cost, least.model);
+        }
+        Place::new(self.clone(), lane, charges, memory)
     }
 
     /// The next that can be told something: its turn, or why it does not come.
     fn next(&self, machine: &mut Machine, now: Instant) -> Option<Handover> {
         let free = machine.running < machine.places;
-        let mut ready: Vec<(f64, u64)> = machine
-            .lanes
-            .iter()
-            .filter(|(_, state)| state.may_start(free, now))
-            .map(|(id, state)| (state.tag.max(machine.clock), *id))
-            .collect();
-        ready.sort_by(|a, b| a.0.total_cmp(&b.0));
+        // First between tenants, whichever models they ask; then between models.
+        let ready = machine.lanes.iter().filter(|(_, state)| state.may_start(free, now));
+        let ready = ready.filter_map(|(id, state)| Some((machine.tags(*id, state)?, *id)));
+        let mut ready: Vec<(Tags, u64)> = ready.collect();
+        ready.sort_by(|(a, _), (b, _)| a.tenant.total_cmp(&b.tenant).then(a.model.total_cmp(&b.model)));
         for (_, id) in ready {
             let running = machine.running;
             let Some(state) = machine.lanes.get_mut(&id) else { continue };
-            let Some(entry) = state.queue.values().next() else { continue };
+            let Some((_, entry)) = state.backlog.next() else { continue };
             if let Some(why) = state.too_late(entry.ticket.deadline, 0, now) {
                 let retry_after = state.retry_after();
                 return self.refuse(machine, id, why, retry_after);
@@ -185,16 +224,20 @@ impl Scheduler {
 
     fn refuse(&self, machine: &mut Machine, lane: u64, why: Why, after: Duration) -> Option<Handover> {
         let state = machine.lanes.get_mut(&lane)?;
-        let (_, entry) = state.queue.pop_first()?;
+        let next = *state.backlog.next()?.0;
+        let entry = state.backlog.remove(&next)?;
         let refusal = Refusal::new(&state.model, why, after);
         machine.waiting -= 1;
         Some((entry.sender, Turn::Refused(refusal)))
     }
 
     fn give(&self, machine: &mut Machine, lane: u64, memory: Reservation, now: Instant) -> Option<Handover> {
-        let mut members = machine.lanes.get_mut(&lane)?.take(now);
+        let state = machine.lanes.get_mut(&lane)?;
+        let mut members = state.take(now);
+        let charges = Charges::of_all(&members, state.compute());
         machine.waiting -= members.len();
-        let place = self.start(machine, lane, memory);
+        let least = if machine.waiting > 0 { machine.least() } else { Tags::NONE };
+        let place = self.start(machine, lane, memory, charges, least);
         if members.len() == 1 {
             let (_, entry) = members.pop()?;
             return Some((
@@ -213,10 +256,11 @@ impl Scheduler {
     pub(super) fn take_back(&self, lane: u64, members: Vec<(Key, Entry)>) {
         let mut machine = self.lock();
         if let Some(state) = machine.lanes.get_mut(&lane) {
-            let before = state.queue.len();
-            state.queue.extend(members.into_iter().filter(|(_, entry)| !entry.sender.is_closed()));
-            let more = state.queue.len() - before;
-            machine.waiting += more;
+            let before = state.backlog.len();
+            for (key, entry) in members.into_iter().filter(|(_, entry)| !entry.sender.is_closed()) {
+                state.backlog.put(key, entry);
+            }
+            machine.waiting += state.backlog.len() - before;
         }
     }
 
@@ -225,18 +269,31 @@ impl Scheduler {
         &self,
         lane: u64,
         held: Duration,
-        charged: f64,
+        charges: &Charges,
         worked: Option<(Duration, usize)>,
     ) {
-        let mut machine = self.lock();
+        let mut guard = self.lock();
+        let machine = &mut *guard;
         machine.running -= 1;
+        if let Some((compute, _)) = worked {
+            charges.correct(&mut machine.tenants, compute);
+            charges.note(compute);
+        }
         if let Some(state) = machine.lanes.get_mut(&lane) {
             state.running -= 1;
             if let Some((compute, requests)) = worked {
-                state.tag += compute.as_secs_f64() / state.share() - charged;
+                charges.correct(&mut state.backlog.shares, compute);
+                machine.models.charge(lane, charges.more(compute) / state.share());
                 state.estimate.note(held, compute, requests);
             }
+            if state.is_idle() {
+                state.backlog.shares.reset();
+            }
         }
-        self.settle(machine);
+        if machine.running == 0 && machine.waiting == 0 {
+            machine.tenants.reset();
+            machine.models.reset();
+        }
+        self.settle(guard);
     }
 }

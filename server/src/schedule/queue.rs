@@ -1,16 +1,17 @@
-//! One lane's waiting requests and what it knows of its model.
+//! One lane's state: what waits, what runs, and what it knows of its model.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ired_worker::Tensor;
-use tokio::sync::oneshot;
 
+use super::backlog::{Backlog, Entry, Key};
 use super::estimate::Estimate;
-use super::lane::Turn;
-use super::machine::AHEAD;
+use super::machine::{AHEAD, UNKNOWN_COMPUTE};
 use super::policy::Batching;
+use super::rate::{Allowance, Rate};
 use super::{Policy, Why};
+use crate::tenants::{self, Tenant};
 use crate::trace::SpanContext;
 
 /// The hint of a lane that has measured nothing yet.
@@ -32,38 +33,29 @@ pub struct Ticket {
     pub inputs: Vec<Tensor>,
     /// Of a request that is traced.
     pub context: Option<SpanContext>,
+    /// Whose it is; `None` where nobody is told apart.
+    pub tenant: Option<Arc<Tenant>>,
 }
 
-/// The order of a queue: the least is next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
-    /// It has waited too long already and goes last.
-    pub(super) last: bool,
-    level: u32,
-    deadline: Instant,
-    arrival: u64,
-}
+impl Ticket {
+    pub(super) fn tenant_id(&self) -> u64 {
+        self.tenant.as_ref().map_or(tenants::DEFAULT_ID, |tenant| tenant.id())
+    }
 
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) ticket: Ticket,
-    pub(super) since: Instant,
-    pub(super) sender: oneshot::Sender<Turn>,
+    pub(super) fn weight(&self) -> f64 {
+        self.tenant.as_ref().map_or(1.0, |tenant| tenant.weight())
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct LaneState {
     pub(super) model: String,
     pub(super) policy: Policy,
-    pub(super) queue: BTreeMap<Key, Entry>,
-    arrivals: u64,
+    pub(super) backlog: Backlog,
     pub(super) running: usize,
-    /// Compute time had so far for its share, never behind the machine's clock when it starts.
-    pub(super) tag: f64,
     pub(super) estimate: Estimate,
     parallel: usize,
-    /// Requests that the rate leaves now, and when that was so.
-    allowance: Option<(f64, Instant)>,
+    allowance: Allowance,
 }
 
 impl LaneState {
@@ -71,18 +63,25 @@ impl LaneState {
         Self {
             model: model.to_owned(),
             policy,
-            queue: BTreeMap::new(),
-            arrivals: 0,
+            backlog: Backlog::default(),
             running: 0,
-            tag: 0.0,
             estimate: Estimate::default(),
             parallel,
-            allowance: None,
+            allowance: Allowance::default(),
         }
     }
 
     pub(super) fn share(&self) -> f64 {
         self.policy.share.unwrap_or(1.0)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.running == 0 && self.backlog.is_empty()
+    }
+
+    /// How long an execution computes, as far as is known.
+    pub(super) fn compute(&self) -> Duration {
+        self.estimate.compute().unwrap_or(UNKNOWN_COMPUTE)
     }
 
     /// How many executions keep the worker busy.
@@ -100,6 +99,11 @@ impl LaneState {
         self.running < self.places() && (free || self.running == 0)
     }
 
+    /// Whether all that keeps its next request waiting is that the machine has no place.
+    pub(super) fn waits_for_machine(&self) -> bool {
+        !self.backlog.is_empty() && self.running < self.places()
+    }
+
     /// Whether a request that finds nobody waiting may start at once.
     pub(super) fn may_start_alone(&self, free: bool) -> bool {
         let holds_back =
@@ -108,7 +112,7 @@ impl LaneState {
     }
 
     pub(super) fn may_start(&self, free: bool, now: Instant) -> bool {
-        if self.queue.is_empty() || !self.has_place(free) {
+        if self.backlog.is_empty() || !self.has_place(free) {
             return false;
         }
         match &self.policy.batching {
@@ -121,30 +125,20 @@ impl LaneState {
 
     /// Somebody has waited for others as long as the bound says.
     fn is_due(&self, batching: &Batching, now: Instant) -> bool {
-        self.queue.values().any(|entry| now.saturating_duration_since(entry.since) >= batching.max_delay)
+        self.backlog.entries().any(|entry| now.saturating_duration_since(entry.since) >= batching.max_delay)
     }
 
     /// Requests that can run with the next one, itself included, and their rows.
     fn joinable(&self, batching: &Batching) -> (Vec<Key>, u64) {
-        let (mut keys, mut rows) = (Vec::new(), 0u64);
-        let first = self.queue.values().next().map(|entry| &entry.ticket.joins);
-        for (key, entry) in &self.queue {
-            let alike = entry.ticket.joins.is_some() && Some(&entry.ticket.joins) == first;
-            if keys.is_empty() || alike && rows + entry.ticket.rows <= batching.max_rows {
-                rows += entry.ticket.rows;
-                keys.push(*key);
-            }
-            if rows >= batching.max_rows {
-                break;
-            }
-        }
-        (keys, rows)
+        let row_cost = self.compute().as_secs_f64() / batching.max_rows.max(1) as f64;
+        self.backlog.joinable(batching.max_rows, row_cost)
     }
 
     /// Takes what runs next as one execution, most urgent first; at least one request.
     pub(super) fn take(&mut self, now: Instant) -> Vec<(Key, Entry)> {
         let Some(batching) = &self.policy.batching else {
-            return self.queue.pop_first().into_iter().collect();
+            let next = self.backlog.next().map(|(key, _)| *key);
+            return next.and_then(|key| Some((key, self.backlog.remove(&key)?))).into_iter().collect();
         };
         let (keys, rows) = self.joinable(batching);
         let due = self.is_due(batching, now);
@@ -153,36 +147,15 @@ impl LaneState {
         let mut taken: Vec<(Key, Entry)> = Vec::with_capacity(keys.len());
         let mut left = enough;
         for key in keys {
-            let fits = self.queue.get(&key).is_some_and(|entry| entry.ticket.rows <= left);
-            if (fits || taken.is_empty())
-                && let Some(entry) = self.queue.remove(&key)
-            {
+            let Some(entry) = self.backlog.remove(&key) else { continue };
+            if entry.ticket.rows <= left || taken.is_empty() {
                 left = left.saturating_sub(entry.ticket.rows);
                 taken.push((key, entry));
+            } else {
+                self.backlog.put(key, entry);
             }
         }
         taken
-    }
-
-    pub(super) fn insert(&mut self, entry: Entry) -> Key {
-        self.arrivals += 1;
-        let Ticket { level, deadline, .. } = entry.ticket;
-        let key = Key { last: false, level, deadline, arrival: self.arrivals };
-        self.queue.insert(key, entry);
-        key
-    }
-
-    /// Puts a waiting request behind all others.
-    pub(super) fn go_last(&mut self, key: Key) -> Key {
-        let Some(entry) = self.queue.remove(&key) else { return key };
-        let key = Key { last: true, ..key };
-        self.queue.insert(key, entry);
-        key
-    }
-
-    /// How many of a level wait.
-    pub(super) fn waiting(&self, level: u32) -> usize {
-        self.queue.keys().filter(|key| key.level == level && !key.last).count()
     }
 
     /// Why a request that has so many before it cannot be answered in time; `None` where it can, or nobody knows.
@@ -199,32 +172,21 @@ impl LaneState {
     /// As [`Self::too_late`], for one that would have to wait.
     pub(super) fn late_at_the_door(&self, ticket: &Ticket, now: Instant) -> Option<Why> {
         // Most have the time for all that wait; only for others it is counted who would be before them.
-        self.too_late(ticket.deadline, self.queue.len() + self.running, now)?;
-        let before =
-            |key: &&Key| (key.last, key.level, key.deadline) < (false, ticket.level, ticket.deadline);
-        self.too_late(ticket.deadline, self.queue.keys().take_while(before).count() + self.running, now)
+        self.too_late(ticket.deadline, self.backlog.len() + self.running, now)?;
+        self.too_late(ticket.deadline, self.backlog.before(ticket) + self.running, now)
     }
 
     /// When those that wait now will have left.
     pub(super) fn retry_after(&self) -> Duration {
-        let ahead = self.queue.len() + self.running;
+        let ahead = self.backlog.len() + self.running;
         self.estimate.until_left(ahead.max(1), self.places()).unwrap_or(UNKNOWN_WAIT)
     }
 
     /// Counts a request against the rate; an error says when there is room for one.
     pub(super) fn spend(&mut self, now: Instant) -> Result<(), (Why, Duration)> {
         let Some(per_second) = self.policy.per_second else { return Ok(()) };
-        let most = per_second.max(1.0);
-        let left = self.allowance.map_or(most, |(left, at)| {
-            (left + now.saturating_duration_since(at).as_secs_f64() * per_second).min(most)
-        });
-        let enough = left >= 1.0;
-        self.allowance = Some((if enough { left - 1.0 } else { left }, now));
-        if enough {
-            return Ok(());
-        }
-        let after = Duration::try_from_secs_f64((1.0 - left) / per_second).unwrap_or(Duration::MAX);
-        Err((Why::Rate { per_second }, after))
+        let spent = self.allowance.spend(Rate::new(per_second), now);
+        spent.map_err(|after| (Why::Rate { per_second }, after))
     }
 }
 

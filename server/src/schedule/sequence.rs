@@ -69,10 +69,17 @@ pub enum CorrelationId {
     Text(String),
 }
 
+/// A sequence among those of a model: tenants may use the same names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SequenceId {
+    pub tenant: u64,
+    pub name: CorrelationId,
+}
+
 /// What a request says of its sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    pub id: CorrelationId,
+    pub id: SequenceId,
     pub start: bool,
     pub end: bool,
 }
@@ -82,7 +89,7 @@ pub struct Step {
 pub struct Sequences {
     model: String,
     policy: SequencePolicy,
-    open: Mutex<HashMap<CorrelationId, Arc<Sequence>>>,
+    open: Mutex<HashMap<SequenceId, Arc<Sequence>>>,
     places: Arc<Semaphore>,
 }
 
@@ -120,6 +127,12 @@ impl fmt::Display for CorrelationId {
     }
 }
 
+impl fmt::Display for SequenceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
+}
+
 impl Sequences {
     pub fn new(model: &str, policy: SequencePolicy) -> Self {
         let places = Arc::new(Semaphore::new(policy.limit.clamp(1, Semaphore::MAX_PERMITS)));
@@ -137,7 +150,7 @@ impl Sequences {
     /// # Errors
     /// [`Error::Invalid`] for one that belongs to no sequence.
     pub async fn turn(&self, step: Step) -> Result<SequenceTurn<'_>, Error> {
-        if matches!(&step.id, CorrelationId::Text(text) if text.len() > ID_BYTES) {
+        if matches!(&step.id.name, CorrelationId::Text(text) if text.len() > ID_BYTES) {
             return Err(Error::invalid(format!("the correlation id is longer than {ID_BYTES} bytes")));
         }
         let sequence = self.find(&step)?;
@@ -173,7 +186,7 @@ impl Sequences {
         Ok(sequence)
     }
 
-    fn not_started(&self, id: &CorrelationId) -> Error {
+    fn not_started(&self, id: &SequenceId) -> Error {
         let model = &self.model;
         Error::invalid(format!(
             "sequence `{id}` of model `{model}` is not in progress: the first request of a sequence has \
@@ -204,7 +217,7 @@ impl Sequences {
         pausing.map(|sequence| idle.saturating_sub(sequence.paused())).min()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<CorrelationId, Arc<Sequence>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SequenceId, Arc<Sequence>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -267,7 +280,7 @@ impl SequenceTurn<'_> {
             ControlValue::Start { no, yes } => choose(self.step.start, no, yes),
             ControlValue::End { no, yes } => choose(self.step.end, no, yes),
             ControlValue::Ready { yes } => yes.clone(),
-            ControlValue::Correlation => self.step.id.encode(*dtype).ok_or_else(|| {
+            ControlValue::Correlation => self.step.id.name.encode(*dtype).ok_or_else(|| {
                 let id = &self.step.id;
                 Error::invalid(format!(
                     "correlation id `{id}` does not fit control input `{name}`, which is {dtype}"

@@ -28,7 +28,8 @@ fn scheduler(places: usize) -> Scheduler {
 
 fn ticket(level: u32) -> Ticket {
     let deadline = Instant::now() + Duration::from_secs(600);
-    Ticket { level, deadline, peak_bytes: 0, rows: 1, joins: None, inputs: Vec::new(), context: None }
+    let (joins, inputs) = (None, Vec::new());
+    Ticket { level, deadline, peak_bytes: 0, rows: 1, joins, inputs, context: None, tenant: None }
 }
 
 fn one_by_one() -> Policy {
@@ -302,3 +303,6 @@ async fn a_rate_is_kept_and_its_hint_is_when_it_allows_one_more() {
         other => panic!("{other:?}"),
     }
 }
+
+// Here, where the macro is known.
+mod tenants;

@@ -19,6 +19,7 @@ use crate::error::{Error, shown};
 use crate::inline::Inline;
 use crate::services::settings;
 use crate::shared_memory::Region;
+use crate::tenants::Tenant;
 use crate::trace::{self, Origin};
 
 pub struct InferenceService(pub Arc<App>);
@@ -54,7 +55,8 @@ impl GrpcInferenceService for InferenceService {
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Reply<ModelInferResponse> {
         let origin = Origin::of(request.metadata().as_ref());
         let deadline = decode::deadline(request.metadata())?;
-        let (answer, request_id) = answer(&self.0, origin, request.into_inner(), deadline).await?;
+        let tenant = request.extensions().get().and_then(Admitted::tenant);
+        let (answer, request_id) = answer(&self.0, origin, tenant, request.into_inner(), deadline).await?;
         let mut reply = answer.map(Response::new).map_err(Status::from);
         if let Some(id) = request_id.and_then(|id| id.parse().ok()) {
             let metadata = match &mut reply {
@@ -202,10 +204,12 @@ impl GrpcInferenceService for InferenceService {
 async fn answer(
     app: &App,
     origin: Origin,
+    tenant: Option<Arc<Tenant>>,
     request: ModelInferRequest,
     deadline: Option<Instant>,
 ) -> Result<(Result<ModelInferResponse, Error>, Option<String>), Error> {
     let mut transfer = decode::transfer(&app.regions, request, deadline)?;
+    transfer.call.tenant = tenant;
     let mut watch = app.traces.watch(origin, &mut transfer.call);
     let mut answer = transfer.run(app, &mut watch.course).await.map(encode::response);
     let ended = watch.end(answer.as_ref().err());

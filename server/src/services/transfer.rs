@@ -138,7 +138,7 @@ async fn fetch_all(
     fetches: Vec<(usize, Fetch)>,
     course: &mut Course,
 ) -> Result<Reservation, Error> {
-    let mut inside = app.inference.budget().empty();
+    let mut inside = app.inference.budget().empty(call.tenant.clone());
     if fetches.is_empty() {
         return Ok(inside);
     }

@@ -10,13 +10,13 @@ use crate::scripted::{Place, World, request};
 use crate::security::{ROLES, client, put, with_access};
 
 /// A provider's keys, and what signs for them.
-struct Provider {
-    jwks: String,
+pub(crate) struct Provider {
+    pub(crate) jwks: String,
     keys: Vec<(Algorithm, Option<&'static str>, EncodingKey)>,
 }
 
 impl Provider {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         use rustls::pki_types::PrivatePkcs8KeyDer;
         let pkcs8 = |key: &KeyPair| PrivatePkcs8KeyDer::from(key.serialize_der());
         let base64 =
@@ -43,7 +43,7 @@ impl Provider {
         Self { jwks: jwks.to_string(), keys }
     }
 
-    fn sign(&self, at: usize, claims: &serde_json::Value) -> String {
+    pub(crate) fn sign(&self, at: usize, claims: &serde_json::Value) -> String {
         let (algorithm, id, key) = &self.keys[at];
         let header = Header { kid: id.map(str::to_owned), ..Header::new(*algorithm) };
         jsonwebtoken::encode(&header, claims, key).unwrap()

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that finds something else than it expects fails")]
 
+mod apart;
 mod compile;
 mod console;
 mod drain;
@@ -29,6 +30,8 @@ mod settings;
 mod shared_cache;
 mod shared_cache_faults;
 mod shared_memory;
+mod tenants;
+mod throttle;
 mod tls;
 mod traces;
 mod trials;

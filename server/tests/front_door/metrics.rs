@@ -8,6 +8,7 @@ use ired_client::{InferRequest, Upload, UploadFile};
 use serde_json::Value;
 
 use crate::scripted::{Place, World, client, http, request};
+use crate::security::with_access;
 
 async fn metrics(daemon: &Daemon) -> String {
     let body = http(daemon.metrics, "GET", "/metrics", &[], b"").await.body;
@@ -134,11 +135,28 @@ async fn every_metric_has_a_line_in_the_documentation() {
     let mut place = Place::new(&[("m.onnx", "")]);
     place.settings.tracing.otlp_endpoint = Some("http://127.0.0.1:9".to_owned());
     let daemon = busy(&place).await;
-    let text = metrics(&daemon).await;
+    assert_documented(&metrics(&daemon).await);
+    daemon.stop().await;
+}
+
+fn assert_documented(text: &str) {
     let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/observability.md");
     let document = std::fs::read_to_string(document).unwrap();
     let missing: Vec<&str> =
-        families(&text).into_keys().filter(|name| !document.contains(&format!("`{name}`"))).collect();
+        families(text).into_keys().filter(|name| !document.contains(&format!("`{name}`"))).collect();
     assert_eq!(missing, [""; 0], "metrics that docs/observability.md does not name");
+}
+
+#[tokio::test]
+async fn every_metric_of_callers_has_a_line_too() {
+    let mut place = Place::new(&[("m.onnx", "")]);
+    with_access(&mut place, "[[tenant]]\nname = \"a\"\n");
+    place.settings.auth.open.push(ired::config::Open::Metrics);
+    let daemon = place.start(&World::new()).await;
+    let text = metrics(&daemon).await;
+    let of_callers = families(&text);
+    let found = |start: &str| of_callers.keys().filter(|name| name.starts_with(start)).count();
+    assert_eq!((found("ired_tenant_"), found("ired_authentication_")), (5, 2), "{of_callers:?}");
+    assert_documented(&text);
     daemon.stop().await;
 }

@@ -50,14 +50,14 @@ pub(crate) fn floats(response: &ModelInferResponse) -> Vec<f32> {
     bytes.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
 }
 
-type Answering = tokio::task::JoinHandle<Result<ModelInferResponse, Status>>;
+pub(crate) type Answering = tokio::task::JoinHandle<Result<ModelInferResponse, Status>>;
 
 fn ask(grpc: &Grpc, request: ModelInferRequest) -> Answering {
     let mut grpc = grpc.clone();
     tokio::spawn(async move { Ok(grpc.model_infer(request).await?.into_inner()) })
 }
 
-async fn metric(daemon: &Daemon, name: &str) -> Option<f64> {
+pub(crate) async fn metric(daemon: &Daemon, name: &str) -> Option<f64> {
     let reply = http(daemon.metrics, "GET", "/metrics", &[], b"").await;
     let text = String::from_utf8(reply.body.to_vec()).unwrap();
     let line = text.lines().find(|line| line.starts_with(name));
@@ -65,7 +65,7 @@ async fn metric(daemon: &Daemon, name: &str) -> Option<f64> {
 }
 
 /// Waits until a metric has come to this.
-async fn until_metric(daemon: &Daemon, name: &str, value: f64) {
+pub(crate) async fn until_metric(daemon: &Daemon, name: &str, value: f64) {
     for _ in 0..1000 {
         if metric(daemon, name).await == Some(value) {
             return;

@@ -61,7 +61,7 @@ async fn answer(
     request: ModelInferRequest,
 ) -> Result<ModelInferResponse, Error> {
     admitted.for_model(&request.model_name)?;
-    super::answer(app, origin, request, None).await?.0
+    super::answer(app, origin, admitted.tenant(), request, None).await?.0
 }
 
 fn yes() -> InferParameter {

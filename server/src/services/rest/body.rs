@@ -10,6 +10,7 @@ use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use futures::StreamExt;
 
 use crate::app::App;
+use crate::auth::Admitted;
 use crate::budget::Reservation;
 use crate::error::Error;
 
@@ -30,7 +31,7 @@ enum Encoding {
 ///
 /// # Errors
 /// [`Error::TooLarge`] as soon as that is clear, [`Error::SlowBody`], [`Error::Unsupported`] for an unknown
-/// encoding, [`Error::Busy`] when there is no room for more requests.
+/// encoding, [`Error::Busy`] or [`Error::Refused`] when there is no room for more requests.
 pub(super) async fn read(request: Request, app: &App) -> Result<(Bytes, Reservation), Error> {
     let settings = &app.settings;
     let encoding = match request.headers().get(header::CONTENT_ENCODING).map(|value| value.as_bytes()) {
@@ -51,7 +52,8 @@ pub(super) async fn read(request: Request, app: &App) -> Result<(Bytes, Reservat
         return Err(too_large(found, limit));
     }
     let patience = Duration::from_secs(settings.body_timeout_s);
-    let inside = app.inference.budget().empty();
+    let tenant = request.extensions().get().and_then(Admitted::tenant);
+    let inside = app.inference.budget().empty(tenant);
     let (body, inside) = tokio::time::timeout(patience, collect(request, announced, limit, inside))
         .await
         .map_err(|_| Error::SlowBody(patience))??;

@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 use super::answer::{self, JSON_LENGTH, Packing};
 use super::{At, Named, Reply, body, raw};
 use crate::app::App;
+use crate::auth::Admitted;
 use crate::course::Course;
 use crate::error::Error;
 use crate::infer::{Call, Parameters, parameters};
@@ -74,6 +75,7 @@ pub(super) async fn infer(State(app): State<Arc<App>>, At(at): At<Named>, reques
     let served = app.registry.find(&at.model, &at.version)?;
     let json_length = json_length(request.headers())?;
     let packing = Packing::of(request.headers());
+    let tenant = request.extensions().get().and_then(Admitted::tenant);
     let (body, inside) = body::read(request, &app).await?;
     let length = body.len() as u64;
     // The tensors are copied or shared; the text is not needed while the model runs.
@@ -89,6 +91,7 @@ pub(super) async fn infer(State(app): State<Arc<App>>, At(at): At<Named>, reques
         }
     };
     let (mut transfer, binary) = aside(length, JSON_BYTES, decode).await??;
+    transfer.call.tenant = tenant;
     let mut watch = app.traces.watch(origin, &mut transfer.call);
     let answer = answer(&app, transfer, &mut watch.course, binary, packing).await;
     let request_id = watch.end(answer.as_ref().err()).request_id;
