@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use ired_graph::{Dim, Graph, Op, SymbolId, TensorType, ValueId};
+use ired_module::signature::Rows;
 
 use crate::dispatch::Dispatch;
 use crate::kernels;
+use crate::module;
 use crate::passes::form_dispatches::{Plan, Step};
 use crate::program::Program;
 use crate::schedule;
@@ -51,7 +53,7 @@ impl Source {
     }
 }
 
-/// Names, types and sizes of inputs and outputs.
+/// Names, types and sizes of inputs and outputs, and whether their rows are independent.
 fn interface(graph: &Graph) -> String {
     let mut text = String::new();
     let mut list = |title: &str, values: &[ValueId]| {
@@ -63,6 +65,10 @@ fn interface(graph: &Graph) -> String {
     };
     list("inputs", graph.inputs());
     list("outputs", graph.outputs());
+    let _ = match module::rows(graph) {
+        Rows::Independent => writeln!(text, "rows\n  are independent"),
+        Rows::Dependent { reason } => writeln!(text, "rows\n  are not known to be independent: {reason}"),
+    };
     text
 }
 

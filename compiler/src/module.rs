@@ -4,8 +4,9 @@ mod code;
 mod notes;
 mod params;
 
+use ired_graph::rows::independent_rows;
 use ired_graph::{DType, Graph};
-use ired_module::signature::{DimSpec, EntryPoint, Provenance, Signature, Target, TensorSpec};
+use ired_module::signature::{DimSpec, EntryPoint, Provenance, Rows, Signature, Target, TensorSpec};
 use ired_module::{ExecutableDraft, KernelEntry, ModuleDraft};
 
 use crate::errors::{Diagnostic, DiagnosticKind};
@@ -19,6 +20,7 @@ use crate::targets::CpuTarget;
 pub(crate) struct Interface {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
+    rows: Rows,
     pub(crate) names: EntryNames,
 }
 
@@ -31,7 +33,21 @@ impl Interface {
         Self {
             inputs: specs(graph.inputs(), &names.inputs),
             outputs: specs(graph.outputs(), &names.outputs),
+            rows: rows(graph),
             names,
+        }
+    }
+}
+
+/// Longer reasons are cut: they have names of the model's.
+const MAX_REASON_CHARS: usize = 1000;
+
+/// Whether calls may be joined.
+pub(crate) fn rows(graph: &Graph) -> Rows {
+    match independent_rows(graph) {
+        Ok(()) => Rows::Independent,
+        Err(dependent) => {
+            Rows::Dependent { reason: dependent.to_string().chars().take(MAX_REASON_CHARS).collect() }
         }
     }
 }
@@ -68,6 +84,7 @@ pub(crate) fn draft(
                 function: 0,
                 inputs: interface.inputs.clone(),
                 outputs: interface.outputs.clone(),
+                rows: interface.rows.clone(),
                 peak: code.peak,
             }],
         },

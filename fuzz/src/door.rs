@@ -15,7 +15,9 @@ use ired::services::inference::InferenceService;
 use ired::services::rest;
 use ired::{Daemon, Settings};
 use ired_module::DType;
-use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
+use ired_module::signature::{
+    DimSpec, EntryPoint, PeakBytes, Provenance, Rows, Signature, Target, TensorSpec,
+};
 use ired_proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use ired_worker::{
     CompileFailure, CompileJob, CompileReport, InferenceResult, LoadedModule, ModelFiles, RuntimeFailure,
@@ -149,6 +151,7 @@ pub fn entry() -> EntryPoint {
         function: 0,
         inputs: vec![spec("x")],
         outputs: vec![spec("y")],
+        rows: Rows::Independent,
         peak: PeakBytes::Static(0),
     }
 }

@@ -4,7 +4,7 @@ use core::fmt::{self, Display, Formatter};
 
 use crate::code::{ArithOp, BorrowedInst, Buffer, Inst, Label, RegisterList, Scalar};
 use crate::format::SectionKind;
-use crate::reader::{DimRef, EntryPointRef, Function, Module, PeakRef, TensorRef};
+use crate::reader::{DimRef, EntryPointRef, Function, Module, PeakRef, RowsRef, TensorRef};
 
 /// A listing of a module; see [`Module::describe`].
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +108,12 @@ fn write_entry_point(module: &Module<'_>, entry: &EntryPointRef<'_>, f: &mut For
     }
     for tensor in entry.outputs {
         writeln!(f, "  out {tensor}")?;
+    }
+    match entry.rows {
+        RowsRef::Independent => writeln!(f, "  rows are independent")?,
+        RowsRef::Dependent { reason } => {
+            writeln!(f, "  rows are not known to be independent: {}", reason.escape_debug())?;
+        }
     }
     match entry.peak {
         PeakRef::Static(bytes) => write!(f, "  peak {bytes} bytes")?,

@@ -39,7 +39,7 @@ pub use host_calls::HostCallDraft;
 pub use host_calls::{HostCallRef, TensorKind, TensorKinds};
 pub use reader::{
     DimRef, Dims, EntryPointRef, EntryPoints, Function, Instructions, KernelRef, Module, ParamRef, PeakRef,
-    ProvenanceRef, Strings, TargetRef, TensorRef, Tensors,
+    ProvenanceRef, RowsRef, Strings, TargetRef, TensorRef, Tensors,
 };
 #[cfg(feature = "std")]
 pub use writer::{

@@ -10,7 +10,8 @@ pub(crate) mod table;
 pub(crate) use function::label_stride;
 pub use function::{Function, Instructions};
 pub use metadata::{
-    DimRef, Dims, EntryPointRef, EntryPoints, PeakRef, ProvenanceRef, Strings, TargetRef, TensorRef, Tensors,
+    DimRef, Dims, EntryPointRef, EntryPoints, PeakRef, ProvenanceRef, RowsRef, Strings, TargetRef, TensorRef,
+    Tensors,
 };
 
 use crate::access::{AccessList, words_of};

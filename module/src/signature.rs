@@ -14,8 +14,9 @@ pub struct Signature {
 
 impl Signature {
     /// What callers see of it.
-    pub(crate) fn without_functions(&self) -> Vec<(&str, &[TensorSpec], &[TensorSpec])> {
-        self.entries.iter().map(|entry| (&*entry.name, &*entry.inputs, &*entry.outputs)).collect()
+    pub(crate) fn without_functions(&self) -> Vec<(&str, &Rows, &[TensorSpec], &[TensorSpec])> {
+        let entries = self.entries.iter();
+        entries.map(|entry| (&*entry.name, &entry.rows, &*entry.inputs, &*entry.outputs)).collect()
     }
 }
 
@@ -27,7 +28,21 @@ pub struct EntryPoint {
     pub function: u32,
     pub inputs: Vec<TensorSpec>,
     pub outputs: Vec<TensorSpec>,
+    pub rows: Rows,
     pub peak: PeakBytes,
+}
+
+/// Whether calls may be joined: their inputs put one behind the other along the first dimension, the outputs cut apart
+/// again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Calls may whose other sizes are equal, and that have rows, the same number in each input. All inputs and outputs
+    /// begin with a symbolic dimension then, and each row of an output depends on the same row of the inputs only: not on
+    /// other rows, not on their number and not on its place among them. How results are rounded may depend on how many
+    /// rows there are.
+    Independent,
+    /// That is not known, or known not to be so. The reason is for people.
+    Dependent { reason: String },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

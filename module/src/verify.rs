@@ -9,7 +9,8 @@ use crate::access::words_of;
 use crate::error::{Verify, VerifyError};
 use crate::format::{MAX_KERNEL_OPERANDS, MAX_NAMES_BYTES, MAX_STRING_BYTES, PARAM_ALIGNMENT, SectionKind};
 use crate::reader::{
-    Dims, ENTRY_WORDS, EntryPointRef, FUNCTION_WORDS, Function, Module, PARAM_WORDS, PeakRef, Tensors,
+    DimRef, Dims, ENTRY_WORDS, EntryPointRef, FUNCTION_WORDS, Function, Module, PARAM_WORDS, PeakRef,
+    RowsRef, Tensors,
 };
 use crate::words::Cursor;
 use crate::{host_calls, texts};
@@ -250,9 +251,15 @@ fn verify_signature(module: &Module<'_>, names: &mut Names<'_, '_>) -> Result<()
     let mut entries = module.entry_points();
     for index in 0..entries.left {
         let at = entries.cursor.offset();
-        // The name is checked before `read` turns it into text, so that no text is looked at more than it counts.
-        let name = module.words(SECTION).get((at / 4) as usize).ok_or(malformed(SECTION, at, "cut short"))?;
-        names.check(SECTION, name)?;
+        // Names are checked before `read` turns them into text, so that no text is looked at more than it counts.
+        let word = |number: usize| {
+            let found = module.words(SECTION).get((at / 4) as usize + number);
+            found.ok_or(malformed(SECTION, at, "cut short"))
+        };
+        names.check(SECTION, word(0)?)?;
+        if word(2)? == 0 {
+            names.check(SECTION, word(3)?)?;
+        }
         let entry = entries.read().ok_or(malformed(SECTION, at, "cut short or unknown numbers"))?;
         for tensors in [entry.inputs, entry.outputs] {
             verify_tensors(&tensors, names)?;
@@ -277,8 +284,11 @@ fn offers_the_same(one: &Module<'_>, other: &Module<'_>) -> bool {
     let (x, y) = (one.entry_points(), other.entry_points());
     let mut pairs = x.zip(y);
     x.left == y.left
-        && pairs
-            .all(|(x, y)| x.name == y.name && tensors(x.inputs, y.inputs) && tensors(x.outputs, y.outputs))
+        && pairs.all(|(x, y)| {
+            (x.name, x.rows) == (y.name, y.rows)
+                && tensors(x.inputs, y.inputs)
+                && tensors(x.outputs, y.outputs)
+        })
 }
 
 fn verify_tensors(tensors: &Tensors<'_>, names: &mut Names<'_, '_>) -> Result<(), VerifyError> {
@@ -311,12 +321,25 @@ fn fits(module: &Module<'_>, entry: &EntryPointRef<'_>) -> Result<(), &'static s
     if !ranks_match(&entry.outputs, function.outputs, |output| function.output_rank(output)) {
         return Err("outputs differ in number or rank");
     }
+    let mut tensors = entry.inputs.chain(entry.outputs);
+    if entry.rows == RowsRef::Independent
+        && (entry.inputs.is_empty() || !tensors.all(|tensor| is_of_rows(tensor.dims)))
+    {
+        return Err("rows are said to be independent, and a tensor does not begin with them");
+    }
     let PeakRef::Function(peak) = entry.peak else { return Ok(()) };
     let peak: Function<'_> = module.function(peak).ok_or("there is no such function for its peak memory")?;
     if !peak.is_scalar() || !ranks_match(&entry.inputs, peak.inputs, |input| peak.input_rank(input)) {
         return Err("the function for its peak memory is not scalar or has other inputs");
     }
     Ok(())
+}
+
+/// Whether the first dimension is one that callers choose, and no other is the same.
+fn is_of_rows(mut dims: Dims<'_>) -> bool {
+    let name = |dim| if let DimRef::Symbolic { name, .. } = dim { Some(name) } else { None };
+    let Some(batch) = dims.next().and_then(name) else { return false };
+    dims.all(|dim| name(dim) != Some(batch))
 }
 
 fn ranks_match(tensors: &Tensors<'_>, count: u16, rank: impl Fn(u16) -> Option<u16>) -> bool {

@@ -15,7 +15,7 @@ use crate::error::{CodeProblem, VerifyError};
 use crate::format::{HEADER_BYTES, MAX_STRING_BYTES, MAX_VARIANTS, ROW_BYTES, SHARED, SectionKind};
 use crate::host_calls::{self, HostCallDraft};
 use crate::reader::{ENTRY_WORDS, Module};
-use crate::signature::{DimSpec, PeakBytes, Provenance, Signature, Target, TensorSpec};
+use crate::signature::{DimSpec, PeakBytes, Provenance, Rows, Signature, Target, TensorSpec};
 use file::{HashingWriter, SharedParams, header};
 
 /// A module as the compiler makes it.
@@ -307,6 +307,10 @@ fn signature_words(signature: &Signature, strings: &mut StringTable) -> Result<V
         }
         last = entry.function;
         words.extend([strings.intern("an entry point's name", &entry.name)?, entry.function]);
+        words.extend(match &entry.rows {
+            Rows::Dependent { reason } => [0, strings.intern("why rows are dependent", reason)?],
+            Rows::Independent => [1, 0],
+        });
         let (kind, value) = match entry.peak {
             PeakBytes::Static(bytes) => (0, bytes),
             PeakBytes::Function(function) => (1, u64::from(function)),

@@ -9,7 +9,9 @@ use ired_driver_cpu::{CpuConfig, CpuDevice};
 use ired_driver_template::{Kernel, TemplateDevice};
 use ired_hal::{BufferRange, Device, HostMemory};
 use ired_module::code::{Buffer, Function, Inst, Scalar};
-use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
+use ired_module::signature::{
+    DimSpec, EntryPoint, PeakBytes, Provenance, Rows, Signature, Target, TensorSpec,
+};
 use ired_module::{Access, DType, ExecutableDraft, KernelEntry, ModuleDraft};
 use ired_runtime::{BoundTensor, InstanceOptions, LoadedModule};
 
@@ -24,6 +26,7 @@ fn draft() -> ModuleDraft {
                 function: 0,
                 inputs: vec![tensor("x")],
                 outputs: vec![tensor("y")],
+                rows: Rows::Dependent { reason: "made by hand".into() },
                 peak: PeakBytes::Static(64),
             }],
         },

@@ -155,16 +155,7 @@ pub fn scheduling(name: &str, config: &ModelConfig, entry: &EntryPoint) -> Resul
         _ => None,
     };
     let policy = policy::policy(config, max_batch, entry).map_err(wrong)?;
-    let pinned = match parameter(config, "ired.pinned") {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(other) => {
-            return Err(wrong(format!(
-                "`ired.pinned` is `{}`, neither true nor false",
-                other.escape_debug()
-            )));
-        }
-    };
+    let pinned = flag(config, "ired.pinned").map_err(wrong)?;
     labels::configured(config).map_err(wrong)?;
     tolerance(name, config)?;
     let max_rows = Some(max_batch).filter(|&rows| rows > 0);
@@ -194,6 +185,15 @@ fn instances(config: &ModelConfig) -> Option<usize> {
 
 fn parameter<'a>(config: &'a ModelConfig, name: &str) -> Option<&'a str> {
     config.parameters.get(name).map(|parameter| parameter.string_value.as_str())
+}
+
+/// A parameter that is true or, as without it, false.
+fn flag(config: &ModelConfig, name: &str) -> Result<bool, String> {
+    match parameter(config, name) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(format!("`{name}` is `{}`, neither true nor false", other.escape_debug())),
+    }
 }
 
 fn named<T>(tensors: &[T], read: impl Fn(&T) -> (&String, i32)) -> Vec<(&str, i32)> {

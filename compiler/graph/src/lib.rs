@@ -12,6 +12,7 @@ pub mod op;
 pub mod ops;
 pub mod parse;
 mod print;
+pub mod rows;
 pub mod tensor;
 pub mod types;
 pub mod verify;

@@ -2,9 +2,9 @@
 //!
 //! - target: triple, count, features
 //! - provenance: digest in eight words, model name, compiler, options
-//! - signature: count, then per entry point: name, function, peak kind, peak value in two words, inputs, outputs,
-//!   then the tensors: name, dtype, rank, then the dimensions: `0, 0, size in two words, 0, 0` or
-//!   `1, name, min in two words, max in two words`
+//! - signature: count, then per entry point: name, function, rows (`0, reason` where they are dependent, `1, 0`
+//!   where they are not), peak kind, peak value in two words, inputs, outputs, then the tensors: name, dtype, rank, then
+//!   the dimensions: `0, 0, size in two words, 0, 0` or `1, name, min in two words, max in two words`
 //!
 //! Names are indices of the string table.
 
@@ -64,7 +64,15 @@ pub struct EntryPointRef<'a> {
     pub function: u32,
     pub inputs: Tensors<'a>,
     pub outputs: Tensors<'a>,
+    pub rows: RowsRef<'a>,
     pub peak: PeakRef,
+}
+
+/// Whether calls may be joined along the first dimension: see `Rows` of the signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowsRef<'a> {
+    Independent,
+    Dependent { reason: &'a str },
 }
 
 /// Memory that one invocation takes: see `PeakBytes` of the signature.
@@ -136,6 +144,11 @@ impl<'a> EntryPoints<'a> {
     pub(crate) fn read(&mut self) -> Option<EntryPointRef<'a>> {
         let cursor = &mut self.cursor;
         let (name, function) = (self.module.string(cursor.word()?)?, cursor.word()?);
+        let rows = match (cursor.word()?, cursor.word()?) {
+            (0, reason) => RowsRef::Dependent { reason: self.module.string(reason)? },
+            (1, 0) => RowsRef::Independent,
+            _ => return None,
+        };
         let (kind, value) = (cursor.word()?, cursor.long()?);
         let peak = match kind {
             0 => PeakRef::Static(value),
@@ -148,7 +161,7 @@ impl<'a> EntryPoints<'a> {
         skip_tensors(cursor, inputs)?;
         let outputs_view = tensors(cursor, outputs);
         skip_tensors(cursor, outputs)?;
-        Some(EntryPointRef { name, function, inputs: inputs_view, outputs: outputs_view, peak })
+        Some(EntryPointRef { name, function, inputs: inputs_view, outputs: outputs_view, rows, peak })
     }
 }
 
@@ -261,8 +274,8 @@ impl<'a> Iterator for Dims<'a> {
 mod owned {
     use std::string::ToString;
 
-    use super::{DimRef, EntryPointRef, Module, PeakRef, TensorRef};
-    use crate::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
+    use super::{DimRef, EntryPointRef, Module, PeakRef, RowsRef, TensorRef};
+    use crate::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Rows, Signature, Target, TensorSpec};
 
     impl Module<'_> {
         /// The signature, copied out.
@@ -308,6 +321,10 @@ mod owned {
                 function: self.function,
                 inputs: self.inputs.map(|tensor| tensor.to_owned()).collect(),
                 outputs: self.outputs.map(|tensor| tensor.to_owned()).collect(),
+                rows: match self.rows {
+                    RowsRef::Independent => Rows::Independent,
+                    RowsRef::Dependent { reason } => Rows::Dependent { reason: reason.into() },
+                },
                 peak: match self.peak {
                     PeakRef::Static(bytes) => PeakBytes::Static(bytes),
                     PeakRef::Function(function) => PeakBytes::Function(function),

@@ -47,7 +47,7 @@ fn every_bound_is_checked() {
     let zero = [s(0); 3];
     for (inst, expected) in [
         (Inst::Constant { dst: s(2), value: 0 }, P::Scalar { found: 2, count: 2 }),
-        (Inst::Check { condition: s(0), message: 99 }, P::Message { found: 99, count: 21 }),
+        (Inst::Check { condition: s(0), message: 99 }, P::Message { found: 99, count: 22 }),
         (Inst::InputDim { dst: s(0), input: 1, axis: 0 }, P::Input { found: 1, count: 1 }),
         (Inst::InputDim { dst: s(0), input: 0, axis: 2 }, P::Axis { found: 2, rank: 2 }),
         (Inst::Input { dst: b(2), input: 0 }, P::Buffer { found: 2, count: 2 }),

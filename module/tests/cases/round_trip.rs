@@ -2,6 +2,7 @@
 
 use ired_module::code::{ArithOp, Function, Inst, Label, OwnedInst};
 use ired_module::format::PARAM_ALIGNMENT;
+use ired_module::signature::{DimSpec, EntryPoint, Rows};
 use ired_module::texts::Texts;
 use ired_module::{
     DType, HostCallDraft, KernelEntry, Module, SectionKind, Verify, VerifyError, WriteError, write_variants,
@@ -80,6 +81,7 @@ fn the_listing_names_everything() {
         "module of \"digits\"",
         "target x86_64-linux avx2 fma",
         "in  \"x\": f32[batch in 1..=64, 3]",
+        "rows are not known to be independent: `y` has the batch twice\\n",
         "peak by function 1",
         "kernel 0 \"k0\" (r r rw; 1 constants) from \"Conv_0, Relu_1\"",
         "dispatch kernel 0 over s0 s1 s2 with [b0, b1, b3] [s0]",
@@ -234,6 +236,33 @@ fn scalar_operations_round_towards_minus_infinity() {
 }
 
 #[test]
+fn rows_are_independent_where_every_tensor_begins_with_them() {
+    let batch = || DimSpec::Symbolic { name: "batch".into(), min: 1, max: 64 };
+    let with = |dims: [DimSpec; 3]| {
+        let mut draft = draft();
+        let entry = &mut draft.signature.entries[0];
+        entry.rows = Rows::Independent;
+        entry.outputs[0].dims = dims.to_vec();
+        draft
+    };
+    let sound = with([batch(), DimSpec::Static(3), DimSpec::Static(2)]);
+    let bytes = sound.to_bytes().unwrap();
+    let module = Module::parse(&bytes).unwrap();
+    assert_eq!(module.signature(), sound.signature);
+    let summary = module.summary().to_string();
+    assert!(summary.contains("  rows are independent\n"), "{summary}");
+    let refused = [[DimSpec::Static(3), batch(), DimSpec::Static(2)], [batch(), DimSpec::Static(3), batch()]];
+    for dims in refused {
+        match with(dims).to_bytes() {
+            Err(WriteError::Invalid(VerifyError::EntryPoint { problem, .. })) => {
+                assert!(problem.starts_with("rows are said to be independent"), "{problem}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn variants_come_back_in_order_and_share_what_is_equal() {
     let bytes = fat();
     let first = Module::parse(&bytes).unwrap();
@@ -261,12 +290,18 @@ fn variants_come_back_in_order_and_share_what_is_equal() {
 
 #[test]
 fn variants_that_differ_to_callers_are_not_written() {
-    let mut drafts = variants();
-    drafts[1].signature.entries[0].outputs[0].name = "other".into();
-    let mut out = std::io::Cursor::new(Vec::new());
-    let refused = write_variants(&drafts, &mut out);
-    assert!(matches!(refused, Err(WriteError::Invalid(VerifyError::Variant { variant: 1 }))));
-    assert!(out.into_inner().is_empty());
+    let changes: [fn(&mut EntryPoint); 2] = [
+        |entry| entry.outputs[0].name = "other".into(),
+        |entry| entry.rows = Rows::Dependent { reason: "another".into() },
+    ];
+    for change in changes {
+        let mut drafts = variants();
+        change(&mut drafts[1].signature.entries[0]);
+        let mut out = std::io::Cursor::new(Vec::new());
+        let refused = write_variants(&drafts, &mut out);
+        assert!(matches!(refused, Err(WriteError::Invalid(VerifyError::Variant { variant: 1 }))));
+        assert!(out.into_inner().is_empty());
+    }
     let none = write_variants(&[], &mut std::io::Cursor::new(Vec::new()));
     assert!(matches!(none, Err(WriteError::Variants { found: 0 })));
 }

@@ -1,7 +1,9 @@
 //! A small module that uses every section and every instruction.
 
 use ired_module::code::{ArithOp, Buffer, Function, Inst, Label, OwnedInst, Scalar};
-use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
+use ired_module::signature::{
+    DimSpec, EntryPoint, PeakBytes, Provenance, Rows, Signature, Target, TensorSpec,
+};
 use ired_module::{
     Access, DType, ExecutableDraft, HostCallDraft, KernelEntry, ModuleDraft, ParamDraft, TensorKind,
     write_variants,
@@ -90,6 +92,7 @@ pub(crate) fn draft() -> ModuleDraft {
                 function: 0,
                 inputs: vec![tensor("x", DType::F32, vec![batch.clone(), DimSpec::Static(3)])],
                 outputs: vec![tensor("y", DType::I32, vec![batch.clone(), DimSpec::Static(3), batch])],
+                rows: Rows::Dependent { reason: "`y` has the batch twice\n".into() },
                 peak: PeakBytes::Function(1),
             }],
         },

@@ -1,7 +1,9 @@
 //! Modules written by hand: no kernels of their own, only what the schedule can do itself.
 
 use ired_module::code::{ArithOp, Buffer, Function, Inst, Label, OwnedInst, Scalar};
-use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
+use ired_module::signature::{
+    DimSpec, EntryPoint, PeakBytes, Provenance, Rows, Signature, Target, TensorSpec,
+};
 use ired_module::{DType, ExecutableDraft, KernelEntry, ModuleDraft};
 
 /// `copy` gives its input `x`, `f32[batch, 4]`, as `y`; `check` does too, and takes one row only.
@@ -59,6 +61,7 @@ fn entry(name: &str, function: u32) -> EntryPoint {
         function,
         inputs: vec![spec("x")],
         outputs: vec![spec("y")],
+        rows: Rows::Independent,
         peak: PeakBytes::Static(0),
     }
 }

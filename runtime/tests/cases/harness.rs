@@ -9,7 +9,9 @@ use ired_driver_template::{Kernel, TemplateDevice, Workgroup};
 use ired_hal::validate::Validated;
 use ired_hal::{BufferRange, Device, HostMemory};
 use ired_module::code::{ArithOp, Buffer, Function, Inst, OwnedInst, Scalar};
-use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
+use ired_module::signature::{
+    DimSpec, EntryPoint, PeakBytes, Provenance, Rows, Signature, Target, TensorSpec,
+};
 use ired_module::{Access, DType, ExecutableDraft, KernelEntry, ModuleDraft, ParamDraft};
 use ired_runtime::{BoundTensor, Instance, InstanceOptions, InvokeError, LoadedModule};
 
@@ -114,6 +116,7 @@ pub(crate) fn draft(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>, body: Vec
                 function: 0,
                 inputs,
                 outputs,
+                rows: Rows::Dependent { reason: "made by hand".into() },
                 peak: PeakBytes::Static(0),
             }],
         },

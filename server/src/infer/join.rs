@@ -2,19 +2,35 @@
 
 use bytes::Bytes;
 use ired_module::DType;
-use ired_module::signature::{DimSpec, EntryPoint, TensorSpec};
+use ired_module::signature::{DimSpec, EntryPoint, Rows, TensorSpec};
 use ired_module::texts::{Texts, elements};
 use ired_worker::{RuntimeFailure, Tensor};
 
 /// The most rows that requests of an entry point can be joined to: what its batch dimension takes.
 ///
-/// The batch dimension is the one symbol that every input and output begins with and that stands nowhere else. That
-/// a row's outputs depend on this row only cannot be seen from a signature: whoever writes the configuration says so.
-/// A module that says it itself would be asked here.
+/// A module says whether each row of its outputs depends on the same row of its inputs only. Where it does not,
+/// `says_independent` is the word of whoever writes the configuration, which counts where shapes do not speak against it.
 ///
 /// # Errors
 /// What is in the way.
-pub fn max_rows(entry: &EntryPoint) -> Result<u64, String> {
+pub fn max_rows(entry: &EntryPoint, says_independent: bool) -> Result<u64, String> {
+    match &entry.rows {
+        Rows::Independent => {
+            let first = specs(entry).filter_map(|(_, spec)| spec.dims.first());
+            let most = first.map(|dim| match dim {
+                DimSpec::Symbolic { max, .. } | DimSpec::Static(max) => *max,
+            });
+            most.min().ok_or_else(|| "it has neither inputs nor outputs".to_owned())
+        }
+        Rows::Dependent { .. } if says_independent => rows_by_shape(entry),
+        Rows::Dependent { reason } => Err(format!(
+            "{reason}; if you know better, the parameter `ired.rows_independent` of the configuration says so"
+        )),
+    }
+}
+
+/// What the batch dimension takes: the one symbol that every input and output begins with and that stands nowhere else.
+fn rows_by_shape(entry: &EntryPoint) -> Result<u64, String> {
     let mut batch: Option<(&str, u64)> = None;
     for (kind, spec) in specs(entry) {
         let name = &spec.name;
@@ -70,8 +86,11 @@ pub(super) fn likeness(entry: &EntryPoint, inputs: &[Tensor]) -> (u64, Option<Bo
         let Some(tensor) = inputs.iter().find(|tensor| tensor.name == spec.name) else { return (rows, None) };
         let row = tensor.dims.get(1..).unwrap_or_default();
         let bits = elements(row).and_then(|elements| elements.checked_mul(tensor.dtype.bits()));
-        // Half a byte cannot begin a row.
-        if rows == 0 || tensor.dtype != DType::String && bits.is_none_or(|bits| bits % 8 != 0) {
+        // Half a byte cannot begin a row, and inputs have one row for each of the others.
+        if rows == 0
+            || tensor.dims.first() != Some(&rows)
+            || tensor.dtype != DType::String && bits.is_none_or(|bits| bits % 8 != 0)
+        {
             return (rows, None);
         }
         sizes.extend_from_slice(row);
@@ -151,7 +170,8 @@ mod tests {
 
     fn entry(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> EntryPoint {
         let peak = ired_module::signature::PeakBytes::Static(0);
-        EntryPoint { name: "main".to_owned(), function: 0, inputs, outputs, peak }
+        let rows = Rows::Dependent { reason: "rows of output `y` depend on each other".to_owned() };
+        EntryPoint { name: "main".to_owned(), function: 0, inputs, outputs, rows, peak }
     }
 
     fn tensor(name: &str, dtype: DType, dims: &[u64], data: &[u8]) -> Tensor {
@@ -162,7 +182,7 @@ mod tests {
     fn a_batch_dimension_is_first_everywhere_and_nowhere_else() {
         let n = || symbolic("N");
         let of = |inputs: &[DimSpec], outputs: &[DimSpec]| {
-            max_rows(&entry(vec![spec("x", inputs)], vec![spec("y", outputs)]))
+            max_rows(&entry(vec![spec("x", inputs)], vec![spec("y", outputs)]), true)
         };
         assert_eq!(of(&[n(), symbolic("L")], &[n(), symbolic("L")]), Ok(64));
         let cases = [
@@ -178,7 +198,25 @@ mod tests {
     }
 
     #[test]
+    fn the_module_says_whether_rows_are_independent() {
+        let dims = [symbolic("N"), DimSpec::Symbolic { name: "2*N".to_owned(), min: 2, max: 128 }];
+        let mut entry = entry(vec![spec("x", &dims[..1])], vec![spec("y", &dims)]);
+        let said = "rows of output `y` depend on each other; if you know better, the parameter \
+                    `ired.rows_independent` of the configuration says so";
+        assert_eq!(max_rows(&entry, false), Err(said.to_owned()));
+        assert_eq!(max_rows(&entry, true), Err("output `y` has a size that no input has, `2*N`".to_owned()));
+        entry.outputs[0].dims[1] = symbolic("floordiv(L, 2)");
+        entry.rows = Rows::Independent;
+        assert_eq!(max_rows(&entry, false), Ok(64));
+    }
+
+    #[test]
     fn only_what_differs_in_rows_is_alike() {
+        let two = entry(vec![spec("x", &[symbolic("N")]), spec("y", &[symbolic("M")])], Vec::new());
+        let with = |other: u64| {
+            likeness(&two, &[tensor("x", DType::F32, &[2], &[]), tensor("y", DType::F32, &[other], &[])])
+        };
+        assert_eq!((with(2), with(3)), ((2, Some([].into())), (2, None)));
         let entry = entry(vec![spec("x", &[symbolic("N"), symbolic("L")])], Vec::new());
         let of = |dtype, dims: &[u64]| likeness(&entry, &[tensor("x", dtype, dims, &[])]);
         assert_eq!(of(DType::F32, &[2, 3]), (2, Some([3].into())));

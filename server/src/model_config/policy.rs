@@ -8,7 +8,7 @@ use ired_proto::inference::model_queue_policy::TimeoutAction;
 use ired_proto::inference::model_sequence_batching::StrategyChoice;
 use ired_proto::inference::{ModelConfig, ModelDynamicBatching, ModelQueuePolicy};
 
-use super::{instances, parameter};
+use super::{flag, instances, parameter};
 use crate::infer::join;
 use crate::schedule::{AfterTimeout, Batching, Policy, QueuePolicy};
 
@@ -19,13 +19,19 @@ pub(super) fn policy(config: &ModelConfig, max_batch: u64, entry: &EntryPoint) -
         per_second: positive(config, "ired.requests_per_second")?,
         ..Policy::default()
     };
+    let says_independent = flag(config, "ired.rows_independent")?;
     match &config.scheduling_choice {
         Some(SchedulingChoice::DynamicBatching(batching)) => {
-            dynamic(&mut policy, batching, max_batch, entry)?
+            if max_batch == 0 {
+                return Err("`dynamic_batching` needs a `max_batch_size` of 1 or more".to_owned());
+            }
+            let rows = join::max_rows(entry, says_independent);
+            let rows = rows.map_err(|why| format!("`dynamic_batching` is not possible: {why}"))?;
+            dynamic(&mut policy, batching, rows.min(max_batch))?
         }
         Some(SchedulingChoice::SequenceBatching(sequences)) if max_batch > 1 => {
             // Sequences run one by one where their rows cannot be joined.
-            let rows = join::max_rows(entry).ok().map(|rows| rows.min(max_batch));
+            let rows = join::max_rows(entry, says_independent).ok().map(|rows| rows.min(max_batch));
             let (preferred, delay): (&[i32], u64) = match &sequences.strategy_choice {
                 Some(StrategyChoice::Oldest(o)) => (&o.preferred_batch_size, o.max_queue_delay_microseconds),
                 Some(StrategyChoice::Direct(direct)) => (&[], direct.max_queue_delay_microseconds),
@@ -55,18 +61,9 @@ pub(super) fn check_rows(entry: &EntryPoint) -> Result<(), String> {
     }
 }
 
-fn dynamic(
-    policy: &mut Policy,
-    config: &ModelDynamicBatching,
-    max_batch: u64,
-    entry: &EntryPoint,
-) -> Result<(), String> {
-    if max_batch == 0 {
-        return Err("`dynamic_batching` needs a `max_batch_size` of 1 or more".to_owned());
-    }
-    let rows = join::max_rows(entry).map_err(|why| format!("`dynamic_batching` is not possible: {why}"))?;
+fn dynamic(policy: &mut Policy, config: &ModelDynamicBatching, max_rows: u64) -> Result<(), String> {
     let (preferred, delay) = (&config.preferred_batch_size, config.max_queue_delay_microseconds);
-    policy.batching = Some(batching(rows.min(max_batch), preferred, delay)?);
+    policy.batching = Some(batching(max_rows, preferred, delay)?);
     let level = |level: u64, field: &str| {
         let found = u32::try_from(level).ok().filter(|_| level <= config.priority_levels);
         found.ok_or_else(|| format!("`{field}` is {level}; there are {} levels", config.priority_levels))

@@ -300,8 +300,14 @@ async fn requests_given_up_at_any_moment_leave_nothing_behind() {
     daemon.stop().await;
 }
 
+fn says_independent(value: &str) -> String {
+    format!("parameters {{ key: \"ired.rows_independent\" value {{ string_value: \"{value}\" }} }}")
+}
+
 #[tokio::test]
 async fn a_configuration_that_does_not_fit_is_told_by_name() {
+    let insisted = format!("max_batch_size: 8 dynamic_batching {{ }} {}", says_independent("true"));
+    let unclear = says_independent("yes");
     let files = [
         ("m.onnx", ""),
         ("a/1/model.onnx", ""),
@@ -314,6 +320,14 @@ async fn a_configuration_that_does_not_fit_is_told_by_name() {
         ("d/config.pbtxt", "ensemble_scheduling { }"),
         ("e/1/model.onnx", ""),
         ("e/config.pbtxt", "dynamic_batching { }"),
+        ("f/1/model.onnx", "centers"),
+        ("f/config.pbtxt", "max_batch_size: 8 dynamic_batching { }"),
+        ("g/1/model.onnx", "centers"),
+        ("g/config.pbtxt", insisted.as_str()),
+        ("h/1/model.onnx", "centers"),
+        ("h/config.pbtxt", "max_batch_size: 8"),
+        ("i/1/model.onnx", ""),
+        ("i/config.pbtxt", unclear.as_str()),
     ];
     let (place, world) = (Place::new(&files), World::new());
     let daemon = place.start(&world).await;
@@ -328,6 +342,16 @@ async fn a_configuration_that_does_not_fit_is_told_by_name() {
         ("c", "the configuration of `c`: input `x` is TYPE_INT8; the model's is TYPE_FP32"),
         ("d", "the configuration of `d`: `ensemble_scheduling` is not supported"),
         ("e", "the configuration of `e`: `dynamic_batching` needs a `max_batch_size` of 1 or more"),
+        (
+            "f",
+            "the configuration of `f`: `dynamic_batching` is not possible: rows of output `y` depend on each other: \
+             `/mean` (ReduceMean) works along the rows; if you know better, the parameter `ired.rows_independent` of the \
+             configuration says so",
+        ),
+        ("g", ""),
+        // Its requests run one by one.
+        ("h", ""),
+        ("i", "the configuration of `i`: `ired.rows_independent` is `yes`, neither true nor false"),
     ];
     for (model, reason) in expected {
         assert!(reasons[model].contains(reason), "{model}: {}", reasons[model]);

@@ -4,7 +4,7 @@
 //! (compile until [`World::release`]), `compiles:MS` (compile so long), `unloadable`, `unloadable-once`, `block` (infer until
 //! [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`; of a model that says `strings`, both are
 //! strings and the same. One that says `takes:MS` takes so long, one that says `times:N` multiplies by that, one that says
-//! `fails` answers nobody. A `sequence` adds up instead: `next` is `x` and, unless `start` is 1, `state`; `y` is that, and
+//! `fails` answers nobody, one that `centers` says that its rows depend on each other. A `sequence` adds up instead: `next` is `x` and, unless `start` is 1, `state`; `y` is that, and
 //! `corrid` more at the `end`.
 
 use std::io::{Read, Write};
@@ -19,7 +19,9 @@ use futures::future::BoxFuture;
 use ired::engine::{Compiler, EventSink, Launcher, Runner};
 use ired::{Daemon, Settings};
 use ired_module::DType;
-use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
+use ired_module::signature::{
+    DimSpec, EntryPoint, PeakBytes, Provenance, Rows, Signature, Target, TensorSpec,
+};
 use ired_worker::{
     CompileEvent, CompileFailure, CompileJob, CompileReport, Diagnostic, FailureKind, InferenceResult,
     LoadedModule, ModelFiles, Progress, RuntimeFailure, SandboxReport, Severity, Tensor, Timing, WorkNote,
@@ -260,11 +262,19 @@ fn loaded(script: &str) -> LoadedModule {
         ]);
         outputs.push(spec("next"));
     }
+    let rows = match script.contains("centers") {
+        false => Rows::Independent,
+        true => Rows::Dependent {
+            reason: "rows of output `y` depend on each other: `/mean` (ReduceMean) works along the rows"
+                .to_owned(),
+        },
+    };
     let entry = EntryPoint {
         name: "main".to_owned(),
         function: 0,
         inputs,
         outputs,
+        rows,
         peak: PeakBytes::Static(number(script, "peak:")),
     };
     LoadedModule {

@@ -1,7 +1,9 @@
 //! How the module crate's types are encoded in messages; the module crate itself knows no serde.
 
 use ired_module::DType;
-use ired_module::signature::{DimSpec, EntryPoint, PeakBytes, Provenance, Signature, Target, TensorSpec};
+use ired_module::signature::{
+    DimSpec, EntryPoint, PeakBytes, Provenance, Rows, Signature, Target, TensorSpec,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Encodes a [`DType`] by its number in the file format.
@@ -65,6 +67,8 @@ struct EntryPointWire {
     inputs: Vec<TensorSpec>,
     #[serde(with = "tensors")]
     outputs: Vec<TensorSpec>,
+    #[serde(with = "RowsWire")]
+    rows: Rows,
     #[serde(with = "PeakBytesWire")]
     peak: PeakBytes,
 }
@@ -84,6 +88,13 @@ struct TensorSpecWire {
 enum DimSpecWire {
     Static(u64),
     Symbolic { name: String, min: u64, max: u64 },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Rows")]
+enum RowsWire {
+    Independent,
+    Dependent { reason: String },
 }
 
 #[derive(Serialize, Deserialize)]

@@ -25,6 +25,7 @@ mod quantized;
 mod random;
 mod ranking;
 mod recurrent;
+mod rows;
 mod sequences;
 mod shapes;
 mod signals;
