@@ -6,6 +6,14 @@ use anyhow::{Context, Result};
 
 use crate::process::{run as command, target_dir};
 
+/// An S3 server.
+const MOTO: &str = "moto[server]==5.2.1";
+
+/// The program of an S3 server, in an environment that is made for it.
+pub(crate) fn moto_server() -> Result<PathBuf> {
+    Ok(environment("cache", &[MOTO])?.join("moto_server"))
+}
+
 /// The folder of the programs in an environment that has these packages; made once for each list of them.
 pub(crate) fn environment(name: &str, packages: &[&str]) -> Result<PathBuf> {
     let venv = target_dir("python")?.join(name);

@@ -1,14 +1,15 @@
-//! `cargo xtask chaos` and `cargo xtask soak`: a real daemon under load, by the programs of `tests/src/bin`.
+//! Trials of real daemons under load, by the programs of `tests/src/bin`.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 
 use crate::process::{run as command, target_dir};
+use crate::python;
 
-/// What both have.
+/// What all have.
 #[derive(clap::Args)]
-struct Programs {
+pub(crate) struct Programs {
     /// Take `ired` and its workers from this folder instead of building them
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,
@@ -46,6 +47,10 @@ impl Chaos {
         let mut arguments = vec![format!("--seconds={}", self.seconds)];
         arguments.extend(self.scenario.as_ref().map(|name| format!("--scenario={name}")));
         arguments.extend(self.seed.map(|seed| format!("--seed={seed}")));
+        match python::moto_server() {
+            Ok(program) => arguments.push(format!("--moto={}", program.display())),
+            Err(error) => eprintln!("chaos: there is no S3 server to play with: {error:#}"),
+        }
         self.programs.start("ired-chaos", arguments)
     }
 }
@@ -58,7 +63,8 @@ impl Soak {
 }
 
 impl Programs {
-    fn start(&self, program: &str, arguments: Vec<String>) -> Result<()> {
+    /// Runs a program of `tests/` on the daemon, which is built unless there is one.
+    pub(crate) fn start(&self, program: &str, arguments: Vec<String>) -> Result<()> {
         let binaries = match &self.binaries {
             // The program runs in the repository's root.
             Some(folder) => std::path::absolute(folder)?,
@@ -69,7 +75,9 @@ impl Programs {
             }
         };
         let binaries = format!("--binaries={}", binaries.display());
-        let mut run = vec!["run", "--quiet", "-p", "ired-tests", "--bin", program, "--", &binaries];
+        // Clients are to cost little beside the daemon.
+        let mut run =
+            vec!["run", "--release", "--quiet", "-p", "ired-tests", "--bin", program, "--", &binaries];
         run.extend(arguments.iter().map(String::as_str));
         command("cargo", &run)
     }
