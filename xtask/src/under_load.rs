@@ -42,6 +42,21 @@ pub(crate) struct Soak {
     load: f64,
 }
 
+#[derive(clap::Args)]
+pub(crate) struct Overload {
+    #[command(flatten)]
+    programs: Programs,
+    /// How long each measurement takes, in seconds
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// How often all are made; what is in the middle counts
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Images of 256 bytes in one request, which make it larger and longer
+    #[arg(long, default_value_t = 256)]
+    images: usize,
+}
+
 impl Chaos {
     pub(crate) fn run(&self) -> Result<()> {
         let mut arguments = vec![format!("--seconds={}", self.seconds)];
@@ -59,6 +74,15 @@ impl Soak {
     pub(crate) fn run(&self) -> Result<()> {
         let arguments = vec![format!("--minutes={}", self.minutes), format!("--load={}", self.load)];
         self.programs.start("ired-soak", arguments)
+    }
+}
+
+impl Overload {
+    pub(crate) fn run(&self) -> Result<()> {
+        let Self { programs, seconds, rounds, images } = self;
+        let arguments =
+            vec![format!("--seconds={seconds}"), format!("--rounds={rounds}"), format!("--images={images}")];
+        programs.start("ired-overload", arguments)
     }
 }
 
