@@ -1,6 +1,6 @@
 //! Accepting connections: bounded in number, in the time a request's head may take, and ended in good order.
 
-mod prompt;
+mod client_stream;
 
 use std::convert::Infallible;
 use std::io;
@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use self::prompt::Prompt;
+use self::client_stream::ClientStream;
 use crate::config::Settings;
 use crate::tls::Tls;
 
@@ -131,13 +131,13 @@ pub(crate) async fn serve(listener: TcpListener, door: Door, stop: CancellationT
             // A connection that breaks is its client's affair.
             match tls {
                 None => {
-                    let stream = TokioIo::new(Prompt::new(stream, patience));
+                    let stream = TokioIo::new(ClientStream::new(stream, patience));
                     let connection = builder.serve_connection(stream, service(None));
                     let _ = watcher.watch(connection.into_owned()).await;
                 }
                 Some(tls) => match tls.accept(protocol, stream, patience).await {
                     Ok((stream, names)) => {
-                        let stream = TokioIo::new(Prompt::new(stream, patience));
+                        let stream = TokioIo::new(ClientStream::new(stream, patience));
                         let connection = builder.serve_connection(stream, service(names));
                         let _ = watcher.watch(connection.into_owned()).await;
                     }

@@ -1,4 +1,5 @@
-//! A connection whose client has to begin: hyper looks at how long a head takes only once it knows what is spoken.
+//! A client's bytes as the door reads and writes them. hyper asks more of a stream than a socket does: that its client begins,
+//! that others have their turn, and that what was said last is heard.
 
 use std::io;
 use std::pin::Pin;
@@ -10,30 +11,50 @@ use tokio::time::Sleep;
 
 /// What HTTP/2 begins with, and less than the head of nearly any HTTP/1.1 request.
 const BEGINNING_BYTES: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+/// How long a client may take to end a connection that has ended here.
+const LINGER: Duration = Duration::from_secs(1);
 
-/// A stream that fails unless its first bytes come in time.
-pub(super) struct Prompt<S> {
+/// A stream whose reads fail unless the first bytes come in time, as hyper looks at how long a head takes only once it knows
+/// what is spoken.
+///
+/// It gives once each time that its task is polled, and then lets others go first. A client that sends faster than it is read
+/// would keep its task reading, and all that it sends would stand before the answers of workers, which have nothing to do
+/// meanwhile, and before other clients.
+///
+/// It ends once its client has ended it, too, or after a moment: the kernel answers what comes for a socket that is closed
+/// with a reset, at which a client may give up before it has read what it was told.
+pub(super) struct ClientStream<S> {
     stream: S,
     missing: usize,
-    /// `None` once they have come.
+    /// `None` once the first bytes have come.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// It gave something; others come first now.
+    gave: bool,
+    /// Until when its client may end it; `None` while it has not ended here.
+    ending: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Prompt<S> {
+impl<S> ClientStream<S> {
     pub(super) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, missing: BEGINNING_BYTES, deadline: Some(Box::pin(tokio::time::sleep(patience))) }
+        let deadline = Some(Box::pin(tokio::time::sleep(patience)));
+        Self { stream, missing: BEGINNING_BYTES, deadline, gave: false, ending: None }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.gave) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, buffer) {
             Poll::Ready(result) => {
+                self.gave = true;
                 if self.deadline.is_some() {
                     self.missing = self.missing.saturating_sub(buffer.filled().len() - before);
                     if self.missing == 0 {
@@ -51,7 +72,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -73,6 +94,77 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let Self { stream, ending, .. } = &mut *self;
+        let ending = match ending {
+            Some(ending) => ending,
+            None => {
+                ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+                ending.insert(Box::pin(tokio::time::sleep(LINGER)))
+            }
+        };
+        let mut passed_over = [0; 4 << 10];
+        loop {
+            let mut buffer = ReadBuf::new(&mut passed_over);
+            match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                // It has ended, in whatever way.
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return ending.as_mut().poll(cx).map(Ok),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+    use std::time::Instant;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    fn pair() -> (DuplexStream, ClientStream<DuplexStream>) {
+        let (client, server) = duplex(1 << 16);
+        (client, ClientStream::new(server, Duration::from_secs(60)))
+    }
+
+    #[tokio::test]
+    async fn a_stream_gives_once_and_lets_others_go_first() {
+        let (mut client, mut stream) = pair();
+        client.write_all(&[7; 64]).await.unwrap();
+        let mut bytes = [0; 40];
+        let mut read = || {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let read = Pin::new(&mut stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer);
+            read.map(|read| read.map(|()| buffer.filled().len()))
+        };
+        assert!(matches!(read(), Poll::Ready(Ok(40))));
+        assert!(read().is_pending(), "others come first");
+        assert!(matches!(read(), Poll::Ready(Ok(24))));
+        client.write_all(&[7; 1000]).await.unwrap();
+        drop(client);
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest.len(), 1000);
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_when_its_client_has_ended_it_or_after_a_moment() {
+        let (mut client, mut stream) = pair();
+        let began = Instant::now();
+        let mut end = || Pin::new(&mut stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        assert!(end().is_pending() || began.elapsed() >= LINGER);
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        client.write_all(b"what crossed it").await.unwrap();
+        assert!(end().is_pending() || began.elapsed() >= LINGER);
+        drop(client);
+        assert!(matches!(end(), Poll::Ready(Ok(()))));
+
+        let (_client, mut stream) = pair();
+        let began = Instant::now();
+        stream.shutdown().await.unwrap();
+        assert!(began.elapsed() >= LINGER);
     }
 }
