@@ -2,9 +2,11 @@
 
 use std::error::Error as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ired_proto::ired::v1::Diagnostic;
 use tonic::Code;
+use tonic_types::StatusExt;
 
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +33,12 @@ pub enum ClientError {
     NotGrpc,
     /// The daemon refused or failed the call; `message` is its own words.
     #[error("{message}")]
-    Call { code: Code, message: String },
+    Call {
+        code: Code,
+        message: String,
+        /// When to come again, where it was refused for now.
+        retry_after: Option<Duration>,
+    },
     /// The model cannot be compiled; `diagnostics` says why, all problems at once.
     #[error("{message}")]
     Compile { kind: String, message: String, diagnostics: Vec<Diagnostic> },
@@ -64,6 +71,14 @@ impl ClientError {
         }
     }
 
+    /// When to come again, where the daemon refused the call for now and said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Call { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     pub(crate) fn protocol(what: impl Into<String>) -> Self {
         Self::Protocol { what: what.into() }
     }
@@ -77,9 +92,10 @@ impl From<tonic::Status> for ClientError {
         }
         if was_not_let_in(&status) {
             let message = "the daemon closed the connection before it took the request".to_owned();
-            return Self::Call { code: Code::Unavailable, message };
+            return Self::Call { code: Code::Unavailable, message, retry_after: None };
         }
-        Self::Call { code: status.code(), message: status.message().to_owned() }
+        let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        Self::Call { code: status.code(), message: status.message().to_owned(), retry_after }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Accepting connections: bounded in number, in the time a request's head may take, and ended in good order.
 
-mod prompt;
+mod client_stream;
 
 use std::convert::Infallible;
 use std::io;
@@ -13,7 +13,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Request, Response, Version};
-use futures::FutureExt;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -24,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use self::prompt::Prompt;
+use self::client_stream::ClientStream;
 use crate::config::Settings;
 use crate::tls::Tls;
 
@@ -131,13 +130,13 @@ pub(crate) async fn serve(listener: TcpListener, door: Door, stop: CancellationT
             // A connection that breaks is its client's affair.
             match tls {
                 None => {
-                    let stream = TokioIo::new(Prompt::new(stream, patience));
+                    let stream = TokioIo::new(ClientStream::new(stream, patience));
                     let connection = builder.serve_connection(stream, service(None));
                     let _ = watcher.watch(connection.into_owned()).await;
                 }
                 Some(tls) => match tls.accept(protocol, stream, patience).await {
                     Ok((stream, names)) => {
-                        let stream = TokioIo::new(Prompt::new(stream, patience));
+                        let stream = TokioIo::new(ClientStream::new(stream, patience));
                         let connection = builder.serve_connection(stream, service(names));
                         let _ = watcher.watch(connection.into_owned()).await;
                     }
@@ -165,13 +164,18 @@ pub(crate) async fn serve(listener: TcpListener, door: Door, stop: CancellationT
         };
         attend(stream, address, place);
     }
-    // Those that the kernel has answered already would be cut off.
-    while let Ok(place) = places.clone().try_acquire_owned()
-        && let Some(Ok((stream, address))) = listener.accept().now_or_never()
-    {
-        attend(stream, address, place);
+    // Those that the kernel has answered already would be cut off. It is asked itself: what the runtime has heard of it may be
+    // old on a busy machine.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok(place) = places.clone().try_acquire_owned()
+            && let Ok((stream, address)) = listener.accept()
+        {
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                attend(stream, address, place);
+            }
+        }
     }
-    drop(listener);
     if protocol == Protocol::Rest {
         // HTTP/2 says goodbye itself. Nobody is left once every place is free.
         let _ = tokio::time::timeout(LINGER.min(settings.drain()), places.acquire_many(all_places)).await;

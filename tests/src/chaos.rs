@@ -34,6 +34,9 @@ pub struct Chaos {
     /// Where `ired` and its workers are
     #[arg(long, value_name = "DIR")]
     binaries: PathBuf,
+    /// An S3 server: the program `moto_server`
+    #[arg(long, value_name = "FILE")]
+    moto: Option<PathBuf>,
     /// Choices follow from it
     #[arg(long)]
     seed: Option<u64>,
@@ -51,7 +54,7 @@ impl Chaos {
         let seed = self.seed.unwrap_or_else(|| u64::from(std::process::id()));
         println!("seed {seed}");
         let work = tempfile::tempdir()?;
-        let setup = Arc::new(Setup::prepare(&self.binaries, work.path()).await?);
+        let setup = Arc::new(Setup::prepare(&self.binaries, self.moto, work.path()).await?);
         let share = Duration::from_secs(self.seconds) / u32::try_from(chosen.len())?;
         let mut rows = Vec::new();
         for scenario in chosen {

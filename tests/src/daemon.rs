@@ -156,6 +156,7 @@ pub fn executable(name: &str) -> Result<PathBuf> {
     Ok(folder.join(name))
 }
 
-fn free_address() -> Result<String> {
+/// An address that is free now.
+pub fn free_address() -> Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }

@@ -17,6 +17,27 @@ pub fn model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/digits/digits.onnx")
 }
 
+/// The model's file with other bytes, which answers as all do: `name` stands in it.
+pub fn variant(name: &str) -> Result<Vec<u8>> {
+    variant_of(std::fs::read(model())?, name)
+}
+
+/// The same of any model. Field 2 of an ONNX model (`producer_name`), of wire type 2, once more: the last one wins.
+pub fn variant_of(mut model: Vec<u8>, name: &str) -> Result<Vec<u8>> {
+    model.extend([0x12, u8::try_from(name.len()).context("a name of more than 255 bytes")?]);
+    model.extend(name.as_bytes());
+    Ok(model)
+}
+
+/// A classifier that answers otherwise: what it takes for white is half as bright.
+pub fn brighter() -> Result<Vec<u8>> {
+    let mut model = std::fs::read(model())?;
+    let (white, half) = (16f32.to_le_bytes(), 8f32.to_le_bytes());
+    let at = model.windows(4).rposition(|bytes| bytes == white).context("the model divides by no white")?;
+    model[at..at + 4].copy_from_slice(&half);
+    Ok(model)
+}
+
 /// Pixels of the samples, 64 each, and the digits they show.
 pub fn samples() -> Result<(Vec<f32>, Vec<usize>)> {
     let text = std::fs::read_to_string(model().with_file_name("samples.json"))?;
@@ -49,8 +70,13 @@ pub fn request(model: &str, pixels: &[f32]) -> InferRequest {
 /// The most probable digit of each image in an answer.
 pub fn answers(response: &InferResponse) -> Result<Vec<usize>> {
     let output = response.outputs.first().context("the answer has no output")?;
-    let values: Vec<f32> = output.data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-    Ok(values.chunks(CLASSES).map(most_probable).collect())
+    Ok(most_probable_of(&output.data))
+}
+
+/// The most probable digit of each image by the bytes of an answer's output.
+pub fn most_probable_of(output: &[u8]) -> Vec<usize> {
+    let values: Vec<f32> = output.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    values.chunks(CLASSES).map(most_probable).collect()
 }
 
 /// The index of the largest value.

@@ -1,10 +1,15 @@
 //! What the whole-system tests share: a daemon of their own, a browser, and the digit classifier of the demo; and the programs
-//! behind `cargo xtask chaos` and `cargo xtask soak`.
+//! behind `cargo xtask chaos`, `soak`, `overload` and `conformance cache`.
 
 pub mod browser;
 pub mod chaos;
 pub mod daemon;
 pub mod digits;
+pub mod load;
+pub mod moto;
+pub mod network;
+pub mod overload;
+pub mod replicas;
 pub mod soak;
 pub mod vitals;
 

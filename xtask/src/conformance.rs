@@ -6,7 +6,6 @@ mod cross;
 mod expectations;
 mod onnx;
 mod protocol;
-mod proxy;
 mod table;
 
 use anyhow::Result;

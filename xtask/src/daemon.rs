@@ -17,7 +17,6 @@ pub(crate) struct Daemon {
     process: Child,
     pub(crate) grpc: String,
     pub(crate) rest: String,
-    metrics: String,
 }
 
 impl Daemon {
@@ -34,7 +33,7 @@ impl Daemon {
             .stderr(log)
             .spawn()
             .context("cannot start `ired`")?;
-        let mut daemon = Self { process, grpc, rest, metrics };
+        let mut daemon = Self { process, grpc, rest };
         let deadline = Instant::now() + START;
         while ureq::get(daemon.url("/v2/health/ready")).call().is_err() {
             if let Some(status) = daemon.process.try_wait()? {
@@ -48,22 +47,6 @@ impl Daemon {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.rest)
-    }
-
-    /// The value of a metric, the sum over its labels; 0 when there is none.
-    pub(crate) fn metric(&self, name: &str) -> Result<f64> {
-        let text =
-            ureq::get(format!("http://{}/metrics", self.metrics)).call()?.body_mut().read_to_string()?;
-        let values = text.lines().filter_map(|line| line.strip_prefix(name));
-        let values = values.filter(|rest| rest.starts_with([' ', '{']));
-        Ok(values.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum())
-    }
-
-    /// Takes it away at once, under whoever uses it.
-    pub(crate) fn kill_now(&self) -> Result<()> {
-        let kill = Command::new("kill").args(["-KILL", &self.process.id().to_string()]).status()?;
-        ensure!(kill.success(), "cannot kill `ired`");
-        Ok(())
     }
 
     /// Tells it to stop; gives how long that took.
@@ -100,7 +83,7 @@ pub(crate) fn build(release: bool) -> Result<PathBuf> {
     target_dir(if release { "release" } else { "debug" })
 }
 
-pub(crate) fn free_address() -> Result<String> {
+fn free_address() -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
     Ok(listener.local_addr()?.to_string())
 }

@@ -44,6 +44,8 @@ enum Task {
     Chaos(under_load::Chaos),
     /// Has a daemon work for long and looks at what changes: latency and memory
     Soak(under_load::Soak),
+    /// Asks a daemon for several times as much as it can do, and looks at how much of that it does and how it refuses the rest
+    Overload(under_load::Overload),
     /// Lints the .proto files, and finds what would break clients
     Wire(wire::Wire),
     /// Formatting, lints, and that the module reader needs neither std nor an allocator
@@ -60,6 +62,7 @@ fn main() -> Result<()> {
         Task::Fuzz(fuzz) => setup::run().and_then(|()| fuzz.run()),
         Task::Chaos(chaos) => setup::run().and_then(|()| chaos.run()),
         Task::Soak(soak) => setup::run().and_then(|()| soak.run()),
+        Task::Overload(overload) => setup::run().and_then(|()| overload.run()),
         Task::Wire(wire) => wire.run(),
         Task::Check => check::run(),
     }

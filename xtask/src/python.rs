@@ -11,6 +11,14 @@ pub(crate) fn interpreter(name: &str, packages: &[&str]) -> Result<PathBuf> {
     Ok(environment(name, packages)?.join("python"))
 }
 
+/// An S3 server.
+const MOTO: &str = "moto[server]==5.2.1";
+
+/// The program of an S3 server, in an environment that is made for it.
+pub(crate) fn moto_server() -> Result<PathBuf> {
+    Ok(environment("cache", &[MOTO])?.join("moto_server"))
+}
+
 /// The folder of the programs in an environment that has these packages; made once for each list of them.
 pub(crate) fn environment(name: &str, packages: &[&str]) -> Result<PathBuf> {
     let venv = target_dir("python")?.join(name);

@@ -35,6 +35,14 @@ use tokio::sync::watch;
 pub(crate) const MARKUP: &str =
     "<img src=\"nowhere\" onerror=\"document.title='taken'\">\u{1b}[31m&amp;\u{202e}";
 
+/// What a configuration says of sequences for a `sequence`, besides how they are batched.
+pub(crate) const SEQUENCES: &str = "
+  control_input [
+    { name: \"start\" control { kind: CONTROL_SEQUENCE_START int32_false_true: [0, 1] } },
+    { name: \"end\" control { kind: CONTROL_SEQUENCE_END int32_false_true: [0, 1] } },
+    { name: \"corrid\" control { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 } } ]
+  state { input_name: \"state\" output_name: \"next\" data_type: TYPE_FP32 dims: [3] }";
+
 /// What has happened so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Seen {
@@ -239,7 +247,8 @@ fn add_up(inputs: &[Tensor]) -> Vec<Tensor> {
     vec![tensor("y", y), tensor("next", next)]
 }
 
-fn loaded(script: &str) -> LoadedModule {
+/// What a model is that says this.
+pub(crate) fn loaded(script: &str) -> LoadedModule {
     let dtype = if script.contains("strings") { DType::String } else { DType::F32 };
     let spec = |name: &str| TensorSpec {
         name: name.to_owned(),

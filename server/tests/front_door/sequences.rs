@@ -7,16 +7,10 @@ use ired_proto::inference::{ModelInferRequest, ModelMetadataRequest};
 use tonic::Code;
 
 use crate::schedule::{Grpc, asking, floats, grpc, with};
-use crate::scripted::{Place, World};
-
-const CONTROLS: &str = "control_input [
-    { name: \"start\" control { kind: CONTROL_SEQUENCE_START int32_false_true: [0, 1] } },
-    { name: \"end\" control { kind: CONTROL_SEQUENCE_END int32_false_true: [0, 1] } },
-    { name: \"corrid\" control { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 } } ]
-  state { input_name: \"state\" output_name: \"next\" data_type: TYPE_FP32 dims: [3] }";
+use crate::scripted::{Place, SEQUENCES, World};
 
 fn config(batching: &str) -> String {
-    format!("max_batch_size: 8 sequence_batching {{ {batching} {CONTROLS} }}")
+    format!("max_batch_size: 8 sequence_batching {{ {batching} {SEQUENCES} }}")
 }
 
 /// A step of sequence `id`: `s` starts it, `e` ends it.
@@ -117,7 +111,7 @@ async fn requests_of_one_sequence_run_in_their_order_those_of_several_together()
 #[tokio::test]
 async fn a_new_sequence_waits_for_a_place_which_an_end_or_a_pause_gives() {
     let config = "sequence_batching { direct { } max_sequence_idle_microseconds: 400000 ".to_owned()
-        + CONTROLS
+        + SEQUENCES
         + "} max_batch_size: 1";
     let (place, world) =
         (Place::new(&[("m/1/model.onnx", "sequence"), ("m/config.pbtxt", &config)]), World::new());

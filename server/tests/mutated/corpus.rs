@@ -20,16 +20,6 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::mutate::Mutator;
 use crate::scripted::{http, request, x};
 
-/// A configuration with sequences, for the model that has them.
-pub(crate) const SEQUENCES: &str = "
-    max_batch_size: 4
-    sequence_batching {
-      control_input { name: 'start' control { kind: CONTROL_SEQUENCE_START int32_false_true: [0, 1] } }
-      control_input { name: 'end' control { kind: CONTROL_SEQUENCE_END int32_false_true: [0, 1] } }
-      control_input { name: 'corrid' control { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 } }
-      state { input_name: 'state' output_name: 'next' data_type: TYPE_FP32 dims: 3 }
-    }";
-
 /// One thing that a client sent.
 #[derive(Clone, Debug)]
 pub(crate) enum Recorded {

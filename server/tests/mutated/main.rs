@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use scripted::{Place, World, client, request};
+use scripted::{Place, SEQUENCES, World, client, request};
 
 use crate::corpus::Recorded;
 use crate::mutate::Mutator;
@@ -31,6 +31,8 @@ const CONNECTIONS: u64 = 1_000;
 const AT_ONCE: usize = 16;
 /// No answer may take longer, whatever else this machine does.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The largest input of the fuzzer of requests.
+const FUZZED_BYTES: usize = 4 << 10;
 /// More than the server may grow by.
 const MEMORY_BYTES: u64 = 512 << 20;
 
@@ -44,7 +46,7 @@ async fn ten_thousand_changed_messages_harm_nobody() {
         print(panic);
     }));
     let mut place = Place::new(&[("m.onnx", "one"), ("s.onnx", "strings"), ("seq.onnx", "sequence")]);
-    place.write("seq.config.pbtxt", corpus::SEQUENCES);
+    place.write("seq.config.pbtxt", &format!("max_batch_size: 4 sequence_batching {{ {SEQUENCES} }}"));
     // What would only make refusals slow.
     place.settings.message_bytes = 1 << 20;
     place.settings.request_timeout_s = 5;
@@ -111,29 +113,32 @@ async fn ten_thousand_changed_messages_harm_nobody() {
     Arc::into_inner(daemon).unwrap().stop().await;
 }
 
-/// The fuzzer of requests begins with what is recorded here; `BLESS=1` writes it anew.
+/// The fuzzer of requests begins with what is recorded here: `cargo xtask fuzz` names in `SEEDS` the folder that it wants them in.
 #[test]
-fn the_fuzzers_seeds_are_what_is_recorded() {
-    let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/requests"));
+fn recorded_requests_are_what_the_fuzzer_reads() {
     let seeds = corpus::seeds();
-    if std::env::var_os("BLESS").is_some() {
-        let _ = std::fs::remove_dir_all(folder);
-        std::fs::create_dir_all(folder).unwrap();
+    for (name, seed) in &seeds {
+        assert!(seed.len() <= FUZZED_BYTES, "the fuzzer cuts `{name}`, of {} bytes", seed.len());
+        let head = seed.split(|byte| *byte == b'\n').next().unwrap();
+        let is_rest = head.contains(&b' ');
+        assert_eq!(
+            is_rest,
+            name.ends_with("rest"),
+            "`{name}` begins with {:?}",
+            String::from_utf8_lossy(head)
+        );
+    }
+    for kind in ["grpc", "rest"] {
+        assert!(
+            seeds.iter().filter(|(name, _)| name.ends_with(kind)).count() >= 10,
+            "nothing of kind {kind}"
+        );
+    }
+    if let Some(folder) = std::env::var_os("SEEDS") {
         for (name, seed) in &seeds {
-            std::fs::write(folder.join(name), seed).unwrap();
+            std::fs::write(std::path::Path::new(&folder).join(name), seed).unwrap();
         }
     }
-    for (name, seed) in &seeds {
-        let kept = std::fs::read(folder.join(name)).unwrap_or_default();
-        // The entries of a map have no order.
-        let sorted = |bytes: &[u8]| {
-            let mut bytes = bytes.to_vec();
-            bytes.sort_unstable();
-            bytes
-        };
-        assert!(sorted(&kept) == sorted(seed), "`{name}` is another: BLESS=1 writes it anew");
-    }
-    assert_eq!(std::fs::read_dir(folder).unwrap().count(), seeds.len());
 }
 
 fn resident_bytes() -> u64 {

@@ -198,7 +198,7 @@ async fn by_grpc(client: &mut Option<Client>, address: &str, question: &Question
             Ok(found) => held_against(&found, question),
             Err(error) => End::Wrong(error.to_string()),
         },
-        Err(ClientError::Call { code, message }) => match code as i32 {
+        Err(ClientError::Call { code, message, .. }) => match code as i32 {
             UNAVAILABLE | RESOURCE_EXHAUSTED => End::Refused,
             _ => End::Lost(format!("gRPC: {code:?}: {message}")),
         },

@@ -5,6 +5,7 @@ mod clock;
 mod disk;
 mod life;
 mod models;
+mod store;
 mod workers;
 
 use anyhow::Result;
@@ -88,6 +89,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         what: "a model is replaced 1000 times, and nobody notices",
         wishes: plain,
         play: |stage| models::reloads(stage).boxed(),
+    },
+    Scenario {
+        name: "object-store",
+        what: "the store of a cache that replicas share fails or lies, while models are replaced",
+        wishes: store::wishes,
+        play: |stage| store::faults(stage).boxed(),
     },
     Scenario {
         name: "broken-models",

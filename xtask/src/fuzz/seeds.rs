@@ -1,21 +1,24 @@
-//! What fuzzers begin with: recorded requests and texts of `fuzz/seeds`, and the models of the exported ONNX suite, where
-//! `cargo xtask conformance onnx` has exported it.
+//! What fuzzers begin with: the requests that the daemon's tests record, the texts of `fuzz/seeds`, and the models of the
+//! exported ONNX suite, where `cargo xtask conformance onnx` has exported it.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use crate::conformance;
-use crate::process::{root, target_dir};
+use crate::process::{root, run_with, target_dir};
 
 /// Larger models are slow, and hold nothing else.
 const MAX_BYTES: usize = 8 << 10;
 
 /// The folders of seeds for a fuzzer.
 pub(super) fn gather(fuzzer: &str) -> Result<Vec<PathBuf>> {
-    let recorded = root().join("fuzz/seeds").join(fuzzer);
-    if recorded.is_dir() {
-        return Ok(vec![recorded]);
+    if fuzzer == "requests" {
+        return Ok(vec![requests()?]);
+    }
+    let texts = root().join("fuzz/seeds").join(fuzzer);
+    if texts.is_dir() {
+        return Ok(vec![texts]);
     }
     let suite = conformance::suite_folder()?;
     if !matches!(fuzzer, "onnx_decoder" | "onnx_models") {
@@ -47,6 +50,23 @@ pub(super) fn gather(fuzzer: &str) -> Result<Vec<PathBuf>> {
     }
     std::fs::rename(&made, &seeds)?;
     Ok(vec![seeds])
+}
+
+/// What the tests of the daemon's doors record.
+fn requests() -> Result<PathBuf> {
+    let seeds = target_dir("fuzz-seeds")?.join("requests");
+    // Others of a name that there is no more would stay.
+    if seeds.exists() {
+        std::fs::remove_dir_all(&seeds).with_context(|| format!("cannot remove `{}`", seeds.display()))?;
+    }
+    std::fs::create_dir_all(&seeds).with_context(|| format!("cannot make `{}`", seeds.display()))?;
+    let test = "recorded_requests_are_what_the_fuzzer_reads";
+    run_with(
+        "cargo",
+        &["test", "--quiet", "-p", "ired", "--test", "mutated", test],
+        &[("SEEDS", &seeds.to_string_lossy())],
+    )?;
+    Ok(seeds)
 }
 
 fn folders(folder: &Path) -> Result<Vec<PathBuf>> {

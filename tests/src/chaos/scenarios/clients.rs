@@ -63,7 +63,8 @@ pub(super) async fn disconnects(stage: &mut Stage) -> Result<()> {
 pub(super) async fn slow_readers(stage: &mut Stage) -> Result<()> {
     let (pixels, _) = digits::samples()?;
     let rows: Vec<f32> = pixels.iter().copied().cycle().take(2048 * 64).collect();
-    let question = Question { request: digits::request(MODELS[0], &rows), answer: bytes::Bytes::new() };
+    let request = digits::request(MODELS[0], &rows);
+    let question = Question { request, answer: bytes::Bytes::new(), samples: 0..0 };
     // Many on one connection, whose answers are far more than any buffer between takes.
     let body = Arc::new(question.as_kept_rest());
     let read = Arc::new(AtomicU64::new(0));

@@ -15,7 +15,7 @@ const RELOADS: u64 = 500;
 pub(super) async fn reloads(stage: &mut Stage) -> Result<()> {
     let client = stage.client().await?;
     let (one, other) = (std::fs::read(digits::model())?, std::fs::read(stage.variant()?)?);
-    let place = stage.setup.models.join(format!("{}.onnx", MODELS[0]));
+    let place = stage.models.join(format!("{}.onnx", MODELS[0]));
     let next = stage.folder.join("next.onnx");
     stage.crowd()?.calm(true);
     for reload in 0..RELOADS {
