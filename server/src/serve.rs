@@ -18,6 +18,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use rustix::net::Shutdown;
+use socket2::{SockFilter, SockRef};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -109,6 +110,17 @@ pub(crate) struct Door {
     pub(crate) settings: Arc<Settings>,
 }
 
+/// Has the kernel pass over whoever comes from now on, so that nobody is let in between the last that is accepted and the end
+/// of the listener. They try again a moment later, and find that there is nobody, or the daemon that was started next.
+fn answer_no_more(listener: &std::net::TcpListener) {
+    // A packet filter of one instruction: "keep 0 bytes".
+    const RETURN: u16 = 0x06;
+    let filter = [SockFilter::new(RETURN, 0, 0, 0)];
+    if let Err(error) = SockRef::from(listener).attach_filter(&filter) {
+        tracing::debug!(%error, "connections may be cut off that come while the door is closed");
+    }
+}
+
 /// Serves until `stop`, then lets the requests inside end for as long as `drain`.
 pub(crate) async fn serve(listener: TcpListener, door: Door, stop: CancellationToken) {
     let Door { protocol, router, tls, settings } = door;
@@ -167,6 +179,7 @@ pub(crate) async fn serve(listener: TcpListener, door: Door, stop: CancellationT
     // Those that the kernel has answered already would be cut off. It is asked itself: what the runtime has heard of it may be
     // old on a busy machine.
     if let Ok(listener) = listener.into_std() {
+        answer_no_more(&listener);
         while let Ok(place) = places.clone().try_acquire_owned()
             && let Ok((stream, address)) = listener.accept()
         {

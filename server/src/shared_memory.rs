@@ -157,7 +157,7 @@ fn open_region(key: &str, offset: u64, byte_size: u64) -> Result<Region, Error> 
     if !plain || matches!(name, "." | "..") {
         return Err(Error::invalid(format!(
             "the region's key is not one of shared memory: a name of 1 to {KEY_BYTES} bytes without `/`, but for one at \
-             its beginning"
+             its beginning, and neither `.` nor `..`"
         )));
     }
     // One answer for all reasons: who asks learns nothing about the memory of others.
