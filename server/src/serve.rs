@@ -40,6 +40,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// How long an HTTP/1.1 client has to learn from an answer that its connection ends, before an idle one is closed:
 /// it may be sending on it just then.
 const LINGER: Duration = Duration::from_secs(1);
+/// What the end of a connection's beginning takes on a busy machine, once the kernel has answered it.
+const HANDSHAKE: Duration = Duration::from_millis(20);
 /// The pause after an accept that failed, as when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -110,12 +112,20 @@ pub(crate) struct Door {
     pub(crate) settings: Arc<Settings>,
 }
 
-/// Has the kernel pass over whoever comes from now on, so that nobody is let in between the last that is accepted and the end
-/// of the listener. They try again a moment later, and find that there is nobody, or the daemon that was started next.
+/// Has the kernel pass over whoever begins a connection from now on, so that nobody is let in between the last that is
+/// accepted and the end of the listener. They try again a moment later, and find that there is nobody, or the daemon that
+/// was started next.
 fn answer_no_more(listener: &std::net::TcpListener) {
-    // A packet filter of one instruction: "keep 0 bytes".
+    // A packet filter: "load the flags of the TCP header; if SYN is among them keep nothing, else everything".
+    const LOAD_BYTE: u16 = 0x30;
+    const JUMP_IF_SET: u16 = 0x45;
     const RETURN: u16 = 0x06;
-    let filter = [SockFilter::new(RETURN, 0, 0, 0)];
+    let filter = [
+        SockFilter::new(LOAD_BYTE, 0, 0, 13),
+        SockFilter::new(JUMP_IF_SET, 0, 1, 0x02),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ];
     if let Err(error) = SockRef::from(listener).attach_filter(&filter) {
         tracing::debug!(%error, "connections may be cut off that come while the door is closed");
     }
@@ -180,6 +190,8 @@ pub(crate) async fn serve(listener: TcpListener, door: Door, stop: CancellationT
     // old on a busy machine.
     if let Ok(listener) = listener.into_std() {
         answer_no_more(&listener);
+        // For those that have begun.
+        tokio::time::sleep(HANDSHAKE).await;
         while let Ok(place) = places.clone().try_acquire_owned()
             && let Ok((stream, address)) = listener.accept()
         {
