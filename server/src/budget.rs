@@ -149,6 +149,7 @@ mod tests {
         drop(two);
         one.grow(3072).unwrap();
     }
+
     #[test]
     fn the_bytes_of_one_tenant_leave_room_for_others() {
         let listed = crate::tenants::Listed::new(Vec::new(), &Arc::default());

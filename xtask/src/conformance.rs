@@ -1,7 +1,6 @@
 //! `cargo xtask conformance`: public test suites through `irectl verify`, held against lists of known failures; public
 //! clients of the protocol; kernels for other machines; and an S3 server.
 
-mod cache;
 mod cross;
 mod expectations;
 mod onnx;
@@ -10,10 +9,12 @@ mod table;
 
 use anyhow::Result;
 
+use crate::under_load::Trial;
+
 #[derive(clap::Subcommand)]
 pub(crate) enum Conformance {
     /// Two daemons that share modules in an S3 server, with what may go wrong on the way
-    Cache(cache::Cache),
+    Cache(Trial),
     /// The ONNX backend suite, every case as it is and with all input sizes symbolic
     Onnx(onnx::Onnx),
     /// Kernels for AArch64 and RISC-V, on an emulator
@@ -24,7 +25,7 @@ pub(crate) enum Conformance {
 
 pub(crate) fn run(suite: &Conformance) -> Result<()> {
     match suite {
-        Conformance::Cache(cache) => cache.run(),
+        Conformance::Cache(trial) => trial.replicas(),
         Conformance::Onnx(onnx) => onnx.run(),
         Conformance::Cross(cross) => cross.run(),
         Conformance::Protocol(protocol) => protocol.run(),

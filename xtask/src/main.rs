@@ -41,11 +41,11 @@ enum Task {
     /// Runs the fuzzers for a while each: what strangers send, and what passes do to it
     Fuzz(fuzz::Fuzz),
     /// Plays what goes wrong with a daemon under load: kills, disconnects, a full disk, a clock that jumps
-    Chaos(under_load::Chaos),
+    Chaos(under_load::Trial),
     /// Has a daemon work for long and looks at what changes: latency and memory
-    Soak(under_load::Soak),
+    Soak(under_load::Trial),
     /// Asks a daemon for several times as much as it can do, and looks at how much of that it does and how it refuses the rest
-    Overload(under_load::Overload),
+    Overload(under_load::Trial),
     /// Lints the .proto files, and finds what would break clients
     Wire(wire::Wire),
     /// Formatting, lints, and that the module reader needs neither std nor an allocator
@@ -60,9 +60,9 @@ fn main() -> Result<()> {
         Task::Conformance(suite) => setup::run().and_then(|()| conformance::run(&suite)),
         Task::Bench(bench) => setup::run().and_then(|()| bench::run(&bench)),
         Task::Fuzz(fuzz) => setup::run().and_then(|()| fuzz.run()),
-        Task::Chaos(chaos) => setup::run().and_then(|()| chaos.run()),
-        Task::Soak(soak) => setup::run().and_then(|()| soak.run()),
-        Task::Overload(overload) => setup::run().and_then(|()| overload.run()),
+        Task::Chaos(trial) => setup::run().and_then(|()| trial.chaos()),
+        Task::Soak(trial) => setup::run().and_then(|()| trial.soak()),
+        Task::Overload(trial) => setup::run().and_then(|()| trial.overload()),
         Task::Wire(wire) => wire.run(),
         Task::Check => check::run(),
     }
