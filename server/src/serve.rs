@@ -80,9 +80,12 @@ impl Port {
             socket.set_reuseaddr(true)?;
             socket.bind(address)?;
             // Sockets that share an address may all bind it; only one can listen. It listens for a moment to
-            // find out, and shares the address with nobody from then on.
+            // find out, in which it answers nobody, and shares the address with nobody from then on.
+            answer_no_more(SockRef::from(&socket));
             rustix::net::listen(&socket, 1)?;
             rustix::net::shutdown(&socket, Shutdown::Both)?;
+            // There is none where the kernel has no filters.
+            let _ = SockRef::from(&socket).detach_filter();
             socket.set_reuseaddr(false)?;
         }
         Ok(Self { address: socket.local_addr()?, socket })
@@ -112,10 +115,9 @@ pub(crate) struct Door {
     pub(crate) settings: Arc<Settings>,
 }
 
-/// Has the kernel pass over whoever begins a connection from now on, so that nobody is let in between the last that is
-/// accepted and the end of the listener. They try again a moment later, and find that there is nobody, or the daemon that
-/// was started next.
-fn answer_no_more(listener: &std::net::TcpListener) {
+/// Has the kernel pass over whoever begins a connection to a socket that listens, as closing it resets those that it has
+/// answered. They try again a second later, and find that there is nobody, or the daemon that was started next.
+fn answer_no_more(listener: SockRef<'_>) {
     // A packet filter: "load the flags of the TCP header; if SYN is among them keep nothing, else everything".
     const LOAD_BYTE: u16 = 0x30;
     const JUMP_IF_SET: u16 = 0x45;
@@ -126,7 +128,7 @@ fn answer_no_more(listener: &std::net::TcpListener) {
         SockFilter::new(RETURN, 0, 0, 0),
         SockFilter::new(RETURN, 0, 0, u32::MAX),
     ];
-    if let Err(error) = SockRef::from(listener).attach_filter(&filter) {
+    if let Err(error) = listener.attach_filter(&filter) {
         tracing::debug!(%error, "connections may be cut off that come while the door is closed");
     }
 }
@@ -189,7 +191,7 @@ pub(crate) async fn serve(listener: TcpListener, door: Door, stop: CancellationT
     // Those that the kernel has answered already would be cut off. It is asked itself: what the runtime has heard of it may be
     // old on a busy machine.
     if let Ok(listener) = listener.into_std() {
-        answer_no_more(&listener);
+        answer_no_more(SockRef::from(&listener));
         // For those that have begun.
         tokio::time::sleep(HANDSHAKE).await;
         while let Ok(place) = places.clone().try_acquire_owned()
@@ -267,6 +269,8 @@ impl Service<Request<hyper::body::Incoming>> for Infallibly {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[tokio::test]
@@ -287,5 +291,34 @@ mod tests {
         drop((server.unwrap(), listener));
         drop(client.unwrap());
         Port::take(&address).await.unwrap().listen().unwrap();
+    }
+
+    #[tokio::test]
+    async fn nobody_is_let_in_while_a_port_is_taken() {
+        let address = Port::take("127.0.0.1:0").await.unwrap().address;
+        let ended = Arc::new(AtomicBool::new(false));
+        let asking: Vec<_> = (0..4)
+            .map(|_| {
+                let ended = ended.clone();
+                std::thread::spawn(move || {
+                    let mut let_in = 0;
+                    while !ended.load(Ordering::Relaxed) {
+                        let patience = Duration::from_millis(1);
+                        let stream = std::net::TcpStream::connect_timeout(&address, patience);
+                        // One that happens to get this very port as its own has met itself.
+                        let_in +=
+                            u32::from(stream.is_ok_and(|stream| stream.local_addr().unwrap() != address));
+                    }
+                    let_in
+                })
+            })
+            .collect();
+        for _ in 0..2000 {
+            drop(Port::take(&address.to_string()).await);
+            std::thread::yield_now();
+        }
+        ended.store(true, Ordering::Relaxed);
+        let let_in: u32 = asking.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert_eq!(let_in, 0);
     }
 }
