@@ -7,6 +7,8 @@
 #![allow(dead_code, unused_imports, clippy::unwrap_used, reason = "the harness is shared with the tests")]
 #![allow(clippy::disallowed_methods, reason = "an example has no config.rs")]
 
+#[path = "../tests/emulator/mod.rs"]
+mod emulator;
 #[path = "../tests/kernels/harness.rs"]
 mod harness;
 

@@ -14,6 +14,7 @@ mod draws;
 mod dynamic;
 #[path = "cases/emulated.rs"]
 mod emulated;
+mod emulator;
 #[path = "cases/end_to_end.rs"]
 mod end_to_end;
 #[path = "cases/harness.rs"]

@@ -10,6 +10,8 @@ use ired_compiler::tuning::{Choice, Tunable};
 use ired_graph::{DType, Dim, Graph, Op, Param, SymbolId, Tensor, TensorType, ValueId, interpret};
 use ired_mlir::{Context, Module, link};
 
+use crate::emulator;
+
 /// Numbers that look random and are the same every time.
 pub(crate) struct Random(u64);
 
@@ -292,7 +294,7 @@ impl Ready {
 
 /// This machine, as far as the process may use it; or what is tested instead.
 pub(crate) fn host() -> CpuTarget {
-    if let Some(targets) = foreign_targets() {
+    if let Some(targets) = emulator::targets() {
         return targets[0].clone();
     }
     // Asks for tiles: whoever uses them without is ended.
@@ -304,7 +306,7 @@ pub(crate) fn host() -> CpuTarget {
 
 /// The machine, and the smallest x86-64 if that is less; or what is tested instead.
 pub(crate) fn targets() -> Vec<CpuTarget> {
-    if let Some(targets) = foreign_targets() {
+    if let Some(targets) = emulator::targets() {
         return targets;
     }
     let host = host();
@@ -312,23 +314,12 @@ pub(crate) fn targets() -> Vec<CpuTarget> {
     if host.vector_bits == smallest.vector_bits { vec![smallest] } else { vec![host, smallest] }
 }
 
-#[allow(clippy::disallowed_methods, reason = "what tests run on, not a setting")]
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
-/// `IRED_TEST_TARGETS`, separated by spaces: kernels for these are run by the program, with arguments, that
-/// `IRED_TEST_RUNNER` names. It does what the example `run_kernel` of the CPU driver does.
-fn foreign_targets() -> Option<Vec<CpuTarget>> {
-    let targets = variable("IRED_TEST_TARGETS")?;
-    Some(targets.split_whitespace().map(|text| CpuTarget::parse(text).unwrap()).collect())
-}
-
 /// Whether this machine cannot run what is tested.
 pub(crate) fn is_foreign() -> bool {
-    foreign_targets().is_some()
+    emulator::targets().is_some()
 }
 
+/// As the example `run_kernel` of the CPU driver does it.
 fn run_foreign(image: &[u8], memory: &mut [Aligned], constants: &[i64], grid: [u32; 3]) {
     let mut job = Vec::new();
     let number = |job: &mut Vec<u8>, number: u64| job.extend_from_slice(&number.to_le_bytes());
@@ -343,16 +334,9 @@ fn run_foreign(image: &[u8], memory: &mut [Aligned], constants: &[i64], grid: [u
     constants.iter().for_each(|constant| number(&mut job, *constant as u64));
     grid.iter().for_each(|size| number(&mut job, u64::from(*size)));
 
-    let runner = variable("IRED_TEST_RUNNER").expect("foreign targets have a runner");
-    let mut words = runner.split_whitespace();
-    let mut runner = std::process::Command::new(words.next().expect("a runner has a name"));
-    let mut file = tempfile::tempfile().unwrap();
-    std::io::Write::write_all(&mut file, &job).unwrap();
-    std::io::Seek::rewind(&mut file).unwrap();
-    let answer = runner.args(words).stdin(file).stderr(std::process::Stdio::inherit()).output().unwrap();
-    assert!(answer.status.success(), "the runner ended with {}", answer.status);
+    let answer = emulator::run(&job).unwrap();
     let lines = memory.iter_mut().flat_map(|block| &mut block.storage);
-    for (line, bytes) in lines.zip(answer.stdout.chunks_exact(64)) {
+    for (line, bytes) in lines.zip(answer.chunks_exact(64)) {
         line.0.copy_from_slice(bytes);
     }
 }

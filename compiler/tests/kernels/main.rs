@@ -11,6 +11,8 @@ mod contraction;
 mod convolution;
 mod element_types;
 mod elementwise;
+#[path = "../emulator/mod.rs"]
+mod emulator;
 mod foreign;
 mod harness;
 mod movement;
