@@ -16,11 +16,14 @@ pub(crate) const INTERNAL: u8 = 4;
 /// Prints an error with its causes and every diagnostic it carries; gives the code to exit with.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {}", printable(&error.to_string()));
+    let mut said = error.to_string();
     for cause in error.chain().skip(1) {
-        // Diagnostics are listed in full below.
-        if cause.downcast_ref::<CompileFailure>().is_none() {
-            eprintln!("  because: {}", printable(&cause.to_string()));
+        let cause_text = cause.to_string();
+        // Diagnostics are listed in full below; some libraries say each thing twice.
+        if cause.downcast_ref::<CompileFailure>().is_none() && cause_text != said {
+            eprintln!("  because: {}", printable(&cause_text));
         }
+        said = cause_text;
     }
     for line in diagnostics(error) {
         eprintln!("  {}", printable(&line));
