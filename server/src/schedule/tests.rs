@@ -305,4 +305,5 @@ async fn a_rate_is_kept_and_its_hint_is_when_it_allows_one_more() {
 }
 
 // Here, where the macro is known.
+mod sequences;
 mod tenants;
