@@ -203,7 +203,7 @@ impl Place {
         self.since
     }
 
-    /// Notes what the execution took; one that did not end teaches nothing.
+    /// Notes what the execution took; one that did not end counts for the time that the place was held.
     pub fn worked(&mut self, compute: Duration, requests: usize) {
         self.worked = Some((compute, requests));
     }

@@ -264,7 +264,8 @@ impl Scheduler {
         }
     }
 
-    /// Ends an execution; `worked` is how long it computed and for how many requests.
+    /// Ends an execution; `worked` is how long it computed and for how many requests. One that was given up may have
+    /// computed all the time that it was held, and is charged that; but nothing is learned from it.
     pub(super) fn give_back(
         &self,
         lane: u64,
@@ -275,15 +276,16 @@ impl Scheduler {
         let mut guard = self.lock();
         let machine = &mut *guard;
         machine.running -= 1;
-        if let Some((compute, _)) = worked {
-            charges.correct(&mut machine.tenants, compute);
-            charges.note(compute);
+        let took = worked.map_or(held.max(charges.estimated), |(compute, _)| compute);
+        charges.correct(&mut machine.tenants, took);
+        if worked.is_some() {
+            charges.note(took);
         }
         if let Some(state) = machine.lanes.get_mut(&lane) {
             state.running -= 1;
+            charges.correct(&mut state.backlog.shares, took);
+            machine.models.charge(lane, charges.more(took) / state.share());
             if let Some((compute, requests)) = worked {
-                charges.correct(&mut state.backlog.shares, compute);
-                machine.models.charge(lane, charges.more(compute) / state.share());
                 state.estimate.note(held, compute, requests);
             }
             if state.is_idle() {
