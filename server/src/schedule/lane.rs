@@ -91,9 +91,11 @@ impl Lane {
             return Ok(Entered::Started(Turn::Alone { place, inputs: ticket.inputs, since }));
         }
         let state = machine.lanes.get_mut(&self.id).ok_or(Error::Stopping)?;
-        let waiting = |limit: &usize| state.backlog.waiting(ticket.tenant_id(), ticket.level) >= *limit;
+        let level = self.policy.queue_of(ticket.level);
+        let waiting = |limit: &usize| state.backlog.waiting(ticket.tenant_id(), level) >= *limit;
         if let Some(limit) = queue.max_waiting.filter(waiting) {
-            return Err(refused((Why::Waiting { limit }, state.retry_after())));
+            let why = level.map_or(Why::Queued { limit }, |_| Why::Waiting { limit });
+            return Err(refused((why, state.retry_after())));
         }
         if let Some(why) = state.late_at_the_door(&ticket, since) {
             return Err(refused((why, state.retry_after())));

@@ -265,7 +265,7 @@ async fn who_has_waited_long_enough_is_refused_or_goes_last() {
         let mut second = lane.enter(ticket(1), Some(Duration::from_secs(100))).boxed_local();
         assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
         let third = lane.enter(ticket(1), None).await.unwrap_err().to_string();
-        assert_eq!(third, "model `m` has 2 requests of this priority waiting already");
+        assert_eq!(third, "model `m` has 2 requests waiting already");
         tokio::time::sleep(Duration::from_millis(60)).await;
         match after_timeout {
             AfterTimeout::Refuse => {
@@ -286,6 +286,25 @@ async fn who_has_waited_long_enough_is_refused_or_goes_last() {
         }
         drop(place);
         drop(second.await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn without_levels_a_full_queue_is_full_for_every_priority() {
+    let queue = QueuePolicy { max_waiting: Some(2), ..QueuePolicy::default() };
+    for (levels, text) in [(0, Some("model `m` has 2 requests waiting already")), (9, None)] {
+        let scheduler = scheduler(1);
+        let lane = Lane::new(&scheduler, "m", Policy { queue: queue.clone(), levels, ..one_by_one() });
+        let _place = alone(&lane, ticket(1)).await;
+        let mut waiting = [3, 4].map(|level| lane.enter(ticket(level), None).boxed_local());
+        for entering in &mut waiting {
+            assert!(poll!(entering).is_pending());
+        }
+        let mut third = lane.enter(ticket(5), None).boxed_local();
+        match poll!(&mut third) {
+            std::task::Poll::Ready(refused) => assert_eq!(Some(&*refused.unwrap_err().to_string()), text),
+            std::task::Poll::Pending => assert_eq!(text, None),
+        }
     }
 }
 
