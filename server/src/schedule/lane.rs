@@ -7,12 +7,12 @@ use tokio::sync::oneshot;
 
 use super::backlog::{Entry, Key};
 use super::charge::Charges;
+use super::memory::Held;
 use super::policy::AfterTimeout;
 use super::queue::Ticket;
 use super::{Policy, QueuePolicy, Refusal, Scheduler, Why};
 use crate::course::Execution;
 use crate::error::Error;
-use crate::ledger::Reservation;
 
 /// Where the requests of one model version wait and run.
 #[derive(Debug)]
@@ -192,11 +192,11 @@ pub struct Place {
     since: Instant,
     charges: Charges,
     worked: Option<(Duration, usize)>,
-    memory: Option<Reservation>,
+    memory: Option<Held>,
 }
 
 impl Place {
-    pub(super) fn new(scheduler: Scheduler, lane: u64, charges: Charges, memory: Reservation) -> Self {
+    pub(super) fn new(scheduler: Scheduler, lane: u64, charges: Charges, memory: Held) -> Self {
         Self { scheduler, lane, since: Instant::now(), charges, worked: None, memory: Some(memory) }
     }
 

@@ -249,6 +249,40 @@ async fn memory_is_waited_for_or_refused_with_the_numbers() {
     assert!(matches!(second.await, Ok(Turn::Alone { .. })));
 }
 
+/// What a request waits for is not given to those who come later, however little they take.
+#[tokio::test]
+async fn memory_is_kept_for_who_waits_for_it() {
+    let scheduler = scheduler(8);
+    let policy = || Policy { instances: Some(8), ..Policy::default() };
+    let [large, small] = ["large", "small"].map(|model| Lane::new(&scheduler, model, policy()));
+    let needs = |peak_bytes| Ticket { peak_bytes, ..ticket(1) };
+    for gives_up in [false, true] {
+        let before = alone(&small, needs(300)).await;
+        let mut first = large.enter(needs(800), None).boxed_local();
+        assert!(poll!(&mut first).is_pending());
+        let mut later = small.enter(needs(300), None).boxed_local();
+        assert!(poll!(&mut later).is_pending());
+        // Beside it there is room for so much.
+        let third = Lane::new(&scheduler, "third", policy());
+        let beside = alone(&third, needs(200)).await;
+        let mut more = third.enter(needs(1), None).boxed_local();
+        assert!(poll!(&mut more).is_pending());
+        if gives_up {
+            drop(first);
+            drop((later.now_or_never().unwrap(), more.now_or_never().unwrap()));
+        } else {
+            drop(before);
+            // Also while those beside it run on.
+            let place = first.now_or_never().unwrap().unwrap();
+            assert!(poll!(&mut later).is_pending() && poll!(&mut more).is_pending());
+            drop(place);
+            drop((later.now_or_never().unwrap(), more.now_or_never().unwrap()));
+        }
+        drop(beside);
+    }
+    assert!(scheduler.lock().is_idle());
+}
+
 #[tokio::test]
 async fn who_has_waited_long_enough_is_refused_or_goes_last() {
     let scheduler = scheduler(1);
