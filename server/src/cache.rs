@@ -190,6 +190,14 @@ impl ModuleCache {
         ticket
     }
 
+    /// Takes a flight that has ended from the list. Once its last ticket was dropped, another may stand there.
+    fn leave(&self, key: &Digest, flight: &Weak<flight::Flight>) {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        if flights.get(key).is_some_and(|listed| listed.ptr_eq(flight)) {
+            flights.remove(key);
+        }
+    }
+
     /// Forgets a module that turned out to be unusable.
     pub async fn discard(&self, key: &Digest) {
         if let Some(shared) = &self.shared {
