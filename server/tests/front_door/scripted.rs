@@ -1,6 +1,6 @@
 //! A compiler and models that do what the text of a "model" file says, and a daemon on free ports around them.
 //!
-//! The script is words: `crash-once`, `crash`, `killed`, `unsupported` (and `hostile`: names that are [`MARKUP`]), `hold`
+//! The script is words: `crash-once`, `crash-always`, `crash-for:TRIPLE` (for that target), `killed`, `unsupported` (and `hostile`: names that are [`MARKUP`]), `hold`
 //! (compile until [`World::release`]), `compiles:MS` (compile so long), `unloadable`, `unloadable-once`, `block` (infer until
 //! [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`; of a model that says `strings`, both are
 //! strings and the same. One that says `takes:MS` takes so long, one that says `times:N` multiplies by that, one that says
@@ -119,7 +119,7 @@ impl Compiler for ScriptedCompiler {
 
     fn compile(
         &self,
-        _: CompileJob,
+        job: CompileJob,
         model: OwnedFd,
         files: Arc<dyn ModelFiles>,
         output: OwnedFd,
@@ -144,6 +144,7 @@ impl Compiler for ScriptedCompiler {
                 CompileFailure::Crashed { signal_or_status: "SIGSEGV".to_owned(), stderr: String::new() };
             if script.contains("crash-once") && self.world.seen().compiles_started == 1
                 || script.contains("crash-always")
+                || job.target.triple.is_some_and(|triple| script.contains(&format!("crash-for:{triple}")))
             {
                 return Err(crashed);
             }
