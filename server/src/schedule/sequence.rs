@@ -199,11 +199,12 @@ impl Sequences {
 
     /// A place for a new sequence; those that have paused for too long make room.
     async fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
+        // One wait for all looks: a new one would begin behind those who came later.
+        let mut place = std::pin::pin!(self.places.clone().acquire_owned());
         loop {
             let next = self.close_idle();
             let look_again = next.unwrap_or(self.policy.idle).max(Duration::from_millis(1));
-            let place = self.places.clone().acquire_owned();
-            if let Ok(place) = tokio::time::timeout(look_again, place).await {
+            if let Ok(place) = tokio::time::timeout(look_again, &mut place).await {
                 return place.map_err(|_| Error::Stopping);
             }
         }

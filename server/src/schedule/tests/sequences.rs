@@ -33,3 +33,20 @@ async fn rows_without_data_make_no_large_tensors() {
     turn.add(&mut inputs).unwrap();
     assert_eq!((inputs[1].dims[0], inputs[1].data.len()), (4 << 20, 16 << 20));
 }
+
+#[tokio::test]
+async fn who_waits_for_a_place_keeps_his_turn_when_he_looks_for_idle_ones() {
+    let sequences = sequences(1, Duration::from_millis(1));
+    let runs = sequences.turn(step(1, true, true)).await.unwrap();
+    let mut waiting = [2, 3].map(|id| sequences.turn(step(id, true, true)).boxed_local());
+    for waiting in &mut waiting {
+        assert!(poll!(waiting).is_pending());
+    }
+    // Until he is to look again.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let [first, second] = &mut waiting;
+    assert!(poll!(&mut *first).is_pending());
+    drop(runs);
+    assert!(poll!(second).is_pending());
+    assert!(poll!(first).is_ready());
+}
