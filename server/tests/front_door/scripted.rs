@@ -4,7 +4,8 @@
 //! (compile until [`World::release`]), `compiles:MS` (compile so long), `unloadable`, `unloadable-once`, `block` (infer until
 //! [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`; of a model that says `strings`, both are
 //! strings and the same. One that says `takes:MS` takes so long, one that says `times:N` multiplies by that, one that says
-//! `fails` answers nobody, one that `centers` says that its rows depend on each other. A `sequence` adds up instead: `next` is `x` and, unless `start` is 1, `state`; `y` is that, and
+//! `fails` answers nobody, one that `centers` says that its rows depend on each other, one that `lingers` ends
+//! only once [`World::release`] was called. A `sequence` adds up instead: `next` is `x` and, unless `start` is 1, `state`; `y` is that, and
 //! `corrid` more at the `end`.
 
 use std::io::{Read, Write};
@@ -406,7 +407,12 @@ impl Runner for Doubler {
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         self.world.note(|seen| seen.shut_down += 1);
-        std::future::ready(()).boxed()
+        async {
+            if self.script.contains("lingers") {
+                self.world.released().await;
+            }
+        }
+        .boxed()
     }
 }
 
