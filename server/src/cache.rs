@@ -35,9 +35,9 @@ use shared::SharedCache;
 
 /// Part of every key; a change of how keys are made changes it.
 const KEY_DOMAIN: &str = "ired 2026 module key";
-/// Crashes of the compiler after which a model is refused for a while.
+/// Crashes of the compiler after which a module is not tried again for a while.
 const CRASHES_ALLOWED: u32 = 2;
-/// Models whose crashes are remembered; more would only let strangers fill memory.
+/// Modules whose crashes are remembered; more would only let strangers fill memory.
 const CRASHES_REMEMBERED: u64 = 10_000;
 
 /// What to compile, for what and how.
@@ -78,7 +78,7 @@ pub struct ModuleCache {
     flights: Mutex<HashMap<Digest, Weak<flight::Flight>>>,
     slots: Semaphore,
     queue_limit: usize,
-    /// How often each model crashed the compiler, and how it last did.
+    /// How often the compiler crashed at each key, and how it last did. Another target or other options may do.
     crashes: moka::sync::Cache<Digest, (u32, String)>,
     quarantine: Duration,
     /// What "host" means here: a data directory may move to another machine.
@@ -190,6 +190,14 @@ impl ModuleCache {
         ticket
     }
 
+    /// Takes a flight that has ended from the list. Once its last ticket was dropped, another may stand there.
+    fn leave(&self, key: &Digest, flight: &Weak<flight::Flight>) {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        if flights.get(key).is_some_and(|listed| listed.ptr_eq(flight)) {
+            flights.remove(key);
+        }
+    }
+
     /// Forgets a module that turned out to be unusable.
     pub async fn discard(&self, key: &Digest) {
         if let Some(shared) = &self.shared {
@@ -238,8 +246,8 @@ impl ModuleCache {
         hits.add(1);
     }
 
-    fn check_quarantine(&self, model: &Digest, name: &str) -> Result<(), CompileError> {
-        match self.crashes.get(model) {
+    fn check_quarantine(&self, key: &Digest, model: &Digest, name: &str) -> Result<(), CompileError> {
+        match self.crashes.get(key) {
             Some((crashes, last)) if crashes >= CRASHES_ALLOWED => Err(CompileError::Quarantined {
                 model: name.to_owned(),
                 digest: *model,
@@ -251,8 +259,8 @@ impl ModuleCache {
         }
     }
 
-    fn note_crash(&self, model: &Digest, how: String) {
-        let crashes = self.crashes.get(model).map_or(0, |(crashes, _)| crashes) + 1;
-        self.crashes.insert(*model, (crashes, how));
+    fn note_crash(&self, key: &Digest, how: String) {
+        let crashes = self.crashes.get(key).map_or(0, |(crashes, _)| crashes) + 1;
+        self.crashes.insert(*key, (crashes, how));
     }
 }

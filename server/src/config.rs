@@ -76,8 +76,8 @@ pub struct Settings {
     pub compile_cpu_s: u64,
     /// Size of one compiled module, in bytes.
     pub module_bytes: u64,
-    /// How long a model that crashed the compiler twice is refused, in seconds. Long enough to stop a crash
-    /// loop, short enough that a machine's hiccup heals by itself.
+    /// How long a model that crashed the compiler twice is refused for the same target and options, in seconds. Long
+    /// enough to stop a crash loop, short enough that a machine's hiccup heals by itself.
     pub quarantine_s: u64,
     /// All compiled modules on disk, in bytes; the least recently used go first, and none that is loaded.
     pub cache_bytes: u64,

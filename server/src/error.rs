@@ -117,8 +117,8 @@ pub enum CompileError {
     #[error("cannot compile `{model}`: {cause}")]
     Worker { model: String, cause: CompileFailure },
     #[error(
-        "model `{model}` (digest {digest}) crashed the compiler {crashes} times and is refused for {} s; \
-         the last time: {last}",
+        "model `{model}` (digest {digest}) crashed the compiler {crashes} times for this target and with these \
+         options, which are refused for {} s; the last time: {last}",
         quarantine.as_secs()
     )]
     Quarantined { model: String, digest: Digest, crashes: u32, last: String, quarantine: Duration },

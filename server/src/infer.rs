@@ -180,7 +180,9 @@ async fn execute_step(
     let arrived = Instant::now();
     course.waits = Some(arrived);
     let mut turn = sequences.turn(step).await?;
-    check::given(served.inputs(), &inputs)?;
+    // What the server adds has as many rows.
+    check::inputs(served.inputs(), &inputs)?;
+    check_rows(served, join::rows(&inputs))?;
     turn.add(&mut inputs)?;
     let (mut outputs, execution) = execute(served, inputs, asked, course).await?;
     turn.keep(&mut outputs)?;
@@ -201,12 +203,7 @@ async fn execute(
         (None, None) => (1, None),
         _ => join::likeness(entry, &inputs),
     };
-    if let Some(limit) = served.max_rows.filter(|&limit| rows > limit) {
-        let (model, input) = (&served.name, entry.inputs.first().map_or("", |spec| &spec.name));
-        return Err(Error::invalid(format!(
-            "input `{input}` has {rows} rows; the configuration of model `{model}` takes at most {limit}"
-        )));
-    }
+    check_rows(served, rows)?;
     let joins = joins.filter(|_| policy.batching.is_some());
     let joins = match &asked.tenant {
         Some(tenant) if !served.joins_tenants() => {
@@ -245,6 +242,15 @@ async fn execute(
         }
         turn => answered(turn),
     }
+}
+
+/// Refuses a request of more rows than the configuration says.
+fn check_rows(served: &Served, rows: u64) -> Result<(), Error> {
+    let Some(limit) = served.max_rows.filter(|&limit| rows > limit) else { return Ok(()) };
+    let (model, input) = (&served.name, served.inputs().next().map_or("", |spec| &spec.name));
+    Err(Error::invalid(format!(
+        "input `{input}` has {rows} rows; the configuration of model `{model}` takes at most {limit}"
+    )))
 }
 
 /// One execution in the worker.

@@ -29,7 +29,8 @@
 //! its worker has work, and never longer than the bound. Requests of a sequence (`sequence.rs`) go through the same
 //! lane, one at a time for each sequence, with their state and control tensors added.
 //!
-//! Memory is a place, too: the ledger (`crate::ledger`) has to grant a request's peak bytes before it runs.
+//! Memory is a place, too: the ledger (`crate::ledger`) has to grant a request's peak bytes before it runs, and what one
+//! waits for is kept for it (`memory.rs`).
 //!
 //! Not here: the bound on all that is inside, answers that are being encoded included, which a version's drain
 //! waits for ([`crate::registry::Served`]), and the bytes of requests ([`crate::budget`]).
@@ -39,6 +40,7 @@ mod charge;
 mod estimate;
 mod lane;
 mod machine;
+mod memory;
 mod policy;
 mod queue;
 mod rate;

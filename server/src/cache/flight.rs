@@ -1,6 +1,6 @@
 //! One compilation in progress, shared by everyone who asked for the same module.
 
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use ired_worker::CompileEvent;
 use tokio::sync::{broadcast, watch};
@@ -107,13 +107,100 @@ impl Flight {
         let (done, outcome) = watch::channel(None);
         let asker = request.source.name.clone();
         let work = Work { cache, key, model, identity, request, events: events.clone() };
-        let work = tokio::spawn(async move {
-            let ended = work.run().await.map_err(Arc::new);
-            // From here on the next request starts anew, and finds the module or tries again.
-            work.cache.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&work.key);
-            done.send_replace(Some(ended));
+        let flight = Arc::new_cyclic(|flight: &Weak<Self>| {
+            let flight = flight.clone();
+            let work = tokio::spawn(async move {
+                let ended = work.run().await.map_err(Arc::new);
+                // From here on the next request starts anew, and finds the module or tries again.
+                work.cache.leave(&work.key, &flight);
+                done.send_replace(Some(ended));
+            });
+            Self { events, outcome: outcome.clone(), work }
         });
-        let flight = Arc::new(Self { events, outcome: outcome.clone(), work });
         (Arc::downgrade(&flight), Ticket { events: first, outcome, asker, _flight: flight })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::sync::mpsc;
+
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+    use ired_worker::{CompileFailure, CompileJob, CompileOptions, CompileReport, ModelFiles, TargetRequest};
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::config::Settings;
+    use crate::engine::{Compiler, EventSink};
+    use crate::models::{ModelSource, Origin, SourceFile};
+
+    /// Fails once it is told to, and says so right before.
+    struct Fails {
+        told: Arc<Notify>,
+        fails: mpsc::Sender<()>,
+    }
+
+    impl Compiler for Fails {
+        fn identity(&self) -> std::io::Result<String> {
+            Ok(String::new())
+        }
+
+        fn compile(
+            &self,
+            _: CompileJob,
+            _: OwnedFd,
+            _: Arc<dyn ModelFiles>,
+            _: OwnedFd,
+            _: EventSink,
+        ) -> BoxFuture<'_, Result<CompileReport, CompileFailure>> {
+            async {
+                self.told.notified().await;
+                self.fails.send(()).unwrap();
+                let kind = ired_worker::FailureKind::Unsupported;
+                Err(CompileFailure::Failed { kind, diagnostics: Vec::new() })
+            }
+            .boxed()
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_ends_late_does_not_take_the_next_flight_from_the_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.onnx");
+        std::fs::write(&path, "m").unwrap();
+        let (told, (fails, failing)) = (Arc::new(Notify::new()), mpsc::channel());
+        let compiler = Arc::new(Fails { told: told.clone(), fails });
+        let settings = Settings::default();
+        let cache = ModuleCache::open(dir.path(), &settings, compiler, String::new()).await.unwrap();
+        let cache = Arc::new(cache);
+        let source = ModelSource {
+            name: "m".to_owned(),
+            version: 1,
+            origin: Origin::Upload,
+            main: SourceFile::at("m.onnx".to_owned(), path).unwrap(),
+            others: Vec::new(),
+            config: None,
+            trials: Vec::new(),
+            digest: Arc::default(),
+        };
+        let (target, options) = (TargetRequest::default(), CompileOptions::default());
+        let request = CompileRequest { source, target, options };
+        let first = cache.request(request.clone()).await.unwrap();
+        let mut ended = first.outcome.clone();
+        let (key, second, _second) = {
+            let mut flights = cache.flights.lock().unwrap();
+            told.notify_one();
+            // From here on it waits for nothing but the list.
+            failing.recv().unwrap();
+            drop(first);
+            let key = *flights.keys().next().unwrap();
+            let (second, ticket) = Flight::start(cache.clone(), key, key, String::new(), request);
+            flights.insert(key, second.clone());
+            (key, second, ticket)
+        };
+        ended.wait_for(Option::is_some).await.unwrap();
+        assert!(cache.flights.lock().unwrap().get(&key).is_some_and(|listed| listed.ptr_eq(&second)));
     }
 }

@@ -43,7 +43,7 @@ impl Work {
         }
         let metrics = &self.cache.metrics;
         let source = &self.request.source;
-        self.cache.check_quarantine(&self.model, &source.name)?;
+        self.cache.check_quarantine(&self.key, &self.model, &source.name)?;
         let (_slot, lease) = match self.ready().await? {
             Ready::Made(module) => return Ok(module),
             Ready::Compile(slot, lease) => (slot, lease),
@@ -131,7 +131,7 @@ impl Work {
             let output = blocking(begin).await?;
             match self.attempt(&output).await {
                 Ok(report) => {
-                    self.cache.crashes.invalidate(&self.model);
+                    self.cache.crashes.invalidate(&self.key);
                     return self.keep(report, output).await;
                 }
                 // The worker, which writes the file, has no word of its own for a full disk.
@@ -153,7 +153,7 @@ impl Work {
                 }) => {
                     // Who ends processes from outside must not put models into quarantine.
                     if matches!(cause, CompileFailure::Crashed { .. }) {
-                        self.cache.note_crash(&self.model, cause.to_string());
+                        self.cache.note_crash(&self.key, cause.to_string());
                     }
                     self.cache.metrics.crashes.add(1);
                     if attempt == ATTEMPTS {

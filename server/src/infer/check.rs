@@ -10,10 +10,14 @@ use crate::error::{Error, shown};
 use crate::tensors::{datatype, tensor_bytes};
 
 /// Checks names, types, shapes and sizes; equal symbols must have equal sizes.
-pub(crate) fn inputs(specs: &[TensorSpec], tensors: &[Tensor]) -> Result<(), Error> {
+pub(crate) fn inputs<'a>(
+    specs: impl IntoIterator<Item = &'a TensorSpec, IntoIter: Clone>,
+    tensors: &[Tensor],
+) -> Result<(), Error> {
+    let specs = specs.into_iter();
     for (at, tensor) in tensors.iter().enumerate() {
-        if !specs.iter().any(|spec| spec.name == tensor.name) {
-            return Err(unknown("input", &tensor.name, specs.iter()));
+        if !specs.clone().any(|spec| spec.name == tensor.name) {
+            return Err(unknown("input", &tensor.name, specs));
         }
         if tensors[..at].iter().any(|other| other.name == tensor.name) {
             return Err(Error::invalid(format!("input `{}` is given twice", tensor.name)));
@@ -89,17 +93,6 @@ fn shape_error(spec: &TensorSpec, tensor: &Tensor, note: &str) -> Error {
     let expected = dims.collect::<Vec<_>>().join(", ");
     let name = &spec.name;
     Error::invalid(format!("input `{name}`: found shape {:?}, expected [{expected}]{note}", tensor.dims))
-}
-
-/// Checks that every tensor is one of those that a client gives.
-pub(super) fn given<'a>(
-    specs: impl Iterator<Item = &'a TensorSpec> + Clone,
-    tensors: &[Tensor],
-) -> Result<(), Error> {
-    match tensors.iter().find(|tensor| !specs.clone().any(|spec| spec.name == tensor.name)) {
-        None => Ok(()),
-        Some(tensor) => Err(unknown("input", &tensor.name, specs)),
-    }
 }
 
 /// The error for a tensor that the model does not have.

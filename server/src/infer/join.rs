@@ -76,11 +76,16 @@ fn symbol(dim: &DimSpec) -> Option<&str> {
     }
 }
 
+/// The rows of a request's inputs, where they have any.
+pub(super) fn rows(inputs: &[Tensor]) -> u64 {
+    inputs.first().and_then(|tensor| tensor.dims.first()).copied().unwrap_or(1)
+}
+
 /// A request's rows, and what must be equal in another for the two to be joined; `None` for what runs alone.
 ///
 /// The inputs are those of the entry point and fit it.
 pub(super) fn likeness(entry: &EntryPoint, inputs: &[Tensor]) -> (u64, Option<Box<[u64]>>) {
-    let rows = inputs.first().and_then(|tensor| tensor.dims.first()).copied().unwrap_or(1);
+    let rows = rows(inputs);
     let mut sizes = Vec::new();
     for spec in &entry.inputs {
         let Some(tensor) = inputs.iter().find(|tensor| tensor.name == spec.name) else { return (rows, None) };

@@ -52,17 +52,23 @@ pub struct Resident {
 
 struct Loaded {
     runner: Arc<dyn Runner>,
-    _memory: Reservation,
+    _room: Room,
+}
+
+/// Memory that somebody has. Whenever it goes, those who wait for some are told.
+pub(crate) struct Room {
+    memory: Reservation,
+    change: Change,
 }
 
 /// A module that stays in memory while this is held.
 pub struct Using {
     loaded: Arc<Loaded>,
-    _end: EndOfUse,
+    _change: Change,
 }
 
-/// Goes after the hold on the module, which it tells of.
-struct EndOfUse(Arc<Residents>);
+/// Goes after what was held, and tells of it.
+struct Change(Arc<Residents>);
 
 impl Residents {
     pub fn new(launcher: Arc<dyn Launcher>, ledger: Ledger) -> Arc<Self> {
@@ -92,14 +98,14 @@ impl Residents {
         let guess =
             File::from(share()?).metadata().map_err(StoreError::io("look at a module", "".as_ref()))?.len();
         let until = Instant::now() + PATIENCE;
-        let mut memory = self.make_room(model, guess, until).await?;
+        let mut room = self.make_room(model, guess, until).await?;
         let runner = self.launcher.launch(share()?).await?;
         let module = runner.module().clone();
-        if memory.resize(module.resident_bytes).is_err() {
-            drop(memory);
-            memory = self.make_room(model, module.resident_bytes, until).await?;
+        if !room.resize(module.resident_bytes) {
+            drop(room);
+            room = self.make_room(model, module.resident_bytes, until).await?;
         }
-        let loaded = Loaded { runner, _memory: memory };
+        let loaded = Loaded { runner, _room: room };
         Ok(self.add(model, module, Arc::new(file), Some(loaded)))
     }
 
@@ -133,11 +139,11 @@ impl Residents {
 
     /// Takes memory; unloads others that are idle where that is needed.
     pub(crate) async fn make_room(
-        &self,
+        self: &Arc<Self>,
         model: &str,
         bytes: u64,
         until: Instant,
-    ) -> Result<Reservation, Error> {
+    ) -> Result<Room, Error> {
         self.waiting.fetch_add(1, Ordering::AcqRel);
         let _waiting = Waiting(self);
         loop {
@@ -145,7 +151,7 @@ impl Residents {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             let (budget, in_use) = match self.ledger.reserve(bytes) {
-                Ok(memory) => return Ok(memory),
+                Ok(memory) => return Ok(Room { memory, change: Change(self.clone()) }),
                 Err(numbers) => numbers,
             };
             if bytes <= budget && self.evict_one().await {
@@ -261,11 +267,11 @@ impl Resident {
             return Err(Error::Stopping);
         }
         let until = deadline.min(Instant::now() + PATIENCE);
-        let memory = self.residents.make_room(&self.model, self.module.resident_bytes, until).await?;
+        let room = self.residents.make_room(&self.model, self.module.resident_bytes, until).await?;
         let file = self.file.try_clone().map_err(StoreError::io("share a module", "".as_ref()))?;
         let runner = self.residents.launcher.launch(file).await?;
         self.residents.faulted.add(1);
-        let loaded = Arc::new(Loaded { runner, _memory: memory });
+        let loaded = Arc::new(Loaded { runner, _room: room });
         *self.lock() = Some(loaded.clone());
         if self.is_closed() {
             self.shutdown().await;
@@ -280,7 +286,7 @@ impl Resident {
     }
 
     fn using(&self, loaded: Arc<Loaded>) -> Using {
-        Using { loaded, _end: EndOfUse(self.residents.clone()) }
+        Using { loaded, _change: Change(self.residents.clone()) }
     }
 
     /// Unloads it, if nobody uses it and it may go.
@@ -308,8 +314,6 @@ impl Resident {
         let loaded = self.lock().take();
         if let Some(loaded) = loaded {
             loaded.runner.shutdown().await;
-            drop(loaded);
-            self.residents.tell();
         }
     }
 }
@@ -321,7 +325,17 @@ impl Using {
     }
 }
 
-impl Drop for EndOfUse {
+impl Room {
+    /// Makes it so many bytes, unless they are not to be had.
+    fn resize(&mut self, bytes: u64) -> bool {
+        let fits = self.memory.resize(bytes).is_ok();
+        // It may be less than before.
+        self.change.0.tell();
+        fits
+    }
+}
+
+impl Drop for Change {
     fn drop(&mut self) {
         self.0.tell();
     }

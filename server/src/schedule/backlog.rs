@@ -144,10 +144,10 @@ impl Backlog {
         (keys, rows)
     }
 
-    /// How many of a tenant wait on a level.
-    pub(super) fn waiting(&self, tenant: u64, level: u32) -> usize {
+    /// How many of a tenant wait on a level, or on all of them.
+    pub(super) fn waiting(&self, tenant: u64, level: Option<u32>) -> usize {
         let queue = self.queues.get(&tenant).into_iter().flat_map(BTreeMap::keys);
-        queue.filter(|key| key.level == level && !key.last).count()
+        queue.filter(|key| level.is_none_or(|level| key.level == level) && !key.last).count()
     }
 
     /// How many of those that wait will run before a request that comes now, and as many of other tenants as have

@@ -7,12 +7,12 @@ use tokio::sync::oneshot;
 
 use super::backlog::{Entry, Key};
 use super::charge::Charges;
+use super::memory::Held;
 use super::policy::AfterTimeout;
 use super::queue::Ticket;
 use super::{Policy, QueuePolicy, Refusal, Scheduler, Why};
 use crate::course::Execution;
 use crate::error::Error;
-use crate::ledger::Reservation;
 
 /// Where the requests of one model version wait and run.
 #[derive(Debug)]
@@ -91,9 +91,11 @@ impl Lane {
             return Ok(Entered::Started(Turn::Alone { place, inputs: ticket.inputs, since }));
         }
         let state = machine.lanes.get_mut(&self.id).ok_or(Error::Stopping)?;
-        let waiting = |limit: &usize| state.backlog.waiting(ticket.tenant_id(), ticket.level) >= *limit;
+        let level = self.policy.queue_of(ticket.level);
+        let waiting = |limit: &usize| state.backlog.waiting(ticket.tenant_id(), level) >= *limit;
         if let Some(limit) = queue.max_waiting.filter(waiting) {
-            return Err(refused((Why::Waiting { limit }, state.retry_after())));
+            let why = level.map_or(Why::Queued { limit }, |_| Why::Waiting { limit });
+            return Err(refused((why, state.retry_after())));
         }
         if let Some(why) = state.late_at_the_door(&ticket, since) {
             return Err(refused((why, state.retry_after())));
@@ -190,11 +192,11 @@ pub struct Place {
     since: Instant,
     charges: Charges,
     worked: Option<(Duration, usize)>,
-    memory: Option<Reservation>,
+    memory: Option<Held>,
 }
 
 impl Place {
-    pub(super) fn new(scheduler: Scheduler, lane: u64, charges: Charges, memory: Reservation) -> Self {
+    pub(super) fn new(scheduler: Scheduler, lane: u64, charges: Charges, memory: Held) -> Self {
         Self { scheduler, lane, since: Instant::now(), charges, worked: None, memory: Some(memory) }
     }
 
@@ -203,7 +205,7 @@ impl Place {
         self.since
     }
 
-    /// Notes what the execution took; one that did not end teaches nothing.
+    /// Notes what the execution took; one that did not end counts for the time that the place was held.
     pub fn worked(&mut self, compute: Duration, requests: usize) {
         self.worked = Some((compute, requests));
     }

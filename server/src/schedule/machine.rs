@@ -9,10 +9,11 @@ use tokio::sync::oneshot;
 use super::backlog::{Entry, Key};
 use super::charge::Charges;
 use super::lane::{Group, Place, Turn};
+use super::memory::{Held, Memory};
 use super::queue::{LaneState, Ticket};
 use super::shares::Shares;
 use super::{Policy, Refusal, Why};
-use crate::ledger::{Ledger, Reservation};
+use crate::ledger::Ledger;
 
 /// What a worker shall have to do beyond what it runs: so long can its next request take to come on a busy machine, and so
 /// long at most does a more urgent one wait for what cannot be overtaken any more.
@@ -41,6 +42,7 @@ pub(super) struct Machine {
     places: usize,
     running: usize,
     waiting: usize,
+    memory: Memory,
     /// What tenants have had of the machine, for their weights.
     tenants: Shares,
     /// What lanes have had of it, for their models' shares.
@@ -78,6 +80,12 @@ impl Machine {
         })
     }
 
+    /// Takes memory for the next request of a lane, or for one that finds nobody waiting in it.
+    fn take_memory(&mut self, lane: u64, bytes: u64) -> Result<Held, (u64, u64)> {
+        let next = |lane| Some(*self.lanes.get(&lane)?.backlog.next()?.0);
+        self.memory.take(lane, bytes, next)
+    }
+
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
         self.lanes.values().all(LaneState::is_idle) && self.running == 0 && self.waiting == 0
@@ -93,6 +101,7 @@ impl Scheduler {
             places: places.max(1),
             running: 0,
             waiting: 0,
+            memory: Memory::new(ledger.clone()),
             tenants: Shares::default(),
             models: Shares::default(),
         };
@@ -143,8 +152,8 @@ impl Scheduler {
         if !state.backlog.is_empty() || !state.may_start_alone(free) {
             return None;
         }
-        let memory = self.shared.ledger.reserve(ticket.peak_bytes).ok()?;
         let charges = Charges::of(ticket, state.compute());
+        let memory = machine.take_memory(lane, ticket.peak_bytes).ok()?;
         // While there are places, nobody waits for one.
         let least = if free { Tags::NONE } else { machine.least() };
         Some(self.start(machine, lane, memory, charges, least))
@@ -172,14 +181,7 @@ impl Scheduler {
         Err(Refusal::new(model, why, Duration::MAX))
     }
 
-    fn start(
-        &self,
-        machine: &mut Machine,
-        lane: u64,
-        memory: Reservation,
-        charges: Charges,
-        least: Tags,
-    ) -> Place {
+    fn start(&self, machine: &mut Machine, lane: u64, memory: Held, charges: Charges, least: Tags) -> Place {
         machine.running += 1;
         charges.serve(&mut machine.tenants, least.tenant);
         if let Some(state) = machine.lanes.get_mut(&lane) {
@@ -201,20 +203,21 @@ impl Scheduler {
         let mut ready: Vec<(Tags, u64)> = ready.collect();
         ready.sort_by(|(a, _), (b, _)| a.tenant.total_cmp(&b.tenant).then(a.model.total_cmp(&b.model)));
         for (_, id) in ready {
-            let running = machine.running;
-            let Some(state) = machine.lanes.get_mut(&id) else { continue };
-            let Some((_, entry)) = state.backlog.next() else { continue };
+            let Some(state) = machine.lanes.get(&id) else { continue };
+            let Some((key, entry)) = state.backlog.next() else { continue };
             if let Some(why) = state.too_late(entry.ticket.deadline, 0, now) {
                 let retry_after = state.retry_after();
                 return self.refuse(machine, id, why, retry_after);
             }
-            match self.shared.ledger.reserve(entry.ticket.peak_bytes) {
+            let (key, needs, retry_after) = (*key, entry.ticket.peak_bytes, state.retry_after());
+            match machine.take_memory(id, needs) {
                 Ok(memory) => return self.give(machine, id, memory, now),
                 // Whoever runs gives memory back, and comes by here.
-                Err(_) if running > 0 => {}
+                Err(_) if machine.running > 0 => machine.memory.keep(id, key, needs),
+                // The one that it is kept for is among those that are looked at.
+                Err(_) if machine.memory.is_kept_from(id) => {}
                 Err((budget, in_use)) => {
-                    let why = Why::Memory { needs: entry.ticket.peak_bytes, budget, in_use };
-                    let retry_after = state.retry_after();
+                    let why = Why::Memory { needs, budget, in_use };
                     return self.refuse(machine, id, why, retry_after);
                 }
             }
@@ -231,7 +234,7 @@ impl Scheduler {
         Some((entry.sender, Turn::Refused(refusal)))
     }
 
-    fn give(&self, machine: &mut Machine, lane: u64, memory: Reservation, now: Instant) -> Option<Handover> {
+    fn give(&self, machine: &mut Machine, lane: u64, memory: Held, now: Instant) -> Option<Handover> {
         let state = machine.lanes.get_mut(&lane)?;
         let mut members = state.take(now);
         let charges = Charges::of_all(&members, state.compute());
@@ -264,7 +267,8 @@ impl Scheduler {
         }
     }
 
-    /// Ends an execution; `worked` is how long it computed and for how many requests.
+    /// Ends an execution; `worked` is how long it computed and for how many requests. One that was given up may have
+    /// computed all the time that it was held, and is charged that; but nothing is learned from it.
     pub(super) fn give_back(
         &self,
         lane: u64,
@@ -275,15 +279,16 @@ impl Scheduler {
         let mut guard = self.lock();
         let machine = &mut *guard;
         machine.running -= 1;
-        if let Some((compute, _)) = worked {
-            charges.correct(&mut machine.tenants, compute);
-            charges.note(compute);
+        let took = worked.map_or(held.max(charges.estimated), |(compute, _)| compute);
+        charges.correct(&mut machine.tenants, took);
+        if worked.is_some() {
+            charges.note(took);
         }
         if let Some(state) = machine.lanes.get_mut(&lane) {
             state.running -= 1;
+            charges.correct(&mut state.backlog.shares, took);
+            machine.models.charge(lane, charges.more(took) / state.share());
             if let Some((compute, requests)) = worked {
-                charges.correct(&mut state.backlog.shares, compute);
-                machine.models.charge(lane, charges.more(compute) / state.share());
                 state.estimate.note(held, compute, requests);
             }
             if state.is_idle() {

@@ -71,6 +71,12 @@ impl Policy {
         }
     }
 
+    /// The level whose requests count towards a queue's bound, `None` for all: where any number is a level, each could
+    /// be another queue.
+    pub fn queue_of(&self, level: u32) -> Option<u32> {
+        Some(level).filter(|_| self.levels > 0)
+    }
+
     pub fn queue(&self, level: u32) -> &QueuePolicy {
         self.queues.get(&level).unwrap_or(&self.queue)
     }

@@ -23,6 +23,8 @@ use crate::tensors::take_output;
 const ID_BYTES: usize = 128;
 /// One state of one sequence at its start, in bytes at most.
 const STATE_BYTES: usize = 1 << 30;
+/// One control input of one request, in bytes at most: there can be rows without data, which cost a client nothing.
+const CONTROL_BYTES: u64 = 16 << 20;
 
 /// How a model's sequences are run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -197,11 +199,12 @@ impl Sequences {
 
     /// A place for a new sequence; those that have paused for too long make room.
     async fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
+        // One wait for all looks: a new one would begin behind those who came later.
+        let mut place = std::pin::pin!(self.places.clone().acquire_owned());
         loop {
             let next = self.close_idle();
             let look_again = next.unwrap_or(self.policy.idle).max(Duration::from_millis(1));
-            let place = self.places.clone().acquire_owned();
-            if let Ok(place) = tokio::time::timeout(look_again, place).await {
+            if let Ok(place) = tokio::time::timeout(look_again, &mut place).await {
                 return place.map_err(|_| Error::Stopping);
             }
         }
@@ -240,7 +243,8 @@ impl SequenceTurn<'_> {
     /// Adds what the server gives to a request's inputs.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for other rows than the sequence began with, and for an id that its input cannot hold.
+    /// [`Error::Invalid`] for other rows than the sequence began with, for more than there can be, and for an id that
+    /// its input cannot hold.
     pub fn add(&self, inputs: &mut Vec<Tensor>) -> Result<(), Error> {
         let rows = inputs.first().and_then(|tensor| tensor.dims.first()).copied().unwrap_or(1);
         for control in &self.sequences.policy.controls {
@@ -287,9 +291,16 @@ impl SequenceTurn<'_> {
                 ))
             })?,
         };
-        let count = texts::elements(&dims).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
-        // Rows come from tensors of the request, which are as large.
-        Ok(Tensor { name: name.clone(), dtype: *dtype, dims, data: element.repeat(count).into() })
+        let fits = |count: &u64| {
+            let bytes = count.checked_mul(element.len() as u64);
+            bytes.is_some_and(|bytes| bytes <= CONTROL_BYTES)
+        };
+        let count = texts::elements(&dims).filter(fits).ok_or_else(|| {
+            Error::invalid(format!(
+                "control input `{name}` of {rows} rows takes more than {CONTROL_BYTES} bytes"
+            ))
+        })?;
+        Ok(Tensor { name: name.clone(), dtype: *dtype, dims, data: element.repeat(count as usize).into() })
     }
 
     /// Takes the states out of a request's outputs and keeps them.

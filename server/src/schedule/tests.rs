@@ -249,6 +249,40 @@ async fn memory_is_waited_for_or_refused_with_the_numbers() {
     assert!(matches!(second.await, Ok(Turn::Alone { .. })));
 }
 
+/// What a request waits for is not given to those who come later, however little they take.
+#[tokio::test]
+async fn memory_is_kept_for_who_waits_for_it() {
+    let scheduler = scheduler(8);
+    let policy = || Policy { instances: Some(8), ..Policy::default() };
+    let [large, small] = ["large", "small"].map(|model| Lane::new(&scheduler, model, policy()));
+    let needs = |peak_bytes| Ticket { peak_bytes, ..ticket(1) };
+    for gives_up in [false, true] {
+        let before = alone(&small, needs(300)).await;
+        let mut first = large.enter(needs(800), None).boxed_local();
+        assert!(poll!(&mut first).is_pending());
+        let mut later = small.enter(needs(300), None).boxed_local();
+        assert!(poll!(&mut later).is_pending());
+        // Beside it there is room for so much.
+        let third = Lane::new(&scheduler, "third", policy());
+        let beside = alone(&third, needs(200)).await;
+        let mut more = third.enter(needs(1), None).boxed_local();
+        assert!(poll!(&mut more).is_pending());
+        if gives_up {
+            drop(first);
+            drop((later.now_or_never().unwrap(), more.now_or_never().unwrap()));
+        } else {
+            drop(before);
+            // Also while those beside it run on.
+            let place = first.now_or_never().unwrap().unwrap();
+            assert!(poll!(&mut later).is_pending() && poll!(&mut more).is_pending());
+            drop(place);
+            drop((later.now_or_never().unwrap(), more.now_or_never().unwrap()));
+        }
+        drop(beside);
+    }
+    assert!(scheduler.lock().is_idle());
+}
+
 #[tokio::test]
 async fn who_has_waited_long_enough_is_refused_or_goes_last() {
     let scheduler = scheduler(1);
@@ -265,7 +299,7 @@ async fn who_has_waited_long_enough_is_refused_or_goes_last() {
         let mut second = lane.enter(ticket(1), Some(Duration::from_secs(100))).boxed_local();
         assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
         let third = lane.enter(ticket(1), None).await.unwrap_err().to_string();
-        assert_eq!(third, "model `m` has 2 requests of this priority waiting already");
+        assert_eq!(third, "model `m` has 2 requests waiting already");
         tokio::time::sleep(Duration::from_millis(60)).await;
         match after_timeout {
             AfterTimeout::Refuse => {
@@ -290,6 +324,25 @@ async fn who_has_waited_long_enough_is_refused_or_goes_last() {
 }
 
 #[tokio::test]
+async fn without_levels_a_full_queue_is_full_for_every_priority() {
+    let queue = QueuePolicy { max_waiting: Some(2), ..QueuePolicy::default() };
+    for (levels, text) in [(0, Some("model `m` has 2 requests waiting already")), (9, None)] {
+        let scheduler = scheduler(1);
+        let lane = Lane::new(&scheduler, "m", Policy { queue: queue.clone(), levels, ..one_by_one() });
+        let _place = alone(&lane, ticket(1)).await;
+        let mut waiting = [3, 4].map(|level| lane.enter(ticket(level), None).boxed_local());
+        for entering in &mut waiting {
+            assert!(poll!(entering).is_pending());
+        }
+        let mut third = lane.enter(ticket(5), None).boxed_local();
+        match poll!(&mut third) {
+            std::task::Poll::Ready(refused) => assert_eq!(Some(&*refused.unwrap_err().to_string()), text),
+            std::task::Poll::Pending => assert_eq!(text, None),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_rate_is_kept_and_its_hint_is_when_it_allows_one_more() {
     let scheduler = scheduler(1);
     let lane = Lane::new(&scheduler, "m", Policy { per_second: Some(0.1), ..Policy::default() });
@@ -305,4 +358,5 @@ async fn a_rate_is_kept_and_its_hint_is_when_it_allows_one_more() {
 }
 
 // Here, where the macro is known.
+mod sequences;
 mod tenants;

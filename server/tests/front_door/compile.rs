@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ired_client::proto::ModelRef;
+use ired_client::proto::{ModelRef, Target};
 use ired_client::{Client, ClientError, CompileOutcome, Upload, UploadFile};
 use tonic::Code;
 
@@ -156,6 +156,22 @@ async fn a_crash_is_retried_once_and_two_quarantine_the_model() {
         assert!(failure.to_string().contains("ended from outside"), "{failure}");
     }
     assert_eq!(world.seen().compiles_started, 10, "killers put no model into quarantine");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_crash_for_one_target_puts_no_other_into_quarantine() {
+    let (place, world) = (Place::new(&[]), World::new());
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    push(&client, place.dir.path(), "m", &[("model.onnx", "crash-for:odd-linux")]).await;
+    let odd = Target { triple: "odd-linux".to_owned(), features: Vec::new() };
+    for reason in ["SIGSEGV", "crashed the compiler 2 times for this target and with these options"] {
+        let events = client.compile(model("m"), std::slice::from_ref(&odd)).await.unwrap();
+        let failure = events.finish(|_| {}).await.unwrap_err();
+        assert!(failure.to_string().contains(reason), "{failure}");
+    }
+    compile(&client, "m").await.unwrap();
     daemon.stop().await;
 }
 

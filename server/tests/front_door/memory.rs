@@ -6,7 +6,7 @@ use ired::Daemon;
 use ired_client::InferRequest;
 use tonic::Code;
 
-use crate::schedule::until_waiting;
+use crate::schedule::{until_metric, until_waiting};
 use crate::scripted::{Place, World, client, http, request};
 
 async fn metrics(daemon: &Daemon) -> String {
@@ -74,6 +74,30 @@ async fn a_model_in_use_makes_no_room() {
     world.release();
     blocked.await.unwrap().unwrap();
     waiting.await.unwrap().unwrap();
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn memory_that_is_given_up_goes_to_who_waits() {
+    let mut place = Place::new(&[("a.onnx", "resident:600"), ("b.onnx", "resident:600")]);
+    place.settings.memory_bytes = 1000;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    place.write("z.onnx", "resident:600 lingers");
+    client.load("z").await.unwrap();
+    let ask = |model: &'static str| {
+        let client = client.clone();
+        tokio::spawn(async move { client.infer(request(model)).await })
+    };
+    let before = world.seen().shut_down;
+    let gives_up = ask("a");
+    world.until(|seen| seen.shut_down > before).await;
+    let waits = ask("b");
+    until_metric(&daemon, "nv_inference_pending_request_count{model=\"b\"", 1.0).await;
+    gives_up.abort();
+    waits.await.unwrap().unwrap();
+    world.release();
     daemon.stop().await;
 }
 

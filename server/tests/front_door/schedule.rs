@@ -220,7 +220,7 @@ async fn a_refusal_says_when_to_come_again() {
 
     let refused = grpc.clone().model_infer(asking("m", 1, 3.0)).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
-    assert_eq!(refused.message(), "model `m` has 1 requests of this priority waiting already");
+    assert_eq!(refused.message(), "model `m` has 1 requests waiting already");
     assert!(refused.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
 
     let json = br#"{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}"#;

@@ -1,10 +1,11 @@
 //! A compiler and models that do what the text of a "model" file says, and a daemon on free ports around them.
 //!
-//! The script is words: `crash-once`, `crash`, `killed`, `unsupported` (and `hostile`: names that are [`MARKUP`]), `hold`
+//! The script is words: `crash-once`, `crash-always`, `crash-for:TRIPLE` (for that target), `killed`, `unsupported` (and `hostile`: names that are [`MARKUP`]), `hold`
 //! (compile until [`World::release`]), `compiles:MS` (compile so long), `unloadable`, `unloadable-once`, `block` (infer until
 //! [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`; of a model that says `strings`, both are
 //! strings and the same. One that says `takes:MS` takes so long, one that says `times:N` multiplies by that, one that says
-//! `fails` answers nobody, one that `centers` says that its rows depend on each other. A `sequence` adds up instead: `next` is `x` and, unless `start` is 1, `state`; `y` is that, and
+//! `fails` answers nobody, one that `centers` says that its rows depend on each other, one that `lingers` ends
+//! only once [`World::release`] was called. A `sequence` adds up instead: `next` is `x` and, unless `start` is 1, `state`; `y` is that, and
 //! `corrid` more at the `end`.
 
 use std::io::{Read, Write};
@@ -119,7 +120,7 @@ impl Compiler for ScriptedCompiler {
 
     fn compile(
         &self,
-        _: CompileJob,
+        job: CompileJob,
         model: OwnedFd,
         files: Arc<dyn ModelFiles>,
         output: OwnedFd,
@@ -144,6 +145,7 @@ impl Compiler for ScriptedCompiler {
                 CompileFailure::Crashed { signal_or_status: "SIGSEGV".to_owned(), stderr: String::new() };
             if script.contains("crash-once") && self.world.seen().compiles_started == 1
                 || script.contains("crash-always")
+                || job.target.triple.is_some_and(|triple| script.contains(&format!("crash-for:{triple}")))
             {
                 return Err(crashed);
             }
@@ -405,7 +407,12 @@ impl Runner for Doubler {
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         self.world.note(|seen| seen.shut_down += 1);
-        std::future::ready(()).boxed()
+        async {
+            if self.script.contains("lingers") {
+                self.world.released().await;
+            }
+        }
+        .boxed()
     }
 }
 

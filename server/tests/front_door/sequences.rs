@@ -78,6 +78,30 @@ async fn a_sequence_keeps_its_state_and_no_others() {
 }
 
 #[tokio::test]
+async fn nothing_is_made_for_a_request_that_is_wrong() {
+    let config = config("direct { }");
+    let (place, world) =
+        (Place::new(&[("m/1/model.onnx", "sequence"), ("m/config.pbtxt", &config)]), World::new());
+    let daemon = place.start(&world).await;
+    let grpc = grpc(&daemon).await;
+    let mut wrong = step(1, 1.0, "s");
+    for (shape, reason) in [
+        (vec![1 << 45, 3], "input `x`: found shape [35184372088832, 3], expected [N, 3]"),
+        (vec![1 << 20, 3], "input `x`: found 12 bytes, its shape needs 12582912"),
+    ] {
+        wrong.inputs[0].shape = shape;
+        let text = answer(&grpc, wrong.clone()).await.unwrap_err();
+        assert!(text.starts_with(reason), "{text}");
+    }
+    let mut many = with(asking("m", 9, 1.0), "sequence_id", ParameterChoice::Int64Param(2));
+    many = with(many, "sequence_start", ParameterChoice::BoolParam(true));
+    let text = answer(&grpc, many).await.unwrap_err();
+    assert_eq!(text, "input `x` has 9 rows; the configuration of model `m` takes at most 8");
+    assert_eq!(answer(&grpc, step(3, 1.0, "se")).await, Ok(4.0));
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn requests_of_one_sequence_run_in_their_order_those_of_several_together() {
     let config = config("oldest { max_candidate_sequences: 8 }") + " instance_group { count: 1 }";
     let (place, world) =

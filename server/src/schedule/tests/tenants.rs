@@ -226,6 +226,40 @@ async fn the_machine_is_shared_between_tenants_first() {
     assert!(scheduler.lock().is_idle());
 }
 
+/// Who gives up what runs has had its time all the same: of its model, of the machine, and the model of the machine.
+#[tokio::test]
+async fn what_was_given_up_is_charged_by_the_time_it_was_held() {
+    let tenants = tenants(&[1.0, 1.0]);
+    let [a, b] = [Some(&tenants[0]), Some(&tenants[1])];
+    for (whose, others) in [((a, 0), (b, 0)), ((a, 0), (b, 1)), ((None, 0), (None, 1))] {
+        let scheduler = scheduler(3);
+        // Where tenants are told apart, it is not the models' shares that decide.
+        let shares = if whose.0.is_some() { [1000.0, 1.0] } else { [1.0, 1.0] };
+        let policy = |share| Policy { instances: Some(3), share: Some(share), ..Policy::default() };
+        let lanes = shares.map(|share| Lane::new(&scheduler, "m", policy(share)));
+        let enter = |(tenant, lane): (Option<&Arc<Tenant>>, usize)| {
+            let ticket = Ticket { tenant: tenant.cloned(), ..ticket(1) };
+            lanes[lane].enter(ticket, None).boxed_local()
+        };
+        // They keep all places taken.
+        let _stay = (enter(whose).await.unwrap(), enter(others).await.unwrap());
+        let given_up = enter(whose).await.unwrap();
+        let mut last = enter(whose);
+        let mut waiting: Vec<Entering<'_>> = (0..5).map(|_| enter(others)).collect();
+        for entering in std::iter::once(&mut last).chain(&mut waiting) {
+            assert!(poll!(entering).is_pending());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        drop(given_up);
+        for next in waiting {
+            let Turn::Alone { mut place, .. } = next.now_or_never().unwrap().unwrap() else { panic!() };
+            assert!(poll!(&mut last).is_pending());
+            place.worked(Duration::from_millis(1), 1);
+        }
+        drop(last.now_or_never().unwrap().unwrap());
+    }
+}
+
 #[tokio::test]
 async fn a_tenant_that_has_too_many_waiting_is_refused_and_no_other() {
     let scheduler = scheduler(1);
