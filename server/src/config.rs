@@ -184,7 +184,7 @@ impl Default for Settings {
             header_timeout_s: 10,
             body_timeout_s: 60,
             connections: 4096,
-            streams_per_connection: 1024,
+            streams_per_connection: 128,
             executions: 0,
             requests_per_second: 0.0,
             memory_bytes: Host::memory().total_bytes / 5 * 4,

@@ -13,6 +13,7 @@ use ired_worker::{
     CompileEvent, CompileFailure, CompileJob, CompileReport, InferenceResult, LoadedModule, ModelFiles,
     RuntimeFailure, SandboxReport, Tensor,
 };
+use tokio::runtime::Handle;
 
 /// Hears what happens while a job runs.
 pub type EventSink = Box<dyn FnMut(CompileEvent) + Send>;
@@ -58,6 +59,9 @@ pub trait Runner: Send + Sync + 'static {
         inputs: Vec<Tensor>,
         deadline: Option<Instant>,
     ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>>;
+
+    /// The runtime that attends to it. What waits for it does best to wait there.
+    fn runtime(&self) -> Handle;
 
     /// The process that holds it, while there is one.
     fn pid(&self) -> Option<u32>;

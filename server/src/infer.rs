@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use ired_module::signature::PeakBytes;
 use ired_worker::{InferenceResult, RuntimeFailure, Tensor};
+use tokio_util::task::AbortOnDropHandle;
 
 use self::asked::Asked;
 use crate::budget::{Budget, Reservation};
@@ -18,7 +19,7 @@ use crate::config::Settings;
 use crate::course::{Course, Execution};
 use crate::error::Error;
 use crate::registry::{self, Admission, Registry, Served, Using};
-use crate::schedule::{Refusal, Sequences, Step, Ticket, Turn};
+use crate::schedule::{Entered, Refusal, Sequences, Step, Ticket, Turn};
 use crate::stats::FailureReason;
 use crate::tenants::{Counted, Tenant};
 use crate::tensors::take_output;
@@ -52,15 +53,10 @@ pub struct Answer {
     pub served: Arc<Served>,
     pub outputs: Vec<Tensor>,
     /// Held until the answer is encoded.
-    _inside: Inside,
-}
-
-struct Inside {
-    _admitted: Admitted,
     _bytes: Reservation,
 }
 
-/// A request that its model version and its tenant let in.
+/// A request that its model version and its tenant let in, until it has run: what then only has to be sent takes no place.
 struct Admitted {
     _inside: registry::Inside,
     _counted: Option<Counted>,
@@ -93,9 +89,9 @@ impl Inference {
         let run = self.run(&served, admitted, &call, inputs, deadline, course);
         let result = tokio::time::timeout_at(deadline.into(), run).await;
         match result.unwrap_or(Err(Error::DeadlineExceeded)) {
-            Ok((outputs, inside)) => {
+            Ok((outputs, bytes)) => {
                 counted.succeed(&course.execution.as_ref().map(Execution::timing).unwrap_or_default());
-                Ok(Answer { served, outputs, _inside: inside })
+                Ok(Answer { served, outputs, _bytes: bytes })
             }
             Err(error) => {
                 let reason = reason(&error);
@@ -142,17 +138,16 @@ impl Inference {
         inputs: Vec<Tensor>,
         deadline: Instant,
         course: &mut Course,
-    ) -> Result<(Vec<Tensor>, Inside), Error> {
+    ) -> Result<(Vec<Tensor>, Reservation), Error> {
         let wanted = wanted_outputs(served, &call.outputs)?;
         let mut asked = Asked::read(served, call, deadline)?;
         let bytes = inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
         let bytes = self.budget.reserve(bytes, call.tenant.clone())?;
-        let inside = Inside { _admitted: admitted, _bytes: bytes };
         let (mut outputs, execution) = match (&served.sequences, asked.step.take()) {
             (Some(sequences), Some(step)) => {
-                execute_step(served, sequences, step, inputs, &asked, course).await?
+                execute_step(served, admitted, sequences, step, inputs, &asked, course).await?
             }
-            _ => execute(served, inputs, &asked, course).await?,
+            _ => execute(served, admitted, inputs, &asked, course).await?,
         };
         let outputs = wanted.iter().map(|name| take_output(&mut outputs, name)).collect::<Result<_, _>>()?;
         tracing::debug!(
@@ -164,13 +159,14 @@ impl Inference {
             "inference"
         );
         course.execution = Some(execution);
-        Ok((outputs, inside))
+        Ok((outputs, bytes))
     }
 }
 
 /// Runs one request of a sequence, with the sequence's state.
 async fn execute_step(
     served: &Arc<Served>,
+    admitted: Admitted,
     sequences: &Sequences,
     step: Step,
     mut inputs: Vec<Tensor>,
@@ -184,7 +180,7 @@ async fn execute_step(
     check::inputs(served.inputs(), &inputs)?;
     check_rows(served, join::rows(&inputs))?;
     turn.add(&mut inputs)?;
-    let (mut outputs, execution) = execute(served, inputs, asked, course).await?;
+    let (mut outputs, execution) = execute(served, admitted, inputs, asked, course).await?;
     turn.keep(&mut outputs)?;
     Ok((outputs, Execution { since: arrived, ..execution }))
 }
@@ -192,6 +188,7 @@ async fn execute_step(
 /// Waits for the request's turn and runs it, alone or with others.
 async fn execute(
     served: &Arc<Served>,
+    admitted: Admitted,
     inputs: Vec<Tensor>,
     asked: &Asked,
     course: &mut Course,
@@ -225,11 +222,41 @@ async fn execute(
     }
     // What waits for its turn finds the model in memory.
     let using = served.hold(asked.tenant.as_deref(), asked.deadline).await?;
-    match served.lane.enter(ticket, asked.timeout).await? {
+    match served.lane.enter(ticket, asked.timeout)? {
+        Entered::Started(turn) => take(served, &using, turn, rows, deadline, &mut course.turn).await,
+        Entered::Waiting(waiting) => {
+            // Where its turn is heard of, as the doors may have much else to do then.
+            let (runtime, served) = (using.runner().runtime(), served.clone());
+            let work = runtime.spawn(async move {
+                let mut begun = None;
+                let result = match waiting.turn().await {
+                    Ok(turn) => take(&served, &using, turn, rows, deadline, &mut begun).await,
+                    Err(error) => Err(error),
+                };
+                drop(admitted);
+                (result, begun)
+            });
+            // It ends early only with the daemon.
+            let (result, begun) = AbortOnDropHandle::new(work).await.map_err(|_| Error::Stopping)?;
+            course.turn = begun;
+            result
+        }
+    }
+}
+
+/// Takes the request's turn; `begun` is when it came, if it is the request's own.
+async fn take(
+    served: &Arc<Served>,
+    using: &Using,
+    turn: Turn,
+    rows: u64,
+    deadline: Instant,
+    begun: &mut Option<Instant>,
+) -> Result<(Vec<Tensor>, Execution), Error> {
+    match turn {
         Turn::Alone { mut place, inputs, since } => {
-            let turn = place.since();
-            course.turn = Some(turn);
-            let mut result = run(served, &using, inputs, deadline).await?;
+            let turn = *begun.insert(place.since());
+            let mut result = run(served, using, inputs, deadline).await?;
             place.worked(result.timing.compute, 1);
             served.stats.executed(rows, &result.timing);
             let execution = Execution::of(&mut result, since, turn, None);

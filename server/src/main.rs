@@ -10,6 +10,7 @@ use ired::auth::Token;
 use ired::config::{Command, ConfigCommand, Loaded, LogFormat};
 use ired::engine::workers::{WorkerCompiler, WorkerLauncher};
 use ired::{Arguments, Daemon, Settings};
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 mod service_manager;
@@ -64,13 +65,22 @@ fn serve(loaded: Loaded) -> anyhow::Result<()> {
         LogFormat::Json => ired::logging::start(&settings.log, lines.json().flatten_event(true))?,
     }
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(settings))
+    let processors = std::thread::available_parallelism()?.get();
+    // The messages of worker processes are short.
+    let attending = runtime("ired-attend", processors.div_ceil(2))?;
+    let doors = runtime("ired-door", processors)?;
+    doors.block_on(run(settings, attending.handle().clone()))
 }
 
-async fn run(settings: Settings) -> anyhow::Result<()> {
+fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.thread_name(name).worker_threads(threads).enable_all().build()
+}
+
+/// `attending` has the worker processes to attend to.
+async fn run(settings: Settings, attending: Handle) -> anyhow::Result<()> {
     let compiler = Arc::new(WorkerCompiler::new(&settings)?);
-    let launcher = Arc::new(WorkerLauncher::new(&settings)?);
+    let launcher = Arc::new(WorkerLauncher::new(&settings, attending)?);
     // Before anything is started, so that no signal finds the default action.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

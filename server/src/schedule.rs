@@ -50,7 +50,7 @@ mod shares;
 #[cfg(test)]
 mod tests;
 
-pub use lane::{Group, Lane, Member, Place, Turn};
+pub use lane::{Entered, Group, Lane, Member, Place, Turn};
 pub use machine::Scheduler;
 pub use policy::{AfterTimeout, Batching, Policy, QueuePolicy};
 pub use queue::Ticket;

@@ -32,9 +32,12 @@ use crate::tls::Tls;
 const BACKLOG: u32 = 1024;
 /// The largest set of headers, in bytes.
 const HEADER_BYTES: u32 = 16 << 10;
-/// Flow-control windows: a tensor of some megabytes should not wait for round trips.
-const STREAM_WINDOW: u32 = 2 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Flow-control windows: a tensor of some megabytes should not wait for round trips, and what has come should be looked at
+/// before it is out of the processor's caches.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 2 << 20;
+/// The largest part that a client may send a message in: each costs a look at it.
+const FRAME_BYTES: u32 = 256 << 10;
 /// A connection whose peer is silent gets a ping, and this long again to answer it.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// How long an HTTP/1.1 client has to learn from an answer that its connection ends, before an idle one is closed:
@@ -223,6 +226,7 @@ fn builder(protocol: Protocol, settings: &Settings) -> auto::Builder<TokioExecut
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(HEADER_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .max_concurrent_streams(settings.streams_per_connection)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -122,7 +122,8 @@ impl Drop for Handle {
 impl RuntimeWorker {
     /// Starts a process and loads `module` (an `.irm`, open for reading) in it; returns once it can infer.
     ///
-    /// Must be called, and the worker used, inside one tokio runtime with I/O and time.
+    /// Must be called inside a tokio runtime with I/O and time, which from then on attends to the process: answers wait for
+    /// whatever else it has to do. Requests may come from others.
     pub async fn start(
         config: RuntimeConfig,
         module: OwnedFd,

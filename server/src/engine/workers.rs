@@ -13,6 +13,9 @@ use ired_worker::{
     Tensor,
 };
 
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
+
 use super::{Compiler, EventSink, Launcher, Runner};
 use crate::config::{RequireSandbox, Settings};
 use crate::store::Stamp;
@@ -82,15 +85,18 @@ impl Compiler for WorkerCompiler {
     }
 }
 
-/// Loads each module in a process of its own.
+/// Loads each module in a process of its own, which a runtime attends to that does nothing else: however much the doors
+/// have to do, and be it to refuse, a process that is done has its next request at once.
 #[derive(Debug)]
 pub struct WorkerLauncher {
+    runtime: Handle,
     config: RuntimeConfig,
     options: RuntimeOptions,
 }
 
 impl WorkerLauncher {
-    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
+    /// `runtime` attends to the processes.
+    pub fn new(settings: &Settings, runtime: Handle) -> anyhow::Result<Self> {
         let mut config = match &settings.runtime_worker {
             Some(path) => RuntimeConfig::new(path),
             None => RuntimeConfig::beside_current_exe().context("cannot find the runtime worker")?,
@@ -99,15 +105,25 @@ impl WorkerLauncher {
         config.cancel_grace = Duration::from_millis(settings.cancel_grace_ms);
         // The registry's own bound comes first.
         config.queue_limit = settings.queue_limit.saturating_add(1);
-        Ok(Self { config, options: RuntimeOptions { threads: settings.threads, pin: settings.pin_threads } })
+        Ok(Self {
+            runtime,
+            config,
+            options: RuntimeOptions { threads: settings.threads, pin: settings.pin_threads },
+        })
     }
+}
+
+fn unavailable(error: &tokio::task::JoinError) -> RuntimeFailure {
+    RuntimeFailure::Unavailable { reason: format!("its start was broken off: {error}") }
 }
 
 impl Launcher for WorkerLauncher {
     fn launch(&self, module: OwnedFd) -> BoxFuture<'_, Result<Arc<dyn Runner>, RuntimeFailure>> {
         async move {
-            let worker = RuntimeWorker::start(self.config.clone(), module, self.options.clone()).await?;
-            Ok(Arc::new(worker) as Arc<dyn Runner>)
+            let start = RuntimeWorker::start(self.config.clone(), module, self.options.clone());
+            let started = AbortOnDropHandle::new(self.runtime.spawn(start)).await;
+            let worker = started.unwrap_or_else(|error| Err(unavailable(&error)))?;
+            Ok(Arc::new(Attended { worker, runtime: self.runtime.clone() }) as Arc<dyn Runner>)
         }
         .boxed()
     }
@@ -122,9 +138,15 @@ async fn wait_for_process(worker: &RuntimeWorker, deadline: Option<Instant>) {
     }
 }
 
-impl Runner for RuntimeWorker {
+/// A worker, and what attends to it.
+struct Attended {
+    worker: RuntimeWorker,
+    runtime: Handle,
+}
+
+impl Runner for Attended {
     fn module(&self) -> &LoadedModule {
-        self.module()
+        self.worker.module()
     }
 
     fn infer<'a>(
@@ -134,8 +156,8 @@ impl Runner for RuntimeWorker {
         deadline: Option<Instant>,
     ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
         async move {
-            wait_for_process(self, deadline).await;
-            self.infer(entry, inputs, deadline).await
+            wait_for_process(&self.worker, deadline).await;
+            self.worker.infer(entry, inputs, deadline).await
         }
         .boxed()
     }
@@ -147,25 +169,29 @@ impl Runner for RuntimeWorker {
         deadline: Option<Instant>,
     ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
         async move {
-            wait_for_process(self, deadline).await;
-            self.profile(entry, inputs, deadline).await
+            wait_for_process(&self.worker, deadline).await;
+            self.worker.profile(entry, inputs, deadline).await
         }
         .boxed()
     }
 
+    fn runtime(&self) -> Handle {
+        self.runtime.clone()
+    }
+
     fn pid(&self) -> Option<u32> {
-        self.pid()
+        self.worker.pid()
     }
 
     fn restarts(&self) -> u64 {
-        self.restarts()
+        self.worker.restarts()
     }
 
     fn sandbox(&self) -> SandboxReport {
-        self.sandbox()
+        self.worker.sandbox()
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
-        self.clone().shutdown().boxed()
+        self.worker.clone().shutdown().boxed()
     }
 }

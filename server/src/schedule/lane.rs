@@ -10,7 +10,7 @@ use super::charge::Charges;
 use super::memory::Held;
 use super::policy::AfterTimeout;
 use super::queue::Ticket;
-use super::{Policy, QueuePolicy, Refusal, Scheduler, Why};
+use super::{Policy, Refusal, Scheduler, Why};
 use crate::course::Execution;
 use crate::error::Error;
 
@@ -62,25 +62,14 @@ impl Lane {
         self.scheduler.lock().lanes.get(&self.id).map_or(Duration::ZERO, |state| state.retry_after())
     }
 
-    /// Gives a request its turn: at once, or after a wait. Dropping the future gives up the wait.
+    /// Gives a request its turn, or a place in the queue.
     ///
     /// `timeout` is what the request says of how long it may wait; the policy decides whether that counts.
     ///
     /// # Errors
     /// [`Error::Refused`] when it does not run; [`Error::Stopping`] when the lane goes.
-    pub async fn enter(&self, ticket: Ticket, timeout: Option<Duration>) -> Result<Turn, Error> {
+    pub fn enter(&self, ticket: Ticket, timeout: Option<Duration>) -> Result<Entered, Error> {
         let queue = self.policy.queue(ticket.level);
-        let mut waiting = match self.start_or_wait(ticket, queue)? {
-            Entered::Started(turn) => return Ok(turn),
-            Entered::Waiting(waiting) => waiting,
-        };
-        match waiting.turn(queue.wait(timeout), queue.after_timeout).await? {
-            Turn::Refused(refusal) => Err(Error::Refused(refusal)),
-            turn => Ok(turn),
-        }
-    }
-
-    fn start_or_wait(&self, ticket: Ticket, queue: &QueuePolicy) -> Result<Entered<'_>, Error> {
         let refused = |(why, after)| Error::Refused(Refusal::new(&self.model, why, after));
         self.scheduler.check_memory(&self.model, ticket.peak_bytes).map_err(Error::Refused)?;
         let mut machine = self.scheduler.lock();
@@ -106,13 +95,28 @@ impl Lane {
         let key = self.scheduler.enqueue(&mut machine, self.id, entry).ok_or(Error::Stopping)?;
         // It may be what others waited for.
         self.scheduler.settle(machine);
-        Ok(Entered::Waiting(Waiting { lane: self, key, since, turn }))
+        // The end of holding back for others comes from those who wait for it.
+        let batching = self.policy.batching.as_ref().filter(|batching| !batching.max_delay.is_zero());
+        let due = batching.and_then(|batching| since.checked_add(batching.max_delay));
+        let limit = queue.wait(timeout);
+        let scheduler = self.scheduler.clone();
+        Ok(Entered::Waiting(Waiting {
+            scheduler,
+            lane: self.id,
+            key,
+            since,
+            due,
+            limit,
+            after: queue.after_timeout,
+            turn,
+        }))
     }
 }
 
-enum Entered<'a> {
+/// What has become of a request that went in.
+pub enum Entered {
     Started(Turn),
-    Waiting(Waiting<'a>),
+    Waiting(Waiting),
 }
 
 impl Drop for Lane {
@@ -122,21 +126,34 @@ impl Drop for Lane {
 }
 
 /// A request in the queue, which its drop takes out.
-struct Waiting<'a> {
-    lane: &'a Lane,
+pub struct Waiting {
+    scheduler: Scheduler,
+    lane: u64,
     key: Key,
     since: Instant,
+    /// When it is held back no longer for others to join it.
+    due: Option<Instant>,
+    /// How long it may wait, and what happens then.
+    limit: Option<Duration>,
+    after: AfterTimeout,
     turn: oneshot::Receiver<Turn>,
 }
 
-impl Waiting<'_> {
-    async fn turn(&mut self, limit: Option<Duration>, after: AfterTimeout) -> Result<Turn, Error> {
-        let since = self.since;
-        let batching = self.lane.policy.batching.as_ref();
-        // The end of holding back for others comes from those who wait for it.
-        let due = batching.filter(|b| !b.max_delay.is_zero()).and_then(|b| since.checked_add(b.max_delay));
-        let timed_out = limit.and_then(|limit| since.checked_add(limit));
-        let mut alarms = [(due, false), (timed_out, true)];
+impl Waiting {
+    /// The request's turn. Dropping the future gives up the wait.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when it does not run; [`Error::Stopping`] when the lane goes.
+    pub async fn turn(mut self) -> Result<Turn, Error> {
+        match self.waited().await? {
+            Turn::Refused(refusal) => Err(Error::Refused(refusal)),
+            turn => Ok(turn),
+        }
+    }
+
+    async fn waited(&mut self) -> Result<Turn, Error> {
+        let timed_out = self.limit.and_then(|limit| self.since.checked_add(limit));
+        let mut alarms = [(self.due, false), (timed_out, true)];
         alarms.sort_by_key(|(at, _)| (at.is_none(), *at));
         for (at, is_timeout) in alarms {
             let Some(at) = at else { break };
@@ -144,27 +161,28 @@ impl Waiting<'_> {
                 return turn.map_err(|_| Error::Stopping);
             }
             if is_timeout {
-                self.time_out(limit.unwrap_or_default(), after)?;
+                self.time_out()?;
             } else {
-                self.lane.scheduler.settle(self.lane.scheduler.lock());
+                self.scheduler.settle(self.scheduler.lock());
             }
         }
         (&mut self.turn).await.map_err(|_| Error::Stopping)
     }
 
-    fn time_out(&mut self, limit: Duration, after: AfterTimeout) -> Result<(), Error> {
-        let mut machine = self.lane.scheduler.lock();
-        let Some(state) = machine.lanes.get_mut(&self.lane.id) else { return Ok(()) };
+    fn time_out(&mut self) -> Result<(), Error> {
+        let mut machine = self.scheduler.lock();
+        let Some(state) = machine.lanes.get_mut(&self.lane) else { return Ok(()) };
         if !state.backlog.contains(&self.key) {
             // Its turn is on the way.
             return Ok(());
         }
-        match after {
+        match self.after {
             AfterTimeout::GoLast => {
                 self.key = state.backlog.go_last(self.key);
                 Ok(())
             }
             AfterTimeout::Refuse => {
+                let limit = self.limit.unwrap_or_default();
                 let refusal = Refusal::new(&state.model, Why::Waited { limit }, state.retry_after());
                 Err(Error::Refused(refusal))
             }
@@ -172,11 +190,11 @@ impl Waiting<'_> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        let scheduler = &self.lane.scheduler;
+        let scheduler = &self.scheduler;
         let mut machine = scheduler.lock();
-        let entry = scheduler.dequeue(&mut machine, self.lane.id, &self.key);
+        let entry = scheduler.dequeue(&mut machine, self.lane, &self.key);
         // It may have been what others waited behind.
         if entry.is_some() {
             scheduler.settle(machine);

@@ -36,8 +36,16 @@ fn one_by_one() -> Policy {
     Policy { instances: Some(1), ..Policy::default() }
 }
 
+/// What comes of a request once it has waited.
+async fn enter(lane: &Lane, ticket: Ticket, timeout: Option<Duration>) -> Result<Turn, Error> {
+    match lane.enter(ticket, timeout)? {
+        Entered::Started(turn) => Ok(turn),
+        Entered::Waiting(waiting) => waiting.turn().await,
+    }
+}
+
 async fn alone(lane: &Lane, ticket: Ticket) -> Place {
-    match lane.enter(ticket, None).await.unwrap() {
+    match enter(lane, ticket, None).await.unwrap() {
         Turn::Alone { place, .. } => place,
         other => panic!("{other:?}"),
     }
@@ -106,7 +114,7 @@ async fn whatever_is_dropped_when_places_are_neither_lost_nor_given_twice() {
                         peak_bytes: random.below(600) as u64,
                         ..ticket(random.below(3) as u32)
                     };
-                    let mut entering = lanes[random.below(3)].enter(ticket, None).boxed_local();
+                    let mut entering = enter(&lanes[random.below(3)], ticket, None).boxed_local();
                     // Whoever has not been polled is not there yet.
                     match poll!(&mut entering) {
                         std::task::Poll::Ready(turn) => {
@@ -150,7 +158,7 @@ async fn the_more_urgent_goes_first_then_the_earlier_deadline_then_the_earlier_a
         .iter()
         .map(|&(level, seconds)| {
             let ticket = Ticket { deadline: at(seconds), ..ticket(level) };
-            lane.enter(ticket, None).boxed_local()
+            enter(&lane, ticket, None).boxed_local()
         })
         .collect();
     for entering in &mut waiting {
@@ -184,7 +192,7 @@ async fn compute_time_is_shared_not_requests() {
         for (at, lane) in lanes.iter().enumerate() {
             // The slow one has five times as many clients.
             while waiting.iter().filter(|(of, _)| *of == at).count() < [50, 14][at] {
-                waiting.push((at, lane.enter(ticket(1), None).boxed_local()));
+                waiting.push((at, enter(lane, ticket(1), None).boxed_local()));
             }
         }
         let mut left = Vec::new();
@@ -216,7 +224,7 @@ async fn what_cannot_be_answered_in_time_is_refused_before_it_runs() {
     let mut first = alone(&lane, ticket(1)).await;
     let within = |seconds| Ticket { deadline: Instant::now() + Duration::from_secs(seconds), ..ticket(1) };
     // Nothing is known yet.
-    let mut waiting = lane.enter(within(5), None).boxed_local();
+    let mut waiting = enter(&lane, within(5), None).boxed_local();
     assert!(poll!(&mut waiting).is_pending());
     first.worked(Duration::from_secs(20), 1);
     drop(first);
@@ -228,8 +236,8 @@ async fn what_cannot_be_answered_in_time_is_refused_before_it_runs() {
     assert_eq!(refused(waiting.await), Duration::from_secs(20));
     // At the door; half of the estimate is trusted.
     let second = alone(&lane, within(15)).await;
-    assert!(refused(lane.enter(within(5), None).await) >= Duration::from_secs(20));
-    let mut waiting = lane.enter(within(15), None).boxed_local();
+    assert!(refused(enter(&lane, within(5), None).await) >= Duration::from_secs(20));
+    let mut waiting = enter(&lane, within(15), None).boxed_local();
     assert!(poll!(&mut waiting).is_pending());
     drop(second);
     assert!(matches!(waiting.await, Ok(Turn::Alone { .. })));
@@ -240,10 +248,10 @@ async fn memory_is_waited_for_or_refused_with_the_numbers() {
     let scheduler = scheduler(8);
     let lane = Lane::new(&scheduler, "m", Policy { instances: Some(8), ..Policy::default() });
     let needs = |peak_bytes| Ticket { peak_bytes, ..ticket(1) };
-    let text = lane.enter(needs(1001), None).await.unwrap_err().to_string();
+    let text = enter(&lane, needs(1001), None).await.unwrap_err().to_string();
     assert_eq!(text, "model `m` needs 1001 bytes for the request; the budget is 1000, 0 in use");
     let first = alone(&lane, needs(600)).await;
-    let mut second = lane.enter(needs(600), None).boxed_local();
+    let mut second = enter(&lane, needs(600), None).boxed_local();
     assert!(poll!(&mut second).is_pending());
     drop(first);
     assert!(matches!(second.await, Ok(Turn::Alone { .. })));
@@ -258,14 +266,14 @@ async fn memory_is_kept_for_who_waits_for_it() {
     let needs = |peak_bytes| Ticket { peak_bytes, ..ticket(1) };
     for gives_up in [false, true] {
         let before = alone(&small, needs(300)).await;
-        let mut first = large.enter(needs(800), None).boxed_local();
+        let mut first = enter(&large, needs(800), None).boxed_local();
         assert!(poll!(&mut first).is_pending());
-        let mut later = small.enter(needs(300), None).boxed_local();
+        let mut later = enter(&small, needs(300), None).boxed_local();
         assert!(poll!(&mut later).is_pending());
         // Beside it there is room for so much.
         let third = Lane::new(&scheduler, "third", policy());
         let beside = alone(&third, needs(200)).await;
-        let mut more = third.enter(needs(1), None).boxed_local();
+        let mut more = enter(&third, needs(1), None).boxed_local();
         assert!(poll!(&mut more).is_pending());
         if gives_up {
             drop(first);
@@ -295,10 +303,10 @@ async fn who_has_waited_long_enough_is_refused_or_goes_last() {
         };
         let lane = Lane::new(&scheduler, "m", Policy { queue, ..one_by_one() });
         let place = alone(&lane, ticket(1)).await;
-        let mut first = lane.enter(ticket(1), None).boxed_local();
-        let mut second = lane.enter(ticket(1), Some(Duration::from_secs(100))).boxed_local();
+        let mut first = enter(&lane, ticket(1), None).boxed_local();
+        let mut second = enter(&lane, ticket(1), Some(Duration::from_secs(100))).boxed_local();
         assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
-        let third = lane.enter(ticket(1), None).await.unwrap_err().to_string();
+        let third = enter(&lane, ticket(1), None).await.unwrap_err().to_string();
         assert_eq!(third, "model `m` has 2 requests waiting already");
         tokio::time::sleep(Duration::from_millis(60)).await;
         match after_timeout {
@@ -330,11 +338,11 @@ async fn without_levels_a_full_queue_is_full_for_every_priority() {
         let scheduler = scheduler(1);
         let lane = Lane::new(&scheduler, "m", Policy { queue: queue.clone(), levels, ..one_by_one() });
         let _place = alone(&lane, ticket(1)).await;
-        let mut waiting = [3, 4].map(|level| lane.enter(ticket(level), None).boxed_local());
+        let mut waiting = [3, 4].map(|level| enter(&lane, ticket(level), None).boxed_local());
         for entering in &mut waiting {
             assert!(poll!(entering).is_pending());
         }
-        let mut third = lane.enter(ticket(5), None).boxed_local();
+        let mut third = enter(&lane, ticket(5), None).boxed_local();
         match poll!(&mut third) {
             std::task::Poll::Ready(refused) => assert_eq!(Some(&*refused.unwrap_err().to_string()), text),
             std::task::Poll::Pending => assert_eq!(text, None),
@@ -347,7 +355,7 @@ async fn a_rate_is_kept_and_its_hint_is_when_it_allows_one_more() {
     let scheduler = scheduler(1);
     let lane = Lane::new(&scheduler, "m", Policy { per_second: Some(0.1), ..Policy::default() });
     drop(alone(&lane, ticket(1)).await);
-    match lane.enter(ticket(1), None).await {
+    match enter(&lane, ticket(1), None).await {
         Err(Error::Refused(refusal)) => {
             assert_eq!(refusal.why, Why::Rate { per_second: 0.1 });
             let after = refusal.retry_after;

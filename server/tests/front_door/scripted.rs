@@ -306,6 +306,10 @@ pub(crate) fn loaded(script: &str) -> LoadedModule {
 }
 
 impl Runner for Doubler {
+    fn runtime(&self) -> tokio::runtime::Handle {
+        tokio::runtime::Handle::current()
+    }
+
     fn module(&self) -> &LoadedModule {
         &self.module
     }

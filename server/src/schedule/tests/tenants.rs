@@ -203,7 +203,7 @@ async fn the_machine_is_shared_between_tenants_first() {
     for round in 0..4000 {
         for (at, (whose, lane)) in lanes.iter().enumerate() {
             while waiting.iter().filter(|(of, _)| *of == at).count() < 10 {
-                waiting.push((at, lane.enter(of(&tenants[*whose], 1), None).boxed_local()));
+                waiting.push((at, enter(lane, of(&tenants[*whose], 1), None).boxed_local()));
             }
         }
         let mut left = Vec::new();
@@ -239,7 +239,7 @@ async fn what_was_given_up_is_charged_by_the_time_it_was_held() {
         let lanes = shares.map(|share| Lane::new(&scheduler, "m", policy(share)));
         let enter = |(tenant, lane): (Option<&Arc<Tenant>>, usize)| {
             let ticket = Ticket { tenant: tenant.cloned(), ..ticket(1) };
-            lanes[lane].enter(ticket, None).boxed_local()
+            enter(&lanes[lane], ticket, None).boxed_local()
         };
         // They keep all places taken.
         let _stay = (enter(whose).await.unwrap(), enter(others).await.unwrap());
@@ -269,15 +269,15 @@ async fn a_tenant_that_has_too_many_waiting_is_refused_and_no_other() {
     let [a, b] = ["a", "b"].map(|name| listed.find(name));
     let first = alone(&lane, of(&a, 1)).await;
     let mut waiting: Vec<Entering<'_>> =
-        [&a, &a, &b].map(|tenant| lane.enter(of(tenant, 1), None).boxed_local()).into();
+        [&a, &a, &b].map(|tenant| enter(&lane, of(tenant, 1), None).boxed_local()).into();
     for entering in &mut waiting {
         assert!(poll!(entering).is_pending());
     }
-    let refused = lane.enter(of(&a, 1), None).await.unwrap_err().to_string();
+    let refused = enter(&lane, of(&a, 1), None).await.unwrap_err().to_string();
     assert_eq!(refused, "tenant `a` has 2 requests waiting already");
     // Who gives up, and whose turn comes, waits no more.
     drop(waiting.remove(0));
-    let mut again = lane.enter(of(&a, 1), None).boxed_local();
+    let mut again = enter(&lane, of(&a, 1), None).boxed_local();
     assert!(poll!(&mut again).is_pending());
     assert_eq!(listed.counted().map(|(_, usage)| usage.waiting()).sum::<usize>(), 3);
     drop(first);
