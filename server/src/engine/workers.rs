@@ -99,7 +99,13 @@ impl WorkerLauncher {
         config.cancel_grace = Duration::from_millis(settings.cancel_grace_ms);
         // The registry's own bound comes first.
         config.queue_limit = settings.queue_limit.saturating_add(1);
-        Ok(Self { config, options: RuntimeOptions { threads: settings.threads, pin: settings.pin_threads } })
+        let options = RuntimeOptions {
+            threads: settings.threads,
+            pin: settings.pin_threads,
+            // What the ledger can never give is not taken either.
+            memory_bytes: Some(settings.memory_bytes),
+        };
+        Ok(Self { config, options })
     }
 }
 
