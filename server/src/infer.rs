@@ -9,7 +9,6 @@ pub mod parameters;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ired_module::signature::PeakBytes;
 use ired_worker::{InferenceResult, RuntimeFailure, Tensor};
 
 use self::asked::Asked;
@@ -211,36 +210,46 @@ async fn execute(
         }
         _ => joins,
     };
-    let peak_bytes = match entry.peak {
-        PeakBytes::Static(bytes) => bytes,
-        // Only the worker can compute it, and keeps to its own budget.
-        PeakBytes::Function(_) => 0,
-    };
     let deadline = asked.deadline;
     let level = policy.level(asked.priority);
     let (context, tenant) = (course.context, asked.tenant.clone());
-    let ticket = Ticket { level, deadline, peak_bytes, rows, joins, inputs, context, tenant };
     if course.context.is_some() {
         course.waits.get_or_insert_with(Instant::now);
     }
     // What waits for its turn finds the model in memory.
-    let using = served.hold(asked.tenant.as_deref(), asked.deadline).await?;
-    match served.lane.enter(ticket, asked.timeout).await? {
-        Turn::Alone { mut place, inputs, since } => {
-            let turn = place.since();
-            course.turn = Some(turn);
-            let mut result = run(served, &using, inputs, deadline).await?;
-            place.worked(result.timing.compute, 1);
-            served.stats.executed(rows, &result.timing);
-            let execution = Execution::of(&mut result, since, turn, None);
-            served.profiling.tell(&execution);
-            Ok((result.outputs, execution))
-        }
-        Turn::Lead { answer, group } => {
-            group::start(served, group);
-            answered(answer.await.map_err(|_| Error::Stopping)?)
-        }
-        turn => answered(turn),
+    let mut using = served.hold(asked.tenant.as_deref(), deadline).await?;
+    let peak_bytes = served.peaks.of(using.runner(), served.peaks.sizes(&inputs), deadline).await?;
+    served.runner.check_peak(peak_bytes)?;
+    served.runner.evict_others_for(peak_bytes).await;
+    let ticket = Ticket { level, deadline, peak_bytes, memory: None, rows, joins, inputs, context, tenant };
+    let mut turn = served.lane.enter(ticket, asked.timeout).await?;
+    loop {
+        turn = match turn {
+            Turn::Alone { mut place, inputs, since } => {
+                let turn = place.since();
+                course.turn = Some(turn);
+                let mut result = run(served, &using, inputs, deadline).await?;
+                place.worked(result.timing.compute, 1);
+                served.stats.executed(rows, &result.timing);
+                let execution = Execution::of(&mut result, since, turn, None);
+                served.profiling.tell(&execution);
+                return Ok((result.outputs, execution));
+            }
+            // What comes is its part of the answer, or another turn where it was put back.
+            Turn::Lead { answer, group } => {
+                group::start(served, group);
+                answer.await.map_err(|_| Error::Stopping)?
+            }
+            Turn::NoRoom(mut ticket) => {
+                // Two that hold on to their models would wait for each other.
+                drop(using);
+                ticket.memory = Some(served.runner.make_room(peak_bytes, deadline).await?);
+                using = served.hold(asked.tenant.as_deref(), deadline).await?;
+                served.lane.enter(*ticket, asked.timeout).await?
+            }
+            Turn::Answered(answer) => return Ok(answer?),
+            Turn::Refused(refusal) => return Err(refusal.into()),
+        };
     }
 }
 
@@ -264,16 +273,6 @@ async fn run(
     match served.profiling.takes() {
         false => runner.infer(entry, inputs, Some(deadline)).await,
         true => runner.profile(entry, inputs, Some(deadline)).await,
-    }
-}
-
-/// The answer of a request that another has run.
-fn answered(turn: Turn) -> Result<(Vec<Tensor>, Execution), Error> {
-    match turn {
-        Turn::Answered(answer) => Ok(answer?),
-        Turn::Refused(refusal) => Err(refusal.into()),
-        // A place is only given to those who wait for one.
-        Turn::Alone { .. } | Turn::Lead { .. } => Err(Error::Stopping),
     }
 }
 

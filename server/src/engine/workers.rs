@@ -159,6 +159,19 @@ impl Runner for RuntimeWorker {
         .boxed()
     }
 
+    fn peak<'a>(
+        &'a self,
+        entry: &'a str,
+        dims: Vec<Vec<u64>>,
+        deadline: Option<Instant>,
+    ) -> BoxFuture<'a, Result<u64, RuntimeFailure>> {
+        async move {
+            wait_for_process(self, deadline).await;
+            self.peak(entry, dims, deadline).await
+        }
+        .boxed()
+    }
+
     fn pid(&self) -> Option<u32> {
         self.pid()
     }
