@@ -108,7 +108,8 @@ mod tests {
     #[test]
     fn sizes_are_in_the_order_of_the_entry_point_and_rows_are_of_every_input() {
         let dims = |rank| vec![DimSpec::Static(1); rank];
-        let spec = |name: &str, rank| TensorSpec { name: name.to_owned(), dtype: DType::F32, dims: dims(rank) };
+        let spec =
+            |name: &str, rank| TensorSpec { name: name.to_owned(), dtype: DType::F32, dims: dims(rank) };
         let peaks = Peaks::new(&EntryPoint {
             name: "main".to_owned(),
             function: 0,

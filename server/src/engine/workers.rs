@@ -47,7 +47,7 @@ impl WorkerCompiler {
         };
         workers.require_sandbox = sandbox_level(settings);
         workers.limits = CompileLimits {
-            memory_bytes: settings.compile_memory_bytes,
+            memory_bytes: settings.compile_memory(),
             wall: Duration::from_secs(settings.compile_wall_s),
             cpu: Duration::from_secs(settings.compile_cpu_s),
             output_bytes: settings.module_bytes,

@@ -232,8 +232,7 @@ async fn idle_models_make_room_for_requests() {
 
 #[tokio::test]
 async fn models_that_do_not_fit_together_while_they_run_take_turns() {
-    let mut place =
-        Place::new(&[("a.onnx", "resident:400 peak:300"), ("b.onnx", "resident:400 peak:300")]);
+    let mut place = Place::new(&[("a.onnx", "resident:400 peak:300"), ("b.onnx", "resident:400 peak:300")]);
     place.settings.memory_bytes = 1000;
     let world = World::new();
     let daemon = place.start(&world).await;
@@ -254,5 +253,51 @@ async fn a_request_that_fits_only_without_its_model_is_refused_at_once() {
     let refused = client(&daemon).await.infer(request("m")).await.unwrap_err();
     let text = "model `m` needs 500 bytes for the request; the budget is 1000, 600 in use";
     assert_eq!((refused.to_string().as_str(), refused.code()), (text, Some(Code::ResourceExhausted)));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_compilation_takes_its_memory_from_the_same_budget() {
+    let mut place = Place::new(&[("a.onnx", "resident:500")]);
+    place.settings.memory_bytes = 1000;
+    place.settings.compile_memory_bytes = 600;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    assert_eq!(metric(&daemon, IN_USE).await, Some(500.0));
+    place.write("c.onnx", "resident:100 hold");
+    let load = tokio::spawn({
+        let client = client.clone();
+        async move { client.load("c").await }
+    });
+    world.until(|seen| seen.compiles_started == 2).await;
+    assert_eq!(metric(&daemon, IN_USE).await, Some(600.0), "a made room");
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.infer(request("a")).await }
+    });
+    world.release();
+    load.await.unwrap().unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(metric(&daemon, IN_USE).await, Some(600.0), "a and c");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_compilation_that_gets_no_memory_is_refused_with_the_numbers() {
+    let pinned = "parameters { key: \"ired.pinned\" value { string_value: \"true\" } }";
+    let mut place = Place::new(&[("a.onnx", "resident:500"), ("a.config.pbtxt", pinned)]);
+    place.settings.memory_bytes = 1000;
+    place.settings.compile_memory_bytes = 600;
+    place.settings.compile_wall_s = 1;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    place.write("c.onnx", "resident:100");
+    let refused = client.load("c").await.unwrap_err();
+    let text = "a compilation needs 600 bytes of memory; the budget is 1000, 500 in use by what cannot go";
+    assert!(refused.to_string().contains(text), "{refused}");
+    assert_eq!(refused.code(), Some(Code::ResourceExhausted));
+    client.infer(request("a")).await.unwrap();
     daemon.stop().await;
 }
