@@ -44,6 +44,9 @@ pub trait Device: Debug + Send + Sync {
     /// Does not wait for [`Submission::waits`]. With [`Inline::Allowed`](crate::Inline::Allowed) it may run the operation before it returns.
     fn submit(&self, submission: Submission<'_>) -> Result<(), SubmitError>;
 
+    /// Gives back memory that is kept for allocations to come.
+    fn free_kept(&self) {}
+
     /// Notes what commands take from here on, which costs them a little, until [`Device::take_profile`].
     fn start_profile(&self) {}
 

@@ -68,6 +68,10 @@ impl Device for Validated {
         Ok(Arc::new(CheckedCommandBuffer { ledger: self.ledger.clone(), inner, recording }))
     }
 
+    fn free_kept(&self) {
+        self.inner.free_kept();
+    }
+
     fn start_profile(&self) {
         self.inner.start_profile();
     }

@@ -9,6 +9,7 @@ use ired_worker::messages::runtime::{Answer, FromRuntime, MAX_BENCH_ITERATIONS, 
 use ired_worker::{BenchRequest, RuntimeFailure, Timing, WorkPeak, WorkSpan};
 
 use crate::engine::Engine;
+use crate::idle::Idle;
 use crate::inbox::{Inbox, Infer, Request};
 use crate::profile;
 
@@ -22,6 +23,7 @@ pub(crate) struct Runner {
     pub(crate) tensors: Arc<Tensors>,
     pub(crate) sender: Sender,
     pub(crate) inbox: Inbox,
+    pub(crate) idle: Idle,
     /// Written by who wants the device for itself: a profile has what anybody runs.
     pub(crate) alone: RwLock<()>,
 }
@@ -34,11 +36,25 @@ impl Runner {
             let (id, answer) = match request {
                 Request::Infer(infer) => (infer.id, self.infer(&infer)),
                 Request::Bench { id, entry, inputs, request } => (id, self.bench(&entry, &inputs, &request)),
+                Request::Peak { id, entry, dims } => (id, self.engine.peak(&entry, dims).map(Answer::Peak)),
                 Request::Usage { id } => (id, Ok(Answer::Usage(usage()))),
             };
+            let has_run = !matches!(answer, Ok(Answer::Peak(_) | Answer::Usage(_)));
             self.sender.send(&FromRuntime::Answer { id, answer }, &[])?;
+            if has_run {
+                self.idle.note();
+            }
         }
         Ok(())
+    }
+
+    /// Gives memory back whenever nobody has asked for anything for a while; returns when that is over.
+    pub(crate) fn watch_idle(&self) {
+        self.idle.watch(|| {
+            self.engine.free_kept();
+            // A parent that cannot be told is gone, which a runner learns.
+            let _ = self.tensors.free_kept();
+        });
     }
 
     fn infer(&self, infer: &Infer) -> Result<Answer, RuntimeFailure> {

@@ -9,10 +9,11 @@ use ired_module::DType;
 use ired_module::notes::{DispatchNotes, KnownDispatch};
 use ired_runtime::{
     BoundTensor, CallStrings, Instance, InstanceOptions, InvokeError, InvokeOptions, LoadedModule as Module,
+    MemoryBudget,
 };
 use ired_worker::child::{Tensors, usage};
 use ired_worker::messages::full_text;
-use ired_worker::messages::runtime::TensorRef;
+use ired_worker::messages::runtime::{Place, TensorRef};
 use ired_worker::{LoadedModule, MappedFile, RuntimeFailure, RuntimeOptions};
 
 use crate::failure::describe;
@@ -73,7 +74,8 @@ impl Engine {
         let file = SharedFile(Arc::new(module));
         let module =
             Module::load(Arc::clone(&device), file.clone()).map_err(|error| failed(full_text(&error)))?;
-        let instance = module.instantiate(InstanceOptions::default());
+        let budget = options.memory_bytes.map(MemoryBudget::new);
+        let instance = module.instantiate(InstanceOptions { budget, ..InstanceOptions::default() });
         let description = LoadedModule {
             signature: module.signature().clone(),
             target: module.target().clone(),
@@ -116,9 +118,32 @@ impl Engine {
         dispatches
     }
 
+    /// Gives back memory that is kept for the next request.
+    pub(crate) fn free_kept(&self) {
+        self.instance.free_pooled();
+    }
+
     /// How many requests may run at once.
     pub(crate) fn runners(&self) -> usize {
         self.runners
+    }
+
+    /// Bytes that a request with inputs of these dimensions takes, its outputs among them.
+    pub(crate) fn peak(&self, entry: &str, dims: Vec<Vec<u64>>) -> Result<u64, RuntimeFailure> {
+        self.instance.call_bytes(entry, &dims).map_err(|error| {
+            // As the request would be told, which is yet to come.
+            let specs = self.description.signature.entries.iter().find(|found| found.name == entry);
+            let inputs = specs.into_iter().flat_map(|entry| &entry.inputs).zip(dims);
+            let inputs: Vec<TensorRef> = inputs
+                .map(|(spec, dims)| TensorRef {
+                    name: spec.name.clone(),
+                    dtype: spec.dtype,
+                    dims,
+                    place: Place { region: 0, offset: 0, len: 0 },
+                })
+                .collect();
+            self.failure(entry, &inputs, error)
+        })
     }
 
     /// Puts the inputs of one request where the device reads them: in the parent's memory.

@@ -17,6 +17,7 @@ use ired_worker::{BenchRequest, RuntimeFailure};
 pub(crate) enum Request {
     Infer(Infer),
     Bench { id: u64, entry: String, inputs: Vec<TensorRef>, request: BenchRequest },
+    Peak { id: u64, entry: String, dims: Vec<Vec<u64>> },
     Usage { id: u64 },
 }
 
@@ -34,7 +35,7 @@ impl Request {
     fn id(&self) -> u64 {
         match self {
             Self::Infer(infer) => infer.id,
-            Self::Bench { id, .. } | Self::Usage { id } => *id,
+            Self::Bench { id, .. } | Self::Peak { id, .. } | Self::Usage { id } => *id,
         }
     }
 }
@@ -81,6 +82,7 @@ impl Inbox {
                 Request::Infer(Infer { id, entry, inputs, sent, deadline, profile })
             }
             ToRuntime::Bench { id, entry, inputs, request } => Request::Bench { id, entry, inputs, request },
+            ToRuntime::Peak { id, entry, dims } => Request::Peak { id, entry, dims },
             ToRuntime::Usage { id } => Request::Usage { id },
             ToRuntime::Cancel { id } => return self.cancel(state, id),
             ToRuntime::Region { region, len } => return Ok(self.tensors.add_region(region, len, fds)?),

@@ -6,6 +6,7 @@
 mod answer;
 mod engine;
 mod failure;
+mod idle;
 mod inbox;
 mod outputs;
 mod profile;
@@ -21,6 +22,7 @@ use ired_worker::{MappedFile, Probe, ProbeOutcome, Role, RuntimeOptions, settle}
 
 use crate::answer::Runner;
 use crate::engine::Engine;
+use crate::idle::Idle;
 use crate::inbox::Inbox;
 
 fn main() -> ExitCode {
@@ -90,8 +92,12 @@ fn serve(
     let tensors = Arc::new(Tensors::new(sender.clone()));
     let runners = engine.runners();
     let inbox = Inbox::new(receiver, sender.clone(), Arc::clone(&tensors));
-    let runner = Runner { engine, tensors, sender, inbox, alone: RwLock::default() };
+    let runner = Runner { engine, tensors, sender, inbox, idle: Idle::default(), alone: RwLock::default() };
     thread::scope(|scope| {
+        let watch = thread::Builder::new().name("ired-idle".to_owned());
+        watch.spawn_scoped(scope, || runner.watch_idle()).context("cannot start a thread")?;
+        // However this ends, the thread does too.
+        let _end = EndOfWatch(&runner.idle);
         let helpers: Vec<_> = (1..runners)
             .map(|index| {
                 let name = format!("ired-run-{index}");
@@ -107,4 +113,13 @@ fn serve(
             Err(_) => bail!("a thread panicked"),
         })
     })
+}
+
+/// Ends the watch for idle moments.
+struct EndOfWatch<'a>(&'a Idle);
+
+impl Drop for EndOfWatch<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }

@@ -31,10 +31,18 @@ async fn start() -> RuntimeWorker {
 }
 
 async fn load(module: ModuleDraft, config: RuntimeConfig) -> Result<RuntimeWorker, RuntimeFailure> {
+    load_with(module, config, None).await
+}
+
+async fn load_with(
+    module: ModuleDraft,
+    config: RuntimeConfig,
+    memory_bytes: Option<u64>,
+) -> Result<RuntimeWorker, RuntimeFailure> {
     let mut file: File = tempfile::tempfile().unwrap();
     module.write(&mut file).unwrap();
     file.rewind().unwrap();
-    let options = RuntimeOptions { threads: Some(2), pin: false };
+    let options = RuntimeOptions { threads: Some(2), pin: false, memory_bytes };
     RuntimeWorker::start(config, file.into(), options).await
 }
 
@@ -116,6 +124,46 @@ async fn wrong_inputs_are_named() {
         "{error:?}"
     );
     worker.infer("check", vec![rows(1, 0)], None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_says_what_it_takes_and_one_beyond_the_budget_is_refused_by_the_numbers() {
+    let config = RuntimeConfig::new(EXECUTABLE);
+    let worker = load_with(modules::copying(), config, Some(1000)).await.unwrap();
+    let before = worker.pid();
+    let peak = async |entry: &str, count: u64| worker.peak(entry, vec![vec![count, 4]], None).await;
+    assert_eq!((peak("copy", 0).await, peak("copy", 3).await), (Ok(0), Ok(48)));
+    assert_eq!(peak("copy", 65_536).await, Ok(1 << 20));
+    let error = peak("check", 2).await.unwrap_err();
+    assert_eq!(error.to_string(), "execution failed: one row at a time");
+    let error = peak("copy", 70_000).await.unwrap_err();
+    let text = "input `x`: found f32[70000, 4], expected f32[batch, 4] with batch from 0 to 65536";
+    assert_eq!(error.to_string(), text);
+    assert!(matches!(peak("paste", 1).await, Err(RuntimeFailure::NoSuchEntry { .. })));
+    let error = worker.infer("copy", vec![rows(63, 0)], None).await.unwrap_err();
+    assert_eq!(error.to_string(), "not enough memory: 1008 bytes needed, 1000 allowed");
+    worker.infer("copy", vec![rows(62, 0)], None).await.unwrap();
+    assert_eq!((worker.pid(), worker.restarts()), (before, 0));
+}
+
+#[tokio::test]
+async fn what_an_idle_process_kept_for_requests_is_given_back() {
+    const MIB: u64 = 1 << 20;
+    let worker = load(modules::scratching(), RuntimeConfig::new(EXECUTABLE)).await.unwrap();
+    let before = worker.usage().await.unwrap().rss_bytes;
+    let input = rows(65_536, 7);
+    for _ in 0..3 {
+        worker.infer("scratch", vec![input.clone()], None).await.unwrap();
+    }
+    assert!(worker.usage().await.unwrap().peak_rss_bytes > before + 64 * MIB);
+    let given_back = async {
+        while worker.usage().await.unwrap().rss_bytes > before + 8 * MIB {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), given_back).await.expect("memory that nobody needs");
+    // And taken again.
+    worker.infer("scratch", vec![input], None).await.unwrap();
 }
 
 #[tokio::test]

@@ -113,6 +113,18 @@ impl Entry {
             })
     }
 
+    /// Bytes of the outputs as far as the inputs say; a size that data decides counts as little as it can be.
+    pub(crate) fn least_output_bytes(&self, symbols: &Symbols) -> u64 {
+        let bytes = self.outputs.iter().map(|output| {
+            let size = |dim: &Dim| match *dim {
+                Dim::Static(size) => size,
+                Dim::Symbol { symbol, min, .. } => symbols.0[symbol].map_or(min, |(size, _)| size),
+            };
+            output.dtype.tensor_bytes(&output.dims.iter().map(size).collect::<Vec<_>>()).unwrap_or(u64::MAX)
+        });
+        bytes.fold(0, u64::saturating_add)
+    }
+
     fn check_input_dims(&self, index: usize, dims: &[u64], symbols: &mut Symbols) -> Result<(), InvokeError> {
         let input = &self.inputs[index];
         let name = || input.name.clone();

@@ -8,10 +8,11 @@ use ired_hal::{AllocateError, BufferRange, Inline, Operation, Submission, Timepo
 
 use crate::budget::{MemoryBudget, Reservation};
 use crate::error::{Fault, InvokeError};
-use crate::inputs::Entry;
+use crate::inputs::{Entry, Symbols};
 use crate::invocation::{DONE, Invocation, Lease, State};
 use crate::live;
 use crate::load::LoadedModule;
+use crate::machine::InputShape;
 use crate::outputs::{OutputMemory, aliases, allocate_output};
 use crate::plan::Plan;
 use crate::plan::in_place::Alias;
@@ -24,7 +25,7 @@ use crate::tensor::BoundTensor;
 pub struct InstanceOptions {
     /// What its invocations may hold together; `None` is no bound but the device's.
     pub budget: Option<Arc<MemoryBudget>>,
-    /// Transient memory kept between invocations, in bytes.
+    /// Transient memory kept between invocations, in bytes; [`Instance::free_pooled`] gives it back.
     pub pool_bytes: u64,
     /// Recorded schedules kept, one for each combination of input dimensions.
     pub cached_plans: usize,
@@ -189,9 +190,44 @@ impl Instance {
         self.0.call_strings()
     }
 
+    /// Bytes that a call takes of the budget: its outputs, and what there is only while it runs. Nothing runs to know it.
+    ///
+    /// `dims` are those of the inputs, in signature order. Sizes that data decides count as little as they can be.
+    ///
+    /// # Errors
+    /// When there is no such entry point, it does not take such inputs, or the schedule refuses them.
+    pub fn call_bytes(&self, entry: &str, dims: &[Vec<u64>]) -> Result<u64, InvokeError> {
+        let module = &self.0.module;
+        let index = module.entry_index(entry)?;
+        let entry = module.entry_at(index);
+        let given = || dims.iter().map(Vec::as_slice);
+        let (shapes, symbols) = entry.check_dims(given())?;
+        if module.is_replayable(entry.function) {
+            // What is recorded to know it, the call that follows needs anyway.
+            let plan = match self.0.find_plan(index, given(), &[]) {
+                Some(plan) => Ok(plan),
+                None => self.0.make_plan(index, shapes.clone(), &symbols, &[], InvokeOptions::default().fuel),
+            };
+            match plan {
+                Ok(plan) => return Ok(plan.total_bytes),
+                Err(InvokeError::Allocate(AllocateError::OutOfMemory { bytes })) => return Ok(bytes),
+                // Such a call does without a plan.
+                Err(InvokeError::Fault { fault: Fault::TooMuchWork { .. }, .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(module.peak_of(entry, &shapes)?.saturating_add(entry.least_output_bytes(&symbols)))
+    }
+
     /// Transient memory kept for the next invocation, in bytes.
     pub fn pooled_bytes(&self) -> u64 {
         self.0.pool.kept_bytes()
+    }
+
+    /// Gives back what [`Instance::pooled_bytes`] counts, and what the device keeps for others.
+    pub fn free_pooled(&self) {
+        self.0.pool.free_kept();
+        self.0.module.device().free_kept();
     }
 }
 
@@ -210,22 +246,29 @@ impl Shared {
         aliases: &[Alias],
         fuel: u64,
     ) -> Result<Arc<Plan>, InvokeError> {
-        match self.find_plan(index, inputs, aliases) {
-            Some(plan) => {
-                self.module.entry_at(index).check_buffers(inputs)?;
-                Ok(plan)
-            }
-            None => self.make_plan(index, inputs, aliases, fuel),
+        let entry = self.module.entry_at(index);
+        let dims = || inputs.iter().map(|input| input.dims.as_slice());
+        if let Some(plan) = self.find_plan(index, dims(), aliases) {
+            entry.check_buffers(inputs)?;
+            return Ok(plan);
         }
+        let (shapes, symbols) = entry.check_dims(dims())?;
+        entry.check_buffers(inputs)?;
+        self.make_plan(index, shapes, &symbols, aliases, fuel)
     }
 
-    fn find_plan(&self, entry: usize, inputs: &[BoundTensor], aliases: &[Alias]) -> Option<Arc<Plan>> {
+    fn find_plan<'d>(
+        &self,
+        entry: usize,
+        dims: impl ExactSizeIterator<Item = &'d [u64]> + Clone,
+        aliases: &[Alias],
+    ) -> Option<Arc<Plan>> {
         let mut plans = self.lock();
         let matches = |cached: &CachedPlan| {
             cached.entry == entry
                 && cached.aliases == aliases
-                && cached.dims.len() == inputs.len()
-                && cached.dims.iter().zip(inputs).all(|(dims, input)| *dims == input.dims)
+                && cached.dims.len() == dims.len()
+                && cached.dims.iter().zip(dims.clone()).all(|(cached, dims)| cached == dims)
         };
         let at = plans.iter().rposition(matches)?;
         let plan = plans[at].plan.clone();
@@ -238,14 +281,13 @@ impl Shared {
     fn make_plan(
         &self,
         index: usize,
-        inputs: &[BoundTensor],
+        shapes: Vec<InputShape>,
+        symbols: &Symbols,
         aliases: &[Alias],
         fuel: u64,
     ) -> Result<Arc<Plan>, InvokeError> {
         let entry = self.module.entry_at(index);
-        let (shapes, symbols) = entry.check_dims(inputs.iter().map(|input| input.dims.as_slice()))?;
-        entry.check_buffers(inputs)?;
-        let plan = Arc::new(Plan::build(&self.module, entry, &shapes, &symbols, aliases, fuel)?);
+        let plan = Arc::new(Plan::build(&self.module, entry, &shapes, symbols, aliases, fuel)?);
         let declared = self.module.peak_of(entry, &shapes)?;
         if plan.arena_bytes > declared && aliases.is_empty() {
             // Whoever admitted this call counted on less; the budget still holds.

@@ -69,6 +69,13 @@ impl Pool {
         drop(dropped);
     }
 
+    /// Keeps nothing any more of what nobody uses now.
+    pub(crate) fn free_kept(&self) {
+        // Freed once the lock is open.
+        let kept = std::mem::take(&mut *self.lock());
+        drop(kept);
+    }
+
     /// Bytes kept now.
     pub(crate) fn kept_bytes(&self) -> u64 {
         self.lock().iter().map(|buffer| buffer.len_bytes()).sum()

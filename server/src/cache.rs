@@ -28,6 +28,7 @@ use crate::engine::Compiler;
 use crate::error::CompileError;
 use crate::metrics::{CompileMetrics, SharedCacheMetrics};
 use crate::models::ModelSource;
+use crate::registry::Residents;
 use crate::store::{StoreError, blocking};
 use disk::Disk;
 use record::{Output, Record};
@@ -77,6 +78,10 @@ pub struct ModuleCache {
     shared: Option<SharedCache>,
     flights: Mutex<HashMap<Digest, Weak<flight::Flight>>>,
     slots: Semaphore,
+    /// Gives a compilation the memory that it may take.
+    residents: Arc<Residents>,
+    compile_memory: u64,
+    compile_wall: Duration,
     queue_limit: usize,
     /// How often the compiler crashed at each key, and how it last did. Another target or other options may do.
     crashes: moka::sync::Cache<Digest, (u32, String)>,
@@ -97,6 +102,7 @@ impl ModuleCache {
         settings: &Settings,
         compiler: Arc<dyn Compiler>,
         host: String,
+        residents: Arc<Residents>,
     ) -> anyhow::Result<Self> {
         let (metrics, shared_metrics) = <(Arc<CompileMetrics>, Arc<SharedCacheMetrics>)>::default();
         let disk = {
@@ -110,6 +116,9 @@ impl ModuleCache {
             shared: shared.context("the shared cache cannot be used")?,
             flights: Mutex::default(),
             slots: Semaphore::new(settings.compile_slots),
+            residents,
+            compile_memory: settings.compile_memory(),
+            compile_wall: Duration::from_secs(settings.compile_wall_s),
             queue_limit: settings.compile_queue,
             crashes: moka::sync::Cache::builder()
                 .max_capacity(CRASHES_REMEMBERED)

@@ -68,7 +68,8 @@ pub struct Settings {
     pub compile_queue: usize,
     /// Threads of one compilation; 0: every core.
     pub compile_threads: u32,
-    /// Private memory of one compilation, in bytes; by default 16 GiB, or half of the machine's where that is less.
+    /// Private memory of one compilation, in bytes, which `memory_bytes` has to have for it while it runs. 0: what
+    /// leaves half of that to models when every slot compiles, and 16 GiB at most.
     pub compile_memory_bytes: u64,
     /// Wall time of one compilation, in seconds.
     pub compile_wall_s: u64,
@@ -112,8 +113,8 @@ pub struct Settings {
     pub executions: usize,
     /// Requests per second that one model takes, where its configuration says no other; 0: any number.
     pub requests_per_second: f64,
-    /// Memory for loaded models and for what their requests take while they run, in bytes; by default four fifths of
-    /// the machine's.
+    /// Memory for loaded models, for what their requests take while they run, and for compilations, in bytes; by default
+    /// four fifths of the machine's.
     pub memory_bytes: u64,
 
     /// One upload, in bytes, all its files.
@@ -168,7 +169,7 @@ impl Default for Settings {
             compile_slots: 2,
             compile_queue: 64,
             compile_threads: 0,
-            compile_memory_bytes: limits.memory_bytes,
+            compile_memory_bytes: 0,
             compile_wall_s: limits.wall.as_secs(),
             compile_cpu_s: limits.cpu.as_secs(),
             module_bytes: limits.output_bytes,
@@ -250,6 +251,13 @@ impl Settings {
                 self.message_bytes
             );
         }
+        if self.compile_memory_bytes > self.memory_bytes {
+            bail!(
+                "setting `compile_memory_bytes` is {}, more than `memory_bytes` ({})",
+                self.compile_memory_bytes,
+                self.memory_bytes
+            );
+        }
         EnvFilter::try_new(&self.log)
             .with_context(|| format!("setting `log` is `{}`, which is no filter", self.log))?;
         self.tls.check()?;
@@ -258,6 +266,14 @@ impl Settings {
         self.shared_cache.check()?;
         self.tracing.check()?;
         Ok(())
+    }
+
+    /// Private memory of one compilation.
+    pub(crate) fn compile_memory(&self) -> u64 {
+        match self.compile_memory_bytes {
+            0 => (self.memory_bytes / 2 / self.compile_slots.max(1) as u64).min(16 << 30),
+            bytes => bytes,
+        }
     }
 
     /// Requests in runtime workers at once.

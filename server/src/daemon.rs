@@ -31,7 +31,8 @@ use crate::config::Settings;
 use crate::devices::Host;
 use crate::engine::{Compiler, Launcher};
 use crate::infer::Inference;
-use crate::registry::{Labels, Registry};
+use crate::ledger::Ledger;
+use crate::registry::{Labels, Registry, Residents};
 use crate::serve::{Door, Port, Protocol, serve};
 use crate::services::activity::Activity;
 use crate::services::compile::Compile;
@@ -284,11 +285,13 @@ async fn open(
     };
     let uploads = Arc::new(uploads);
     let modules = settings.data_dir.join("modules");
-    let cache = Arc::new(ModuleCache::open(&modules, settings, compiler, host.identity()).await?);
+    let residents = Residents::new(launcher, Ledger::new(settings.memory_bytes));
+    let cache = ModuleCache::open(&modules, settings, compiler, host.identity(), residents.clone());
+    let cache = Arc::new(cache.await?);
     let labels = settings.data_dir.join("labels");
     let labels = blocking(move || Labels::open(labels)).await?;
     let registry =
-        Arc::new(Registry::new(settings.clone(), uploads.clone(), cache.clone(), labels, launcher));
+        Arc::new(Registry::new(settings.clone(), uploads.clone(), cache.clone(), labels, residents));
     Ok(App {
         inference: Inference::new(registry.clone(), settings.clone()),
         regions: Regions::new(settings.shared_memory_regions),

@@ -63,6 +63,15 @@ pub trait Runner: Send + Sync + 'static {
     /// The runtime that attends to it. What waits for it does best to wait there.
     fn runtime(&self) -> Handle;
 
+    /// Bytes that an inference takes while it runs, its outputs among them: as far as these dimensions of its inputs, in
+    /// signature order, say it.
+    fn peak<'a>(
+        &'a self,
+        entry: &'a str,
+        dims: Vec<Vec<u64>>,
+        deadline: Option<Instant>,
+    ) -> BoxFuture<'a, Result<u64, RuntimeFailure>>;
+
     /// The process that holds it, while there is one.
     fn pid(&self) -> Option<u32>;
 

@@ -126,6 +126,10 @@ pub enum CompileError {
     SourceChanged { model: String },
     #[error("the compile queue is full: {limit} are waiting")]
     QueueFull { limit: usize },
+    #[error(
+        "a compilation needs {needs} bytes of memory; the budget is {budget}, {in_use} in use by what cannot go"
+    )]
+    NoMemory { needs: u64, budget: u64, in_use: u64 },
     #[error("`{model}` is a compiled module already")]
     IsModule { model: String },
     #[error("the compilation was abandoned")]
@@ -152,7 +156,7 @@ impl CompileError {
             },
             Self::Quarantined { .. } => "crashed",
             Self::SourceChanged { .. } | Self::IsModule { .. } => "invalid-model",
-            Self::QueueFull { .. } => "resource-limit",
+            Self::QueueFull { .. } | Self::NoMemory { .. } => "resource-limit",
             Self::Abandoned | Self::Store(_) => "internal",
         }
     }

@@ -7,9 +7,8 @@ pub mod join;
 pub mod parameters;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use ired_module::signature::PeakBytes;
 use ired_worker::{InferenceResult, RuntimeFailure, Tensor};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -208,66 +207,96 @@ async fn execute(
         }
         _ => joins,
     };
-    let peak_bytes = match entry.peak {
-        PeakBytes::Static(bytes) => bytes,
-        // Only the worker can compute it, and keeps to its own budget.
-        PeakBytes::Function(_) => 0,
-    };
     let deadline = asked.deadline;
     let level = policy.level(asked.priority);
     let (context, tenant) = (course.context, asked.tenant.clone());
-    let ticket = Ticket { level, deadline, peak_bytes, rows, joins, inputs, context, tenant };
     if course.context.is_some() {
         course.waits.get_or_insert_with(Instant::now);
     }
     // What waits for its turn finds the model in memory.
-    let using = served.hold(asked.tenant.as_deref(), asked.deadline).await?;
+    let using = served.hold(asked.tenant.as_deref(), deadline).await?;
+    let peak_bytes = served.peaks.of(using.runner(), served.peaks.sizes(&inputs), deadline).await?;
+    served.runner.check_peak(peak_bytes)?;
+    served.runner.evict_others_for(peak_bytes).await;
+    let run = Run {
+        served: served.clone(),
+        tenant: tenant.clone(),
+        rows,
+        peak_bytes,
+        deadline,
+        timeout: asked.timeout,
+    };
+    let ticket = Ticket { level, deadline, peak_bytes, memory: None, rows, joins, inputs, context, tenant };
     match served.lane.enter(ticket, asked.timeout)? {
-        Entered::Started(turn) => take(served, &using, turn, rows, deadline, &mut course.turn).await,
-        Entered::Waiting(waiting) => {
+        entered @ Entered::Started(_) => run.go(using, entered, &mut course.turn).await,
+        entered @ Entered::Waiting(_) => {
             // Where its turn is heard of, as the doors may have much else to do then.
-            let (runtime, served) = (using.runner().runtime(), served.clone());
+            let runtime = using.runner().runtime();
             let work = runtime.spawn(async move {
-                let mut begun = None;
-                let result = match waiting.turn().await {
-                    Ok(turn) => take(&served, &using, turn, rows, deadline, &mut begun).await,
-                    Err(error) => Err(error),
-                };
+                let mut turn = None;
+                let result = run.go(using, entered, &mut turn).await;
                 drop(admitted);
-                (result, begun)
+                (result, turn)
             });
             // It ends early only with the daemon.
-            let (result, begun) = AbortOnDropHandle::new(work).await.map_err(|_| Error::Stopping)?;
-            course.turn = begun;
+            let (result, turn) = AbortOnDropHandle::new(work).await.map_err(|_| Error::Stopping)?;
+            course.turn = turn;
             result
         }
     }
 }
 
-/// Takes the request's turn; `begun` is when it came, if it is the request's own.
-async fn take(
-    served: &Arc<Served>,
-    using: &Using,
-    turn: Turn,
+/// A request that went in.
+struct Run {
+    served: Arc<Served>,
+    tenant: Option<Arc<Tenant>>,
     rows: u64,
+    peak_bytes: u64,
     deadline: Instant,
-    begun: &mut Option<Instant>,
-) -> Result<(Vec<Tensor>, Execution), Error> {
-    match turn {
-        Turn::Alone { mut place, inputs, since } => {
-            let turn = *begun.insert(place.since());
-            let mut result = run(served, using, inputs, deadline).await?;
-            place.worked(result.timing.compute, 1);
-            served.stats.executed(rows, &result.timing);
-            let execution = Execution::of(&mut result, since, turn, None);
-            served.profiling.tell(&execution);
-            Ok((result.outputs, execution))
+    /// What it says of how long it may wait.
+    timeout: Option<Duration>,
+}
+
+impl Run {
+    /// Waits for its turn and takes it; `begun` is when that came, if it is the request's own.
+    async fn go(
+        self,
+        mut using: Using,
+        mut entered: Entered,
+        begun: &mut Option<Instant>,
+    ) -> Result<(Vec<Tensor>, Execution), Error> {
+        let Self { served, tenant, rows, peak_bytes, deadline, timeout } = self;
+        loop {
+            let turn = match entered {
+                Entered::Started(turn) => turn,
+                Entered::Waiting(waiting) => waiting.turn().await?,
+            };
+            entered = match turn {
+                Turn::Alone { mut place, inputs, since } => {
+                    let turn = *begun.insert(place.since());
+                    let mut result = run(&served, &using, inputs, deadline).await?;
+                    place.worked(result.timing.compute, 1);
+                    served.stats.executed(rows, &result.timing);
+                    let execution = Execution::of(&mut result, since, turn, None);
+                    served.profiling.tell(&execution);
+                    return Ok((result.outputs, execution));
+                }
+                // What comes is its part of the answer, or another turn where it was put back.
+                Turn::Lead { answer, group } => {
+                    group::start(&served, group);
+                    Entered::Started(answer.await.map_err(|_| Error::Stopping)?)
+                }
+                Turn::NoRoom(mut ticket) => {
+                    // Two that hold on to their models would wait for each other.
+                    drop(using);
+                    ticket.memory = Some(served.runner.make_room(peak_bytes, deadline).await?);
+                    using = served.hold(tenant.as_deref(), deadline).await?;
+                    served.lane.enter(*ticket, timeout)?
+                }
+                Turn::Answered(answer) => return Ok(answer?),
+                Turn::Refused(refusal) => return Err(refusal.into()),
+            };
         }
-        Turn::Lead { answer, group } => {
-            group::start(served, group);
-            answered(answer.await.map_err(|_| Error::Stopping)?)
-        }
-        turn => answered(turn),
     }
 }
 
@@ -291,16 +320,6 @@ async fn run(
     match served.profiling.takes() {
         false => runner.infer(entry, inputs, Some(deadline)).await,
         true => runner.profile(entry, inputs, Some(deadline)).await,
-    }
-}
-
-/// The answer of a request that another has run.
-fn answered(turn: Turn) -> Result<(Vec<Tensor>, Execution), Error> {
-    match turn {
-        Turn::Answered(answer) => Ok(answer?),
-        Turn::Refused(refusal) => Err(refusal.into()),
-        // A place is only given to those who wait for one.
-        Turn::Alone { .. } | Turn::Lead { .. } => Err(Error::Stopping),
     }
 }
 

@@ -27,6 +27,7 @@ pub mod logging;
 pub mod metrics;
 pub mod model_config;
 pub mod models;
+pub mod peaks;
 pub mod profiling;
 pub mod registry;
 mod reload;

@@ -22,13 +22,12 @@ use ired_worker::CompileOptions;
 pub use bound::Inside;
 pub use labels::Labels;
 pub use resident::{Resident, Residents, Using};
+pub(crate) use resident::{Room, Shortage};
 pub use served::{Admission, Served};
 
 use crate::cache::ModuleCache;
 use crate::config::Settings;
-use crate::engine::Launcher;
 use crate::error::Error;
-use crate::ledger::Ledger;
 use crate::models::ModelSource;
 use crate::repository::{Repository, parse_version};
 use crate::schedule::Scheduler;
@@ -98,21 +97,21 @@ impl Registry {
         uploads: Arc<Uploads>,
         cache: Arc<ModuleCache>,
         labels: Labels,
-        launcher: Arc<dyn Launcher>,
+        residents: Arc<Residents>,
     ) -> Self {
         let repository = settings
             .model_repository
             .clone()
             .map(|dir| Repository { dir, model_files: settings.model_files });
-        let ledger = Ledger::new(settings.memory_bytes);
-        let scheduler = Scheduler::new(settings.executions(), settings.parallel(), ledger.clone());
+        let ledger = residents.ledger().clone();
+        let scheduler = Scheduler::new(settings.executions(), settings.parallel(), ledger);
         Self {
             settings,
             scheduler,
             repository,
             uploads,
             cache,
-            residents: Residents::new(launcher, ledger),
+            residents,
             overrides: Mutex::default(),
             labels,
             models: RwLock::default(),

@@ -29,8 +29,10 @@
 //! its worker has work, and never longer than the bound. Requests of a sequence (`sequence.rs`) go through the same
 //! lane, one at a time for each sequence, with their state and control tensors added.
 //!
-//! Memory is a place, too: the ledger (`crate::ledger`) has to grant a request's peak bytes before it runs, and what one
-//! waits for is kept for it (`memory.rs`).
+//! Memory is a place, too: the ledger (`crate::ledger`) has to grant a request's peak bytes ([`crate::peaks`]) before it
+//! runs, and those of all who run as one; what one waits for is kept for it (`memory.rs`). Where there are too few and
+//! nothing runs that will give some back, the request is told so; it makes room among loaded models and enters again with
+//! what it got.
 //!
 //! Not here: the bound on all that is inside, answers that are being encoded included, which a version's drain
 //! waits for ([`crate::registry::Served`]), and the bytes of requests ([`crate::budget`]).

@@ -65,7 +65,7 @@ fn compile(failure: &CompileError) -> Code {
         },
         CompileError::Quarantined { .. } | CompileError::IsModule { .. } => Code::FailedPrecondition,
         CompileError::SourceChanged { .. } => Code::Aborted,
-        CompileError::QueueFull { .. } => Code::ResourceExhausted,
+        CompileError::QueueFull { .. } | CompileError::NoMemory { .. } => Code::ResourceExhausted,
         CompileError::Abandoned => Code::Cancelled,
         CompileError::Store(failure) if failure.is_full() => Code::ResourceExhausted,
         CompileError::Store(_) => Code::Internal,

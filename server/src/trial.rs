@@ -10,7 +10,6 @@ mod warm_up;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ired_module::signature::PeakBytes;
 use ired_worker::{RuntimeFailure, Tensor};
 
 pub use compare::{Difference, Tolerance};
@@ -67,12 +66,10 @@ impl Registry {
         check::inputs(&entry.inputs, &inputs)?;
         let deadline = Instant::now() + self.settings.request_timeout();
         let using = served.runner.hold(deadline).await?;
-        let peak_bytes = match entry.peak {
-            PeakBytes::Static(bytes) => bytes,
-            // Only the worker can compute it, and keeps to its own budget.
-            PeakBytes::Function(_) => 0,
-        };
-        let _memory = self.residents.make_room(&served.name, peak_bytes, deadline).await?;
+        let peak_bytes = served.peaks.of(using.runner(), served.peaks.sizes(&inputs), deadline).await?;
+        served.runner.check_peak(peak_bytes)?;
+        let memory = self.residents.make_room(peak_bytes, deadline).await;
+        let _memory = memory.map_err(|shortage| shortage.to_run(&served.name))?;
         let run = using.runner().infer(&entry.name, inputs, Some(deadline));
         let result = tokio::time::timeout_at(deadline.into(), run).await;
         let mut outputs = result.map_err(|_| Error::DeadlineExceeded)??.outputs;

@@ -12,7 +12,8 @@ use ired_tests::digits;
 use ired_tests::vitals::Vitals;
 use tokio::task::JoinSet;
 
-/// tonic's code for UNAVAILABLE.
+/// tonic's codes for RESOURCE_EXHAUSTED and UNAVAILABLE.
+const RESOURCE_EXHAUSTED: i32 = 8;
 const UNAVAILABLE: i32 = 14;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,6 +191,31 @@ async fn a_killed_runtime_worker_loses_no_request() -> Result<()> {
     assert_eq!(runtime_worker(&models, "bystander")?, bystander, "the other model's process lives on");
     let answer = client.infer(digits::request("victim", &pixels)).await?;
     assert_eq!(digits::answers(&answer)?, labels);
+    Ok(())
+}
+
+/// How much memory a batch takes is a function of its rows, which the module has with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_takes_more_memory_than_there_is_is_refused_with_the_numbers() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let settings = ["--set", "memory_bytes=700000000", "--set", "compile_memory_bytes=700000000"];
+    let daemon = Daemon::start(folder.path(), &settings)?;
+    let client = daemon.client().await?;
+    digits::push(&client, "digits").await?;
+    let worker = runtime_worker(&client.models().await?, "digits")?;
+    let (pixels, labels) = digits::samples()?;
+    let many = pixels[..64].repeat(200_000);
+    let error = client.infer(digits::request("digits", &many)).await.expect_err("there is not so much");
+    assert_eq!(error.code().map(|code| code as i32), Some(RESOURCE_EXHAUSTED), "{error}");
+    let text = error.to_string();
+    let needs = text.strip_prefix("model `digits` needs ").and_then(|text| text.split_once(' '));
+    let (needs, rest) = needs.with_context(|| text.clone())?;
+    ensure!(rest.starts_with("bytes for the request; the budget is 700000000, "), "{text}");
+    ensure!(needs.parse::<u64>()? > 650_000_000, "{text}");
+
+    let answer = client.infer(digits::request("digits", &pixels)).await?;
+    assert_eq!(digits::answers(&answer)?, labels);
+    assert_eq!(runtime_worker(&client.models().await?, "digits")?, worker, "its process lives on");
     Ok(())
 }
 

@@ -204,6 +204,21 @@ impl RuntimeWorker {
         }
     }
 
+    /// Bytes that a request takes while it runs, its outputs among them, its inputs not. It does not run for that; sizes
+    /// that data decides count as little as they can be. `dims` are those of the inputs, in signature order.
+    pub async fn peak(
+        &self,
+        entry: &str,
+        dims: Vec<Vec<u64>>,
+        deadline: Option<Instant>,
+    ) -> Result<u64, RuntimeFailure> {
+        let call = Call::Peak { entry: entry.to_owned(), dims };
+        match self.handle.shared.request(call, deadline).await? {
+            Reply::Peak(bytes) => Ok(bytes),
+            other => Err(other.unexpected()),
+        }
+    }
+
     /// What the process has used since it was started.
     pub async fn usage(&self) -> Result<ProcessUsage, RuntimeFailure> {
         match self.handle.shared.request(Call::Usage, None).await? {

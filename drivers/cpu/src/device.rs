@@ -113,6 +113,10 @@ impl Device for CpuDevice {
         Ok(())
     }
 
+    fn free_kept(&self) {
+        self.core.recycler.free_kept();
+    }
+
     fn start_profile(&self) {
         self.core.profiler.start();
     }

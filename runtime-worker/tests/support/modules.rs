@@ -37,6 +37,22 @@ pub(crate) fn spinning() -> ModuleDraft {
     module
 }
 
+/// [`copying`], with `scratch`: the same, after filling 64 MiB that nothing else needs.
+pub(crate) fn scratching() -> ModuleDraft {
+    let mut module = copying();
+    let function_index = module.functions.len() as u32;
+    let (bytes, pattern, scratch) = (Scalar(0), Scalar(1), Buffer(2));
+    let fill = vec![
+        Inst::Constant { dst: bytes, value: 64 << 20 },
+        Inst::Constant { dst: pattern, value: 7 },
+        Inst::Allocate { dst: scratch, bytes },
+        Inst::Fill { dst: scratch, pattern, width: 1 },
+    ];
+    module.functions.push(function("scratch", [fill, copy()].concat()));
+    module.signature.entries.push(entry("scratch", function_index));
+    module
+}
+
 /// [`copying`] with a kernel, for a processor that has `feature`. The kernel's code is none: nothing may look at it.
 pub(crate) fn needing(feature: &str) -> ModuleDraft {
     let kernel = KernelEntry {

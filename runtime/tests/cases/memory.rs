@@ -3,7 +3,7 @@
 use ired_hal::Timepoint;
 use ired_module::DType;
 use ired_module::code::{ArithOp, Inst};
-use ired_module::signature::DimSpec;
+use ired_module::signature::{DimSpec, PeakBytes};
 use ired_runtime::{InstanceOptions, InvokeError, InvokeOptions, MemoryBudget};
 
 use crate::harness::*;
@@ -11,8 +11,11 @@ use crate::harness::*;
 on_each_device!(
     the_peak_is_known_from_dimensions_alone,
     a_peak_that_overflows_is_an_error,
+    what_a_call_takes_is_known_before_it_runs,
+    sizes_that_data_decides_count_as_little_as_they_can_be,
     a_budget_refuses_before_anything_is_allocated,
     transients_are_used_again_within_bounds,
+    kept_transients_are_given_back_when_asked_for,
     a_dropped_call_gives_its_transients_back_when_done,
     released_transients_are_used_again_behind_barriers,
     rounds_of_a_loop_use_the_same_memory,
@@ -33,6 +36,36 @@ fn a_peak_that_overflows_is_an_error() {
     let module = load(&draft);
     assert_eq!(module.peak_bytes("main", &[vec![100]]).unwrap(), 10_000);
     assert!(matches!(module.peak_bytes("main", &[vec![1 << 40]]), Err(InvokeError::Fault { .. })));
+}
+
+fn what_a_call_takes_is_known_before_it_runs() {
+    let budget = MemoryBudget::new(1 << 20);
+    let options = InstanceOptions { budget: Some(budget.clone()), ..InstanceOptions::default() };
+    let instance = load(&two_steps()).instantiate(options);
+    for length in [0u64, 1, 20] {
+        let said = instance.call_bytes("main", &[vec![length]]).unwrap();
+        let x = tensor(&instance, &[length], &vec![1; length as usize]);
+        let invocation = instance.invoke("main", vec![x]).unwrap();
+        assert_eq!((said, budget.used_bytes()), (8 * length, 8 * length));
+        invocation.wait(None).unwrap();
+    }
+    // More than the budget has.
+    assert_eq!(instance.call_bytes("main", &[vec![1 << 20]]).unwrap(), 8 << 20);
+    let error = instance.call_bytes("main", &[vec![1, 1]]).unwrap_err();
+    assert_eq!(error.to_string(), "input `x` has 2 dimensions, expected 1");
+    assert!(instance.call_bytes("other", &[]).is_err());
+}
+
+fn sizes_that_data_decides_count_as_little_as_they_can_be() {
+    let decided = DimSpec::Symbolic { name: "found".to_owned(), min: 2, max: 1 << 40 };
+    let mut draft = draft(
+        vec![spec("x", DType::I32, &[dynamic("n")])],
+        vec![spec("y", DType::I32, &[dynamic("n"), decided])],
+        vec![Inst::Await, input(0, 0), dim(0, 0, 0), constant(1, 2), output(0, 0, &[0, 1]), Inst::Return],
+    );
+    draft.signature.entries[0].peak = PeakBytes::Static(100);
+    let instance = load(&draft).instantiate(InstanceOptions::default());
+    assert_eq!(instance.call_bytes("main", &[vec![3]]).unwrap(), 100 + 3 * 2 * 4);
 }
 
 fn a_budget_refuses_before_anything_is_allocated() {
@@ -70,6 +103,15 @@ fn transients_are_used_again_within_bounds() {
     assert!(kept > 0);
     call(&instance, &[(&[10], &[1; 10])]).unwrap();
     assert_eq!(instance.pooled_bytes(), kept);
+}
+
+fn kept_transients_are_given_back_when_asked_for() {
+    let instance = instance(&two_steps());
+    call(&instance, &[(&[10], &[1; 10])]).unwrap();
+    assert_eq!(instance.pooled_bytes(), 40);
+    instance.free_pooled();
+    assert_eq!(instance.pooled_bytes(), 0);
+    assert_eq!(call(&instance, &[(&[1], &[1])]).unwrap().1, [7]);
 }
 
 fn a_dropped_call_gives_its_transients_back_when_done() {

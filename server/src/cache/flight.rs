@@ -19,7 +19,7 @@ type Outcome = Result<CompiledModule, Arc<CompileError>>;
 /// Something that happened to a shared compilation.
 #[derive(Clone, Debug)]
 pub enum FlightEvent {
-    /// Waits for a slot behind this many others.
+    /// Waits for a slot or for memory behind this many others.
     Queued(u64),
     /// This replica compiles it, and what it makes will do here.
     Elsewhere(String),
@@ -133,8 +133,11 @@ mod tests {
 
     use super::*;
     use crate::config::Settings;
+    use crate::engine::workers::WorkerLauncher;
     use crate::engine::{Compiler, EventSink};
+    use crate::ledger::Ledger;
     use crate::models::{ModelSource, Origin, SourceFile};
+    use crate::registry::Residents;
 
     /// Fails once it is told to, and says so right before.
     struct Fails {
@@ -172,8 +175,12 @@ mod tests {
         std::fs::write(&path, "m").unwrap();
         let (told, (fails, failing)) = (Arc::new(Notify::new()), mpsc::channel());
         let compiler = Arc::new(Fails { told: told.clone(), fails });
-        let settings = Settings::default();
-        let cache = ModuleCache::open(dir.path(), &settings, compiler, String::new()).await.unwrap();
+        let settings = Settings { runtime_worker: Some("not started".into()), ..Settings::default() };
+        let attending = tokio::runtime::Handle::current();
+        let launcher = Arc::new(WorkerLauncher::new(&settings, attending).unwrap());
+        let residents = Residents::new(launcher, Ledger::new(settings.memory_bytes));
+        let cache = ModuleCache::open(dir.path(), &settings, compiler, String::new(), residents);
+        let cache = cache.await.unwrap();
         let cache = Arc::new(cache);
         let source = ModelSource {
             name: "m".to_owned(),

@@ -12,6 +12,7 @@ use super::shared::{Lease, Turn, Waited};
 use super::{CompileRequest, CompiledModule, ModuleCache};
 use crate::digest::Digest;
 use crate::error::CompileError;
+use crate::registry::{Room, Shortage};
 use crate::store::blocking;
 
 /// How often a job is started before a crash is its answer.
@@ -48,6 +49,7 @@ impl Work {
             Ready::Made(module) => return Ok(module),
             Ready::Compile(slot, lease) => (slot, lease),
         };
+        let _memory = self.memory().await?;
         metrics.misses.add(1);
         let _running = metrics.running.enter();
         let started = Instant::now();
@@ -121,6 +123,20 @@ impl Work {
         }
         self.tell(FlightEvent::Queued(ahead));
         self.cache.slots.acquire().await.map_err(|_| CompileError::Abandoned)
+    }
+
+    /// Waits for the memory that the compiler may take, at most as long as it may work. Whoever has some ends some time,
+    /// and nobody waits for a compilation with memory in hand.
+    async fn memory(&self) -> Result<Room, CompileError> {
+        let (residents, bytes) = (&self.cache.residents, self.cache.compile_memory);
+        if let Ok(memory) = residents.make_room(bytes, Instant::now()).await {
+            return Ok(memory);
+        }
+        tracing::info!(model = %self.request.source, bytes, "waits for memory to compile");
+        let waiting = self.cache.metrics.waiting.enter();
+        self.tell(FlightEvent::Queued(waiting.before()));
+        let memory = residents.make_room(bytes, Instant::now() + self.cache.compile_wall).await;
+        memory.map_err(|Shortage { needs, budget, in_use }| CompileError::NoMemory { needs, budget, in_use })
     }
 
     async fn compile(&self) -> Result<(CompiledModule, Record), CompileError> {

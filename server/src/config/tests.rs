@@ -166,3 +166,14 @@ fn the_standard_variables_name_the_collector_of_traces() {
         "{wrong}"
     );
 }
+
+#[test]
+fn compilations_leave_half_of_the_memory_to_models() {
+    let of =
+        |text: &str| load(text, &[], Arguments::default()).map(|loaded| loaded.settings.compile_memory());
+    assert_eq!(of("memory_bytes = 1000"), Ok(250));
+    assert_eq!(of("memory_bytes = 1000\ncompile_slots = 1"), Ok(500));
+    assert_eq!(of("memory_bytes = 1000\ncompile_memory_bytes = 900"), Ok(900));
+    let error = of("memory_bytes = 1000\ncompile_memory_bytes = 1001").unwrap_err();
+    assert!(error.contains("`compile_memory_bytes` is 1001, more than `memory_bytes` (1000)"), "{error}");
+}

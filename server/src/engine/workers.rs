@@ -50,7 +50,7 @@ impl WorkerCompiler {
         };
         workers.require_sandbox = sandbox_level(settings);
         workers.limits = CompileLimits {
-            memory_bytes: settings.compile_memory_bytes,
+            memory_bytes: settings.compile_memory(),
             wall: Duration::from_secs(settings.compile_wall_s),
             cpu: Duration::from_secs(settings.compile_cpu_s),
             output_bytes: settings.module_bytes,
@@ -105,11 +105,13 @@ impl WorkerLauncher {
         config.cancel_grace = Duration::from_millis(settings.cancel_grace_ms);
         // The registry's own bound comes first.
         config.queue_limit = settings.queue_limit.saturating_add(1);
-        Ok(Self {
-            runtime,
-            config,
-            options: RuntimeOptions { threads: settings.threads, pin: settings.pin_threads },
-        })
+        let options = RuntimeOptions {
+            threads: settings.threads,
+            pin: settings.pin_threads,
+            // What the ledger can never give is not taken either.
+            memory_bytes: Some(settings.memory_bytes),
+        };
+        Ok(Self { runtime, config, options })
     }
 }
 
@@ -177,6 +179,19 @@ impl Runner for Attended {
 
     fn runtime(&self) -> Handle {
         self.runtime.clone()
+    }
+
+    fn peak<'a>(
+        &'a self,
+        entry: &'a str,
+        dims: Vec<Vec<u64>>,
+        deadline: Option<Instant>,
+    ) -> BoxFuture<'a, Result<u64, RuntimeFailure>> {
+        async move {
+            wait_for_process(&self.worker, deadline).await;
+            self.worker.peak(entry, dims, deadline).await
+        }
+        .boxed()
     }
 
     fn pid(&self) -> Option<u32> {

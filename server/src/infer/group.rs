@@ -8,6 +8,7 @@ use ired_worker::{RuntimeFailure, Tensor};
 
 use super::join::{join, split};
 use crate::course::{Batch, Execution};
+use crate::error::Error;
 use crate::registry::Served;
 use crate::schedule::{Group, Member, Place, Turn};
 use crate::trace::SpanContext;
@@ -15,14 +16,36 @@ use crate::trace::SpanContext;
 type Parts = Result<(Vec<Vec<Tensor>>, Execution), RuntimeFailure>;
 
 /// Runs a group and tells every member its part.
-pub(super) fn start(served: &Arc<Served>, group: Group) {
-    let Some((place, members)) = group.take() else { return };
+pub(super) fn start(served: &Arc<Served>, mut group: Group) {
     let served = served.clone();
-    tokio::spawn(async move { run(&served, place, members).await });
+    tokio::spawn(async move {
+        // Else its end puts the members back, for whom it is known then how many fit.
+        if fits(&served, &mut group).await
+            && let Some((place, members)) = group.take()
+        {
+            run(&served, place, members).await;
+        }
+    });
+}
+
+/// Gives a group the memory that its rows take together; `false` where there is not so much.
+async fn fits(served: &Served, group: &mut Group) -> bool {
+    let Some((leader, rows)) = group.leader() else { return false };
+    let sizes = served.peaks.joined(&leader.inputs, rows);
+    if let Some(bytes) = served.peaks.find(&sizes) {
+        return group.resize(bytes);
+    }
+    let (tenant, deadline) = (leader.tenant.clone(), leader.deadline);
+    let ask = async {
+        let using = served.hold(tenant.as_deref(), deadline).await?;
+        Ok::<_, Error>(served.peaks.of(using.runner(), sizes, deadline).await?)
+    };
+    // Why nobody says it, the members are told when it runs.
+    ask.await.map_or(true, |bytes| group.resize(bytes))
 }
 
 /// Told when the module went although every member had hold of it: then it is being ended.
-fn unavailable(error: &crate::error::Error) -> RuntimeFailure {
+fn unavailable(error: &Error) -> RuntimeFailure {
     RuntimeFailure::Unavailable { reason: error.to_string() }
 }
 

@@ -17,7 +17,7 @@ use crate::metrics::Counter;
 use crate::schedule::{Refusal, Why};
 use crate::store::StoreError;
 
-/// How long a module waits for others to be idle or gone, where its request has no earlier deadline.
+/// How long a module or a request waits for others to be idle or gone, where its deadline is no earlier.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// All loaded modules.
@@ -70,6 +70,28 @@ pub struct Using {
 /// Goes after what was held, and tells of it.
 struct Change(Arc<Residents>);
 
+/// Memory that is not to be had: the budget, and what of it is in use by what cannot go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shortage {
+    pub(crate) needs: u64,
+    pub(crate) budget: u64,
+    pub(crate) in_use: u64,
+}
+
+impl Shortage {
+    /// Of who wants to load a module.
+    fn to_load(self, model: &str) -> Error {
+        let Self { needs, budget, in_use } = self;
+        Refusal::new(model, Why::Resident { needs, budget, in_use }, PATIENCE).into()
+    }
+
+    /// Of a request.
+    pub(crate) fn to_run(self, model: &str) -> Error {
+        let Self { needs, budget, in_use } = self;
+        Refusal::new(model, Why::Memory { needs, budget, in_use }, PATIENCE).into()
+    }
+}
+
 impl Residents {
     pub fn new(launcher: Arc<dyn Launcher>, ledger: Ledger) -> Arc<Self> {
         Arc::new(Self {
@@ -98,12 +120,13 @@ impl Residents {
         let guess =
             File::from(share()?).metadata().map_err(StoreError::io("look at a module", "".as_ref()))?.len();
         let until = Instant::now() + PATIENCE;
-        let mut room = self.make_room(model, guess, until).await?;
+        let short = |shortage: Shortage| shortage.to_load(model);
+        let mut room = self.make_room(guess, until).await.map_err(short)?;
         let runner = self.launcher.launch(share()?).await?;
         let module = runner.module().clone();
         if !room.resize(module.resident_bytes) {
             drop(room);
-            room = self.make_room(model, module.resident_bytes, until).await?;
+            room = self.make_room(module.resident_bytes, until).await.map_err(short)?;
         }
         let loaded = Loaded { runner, _room: room };
         Ok(self.add(model, module, Arc::new(file), Some(loaded)))
@@ -138,48 +161,49 @@ impl Residents {
     }
 
     /// Takes memory; unloads others that are idle where that is needed.
-    pub(crate) async fn make_room(
-        self: &Arc<Self>,
-        model: &str,
-        bytes: u64,
-        until: Instant,
-    ) -> Result<Room, Error> {
+    ///
+    /// # Errors
+    /// When there is not so much, now or until then.
+    pub(crate) async fn make_room(self: &Arc<Self>, bytes: u64, until: Instant) -> Result<Room, Shortage> {
         self.waiting.fetch_add(1, Ordering::AcqRel);
         let _waiting = Waiting(self);
         loop {
             // Before looking, so that no change between is missed.
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            let (budget, in_use) = match self.ledger.reserve(bytes) {
-                Ok(memory) => return Ok(Room { memory, change: Change(self.clone()) }),
-                Err(numbers) => numbers,
-            };
-            if bytes <= budget && self.evict_one().await {
-                continue;
+            if let Ok(memory) = self.ledger.reserve(bytes) {
+                return Ok(Room { memory, change: Change(self.clone()) });
             }
-            let refused = || {
-                let why = Why::Resident { needs: bytes, budget, in_use };
-                Error::Refused(Refusal::new(model, why, PATIENCE))
+            let shortage = match self.evict_one_for(bytes).await {
+                Ok(()) => continue,
+                Err(shortage) => shortage,
             };
-            if bytes > budget || tokio::time::timeout_at(until.into(), changed).await.is_err() {
-                return Err(refused());
+            if bytes > shortage.budget || tokio::time::timeout_at(until.into(), changed).await.is_err() {
+                return Err(shortage);
             }
         }
     }
 
-    /// Unloads the idle module that was not used for longest; `false` when there is none.
-    async fn evict_one(&self) -> bool {
+    /// Unloads the idle module that was not used for longest, if the idle ones together make room for so many bytes.
+    async fn evict_one_for(&self, bytes: u64) -> Result<(), Shortage> {
         let mut known: Vec<Arc<Resident>> = {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.iter().filter_map(Weak::upgrade).collect()
         };
+        let (budget, in_use) = self.ledger.usage();
+        let idle: u64 = known.iter().map(|resident| resident.idle_bytes()).sum();
+        let in_use = in_use.saturating_sub(idle);
+        let shortage = Shortage { needs: bytes, budget, in_use };
+        if in_use.saturating_add(bytes) > budget {
+            return Err(shortage);
+        }
         known.sort_by_key(|resident| resident.last_use());
         for resident in known {
             if resident.evict().await {
-                return true;
+                return Ok(());
             }
         }
-        false
+        Err(shortage)
     }
 
     fn tell(&self) {
@@ -230,6 +254,47 @@ impl Resident {
         if self.is_loaded() { self.module.resident_bytes } else { 0 }
     }
 
+    /// Memory that its unloading would free.
+    fn idle_bytes(&self) -> u64 {
+        let is_idle = |loaded: &Arc<Loaded>| Arc::strong_count(loaded) == 1;
+        let goes = !self.pinned.load(Ordering::Acquire) && self.lock().as_ref().is_some_and(is_idle);
+        if goes { self.module.resident_bytes } else { 0 }
+    }
+
+    /// Checks that a request could have so many bytes beside the module itself, if nothing else had any.
+    ///
+    /// # Errors
+    /// With the numbers.
+    pub fn check_peak(&self, bytes: u64) -> Result<(), Refusal> {
+        let (budget, in_use) = self.residents.ledger.usage();
+        if bytes.saturating_add(self.module.resident_bytes) <= budget {
+            return Ok(());
+        }
+        Err(Refusal::new(&self.model, Why::Memory { needs: bytes, budget, in_use }, Duration::MAX))
+    }
+
+    /// Unloads others that are idle, where that makes room for a request.
+    pub async fn evict_others_for(&self, bytes: u64) {
+        loop {
+            let (budget, in_use) = self.residents.ledger.usage();
+            let is_there = in_use.saturating_add(bytes) <= budget;
+            if is_there || self.residents.evict_one_for(bytes).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Takes memory for a request that has to wait for it; unloads what is idle, this one last.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the numbers.
+    pub async fn make_room(&self, bytes: u64, deadline: Instant) -> Result<Reservation, Error> {
+        self.used.store(self.residents.tick(), Ordering::Relaxed);
+        let until = deadline.min(Instant::now() + PATIENCE);
+        let room = self.residents.make_room(bytes, until).await;
+        Ok(room.map_err(|shortage| shortage.to_run(&self.model))?.into_memory())
+    }
+
     pub fn pid(&self) -> Option<u32> {
         self.runner()?.pid()
     }
@@ -267,7 +332,8 @@ impl Resident {
             return Err(Error::Stopping);
         }
         let until = deadline.min(Instant::now() + PATIENCE);
-        let room = self.residents.make_room(&self.model, self.module.resident_bytes, until).await?;
+        let room = self.residents.make_room(self.module.resident_bytes, until).await;
+        let room = room.map_err(|shortage| shortage.to_load(&self.model))?;
         let file = self.file.try_clone().map_err(StoreError::io("share a module", "".as_ref()))?;
         let runner = self.residents.launcher.launch(file).await?;
         self.residents.faulted.add(1);
@@ -326,6 +392,11 @@ impl Using {
 }
 
 impl Room {
+    /// The memory alone; it is told of now, and not when it goes.
+    fn into_memory(self) -> Reservation {
+        self.memory
+    }
+
     /// Makes it so many bytes, unless they are not to be had.
     fn resize(&mut self, bytes: u64) -> bool {
         let fits = self.memory.resize(bytes).is_ok();

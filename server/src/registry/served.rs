@@ -17,6 +17,7 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::model_config::{self, Scheduling};
 use crate::models::ModelSource;
+use crate::peaks::Peaks;
 use crate::profiling::Profiling;
 use crate::schedule::{Lane, Refusal, Scheduler, Sequences};
 use crate::stats::ModelStats;
@@ -37,6 +38,8 @@ pub struct Served {
     pub profiling: Profiling,
     /// Where its requests wait for their turn.
     pub lane: Lane,
+    /// What its executions take.
+    pub peaks: Arc<Peaks>,
     /// `None` where requests have nothing to do with each other.
     pub sequences: Option<Sequences>,
     /// As its owner wrote it.
@@ -95,6 +98,8 @@ impl Served {
         let is_strict = settings.require_sandbox == RequireSandbox::Strict;
         let apart = is_strict.then(|| Apart::new(&source.name, &runner));
         let sequences = sequences.map(|policy| Sequences::new(&source.name, policy));
+        let peaks = Arc::new(Peaks::new(&entries[entry]));
+        lane.know(peaks.clone());
         Ok(Self {
             name: source.name.clone(),
             version: source.version,
@@ -105,6 +110,7 @@ impl Served {
             stats,
             profiling: Profiling::default(),
             lane,
+            peaks,
             sequences,
             config,
             max_rows,

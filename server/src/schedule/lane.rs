@@ -1,5 +1,6 @@
 //! A model version's way in: waiting, places, and what joined requests are told.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ired_worker::{RuntimeFailure, Tensor};
@@ -13,6 +14,7 @@ use super::queue::Ticket;
 use super::{Policy, Refusal, Scheduler, Why};
 use crate::course::Execution;
 use crate::error::Error;
+use crate::peaks::Peaks;
 
 /// Where the requests of one model version wait and run.
 #[derive(Debug)]
@@ -40,12 +42,21 @@ pub enum Turn {
     /// Somebody else has run it: this request's share of the outputs.
     Answered(Result<(Vec<Tensor>, Execution), RuntimeFailure>),
     Refused(Refusal),
+    /// Nothing runs that could give memory back. Who makes room elsewhere may enter again with it.
+    NoRoom(Box<Ticket>),
 }
 
 impl Lane {
     pub fn new(scheduler: &Scheduler, model: &str, policy: Policy) -> Self {
         let id = scheduler.add(model, policy.clone());
         Self { scheduler: scheduler.clone(), id, model: model.to_owned(), policy }
+    }
+
+    /// Joins requests by what is known of their memory together.
+    pub fn know(&self, peaks: Arc<Peaks>) {
+        if let Some(state) = self.scheduler.lock().lanes.get_mut(&self.id) {
+            state.peaks = Some(peaks);
+        }
     }
 
     pub fn policy(&self) -> &Policy {
@@ -68,15 +79,18 @@ impl Lane {
     ///
     /// # Errors
     /// [`Error::Refused`] when it does not run; [`Error::Stopping`] when the lane goes.
-    pub fn enter(&self, ticket: Ticket, timeout: Option<Duration>) -> Result<Entered, Error> {
+    pub fn enter(&self, mut ticket: Ticket, timeout: Option<Duration>) -> Result<Entered, Error> {
         let queue = self.policy.queue(ticket.level);
         let refused = |(why, after)| Error::Refused(Refusal::new(&self.model, why, after));
         self.scheduler.check_memory(&self.model, ticket.peak_bytes).map_err(Error::Refused)?;
         let mut machine = self.scheduler.lock();
         let state = machine.lanes.get_mut(&self.id).ok_or(Error::Stopping)?;
         let since = Instant::now();
-        state.spend(since).map_err(refused)?;
-        if let Some(place) = self.scheduler.take(&mut machine, self.id, &ticket) {
+        // Who has memory already was here before.
+        if ticket.memory.is_none() {
+            state.spend(since).map_err(refused)?;
+        }
+        if let Some(place) = self.scheduler.take(&mut machine, self.id, &mut ticket) {
             return Ok(Entered::Started(Turn::Alone { place, inputs: ticket.inputs, since }));
         }
         let state = machine.lanes.get_mut(&self.id).ok_or(Error::Stopping)?;
@@ -223,6 +237,11 @@ impl Place {
         self.since
     }
 
+    /// Makes its memory so many bytes; `false` where there are not so many.
+    fn resize(&mut self, bytes: u64) -> bool {
+        self.memory.as_mut().is_some_and(|memory| memory.resize(bytes))
+    }
+
     /// Notes what the execution took; one that did not end counts for the time that the place was held.
     pub fn worked(&mut self, compute: Duration, requests: usize) {
         self.worked = Some((compute, requests));
@@ -256,6 +275,18 @@ pub struct Member {
 impl Group {
     pub(super) fn new(scheduler: Scheduler, lane: u64, place: Place, members: Vec<(Key, Entry)>) -> Self {
         Self { scheduler, lane, taken: Some((place, members)) }
+    }
+
+    /// The leader's request, and the rows of all.
+    pub fn leader(&self) -> Option<(&Ticket, u64)> {
+        let (_, members) = self.taken.as_ref()?;
+        let rows = members.iter().map(|(_, entry)| entry.ticket.rows).sum();
+        Some((&members.first()?.1.ticket, rows))
+    }
+
+    /// Makes its memory so many bytes; `false` where there are not so many.
+    pub fn resize(&mut self, bytes: u64) -> bool {
+        self.taken.as_mut().is_some_and(|(place, _)| place.resize(bytes))
     }
 
     /// The place and the members, first the leader.

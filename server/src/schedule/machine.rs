@@ -146,14 +146,17 @@ impl Scheduler {
     }
 
     /// Takes a place for a request that need not wait, if there is one.
-    pub(super) fn take(&self, machine: &mut Machine, lane: u64, ticket: &Ticket) -> Option<Place> {
+    pub(super) fn take(&self, machine: &mut Machine, lane: u64, ticket: &mut Ticket) -> Option<Place> {
         let free = machine.running < machine.places;
         let state = machine.lanes.get_mut(&lane)?;
         if !state.backlog.is_empty() || !state.may_start_alone(free) {
             return None;
         }
         let charges = Charges::of(ticket, state.compute());
-        let memory = machine.take_memory(lane, ticket.peak_bytes).ok()?;
+        let memory = match ticket.memory.take() {
+            Some(memory) => machine.memory.hold(memory),
+            None => machine.take_memory(lane, ticket.peak_bytes).ok()?,
+        };
         // While there are places, nobody waits for one.
         let least = if free { Tags::NONE } else { machine.least() };
         Some(self.start(machine, lane, memory, charges, least))
@@ -209,17 +212,17 @@ impl Scheduler {
                 let retry_after = state.retry_after();
                 return self.refuse(machine, id, why, retry_after);
             }
-            let (key, needs, retry_after) = (*key, entry.ticket.peak_bytes, state.retry_after());
+            if entry.ticket.memory.is_some() {
+                return self.give(machine, id, None, now);
+            }
+            let (key, needs) = (*key, entry.ticket.peak_bytes);
             match machine.take_memory(id, needs) {
-                Ok(memory) => return self.give(machine, id, memory, now),
+                Ok(memory) => return self.give(machine, id, Some(memory), now),
                 // Whoever runs gives memory back, and comes by here.
                 Err(_) if machine.running > 0 => machine.memory.keep(id, key, needs),
                 // The one that it is kept for is among those that are looked at.
                 Err(_) if machine.memory.is_kept_from(id) => {}
-                Err((budget, in_use)) => {
-                    let why = Why::Memory { needs, budget, in_use };
-                    return self.refuse(machine, id, why, retry_after);
-                }
+                Err(_) => return self.hand_back(machine, id),
             }
         }
         None
@@ -234,9 +237,29 @@ impl Scheduler {
         Some((entry.sender, Turn::Refused(refusal)))
     }
 
-    fn give(&self, machine: &mut Machine, lane: u64, memory: Held, now: Instant) -> Option<Handover> {
+    /// Lets the next of a lane see for itself how it gets memory.
+    fn hand_back(&self, machine: &mut Machine, lane: u64) -> Option<Handover> {
+        let state = machine.lanes.get_mut(&lane)?;
+        let next = *state.backlog.next()?.0;
+        let entry = state.backlog.remove(&next)?;
+        machine.waiting -= 1;
+        Some((entry.sender, Turn::NoRoom(Box::new(entry.ticket))))
+    }
+
+    /// Gives the next of a lane its turn, and those who join it; `memory` is what was got for it here.
+    fn give(&self, machine: &mut Machine, lane: u64, memory: Option<Held>, now: Instant) -> Option<Handover> {
         let state = machine.lanes.get_mut(&lane)?;
         let mut members = state.take(now);
+        let own = members.first_mut().and_then(|(_, entry)| entry.ticket.memory.take());
+        let mut memory = match memory {
+            Some(memory) => memory,
+            None => machine.memory.hold(own.unwrap_or_else(|| self.shared.ledger.empty())),
+        };
+        // As many as there is memory for.
+        while !memory.resize(state.peak_bytes(&members)) && members.len() > 1 {
+            let last = members.pop();
+            last.into_iter().for_each(|(key, entry)| state.backlog.put(key, entry));
+        }
         let charges = Charges::of_all(&members, state.compute());
         machine.waiting -= members.len();
         let least = if machine.waiting > 0 { machine.least() } else { Tags::NONE };

@@ -29,9 +29,29 @@ struct Kept {
 #[derive(Debug)]
 pub(super) struct Held {
     // The first to go: `keep` must not take for a model's what has gone already.
-    _running: Reservation,
-    _beside: Option<Reservation>,
-    _memory: Reservation,
+    running: Reservation,
+    beside: Option<Reservation>,
+    memory: Reservation,
+}
+
+impl Held {
+    /// Makes it so many bytes; `false` where there are not so many, and nothing has changed then.
+    pub(super) fn resize(&mut self, bytes: u64) -> bool {
+        let before = self.memory.bytes();
+        // Of `running` there is always enough; it is never more than the memory.
+        if bytes < before && self.running.resize(bytes).is_err() {
+            return false;
+        }
+        if self.beside.as_mut().is_some_and(|beside| beside.resize(bytes).is_err()) {
+            return false;
+        }
+        if self.memory.resize(bytes).is_err() {
+            // Less than there was can always be had.
+            let _ = self.beside.as_mut().map(|beside| beside.resize(before));
+            return false;
+        }
+        self.running.resize(bytes).is_ok()
+    }
 }
 
 impl Memory {
@@ -52,7 +72,15 @@ impl Memory {
         let others = self.kept.as_ref().filter(|kept| kept.lane != lane);
         let beside = others.map(|kept| kept.beside.reserve(bytes)).transpose()?;
         let memory = self.ledger.reserve(bytes)?;
-        Ok(Held { _running: self.running.reserve(bytes)?, _beside: beside, _memory: memory })
+        Ok(Held { running: self.running.reserve(bytes)?, beside, memory })
+    }
+
+    /// What a request has that got its memory elsewhere.
+    pub(super) fn hold(&self, memory: Reservation) -> Held {
+        let mut running = self.running.empty();
+        // There is always enough.
+        let _ = running.resize(memory.bytes());
+        Held { running, beside: None, memory }
     }
 
     /// Whether a lane does without because of another's request.

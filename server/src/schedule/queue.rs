@@ -11,6 +11,8 @@ use super::machine::{AHEAD, UNKNOWN_COMPUTE};
 use super::policy::Batching;
 use super::rate::{Allowance, Rate};
 use super::{Policy, Why};
+use crate::ledger::Reservation;
+use crate::peaks::Peaks;
 use crate::tenants::{self, Tenant};
 use crate::trace::SpanContext;
 
@@ -26,6 +28,8 @@ pub struct Ticket {
     pub deadline: Instant,
     /// Memory that its execution takes for its time.
     pub peak_bytes: u64,
+    /// As much of it as was got beforehand.
+    pub memory: Option<Reservation>,
     /// Rows of the batch, 1 where there is none.
     pub rows: u64,
     /// What is equal in requests that may run as one; `None`: it runs alone.
@@ -54,6 +58,8 @@ pub(super) struct LaneState {
     pub(super) backlog: Backlog,
     pub(super) running: usize,
     pub(super) estimate: Estimate,
+    /// What joined requests take, as far as it is known.
+    pub(super) peaks: Option<Arc<Peaks>>,
     parallel: usize,
     allowance: Allowance,
 }
@@ -66,6 +72,7 @@ impl LaneState {
             backlog: Backlog::default(),
             running: 0,
             estimate: Estimate::default(),
+            peaks: None,
             parallel,
             allowance: Allowance::default(),
         }
@@ -156,6 +163,19 @@ impl LaneState {
             }
         }
         taken
+    }
+
+    /// What the execution of these takes; where nobody has asked that yet, what they take one by one.
+    pub(super) fn peak_bytes(&self, members: &[(Key, Entry)]) -> u64 {
+        let tickets = || members.iter().map(|(_, entry)| &entry.ticket);
+        let known = match (&self.peaks, members) {
+            (Some(peaks), [(_, first), _, ..]) => {
+                let rows = tickets().map(|ticket| ticket.rows).sum();
+                peaks.find(&peaks.joined(&first.ticket.inputs, rows))
+            }
+            _ => None,
+        };
+        known.unwrap_or_else(|| tickets().fold(0, |sum, ticket| sum.saturating_add(ticket.peak_bytes)))
     }
 
     /// Why a request that has so many before it cannot be answered in time; `None` where it can, or nobody knows.

@@ -28,8 +28,17 @@ fn scheduler(places: usize) -> Scheduler {
 
 fn ticket(level: u32) -> Ticket {
     let deadline = Instant::now() + Duration::from_secs(600);
-    let (joins, inputs) = (None, Vec::new());
-    Ticket { level, deadline, peak_bytes: 0, rows: 1, joins, inputs, context: None, tenant: None }
+    Ticket {
+        level,
+        deadline,
+        peak_bytes: 0,
+        memory: None,
+        rows: 1,
+        joins: None,
+        inputs: Vec::new(),
+        context: None,
+        tenant: None,
+    }
 }
 
 fn one_by_one() -> Policy {
@@ -289,6 +298,24 @@ async fn memory_is_kept_for_who_waits_for_it() {
         drop(beside);
     }
     assert!(scheduler.lock().is_idle());
+}
+
+#[tokio::test]
+async fn where_nothing_gives_memory_back_a_request_may_come_with_its_own() {
+    let ledger = Ledger::new(1000);
+    let scheduler = Scheduler::new(8, 2, ledger.clone());
+    let lane = Lane::new(&scheduler, "m", Policy { per_second: Some(0.1), ..Policy::default() });
+    let others = ledger.reserve(600).unwrap();
+    let needs = Ticket { peak_bytes: 600, ..ticket(1) };
+    let Ok(Turn::NoRoom(needs)) = enter(&lane, needs, None).await else { panic!("there is not so much") };
+    assert!(scheduler.lock().is_idle());
+    drop(others);
+    // It counts against the rate once.
+    let memory = Some(ledger.reserve(600).unwrap());
+    let place = alone(&lane, Ticket { memory, ..*needs }).await;
+    assert_eq!(ledger.usage(), (1000, 600));
+    drop(place);
+    assert_eq!(ledger.usage(), (1000, 0));
 }
 
 #[tokio::test]

@@ -6,8 +6,15 @@ use ired::Daemon;
 use ired_client::InferRequest;
 use tonic::Code;
 
-use crate::schedule::{until_metric, until_waiting};
-use crate::scripted::{Place, World, client, http, request};
+use crate::schedule::{metric, until_metric, until_waiting};
+use crate::scripted::{Place, World, client, http, request, x};
+
+/// A request of so many rows.
+fn rows(model: &str, rows: u64) -> InferRequest {
+    InferRequest { inputs: vec![x(rows)], ..request(model) }
+}
+
+const IN_USE: &str = "ired_memory_in_use_bytes";
 
 async fn metrics(daemon: &Daemon) -> String {
     String::from_utf8(http(daemon.metrics, "GET", "/metrics", &[], b"").await.body.to_vec()).unwrap()
@@ -126,5 +133,171 @@ async fn a_request_waits_for_the_memory_it_takes() {
     world.release();
     first.await.unwrap().unwrap();
     second.await.unwrap().unwrap();
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_request_takes_follows_from_its_sizes_and_is_asked_once() {
+    let mut place = Place::new(&[("m.onnx", "row-peak:100 block")]);
+    place.settings.memory_bytes = 1000;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    let ask = |count: u64| {
+        let client = client.clone();
+        tokio::spawn(async move { client.infer(rows("m", count)).await })
+    };
+    let first = ask(6);
+    world.until(|seen| seen.inside == 1).await;
+    assert_eq!(metric(&daemon, IN_USE).await, Some(600.0));
+    let second = ask(6);
+    until_waiting(&daemon, 1.0).await;
+    let refused = ask(11).await.unwrap().unwrap_err();
+    assert_eq!(refused.code(), Some(Code::ResourceExhausted));
+    let text = "model `m` needs 1100 bytes for the request; the budget is 1000, 600 in use";
+    assert_eq!(refused.to_string(), text);
+    world.release();
+    first.await.unwrap().unwrap();
+    second.await.unwrap().unwrap();
+    for count in [2, 6, 2] {
+        ask(count).await.unwrap().unwrap();
+    }
+    assert_eq!(world.seen().peaks_asked, 3, "6, 11 and 2 rows");
+    assert_eq!(metric(&daemon, IN_USE).await, Some(0.0));
+    daemon.stop().await;
+}
+
+/// Runs five requests of two rows behind one that blocks, and says the rows of each execution.
+async fn joined(script: &str, memory_bytes: u64) -> Vec<u64> {
+    let batching = "max_batch_size: 8 dynamic_batching { } instance_group { count: 1 }";
+    let mut place = Place::new(&[("m/1/model.onnx", script), ("m/config.pbtxt", batching)]);
+    place.settings.memory_bytes = memory_bytes;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    let ask = |count: u64| {
+        let client = client.clone();
+        tokio::spawn(async move { client.infer(rows("m", count)).await })
+    };
+    let mut asked = vec![ask(1)];
+    world.until(|seen| seen.inside == 1).await;
+    for waiting in 1..=5 {
+        asked.push(ask(2));
+        until_waiting(&daemon, f64::from(waiting)).await;
+    }
+    world.release();
+    for answer in asked {
+        answer.await.unwrap().unwrap();
+    }
+    assert_eq!(metric(&daemon, IN_USE).await, Some(0.0));
+    daemon.stop().await;
+    world.seen().ran.iter().map(|(rows, _)| *rows).collect()
+}
+
+#[tokio::test]
+async fn as_many_requests_are_joined_as_there_is_memory_for() {
+    assert_eq!(joined("row-peak:100 block", 1000).await, [1, 8, 2]);
+    assert_eq!(joined("row-peak:100 block", 500).await, [1, 4, 4, 2]);
+    // Four rows take more than twice as much as two, which comes out when they were joined.
+    assert_eq!(joined("square-peak:10 block", 160).await, [1, 4, 4, 2]);
+    assert_eq!(joined("square-peak:10 block", 159).await, [1, 2, 2, 2, 2, 2]);
+}
+
+#[tokio::test]
+async fn idle_models_make_room_for_requests() {
+    let mut place = Place::new(&[("a.onnx", "resident:600 peak:300"), ("b.onnx", "resident:350 block")]);
+    place.settings.memory_bytes = 1000;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    let ask = |model: &'static str| {
+        let client = client.clone();
+        tokio::spawn(async move { client.infer(request(model)).await })
+    };
+    let b = "ired_model_resident_bytes{model=\"b\",version=\"1\"}";
+    assert_eq!(metric(&daemon, IN_USE).await, Some(950.0));
+    ask("a").await.unwrap().unwrap();
+    assert_eq!(metric(&daemon, b).await, Some(0.0));
+    // One that is at work goes once it is done.
+    let busy = ask("b");
+    world.until(|seen| seen.inside == 1).await;
+    let waiting = ask("a");
+    until_metric(&daemon, "ired_queue_length{model=\"a\"", 1.0).await;
+    world.release();
+    busy.await.unwrap().unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(metric(&daemon, b).await, Some(0.0));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn models_that_do_not_fit_together_while_they_run_take_turns() {
+    let mut place = Place::new(&[("a.onnx", "resident:400 peak:300"), ("b.onnx", "resident:400 peak:300")]);
+    place.settings.memory_bytes = 1000;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    let asked = (0..20).map(|at| client.infer(request(if at % 2 == 0 { "a" } else { "b" })));
+    for answer in futures::future::join_all(asked).await {
+        answer.unwrap();
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_fits_only_without_its_model_is_refused_at_once() {
+    let mut place = Place::new(&[("m.onnx", "resident:600 peak:500")]);
+    place.settings.memory_bytes = 1000;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let refused = client(&daemon).await.infer(request("m")).await.unwrap_err();
+    let text = "model `m` needs 500 bytes for the request; the budget is 1000, 600 in use";
+    assert_eq!((refused.to_string().as_str(), refused.code()), (text, Some(Code::ResourceExhausted)));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_compilation_takes_its_memory_from_the_same_budget() {
+    let mut place = Place::new(&[("a.onnx", "resident:500")]);
+    place.settings.memory_bytes = 1000;
+    place.settings.compile_memory_bytes = 600;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    assert_eq!(metric(&daemon, IN_USE).await, Some(500.0));
+    place.write("c.onnx", "resident:100 hold");
+    let load = tokio::spawn({
+        let client = client.clone();
+        async move { client.load("c").await }
+    });
+    world.until(|seen| seen.compiles_started == 2).await;
+    assert_eq!(metric(&daemon, IN_USE).await, Some(600.0), "a made room");
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.infer(request("a")).await }
+    });
+    world.release();
+    load.await.unwrap().unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(metric(&daemon, IN_USE).await, Some(600.0), "a and c");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_compilation_that_gets_no_memory_is_refused_with_the_numbers() {
+    let pinned = "parameters { key: \"ired.pinned\" value { string_value: \"true\" } }";
+    let mut place = Place::new(&[("a.onnx", "resident:500"), ("a.config.pbtxt", pinned)]);
+    place.settings.memory_bytes = 1000;
+    place.settings.compile_memory_bytes = 600;
+    place.settings.compile_wall_s = 1;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    place.write("c.onnx", "resident:100");
+    let refused = client.load("c").await.unwrap_err();
+    let text = "a compilation needs 600 bytes of memory; the budget is 1000, 500 in use by what cannot go";
+    assert!(refused.to_string().contains(text), "{refused}");
+    assert_eq!(refused.code(), Some(Code::ResourceExhausted));
+    client.infer(request("a")).await.unwrap();
     daemon.stop().await;
 }

@@ -5,7 +5,9 @@
 //! [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`; of a model that says `strings`, both are
 //! strings and the same. One that says `takes:MS` takes so long, one that says `times:N` multiplies by that, one that says
 //! `fails` answers nobody, one that `centers` says that its rows depend on each other, one that `lingers` ends
-//! only once [`World::release`] was called. A `sequence` adds up instead: `next` is `x` and, unless `start` is 1, `state`; `y` is that, and
+//! only once [`World::release`] was called. One keeps `resident:BYTES`, and takes `peak:BYTES`, `row-peak:BYTES` for each row
+//! and `square-peak:BYTES` for each square of rows. A `sequence` adds up instead: `next` is `x` and, unless `start` is 1,
+//! `state`; `y` is that, and
 //! `corrid` more at the `end`.
 
 use std::io::{Read, Write};
@@ -54,6 +56,7 @@ pub(crate) struct Seen {
     pub(crate) shut_down: u64,
     pub(crate) inside: u64,
     pub(crate) cancelled: u64,
+    pub(crate) peaks_asked: u64,
     pub(crate) answered: u64,
     /// Rows and first value of each execution, in their order.
     pub(crate) ran: Vec<(u64, f32)>,
@@ -286,7 +289,7 @@ pub(crate) fn loaded(script: &str) -> LoadedModule {
         inputs,
         outputs,
         rows,
-        peak: PeakBytes::Static(number(script, "peak:")),
+        peak: PeakBytes::Function(0),
     };
     LoadedModule {
         signature: Signature { entries: vec![entry] },
@@ -364,6 +367,20 @@ impl Runner for Doubler {
             Ok(InferenceResult { outputs: vec![y], sent, timing, profile: None })
         }
         .boxed()
+    }
+
+    fn peak<'a>(
+        &'a self,
+        _: &'a str,
+        dims: Vec<Vec<u64>>,
+        _: Option<Instant>,
+    ) -> BoxFuture<'a, Result<u64, RuntimeFailure>> {
+        self.world.note(|seen| seen.peaks_asked += 1);
+        let rows = dims[0][0];
+        let bytes = number(&self.script, "peak:")
+            + rows * number(&self.script, "row-peak:")
+            + rows * rows * number(&self.script, "square-peak:");
+        std::future::ready(Ok(bytes)).boxed()
     }
 
     fn profile<'a>(

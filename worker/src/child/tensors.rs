@@ -68,17 +68,28 @@ impl Tensors {
         let buffer = self.pool.take(len)?;
         // Held while sending: another answer may refer to a region only after its announcement.
         let mut announced = lock(&self.announced);
-        for region in self.pool.take_retired() {
-            if announced.remove(&region) {
-                self.sender.send(&FromRuntime::Forget { region }, &[]).map_err(io::Error::other)?;
-            }
-        }
+        self.forget_retired(&mut announced)?;
         if let Some(region) = buffer.region().filter(|region| !announced.contains(&region.number())) {
             let message = FromRuntime::Region { region: region.number(), len: region.len() };
             self.sender.send(&message, &[region.file()?]).map_err(io::Error::other)?;
             announced.insert(region.number());
         }
         Ok(buffer)
+    }
+
+    /// Gives back memory that is kept for outputs to come, on both sides.
+    pub fn free_kept(&self) -> io::Result<()> {
+        self.pool.free_kept();
+        self.forget_retired(&mut lock(&self.announced))
+    }
+
+    fn forget_retired(&self, announced: &mut HashSet<u32>) -> io::Result<()> {
+        for region in self.pool.take_retired() {
+            if announced.remove(&region) {
+                self.sender.send(&FromRuntime::Forget { region }, &[]).map_err(io::Error::other)?;
+            }
+        }
+        Ok(())
     }
 
     /// Keeps `owner`, in whose memory the output at `place` is, until the parent has read it. Call it before the parent

@@ -16,6 +16,9 @@ pub struct RuntimeOptions {
     pub threads: Option<u32>,
     /// Pin each thread to a core of its own.
     pub pin: bool,
+    /// What its requests may take together, beyond their inputs; more is [`RuntimeFailure::OutOfMemory`] for the request
+    /// that needs it. `None`: what the machine has.
+    pub memory_bytes: Option<u64>,
 }
 
 /// What a worker says about the module it holds.
@@ -263,6 +266,12 @@ pub enum ToRuntime {
         inputs: Vec<TensorRef>,
         request: BenchRequest,
     },
+    /// What a request of these sizes takes while it runs; `dims` are those of the inputs, in signature order.
+    Peak {
+        id: u64,
+        entry: String,
+        dims: Vec<Vec<u64>>,
+    },
     Usage {
         id: u64,
     },
@@ -313,5 +322,7 @@ pub enum Answer {
         spans: Vec<WorkSpan>,
         peak: Option<WorkPeak>,
     },
+    /// In bytes.
+    Peak(u64),
     Usage(ProcessUsage),
 }

@@ -91,6 +91,17 @@ impl Pool {
         Ok(SharedBuffer { block: Some(block), len, pool: self.clone() })
     }
 
+    /// Gives back what is kept of large regions.
+    pub(crate) fn free_kept(&self) {
+        let mut state = self.lock();
+        let large = state.free.split_off(&(LARGEST_SHARED_BYTES + 1));
+        state.retired.extend(large.values().flatten().map(|block| block.region.number));
+        state.free_large_bytes = 0;
+        drop(state);
+        // Unmapping takes a while; nobody should wait for it.
+        drop(large);
+    }
+
     /// The regions that are gone since the last call.
     pub(crate) fn take_retired(&self) -> Vec<u32> {
         std::mem::take(&mut self.lock().retired)
@@ -240,5 +251,22 @@ mod tests {
         drop(large);
         assert_eq!(pool.take_retired(), vec![2]);
         assert!(pool.take(LARGEST_BYTES + 1).is_err());
+    }
+
+    #[test]
+    fn what_is_kept_is_given_back_when_asked_for() {
+        let pool = Pool::default();
+        let (used, kept, small) =
+            (pool.take(1 << 20).unwrap(), pool.take(1 << 20).unwrap(), pool.take(300).unwrap());
+        let (number, small_place) = (kept.place().region, small.place());
+        drop((kept, small));
+        pool.free_kept();
+        assert_eq!(pool.take_retired(), vec![number]);
+        assert_eq!(pool.take(300).unwrap().place(), small_place);
+        assert_ne!(pool.take(1 << 20).unwrap().place().region, used.place().region);
+        // What was in use is kept as before.
+        let place = used.place();
+        drop(used);
+        assert_eq!(pool.take(1 << 20).unwrap().place().region, place.region);
     }
 }

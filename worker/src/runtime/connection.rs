@@ -21,6 +21,7 @@ use ired_module::texts;
 pub(super) enum Call {
     Infer { entry: String, inputs: Vec<Bound>, profile: bool },
     Bench { entry: String, inputs: Vec<Bound>, request: BenchRequest },
+    Peak { entry: String, dims: Vec<Vec<u64>> },
     Usage,
 }
 
@@ -37,6 +38,7 @@ pub(super) struct Bound {
 pub(super) enum Reply {
     Infer { outputs: Vec<Tensor>, timing: Timing, profile: Option<WorkProfile> },
     Bench(BenchResult),
+    Peak(u64),
     Usage(ProcessUsage),
 }
 
@@ -79,6 +81,7 @@ impl Connection {
                 let (entry, inputs) = (entry.clone(), self.announce(inputs, pool)?);
                 ToRuntime::Bench { id, entry, inputs, request: *request }
             }
+            Call::Peak { entry, dims } => ToRuntime::Peak { id, entry: entry.clone(), dims: dims.clone() },
             Call::Usage => ToRuntime::Usage { id },
         };
         self.sender.send(&message, Vec::new())
@@ -92,11 +95,7 @@ impl Connection {
     fn announce(&self, inputs: &[Bound], pool: &Pool) -> Result<Vec<TensorRef>, ChannelError> {
         // Held while sending: another request may refer to a region only after its announcement.
         let mut announced = lock(&self.announced);
-        for region in pool.take_retired() {
-            if announced.remove(&region) {
-                self.sender.send(&ToRuntime::Forget { region }, Vec::new())?;
-            }
-        }
+        self.forget_retired(&mut announced, pool)?;
         for region in inputs.iter().filter_map(|input| input.buffer.region()) {
             if !announced.contains(&region.number()) {
                 let message = ToRuntime::Region { region: region.number(), len: region.len() };
@@ -105,6 +104,22 @@ impl Connection {
             }
         }
         Ok(inputs.iter().map(|input| input.tensor.clone()).collect())
+    }
+
+    /// Gives back memory that is kept for inputs to come, on both sides.
+    pub(super) fn free_kept(&self, pool: &Pool) {
+        pool.free_kept();
+        // A process that cannot be told is gone, and what it knew with it.
+        let _ = self.forget_retired(&mut lock(&self.announced), pool);
+    }
+
+    fn forget_retired(&self, announced: &mut HashSet<u32>, pool: &Pool) -> Result<(), ChannelError> {
+        for region in pool.take_retired() {
+            if announced.remove(&region) {
+                self.sender.send(&ToRuntime::Forget { region }, Vec::new())?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn add_region(
@@ -131,6 +146,7 @@ impl Connection {
                 let outputs = self.outputs(outputs)?;
                 Reply::Bench(BenchResult { latencies, cpu, rss_bytes, outputs, spans, peak })
             }
+            Answer::Peak(bytes) => Reply::Peak(bytes),
             Answer::Usage(usage) => Reply::Usage(usage),
         })
     }

@@ -1,11 +1,12 @@
 //! What callers and the supervision share: the requests in flight and the process that serves them, if one does.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use super::connection::{Bound, Call, Connection, Reply};
 use super::supervise::Start;
@@ -18,6 +19,9 @@ use ired_module::{DType, texts};
 /// How often a request is sent before a dying process makes it fail.
 const TRIES: u32 = 2;
 
+/// How long memory is kept for inputs to come.
+const KEPT_FOR: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) start: Start,
@@ -27,6 +31,8 @@ pub(super) struct Shared {
     serving: Notify,
     /// Told when a request that nobody waits for any more keeps the process busy.
     abandoned: Notify,
+    /// Told of every request.
+    asked: Notify,
     pool: Pool,
     state: Mutex<State>,
 }
@@ -110,6 +116,7 @@ impl Shared {
             closing: Notify::new(),
             serving: Notify::new(),
             abandoned: Notify::new(),
+            asked: Notify::new(),
             pool: Pool::default(),
             state: Mutex::new(state),
         }
@@ -227,6 +234,7 @@ impl Shared {
         let (reply, answer) = oneshot::channel();
         state.next_id += 1;
         state.in_flight.insert(id, Request { call, deadline, reply: Some(reply), tries, abandoned: None });
+        self.asked.notify_one();
         Ok((id, answer))
     }
 
@@ -261,6 +269,29 @@ impl Shared {
                 None => self.abandoned.notified().await,
             }
         }
+    }
+
+    /// Gives memory for inputs back each time when requests have come and then none for a while.
+    pub(super) async fn give_back_when_idle(&self, connection: &Connection) -> Infallible {
+        loop {
+            self.asked.notified().await;
+            let mut seen = None;
+            loop {
+                let now = self.asked_when_idle();
+                if now.is_some() && now == seen {
+                    break;
+                }
+                seen = now;
+                sleep(KEPT_FOR).await;
+            }
+            connection.free_kept(&self.pool);
+        }
+    }
+
+    /// How many requests there were, where none is in flight.
+    fn asked_when_idle(&self) -> Option<u64> {
+        let state = self.lock();
+        Some(state.next_id).filter(|_| state.in_flight.is_empty())
     }
 
     /// Hands an answer to whoever waits for it.

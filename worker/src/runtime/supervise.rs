@@ -114,7 +114,9 @@ async fn serve_forever(shared: &Shared, slot: &mut Option<Live>) {
         let pid = live.process.pid();
         shared.serve(Arc::clone(&live.connection), pid, live.sandbox.clone());
         let grace = config.cancel_grace;
+        let connection = Arc::clone(&live.connection);
         let wrong = tokio::select! {
+            never = shared.give_back_when_idle(&connection) => match never {},
             wrong = hear(shared, live) => wrong,
             () = shared.runaway(grace) => Some(format!("busy with an unwanted request for more than {grace:?}")),
         };

@@ -215,7 +215,11 @@ impl Play {
                 self.answer(id, Err(RuntimeFailure::Cancelled));
             }
             ToRuntime::Infer { id, entry, inputs, .. } => self.infer(id, &entry, inputs, counts),
-            ToRuntime::Load(_) | ToRuntime::Probe(_) | ToRuntime::Bench { .. } | ToRuntime::Usage { .. } => {}
+            ToRuntime::Load(_)
+            | ToRuntime::Probe(_)
+            | ToRuntime::Bench { .. }
+            | ToRuntime::Peak { .. }
+            | ToRuntime::Usage { .. } => {}
         }
     }
 

@@ -128,7 +128,7 @@ impl Recycler {
             Some(block) => block,
             // Blocks that are kept must not be what is missing.
             None => Block::new(round_up(len)).or_else(|| {
-                self.clear();
+                self.free_kept();
                 Block::new(len)
             })?,
         };
@@ -165,8 +165,11 @@ impl Recycler {
         drop(dropped);
     }
 
-    fn clear(&self) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// Gives back what is kept.
+    pub(crate) fn free_kept(&self) {
+        // Freed once the lock is open.
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(kept);
     }
 }
 
