@@ -7,6 +7,7 @@ mod apart;
 mod bound;
 mod changes;
 mod choice;
+mod class_names;
 mod configured;
 pub(crate) mod labels;
 mod poll;
@@ -20,6 +21,7 @@ use ired_proto::inference::ModelConfig;
 use ired_worker::CompileOptions;
 
 pub use bound::Inside;
+pub use class_names::ClassNames;
 pub use labels::Labels;
 pub use resident::{Resident, Residents, Using};
 pub use served::{Admission, Served};

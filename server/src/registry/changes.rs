@@ -136,14 +136,16 @@ impl Registry {
         let cannot_read = StoreError::io("read a model", &source.main.path);
         let digest = source.digest().await.map_err(cannot_read)?;
         let config = self.configuration(source).await?;
+        let class_names = self.class_names(source, config.as_deref()).await?;
         if let Ok(served) = self.find(&source.name, &source.version.to_string())
             && served.model_digest == digest
             && served.config == config
+            && served.class_names == class_names
         {
             self.update(&source.name, source.version, |slot| slot.state = State::Ready);
             return Ok(());
         }
-        let known = Known { source, model_digest: digest, stats, config };
+        let known = Known { source, model_digest: digest, stats, config, class_names };
         let served = Arc::new(self.launch(known).await?);
         if let Err(error) = self.try_out(source, &served).await {
             served.runner.shutdown().await;
