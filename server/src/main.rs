@@ -43,11 +43,12 @@ fn start() -> anyhow::Result<()> {
             print!("{}", Loaded::from_process(arguments)?.show());
             Ok(())
         }
-        Some(Command::Token { name, role }) => {
+        Some(Command::Token { name, role, tenant, expires }) => {
             let token = Token::generate().context("there are no random numbers")?;
             eprintln!("# The token, which is shown only now:");
             println!("{token}");
-            eprintln!("# What to add to the access file:\n{}", token.entry(&name, &role));
+            let entry = token.entry(&name, &role, tenant.as_deref(), expires.as_deref());
+            eprintln!("# What to add to the access file:\n{entry}");
             Ok(())
         }
     }

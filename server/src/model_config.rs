@@ -284,23 +284,16 @@ fn refuse(name: &str, config: &ModelConfig) -> Result<(), Error> {
 /// What only says how another server would do it.
 fn passed_over(config: &ModelConfig) -> impl Iterator<Item = &'static str> {
     let (inputs, outputs, groups) = (&config.input, &config.output, &config.instance_group);
-    let ordered = match &config.scheduling_choice {
-        Some(SchedulingChoice::DynamicBatching(batching)) => batching.preserve_ordering,
-        Some(SchedulingChoice::SequenceBatching(sequences)) => {
-            matches!(&sequences.strategy_choice, Some(StrategyChoice::Oldest(o)) if o.preserve_ordering)
-        }
-        _ => false,
+    let sequences = match &config.scheduling_choice {
+        Some(SchedulingChoice::SequenceBatching(sequences)) => Some(sequences),
+        _ => None,
     };
-    let states = match &config.scheduling_choice {
-        Some(SchedulingChoice::SequenceBatching(sequences)) => &sequences.state[..],
-        _ => &[],
-    };
-    let utilization = match &config.scheduling_choice {
-        Some(SchedulingChoice::SequenceBatching(sequences)) => {
-            matches!(&sequences.strategy_choice, Some(StrategyChoice::Direct(d)) if d.minimum_slot_utilization > 0.0)
-        }
-        _ => false,
-    };
+    let states = sequences.map_or(&[][..], |sequences| &sequences.state);
+    let strategy = sequences.and_then(|sequences| sequences.strategy_choice.as_ref());
+    let utilization =
+        matches!(strategy, Some(StrategyChoice::Direct(direct)) if direct.minimum_slot_utilization > 0.0);
+    let ordered = matches!(strategy, Some(StrategyChoice::Oldest(oldest)) if oldest.preserve_ordering)
+        || matches!(&config.scheduling_choice, Some(SchedulingChoice::DynamicBatching(b)) if b.preserve_ordering);
     let shape_tensors = inputs.iter().any(|i| i.is_shape_tensor) || outputs.iter().any(|o| o.is_shape_tensor);
     let formats =
         inputs.iter().any(|i| i.is_non_linear_format_io) || outputs.iter().any(|o| o.is_non_linear_format_io);

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// The IR execution daemon: compiles models with MLIR and serves them.
 ///
@@ -55,6 +57,12 @@ pub enum Command {
         /// A role that it has
         #[arg(long, required = true)]
         role: Vec<String>,
+        /// The tenant that it belongs to
+        #[arg(long)]
+        tenant: Option<String>,
+        /// When it ends, such as 2027-01-01T00:00:00Z
+        #[arg(long, value_name = "TIME", value_parser = expiry)]
+        expires: Option<String>,
     },
 }
 
@@ -67,6 +75,15 @@ pub enum ConfigCommand {
     },
     /// Shows every setting and where it comes from
     Show,
+}
+
+/// A time as the access file takes it, and that is yet to come.
+fn expiry(text: &str) -> Result<String, String> {
+    match OffsetDateTime::parse(text, &Rfc3339) {
+        Ok(time) if time > OffsetDateTime::now_utc() => Ok(text.to_owned()),
+        Ok(_) => Err("it has passed already".to_owned()),
+        Err(_) => Err("expected a time such as 2027-01-01T00:00:00Z".to_owned()),
+    }
 }
 
 impl Arguments {
