@@ -254,6 +254,7 @@ async fn the_openapi_document_names_every_method_of_its_paths() {
             .replace("{model}", "m")
             .replace("{version}", "1")
             .replace("{region}", "r")
+            .replace("{repository}", "default")
             .replace("{id}", "i");
         let wrong = http(daemon.http, "PATCH", &url, &[], b"").await;
         assert_eq!(wrong.status, 405, "{path}: {wrong:?}");
