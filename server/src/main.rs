@@ -94,7 +94,10 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         () = &mut wait_for_signal => Ok(()),
         started = daemon.started() => {
             if started.is_ok() {
-                tracing::info!("ready");
+                if daemon.app.is_ready() {
+                    tracing::info!("ready");
+                }
+                // The start has ended, which is what a service manager waits for.
                 service_manager::tell_ready();
                 wait_for_signal.as_mut().await;
             }

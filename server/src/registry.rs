@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ired_proto::inference::ModelConfig;
 use ired_worker::CompileOptions;
+use tokio::sync::watch;
 
 pub use bound::Inside;
 pub use class_names::ClassNames;
@@ -90,6 +91,8 @@ pub struct Registry {
     overrides: Mutex<HashMap<String, Arc<ModelConfig>>>,
     labels: Labels,
     models: RwLock<Models>,
+    /// Models that were to answer from the start, and of which nothing has yet.
+    missing: watch::Sender<BTreeSet<String>>,
     /// One load, unload or removal at a time for each model.
     changes: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -118,6 +121,7 @@ impl Registry {
             overrides: Mutex::default(),
             labels,
             models: RwLock::default(),
+            missing: watch::Sender::default(),
             changes: Mutex::default(),
         }
     }
@@ -151,12 +155,29 @@ impl Registry {
 
     /// Loads these models; returns when each is ready or listed with the reason why it is not.
     pub async fn load_all(self: &Arc<Self>, names: BTreeSet<String>) {
+        self.missing.send_replace(names.clone());
         let loads = names.into_iter().map(|name| async move {
             if let Err(error) = self.load_again(&name).await {
                 tracing::error!(model = name, %error, "the newest version is not served");
             }
         });
         futures::future::join_all(loads).await;
+    }
+
+    /// The models that were to answer from the start, and of which nothing has yet.
+    pub fn missing(&self) -> BTreeSet<String> {
+        self.missing.borrow().clone()
+    }
+
+    /// Waits until none is missing.
+    pub async fn complete(&self) {
+        // Fails only without a registry.
+        let _ = self.missing.subscribe().wait_for(BTreeSet::is_empty).await;
+    }
+
+    /// Something of a model answers, or nobody wants it any more.
+    fn not_missing(&self, name: &str) {
+        self.missing.send_if_modified(|missing| missing.remove(name));
     }
 
     /// What answers for a model: the version of that number or label, or the newest that can.

@@ -45,6 +45,11 @@ fn settings_are_checked_with_all_that_they_name() {
     let line = |name: &str| out.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
     assert!(line("queue_limit = 3").ends_with("# ired.toml:1:15"), "{out}");
     assert!(line("drain_s = 5").ends_with("# --set drain_s=5"), "{out}");
+    let strict = ["--strict-readiness", "false", "config", "show"];
+    assert!(
+        run(dir.path(), &strict).1.contains("\nstrict_readiness = false "),
+        "a flag of its own, as Triton has it"
+    );
     let (output, _, err) = run(dir.path(), &["--set", "nonsense", "config", "show"]);
     assert!(!output.status.success() && err.contains("expected NAME=VALUE"), "{err}");
 }

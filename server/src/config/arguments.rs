@@ -31,6 +31,9 @@ pub struct Arguments {
     /// Layers of the sandbox without which nothing is compiled or served: none, baseline or strict
     #[arg(long, value_name = "LEVEL")]
     pub require_sandbox: Option<String>,
+    /// Whether the server is ready only once every model that it serves from the start answers: true or false
+    #[arg(long, value_name = "BOOL")]
+    pub strict_readiness: Option<String>,
     /// Settings file; the environment and flags win over it
     #[arg(long, value_name = "FILE", env = "IRED_CONFIG")]
     pub config: Option<PathBuf>,
@@ -97,6 +100,7 @@ impl Arguments {
             ("grpc", "--grpc", self.grpc.clone()),
             ("metrics", "--metrics", self.metrics.clone()),
             ("require_sandbox", "--require-sandbox", self.require_sandbox.clone()),
+            ("strict_readiness", "--strict-readiness", self.strict_readiness.clone()),
             ("log", "--log", self.log.clone()),
         ];
         all.into_iter().filter_map(|(name, flag, value)| Some((name, flag, value?))).collect()

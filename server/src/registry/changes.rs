@@ -78,6 +78,7 @@ impl Registry {
             failure = failure.or(missing);
         }
         if !loaded.is_empty() {
+            self.not_missing(name);
             failure = failure.or(self.labels.configure(name, &labels, &loaded).err());
             self.settle_by(name, config.as_deref(), &loaded).await?;
         }
@@ -220,6 +221,7 @@ impl Registry {
         for version in versions {
             self.retire(name, version, "unloaded").await;
         }
+        self.not_missing(name);
         self.uploads.set_loaded(name, &BTreeSet::new()).await?;
         Ok(())
     }
@@ -320,6 +322,7 @@ impl Registry {
             versions.retain(|_, slot| slot.serving.is_some() || !slot.gone);
             if versions.is_empty() {
                 models.remove(name);
+                self.not_missing(name);
             }
         }
         Ok(())
