@@ -11,6 +11,8 @@ use crate::store::{StoreError, blocking};
 
 /// Bytes of all such files of a version, at most.
 const FILES_BYTES: u64 = 4 << 20;
+/// Lines of all of them, at most: each costs more than its bytes.
+const NAMES: usize = 1 << 20;
 /// Bytes of one name: answers repeat it for each row.
 const NAME_BYTES: usize = 512;
 
@@ -36,7 +38,7 @@ impl Registry {
         config: Option<&ModelConfig>,
     ) -> Result<ClassNames, Error> {
         let mut names = ClassNames::default();
-        let mut left = FILES_BYTES;
+        let (mut left, mut names_left) = (FILES_BYTES, NAMES);
         let outputs = config.into_iter().flat_map(|config| &config.output);
         for output in outputs.filter(|output| !output.label_filename.is_empty()) {
             let wrong = |what: String| {
@@ -53,6 +55,10 @@ impl Registry {
             let content = file.read(left).await?;
             left -= content.len() as u64;
             let text = String::from_utf8(content).map_err(|_| wrong("is not UTF-8".to_owned()))?;
+            let found = text.lines().count();
+            names_left = names_left.checked_sub(found).ok_or_else(|| {
+                wrong(format!("has {found} lines; at most {NAMES} are accepted for all outputs"))
+            })?;
             if let Some((at, line)) = text.lines().enumerate().find(|(_, line)| line.len() > NAME_BYTES) {
                 let (number, found) = (at + 1, line.len());
                 return Err(wrong(format!(

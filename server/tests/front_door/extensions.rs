@@ -72,6 +72,9 @@ async fn classes_have_the_names_of_the_models_file() {
         ("long/1/model.onnx", ""),
         ("long/config.pbtxt", "output { name: 'y' label_filename: 'labels.txt' }"),
         ("long/labels.txt", &"x".repeat(513)),
+        ("many/1/model.onnx", ""),
+        ("many/config.pbtxt", "output { name: 'y' label_filename: 'labels.txt' }"),
+        ("many/labels.txt", &"\n".repeat((1 << 20) + 1)),
     ];
     let (place, world) = (Place::new(&files), World::new());
     let secret = place.dir.path().join("secret");
@@ -114,6 +117,7 @@ async fn classes_have_the_names_of_the_models_file() {
         ),
         ("out", "`label_filename` `../m/labels.txt` does not stay in the model's folder"),
         ("link", "`label_filename` `labels.txt` is no file of the model's folder"),
+        ("many", "has 1048577 lines; at most 1048576 are accepted for all outputs"),
         ("long", "`label_filename` `labels.txt` has 513 bytes in line 1; at most 512 are accepted"),
     ] {
         assert!(reason(model).contains(expected), "{model}: {}", reason(model));
