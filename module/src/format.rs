@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A variant is the module for one target, and has every section but the parameters. Those all variants share, as what
-//! is packed alike for several targets stands there once; their row's variant is [`SHARED`]. Variants count from 0, and
+//! is packed alike for several targets stands there once; their row's variant is `SHARED`. Variants count from 0, and
 //! a device takes the first that it can run.
 //!
 //! Readers skip kinds from 0x8000_0000 on that they do not know; 0x8000_0001 are seals, see `ired_module::seal`.

@@ -29,15 +29,20 @@ pub struct App {
     pub cpu: CpuMeter,
     /// When the daemon began.
     pub since: Instant,
-    pub(crate) ready: AtomicBool,
+    pub(crate) serving: AtomicBool,
     /// What the doors count, and the tenants.
     pub(crate) gate: Arc<Gate>,
 }
 
 impl App {
     /// True once the start-up loads have ended, until the daemon is told to stop.
+    pub fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire)
+    }
+
+    /// Whether requests should be sent here: it is serving, and what it was to serve from the start.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+        self.is_serving() && (!self.settings.strict_readiness || self.registry.missing().is_empty())
     }
 
     /// Loads a model to the end even when the caller goes away: a change is never left half made.

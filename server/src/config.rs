@@ -134,6 +134,10 @@ pub struct Settings {
     /// Answer gRPC calls while the start-up loads run. Off, as Triton has it: who waits for the port finds the
     /// models ready. REST and metrics answer from the beginning.
     pub grpc_during_startup: bool,
+    /// Whether the server is ready only once every model that it was to serve from the start has a version that answers, or
+    /// was unloaded or taken away. On, as Triton has it: a new instance that lacks a model gets no traffic. Off: it is ready
+    /// when the start-up loads have ended, whatever came of them.
+    pub strict_readiness: bool,
     /// From the signal to refusing connections, in seconds: time for load balancers to see "not ready".
     pub shutdown_delay_s: u64,
     /// How long requests may take to end after that, in seconds.
@@ -196,6 +200,7 @@ impl Default for Settings {
             accept_modules: AcceptModules::default(),
             trusted_keys: Vec::new(),
             grpc_during_startup: false,
+            strict_readiness: true,
             shutdown_delay_s: 0,
             drain_s: 30,
             tls: TlsSettings::default(),

@@ -106,7 +106,7 @@ impl Daemon {
         let models = app.registry.discover().await?;
 
         let (health, health_service) = tonic_health::server::health_reporter();
-        set_health(&health, ServingStatus::NotServing).await;
+        tell_health(&health, &app).await;
         let routes = Routes::new(health_service);
         let grpc_router = gate.before_grpc(grpc_router(routes, &app)?);
         let door = |protocol, router| Door { protocol, router, tls: tls.clone(), settings: settings.clone() };
@@ -132,8 +132,8 @@ impl Daemon {
         let become_ready = {
             let (app, health, tell_started) = (app.clone(), health.clone(), tell_started.clone());
             async move {
-                app.ready.store(true, Ordering::Release);
-                set_health(&health, ServingStatus::Serving).await;
+                app.serving.store(true, Ordering::Release);
+                tell_health(&health, &app).await;
                 tell_started.send_replace(Startup::Ready);
             }
         };
@@ -161,6 +161,18 @@ impl Daemon {
                     }
                     Err(error) => drop(tell_started.send_replace(Startup::Failed(error))),
                 }
+            });
+        }
+        {
+            let (app, health) = (app.clone(), health.clone());
+            let (stop, mut started) = (stop.clone(), started.clone());
+            followed.spawn(async move {
+                let complete = async {
+                    if started.wait_for(|started| matches!(started, Startup::Ready)).await.is_ok() {
+                        await_missing(&app, &health).await;
+                    }
+                };
+                stop.run_until_cancelled(complete).await;
             });
         }
         if settings.model_repository.is_some() && settings.repository_poll_s > 0 {
@@ -215,8 +227,8 @@ impl Daemon {
     /// Says "not ready", refuses connections, lets the requests inside end, ends the workers.
     pub async fn stop(mut self) {
         tracing::info!("stopping");
-        self.app.ready.store(false, Ordering::Release);
-        set_health(&self.health, ServingStatus::NotServing).await;
+        self.app.serving.store(false, Ordering::Release);
+        tell_health(&self.health, &self.app).await;
         tokio::time::sleep(Duration::from_secs(self.app.settings.shutdown_delay_s)).await;
         // Ends the streams of those who watch the health, which would hold their connections open.
         for name in HEALTH_NAMES {
@@ -265,9 +277,31 @@ fn follow(gate: &Gate, tls: Option<&Tls>, now: &Arc<Notify>) -> JoinSet<()> {
     followed
 }
 
-async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for name in HEALTH_NAMES {
-        health.set_service_status(name, status).await;
+/// Says of a start that has ended which models it lacks, and waits for them.
+async fn await_missing(app: &App, health: &HealthReporter) {
+    let missing = app.registry.missing();
+    if !app.settings.strict_readiness || missing.is_empty() {
+        return;
+    }
+    let models = missing.into_iter().collect::<Vec<_>>().join(", ");
+    tracing::error!(models, "not ready, as these models do not answer; setting `strict_readiness` decides");
+    app.registry.complete().await;
+    tell_health(health, app).await;
+    tracing::info!("ready");
+}
+
+/// Tells those who watch the health what is so.
+async fn tell_health(health: &HealthReporter, app: &App) {
+    loop {
+        let is_ready = app.is_ready();
+        let status = if is_ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for name in HEALTH_NAMES {
+            health.set_service_status(name, status).await;
+        }
+        // Another may have told what was so before.
+        if app.is_ready() == is_ready {
+            return;
+        }
     }
 }
 
@@ -303,7 +337,7 @@ async fn open(
         uploads,
         cache,
         registry,
-        ready: AtomicBool::new(false),
+        serving: AtomicBool::new(false),
         gate: gate.clone(),
     })
 }

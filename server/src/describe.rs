@@ -67,16 +67,23 @@ pub fn config(served: &Served, settings: &Settings) -> ModelConfig {
     // Where there are batches, shapes are those of a row.
     let batched = usize::from(configured.max_batch_size > 0);
     let dims = |spec: &TensorSpec| dims(spec).into_iter().skip(batched).collect::<Vec<_>>();
+    // Clients read from the format in which order a picture's sizes are.
+    let format =
+        |name: &str| configured.input.iter().find(|input| input.name == name).map(|input| input.format);
     let input = |spec: &TensorSpec| ModelInput {
         name: spec.name.clone(),
         data_type: data_type(spec.dtype).into(),
+        format: format(&spec.name).unwrap_or_default(),
         dims: dims(spec),
         ..Default::default()
     };
+    let labels =
+        |name: &str| configured.output.iter().find(|o| o.name == name).map(|o| o.label_filename.clone());
     let output = |spec: &TensorSpec| ModelOutput {
         name: spec.name.clone(),
         data_type: data_type(spec.dtype).into(),
         dims: dims(spec),
+        label_filename: labels(&spec.name).unwrap_or_default(),
         ..Default::default()
     };
     let count = u32::try_from(settings.versions_served).unwrap_or(u32::MAX);

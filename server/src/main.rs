@@ -44,11 +44,12 @@ fn start() -> anyhow::Result<()> {
             print!("{}", Loaded::from_process(arguments)?.show());
             Ok(())
         }
-        Some(Command::Token { name, role }) => {
+        Some(Command::Token { name, role, tenant, expires }) => {
             let token = Token::generate().context("there are no random numbers")?;
             eprintln!("# The token, which is shown only now:");
             println!("{token}");
-            eprintln!("# What to add to the access file:\n{}", token.entry(&name, &role));
+            let entry = token.entry(&name, &role, tenant.as_deref(), expires.as_deref());
+            eprintln!("# What to add to the access file:\n{entry}");
             Ok(())
         }
     }
@@ -103,7 +104,10 @@ async fn run(settings: Settings, attending: Handle) -> anyhow::Result<()> {
         () = &mut wait_for_signal => Ok(()),
         started = daemon.started() => {
             if started.is_ok() {
-                tracing::info!("ready");
+                if daemon.app.is_ready() {
+                    tracing::info!("ready");
+                }
+                // The start has ended, which is what a service manager waits for.
                 service_manager::tell_ready();
                 wait_for_signal.as_mut().await;
             }

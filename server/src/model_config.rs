@@ -13,6 +13,8 @@ use std::sync::LazyLock;
 use ired_module::signature::{EntryPoint, TensorSpec};
 use ired_proto::FILE_DESCRIPTOR_SET;
 use ired_proto::inference::model_config::SchedulingChoice;
+use ired_proto::inference::model_instance_group::Kind;
+use ired_proto::inference::model_sequence_batching::StrategyChoice;
 use ired_proto::inference::{DataType, ModelConfig};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 use serde_json::Value;
@@ -134,7 +136,9 @@ pub fn scheduling(name: &str, config: &ModelConfig, entry: &EntryPoint) -> Resul
         return Err(wrong(format!("`name` is `{}`", config.name.escape_debug())));
     }
     refuse(name, config)?;
-    pass_over(name, config);
+    for field in passed_over(config) {
+        tracing::warn!(model = name, field, "this field of the model's configuration is passed over");
+    }
     for (kind, found, specs) in [
         ("input", named(&config.input, |i| (&i.name, i.data_type)), &entry.inputs),
         ("output", named(&config.output, |o| (&o.name, o.data_type)), &entry.outputs),
@@ -179,7 +183,9 @@ pub fn tolerance(name: &str, config: &ModelConfig) -> Result<Tolerance, Error> {
 
 /// Executions at once that the configuration asks for.
 fn instances(config: &ModelConfig) -> Option<usize> {
-    let counts = config.instance_group.iter().filter_map(|group| usize::try_from(group.count).ok());
+    // A passive group has instances that get no requests.
+    let groups = config.instance_group.iter().filter(|group| !group.passive);
+    let counts = groups.filter_map(|group| usize::try_from(group.count).ok());
     Some(counts.sum()).filter(|&count: &usize| count > 0)
 }
 
@@ -217,42 +223,101 @@ fn check_tensor(kind: &str, name: &str, found: i32, specs: &[TensorSpec]) -> Res
     Ok(())
 }
 
+/// Whether the model that is served is the one that the configuration names.
+pub fn check_main_file(name: &str, config: &ModelConfig, served: &str) -> Result<(), Error> {
+    let named = &config.default_model_filename;
+    if named.is_empty() || named == served {
+        return Ok(());
+    }
+    let named = named.escape_debug();
+    Err(Error::invalid(format!(
+        "the configuration of `{name}`: `default_model_filename` is `{named}`; what is served is `{served}`"
+    )))
+}
+
 /// What would change answers, or who may get them, if it were passed over.
 fn refuse(name: &str, config: &ModelConfig) -> Result<(), Error> {
     let sequences = matches!(config.scheduling_choice, Some(SchedulingChoice::SequenceBatching(_)));
     let ensemble = matches!(config.scheduling_choice, Some(SchedulingChoice::EnsembleScheduling(_)));
+    let decoupled = config.model_transaction_policy.is_some_and(|policy| policy.decoupled);
+    let (inputs, outputs, groups) = (&config.input, &config.output, &config.instance_group);
+    let shapes = "tensors of requests have the model's own shapes";
+    let tensors = "models get and give the tensors of requests";
     let fields = [
-        ("ensemble_scheduling", ensemble),
-        ("batch_input", !config.batch_input.is_empty()),
-        ("batch_output", !config.batch_output.is_empty()),
-        ("model_operations", config.model_operations.is_some()),
-        ("model_repository_agents", config.model_repository_agents.is_some()),
-        ("model_transaction_policy.decoupled", config.model_transaction_policy.is_some_and(|p| p.decoupled)),
-        ("model_warmup with sequence_batching", sequences && !config.model_warmup.is_empty()),
-        ("input.reshape", config.input.iter().any(|input| input.reshape.is_some())),
-        ("output.reshape", config.output.iter().any(|output| output.reshape.is_some())),
-        ("input.allow_ragged_batch", config.input.iter().any(|input| input.allow_ragged_batch)),
+        ("ensemble_scheduling", ensemble, "each model is asked for itself"),
+        ("batch_input", !config.batch_input.is_empty(), tensors),
+        ("batch_output", !config.batch_output.is_empty(), tensors),
+        ("model_operations", config.model_operations.is_some(), "operators are those of the compiler"),
+        ("model_repository_agents", config.model_repository_agents.is_some(), "files are served as they are"),
+        (
+            "model_transaction_policy.decoupled",
+            decoupled,
+            "a request gets one response, when its run has ended",
+        ),
+        (
+            "model_warmup with sequence_batching",
+            sequences && !config.model_warmup.is_empty(),
+            "warm-up requests belong to no sequence",
+        ),
+        ("input.reshape", inputs.iter().any(|input| input.reshape.is_some()), shapes),
+        ("output.reshape", outputs.iter().any(|output| output.reshape.is_some()), shapes),
+        (
+            "input.allow_ragged_batch",
+            inputs.iter().any(|input| input.allow_ragged_batch),
+            "requests that run as one differ in their rows only",
+        ),
+        ("input.optional", inputs.iter().any(|input| input.optional), "a request gives every input"),
+        (
+            "instance_group.kind: KIND_GPU",
+            groups.iter().any(|group| group.kind() == Kind::Gpu),
+            "this server has no GPU; KIND_CPU, KIND_AUTO and KIND_MODEL run on its processors",
+        ),
     ];
-    match fields.iter().find(|(_, found)| *found) {
+    match fields.iter().find(|(_, found, _)| *found) {
         None => Ok(()),
-        Some((field, _)) => {
-            Err(Error::Unsupported(format!("the configuration of `{name}`: `{field}` is not supported")))
-        }
+        Some((field, _, instead)) => Err(Error::Unsupported(format!(
+            "the configuration of `{name}`: `{field}` is not supported: {instead}"
+        ))),
     }
 }
 
 /// What only says how another server would do it.
-fn pass_over(name: &str, config: &ModelConfig) {
+fn passed_over(config: &ModelConfig) -> impl Iterator<Item = &'static str> {
+    let (inputs, outputs, groups) = (&config.input, &config.output, &config.instance_group);
+    let sequences = match &config.scheduling_choice {
+        Some(SchedulingChoice::SequenceBatching(sequences)) => Some(sequences),
+        _ => None,
+    };
+    let states = sequences.map_or(&[][..], |sequences| &sequences.state);
+    let strategy = sequences.and_then(|sequences| sequences.strategy_choice.as_ref());
+    let utilization =
+        matches!(strategy, Some(StrategyChoice::Direct(direct)) if direct.minimum_slot_utilization > 0.0);
+    let ordered = matches!(strategy, Some(StrategyChoice::Oldest(oldest)) if oldest.preserve_ordering)
+        || matches!(&config.scheduling_choice, Some(SchedulingChoice::DynamicBatching(b)) if b.preserve_ordering);
+    let shape_tensors = inputs.iter().any(|i| i.is_shape_tensor) || outputs.iter().any(|o| o.is_shape_tensor);
+    let formats =
+        inputs.iter().any(|i| i.is_non_linear_format_io) || outputs.iter().any(|o| o.is_non_linear_format_io);
     let fields = [
         ("optimization", config.optimization.is_some()),
         ("response_cache", config.response_cache.is_some_and(|cache| cache.enable)),
         ("model_metrics", config.model_metrics.is_some()),
-        ("instance_group.gpus", config.instance_group.iter().any(|group| !group.gpus.is_empty())),
-        ("instance_group.rate_limiter", config.instance_group.iter().any(|g| g.rate_limiter.is_some())),
+        ("metric_tags", !config.metric_tags.is_empty()),
+        ("cc_model_filenames", !config.cc_model_filenames.is_empty()),
+        ("runtime", !config.runtime.is_empty()),
+        ("is_shape_tensor", shape_tensors),
+        ("is_non_linear_format_io", formats),
+        ("preserve_ordering", ordered),
+        ("minimum_slot_utilization", utilization),
+        ("state.use_same_buffer_for_input_output", states.iter().any(|s| s.use_same_buffer_for_input_output)),
+        ("state.use_growable_memory", states.iter().any(|state| state.use_growable_memory)),
+        ("instance_group.gpus", groups.iter().any(|group| !group.gpus.is_empty())),
+        ("instance_group.rate_limiter", groups.iter().any(|group| group.rate_limiter.is_some())),
+        ("instance_group.profile", groups.iter().any(|group| !group.profile.is_empty())),
+        ("instance_group.passive", groups.iter().any(|group| group.passive)),
+        ("instance_group.secondary_devices", groups.iter().any(|group| !group.secondary_devices.is_empty())),
+        ("instance_group.host_policy", groups.iter().any(|group| !group.host_policy.is_empty())),
     ];
-    for (field, _) in fields.iter().filter(|(_, found)| *found) {
-        tracing::warn!(model = name, field, "this field of the model's configuration is passed over");
-    }
+    fields.into_iter().filter(|(_, found)| *found).map(|(field, _)| field)
 }
 
 #[cfg(test)]
@@ -285,5 +350,36 @@ mod tests {
         let large = format!("{{}}{}", " ".repeat(CONFIG_BYTES as usize));
         assert!(matches!(from_json(&large), Err(Error::TooLarge { found: 1_048_578, .. })));
         assert_eq!(from_text("").unwrap(), ModelConfig::default());
+    }
+    #[test]
+    fn what_has_no_effect_is_listed_and_what_would_have_is_refused() {
+        let config = |text: &str| from_text(text).unwrap();
+        let found = |text: &str| passed_over(&config(text)).collect::<Vec<_>>();
+        let group = "instance_group { kind: KIND_CPU count: 2 }";
+        assert_eq!(found(group), [""; 0]);
+        let group = "instance_group [ { count: 2 }, { passive: true count: 3 profile: 'p' host_policy: 'numa0' \
+                     secondary_devices { kind: KIND_NVDLA } } ]";
+        let of_group = ["profile", "passive", "secondary_devices", "host_policy"];
+        assert_eq!(found(group), of_group.map(|field| format!("instance_group.{field}")));
+        assert_eq!(instances(&config(group)), Some(2), "a passive group runs nothing");
+        let oldest = "sequence_batching { oldest { preserve_ordering: true } }";
+        let direct = "sequence_batching { direct { minimum_slot_utilization: 0.5 } }";
+        assert_eq!(found(oldest), ["preserve_ordering"]);
+        assert_eq!(found(direct), ["minimum_slot_utilization"]);
+
+        let refused = |text: &str| refuse("m", &config(text)).map_err(|error| error.to_string());
+        let gpu = "the configuration of `m`: `instance_group.kind: KIND_GPU` is not supported: this server has no GPU; \
+                   KIND_CPU, KIND_AUTO and KIND_MODEL run on its processors";
+        assert_eq!(refused("instance_group [ { kind: KIND_CPU }, { kind: KIND_GPU } ]"), Err(gpu.to_owned()));
+        assert_eq!(refused("instance_group [ { kind: KIND_AUTO }, { kind: KIND_MODEL } ]"), Ok(()));
+        let decoupled = "the configuration of `m`: `model_transaction_policy.decoupled` is not supported: a request gets \
+                         one response, when its run has ended";
+        assert_eq!(refused("model_transaction_policy { decoupled: true }"), Err(decoupled.to_owned()));
+        assert!(refused("input { name: 'x' optional: true }").is_err());
+
+        let other = config("default_model_filename: 'model.plan'");
+        let error = check_main_file("m", &other, "model.onnx").unwrap_err().to_string();
+        assert!(error.ends_with("is `model.plan`; what is served is `model.onnx`"), "{error}");
+        assert!(check_main_file("m", &other, "model.plan").is_ok());
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 use crate::digest::Digest;
 use crate::error::Error;
-use crate::store::Stamp;
+use crate::store::{Stamp, StoreError, blocking};
 
 /// The longest model name; it becomes a file name and a metric label.
 const NAME_BYTES: usize = 128;
@@ -102,6 +102,26 @@ impl SourceFile {
         } else {
             Err(io::Error::other(format!("`{}` changed since the model was read", self.name)))
         }
+    }
+
+    /// All of a file of at most so many bytes.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], and [`Error::Store`] for a file that cannot be read or is not the one that was noted.
+    pub async fn read(&self, limit: u64) -> Result<Vec<u8>, Error> {
+        let found = self.stamp.bytes;
+        if found > limit {
+            return Err(Error::TooLarge { what: format!("`{}`", self.name), found, limit });
+        }
+        let file = self.clone();
+        let read = move || {
+            let cannot_read = StoreError::io("read a file of a model", &file.path);
+            let mut content = Vec::new();
+            // No more than that also where it has grown.
+            file.open().and_then(|open| open.take(limit).read_to_end(&mut content)).map_err(cannot_read)?;
+            Ok(content)
+        };
+        Ok(blocking(read).await?)
     }
 
     /// True while the file is the one that was noted. Blocks.

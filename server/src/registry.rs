@@ -7,6 +7,7 @@ mod apart;
 mod bound;
 mod changes;
 mod choice;
+mod class_names;
 mod configured;
 pub(crate) mod labels;
 mod poll;
@@ -18,8 +19,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ired_proto::inference::ModelConfig;
 use ired_worker::CompileOptions;
+use tokio::sync::watch;
 
 pub use bound::Inside;
+pub use class_names::ClassNames;
 pub use labels::Labels;
 pub use resident::{Resident, Residents, Using};
 pub(crate) use resident::{Room, Shortage};
@@ -87,6 +90,8 @@ pub struct Registry {
     overrides: Mutex<HashMap<String, Arc<ModelConfig>>>,
     labels: Labels,
     models: RwLock<Models>,
+    /// Models that were to answer from the start, and of which nothing has yet.
+    missing: watch::Sender<BTreeSet<String>>,
     /// One load, unload or removal at a time for each model.
     changes: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -115,6 +120,7 @@ impl Registry {
             overrides: Mutex::default(),
             labels,
             models: RwLock::default(),
+            missing: watch::Sender::default(),
             changes: Mutex::default(),
         }
     }
@@ -148,12 +154,29 @@ impl Registry {
 
     /// Loads these models; returns when each is ready or listed with the reason why it is not.
     pub async fn load_all(self: &Arc<Self>, names: BTreeSet<String>) {
+        self.missing.send_replace(names.clone());
         let loads = names.into_iter().map(|name| async move {
             if let Err(error) = self.load_again(&name).await {
                 tracing::error!(model = name, %error, "the newest version is not served");
             }
         });
         futures::future::join_all(loads).await;
+    }
+
+    /// The models that were to answer from the start, and of which nothing has yet.
+    pub fn missing(&self) -> BTreeSet<String> {
+        self.missing.borrow().clone()
+    }
+
+    /// Waits until none is missing.
+    pub async fn complete(&self) {
+        // Fails only without a registry.
+        let _ = self.missing.subscribe().wait_for(BTreeSet::is_empty).await;
+    }
+
+    /// Something of a model answers, or nobody wants it any more.
+    fn not_missing(&self, name: &str) {
+        self.missing.send_if_modified(|missing| missing.remove(name));
     }
 
     /// What answers for a model: the version of that number or label, or the newest that can.

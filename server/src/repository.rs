@@ -95,6 +95,14 @@ impl Repository {
         Ok(found)
     }
 
+    /// A file of a model's folder, by its name there; `None` where there is none, and for what leads out of the
+    /// repository. Blocks.
+    pub fn shared_file(&self, model: &str, name: &str) -> io::Result<Option<SourceFile>> {
+        let root = self.dir.canonicalize()?;
+        let found = first_file(&root, std::iter::once(self.dir.join(model).join(name)));
+        found.map(|path| SourceFile::at(name.to_owned(), path)).transpose()
+    }
+
     /// `FOLDER/model.onnx` and what lies beside it.
     fn in_folder(
         &self,

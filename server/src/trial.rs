@@ -16,9 +16,8 @@ pub use compare::{Difference, Tolerance};
 
 use crate::error::Error;
 use crate::infer::check;
-use crate::models::{ModelSource, SourceFile};
+use crate::models::ModelSource;
 use crate::registry::{Registry, Served};
-use crate::store::{StoreError, blocking};
 use crate::tensors::take_output;
 
 /// Why a version is not let near clients.
@@ -76,22 +75,4 @@ impl Registry {
         let ordered = entry.outputs.iter().map(|spec| take_output(&mut outputs, &spec.name));
         Ok(ordered.collect::<Result<_, RuntimeFailure>>()?)
     }
-}
-
-/// Reads a whole file of at most so many bytes.
-async fn read(file: &SourceFile, limit: u64) -> Result<Vec<u8>, Error> {
-    let found = file.stamp.bytes;
-    if found > limit {
-        return Err(Error::TooLarge { what: format!("`{}`", file.name), found, limit });
-    }
-    let file = file.clone();
-    let read = move || {
-        let cannot_read = StoreError::io("read what a model is tried with", &file.path);
-        use std::io::Read;
-        let mut content = Vec::new();
-        // No more than that also where it has grown.
-        file.open().and_then(|open| open.take(limit).read_to_end(&mut content)).map_err(cannot_read)?;
-        Ok(content)
-    };
-    Ok(blocking(read).await?)
 }

@@ -45,6 +45,11 @@ fn settings_are_checked_with_all_that_they_name() {
     let line = |name: &str| out.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
     assert!(line("queue_limit = 3").ends_with("# ired.toml:1:15"), "{out}");
     assert!(line("drain_s = 5").ends_with("# --set drain_s=5"), "{out}");
+    let strict = ["--strict-readiness", "false", "config", "show"];
+    assert!(
+        run(dir.path(), &strict).1.contains("\nstrict_readiness = false "),
+        "a flag of its own, as Triton has it"
+    );
     let (output, _, err) = run(dir.path(), &["--set", "nonsense", "config", "show"]);
     assert!(!output.status.success() && err.contains("expected NAME=VALUE"), "{err}");
 }
@@ -72,6 +77,35 @@ fn a_token_is_shown_once_and_its_entry_is_accepted() {
     std::fs::write(dir.path().join("access.toml"), format!("[[role]]\nname = \"r\"\n{entry}")).unwrap();
     let (output, _, err) = run(dir.path(), &["--set", "auth.access=access.toml", "config", "check"]);
     assert!(output.status.success(), "{err}");
+}
+
+#[test]
+fn a_tokens_entry_has_its_tenant_and_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let make = |expires: &str| {
+        let token = ["token", "a", "--role", "r", "--tenant", "two words", "--expires", expires];
+        let (output, _, err) = run(dir.path(), &token);
+        output.status.success().then_some(err.clone()).ok_or(err)
+    };
+    let entry = make("2999-01-01t00:00:00+01:00").unwrap();
+    let check = |tenant: &str| {
+        let text = format!("[[role]]\nname = \"r\"\n[[tenant]]\nname = '{tenant}'\n{entry}");
+        std::fs::write(dir.path().join("access.toml"), text).unwrap();
+        run(dir.path(), &["--set", "auth.access=access.toml", "config", "check"])
+    };
+    let (output, _, err) = check("two words");
+    assert!(output.status.success(), "{err}");
+    // It is read, and not only passed over.
+    let (output, _, err) = check("other");
+    assert!(!output.status.success() && err.contains("two words"), "{err}");
+    assert!(entry.lines().any(|line| line.starts_with("expires = 2999-01-01")), "{entry}");
+    for (expires, why) in [
+        ("2999-01-01", "expected a time such as 2027-01-01T00:00:00Z"),
+        ("2020-01-01T00:00:00Z", "it has passed already"),
+    ] {
+        let err = make(expires).unwrap_err();
+        assert!(err.contains(why) && !err.contains("[[token]]"), "{err}");
+    }
 }
 
 /// A daemon that a service manager started, and what it told it.

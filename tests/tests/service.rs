@@ -1,13 +1,14 @@
 //! The service as a black box: what users do, and what breaks under them.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use ired_client::ClientError;
 use ired_client::proto::compile_event::Event;
-use ired_tests::daemon::{Daemon, runtime_worker, signal};
+use ired_tests::daemon::{Daemon, Doors, executable, runtime_worker, signal};
 use ired_tests::digits;
 use ired_tests::vitals::Vitals;
 use tokio::task::JoinSet;
@@ -91,6 +92,35 @@ async fn uploads_and_the_repository_survive_a_power_cut() -> Result<()> {
         let answer = client.infer(digits::request(model, &pixels)).await.with_context(|| model.to_owned())?;
         assert_eq!(digits::answers(&answer)?, labels, "{model}");
     }
+    Ok(())
+}
+
+/// In a user namespace that may have none below it: as in a container that forbids them, one layer is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strict_daemon_names_the_layer_that_is_missing() -> Result<()> {
+    const FORBID: &str = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"";
+    let without_namespaces = |program: &Path| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "sh", "-c", FORBID]).arg(program);
+        command
+    };
+    if !without_namespaces(Path::new("true")).status().is_ok_and(|status| status.success()) {
+        eprintln!("NOT CHECKED: nothing here can be started without namespaces");
+        return Ok(());
+    }
+    let push = async |level: &str| {
+        let folder = tempfile::tempdir()?;
+        let command = without_namespaces(&executable("ired")?);
+        let daemon =
+            Daemon::start_by(command, &Doors::free()?, folder.path(), &["--require-sandbox", level])?;
+        let pushed = digits::push(&daemon.client().await?, "digits").await;
+        ensure!(daemon.stop()?.success(), "the daemon ends in good order");
+        pushed
+    };
+    let refused = push("strict").await.err().context("it compiles without a layer")?;
+    let text = format!("{refused:#}");
+    ensure!(text.contains("the sandbox is not complete here: user_namespace ("), "{text}");
+    push("baseline").await.context("the other layers hold")?;
     Ok(())
 }
 

@@ -30,7 +30,7 @@ enum Task {
     Setup,
     /// Builds ired, serves a real model and calls it, from nothing
     Demo,
-    /// Sets up, then runs every test
+    /// Sets up, looks at the format, then runs every test: what CI does
     Test,
     /// Runs a public test suite and compares with what is known to fail
     #[command(subcommand)]
@@ -48,7 +48,7 @@ enum Task {
     Overload(under_load::Trial),
     /// Lints the .proto files, and finds what would break clients
     Wire(wire::Wire),
-    /// Formatting, lints, and that the module reader needs neither std nor an allocator
+    /// Formatting, lints, docs, and that the module reader needs neither std nor an allocator
     Check,
 }
 

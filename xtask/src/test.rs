@@ -1,4 +1,5 @@
-//! Every test. The worker executables are built first: tests of whole processes start them.
+//! Every test, and the format of what is tested. The worker executables are built first: tests of whole processes start
+//! them.
 
 use anyhow::Result;
 
@@ -6,6 +7,7 @@ use crate::process::run as command;
 use crate::wire::Wire;
 
 pub(crate) fn run() -> Result<()> {
+    command("cargo", &["fmt", "--all", "--check"])?;
     // The module reader is for places without an allocator, too.
     command("cargo", &["check", "-p", "ired-module", "--no-default-features"])?;
     Wire::run_if_possible()?;

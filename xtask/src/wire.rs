@@ -25,16 +25,11 @@ impl Wire {
         self.check(&buf.to_string_lossy())
     }
 
-    /// The same as a part of all tests: where buf is not to be had, that is said and no fault.
+    /// The same as a part of all tests, which go on where buf is not to be had.
     pub(crate) fn run_if_possible() -> Result<()> {
         match buf() {
             Ok(buf) => Self::default().check(&buf.to_string_lossy()),
-            Err(error) => {
-                eprintln!(
-                    "\x1b[1mNOT CHECKED: lints and breaking changes of the .proto files: {error:#}\x1b[0m"
-                );
-                Ok(())
-            }
+            Err(error) => unchecked(error, std::env::var_os("CI").is_some()),
         }
     }
 
@@ -53,6 +48,16 @@ impl Wire {
             &["breaking", "proto", "--against", &format!("{git}#format=git,ref={before},subdir=proto")],
         )
     }
+}
+
+/// A person sees that something was left out; where nobody looks, in continuous integration, that is a fault.
+fn unchecked(error: anyhow::Error, is_ci: bool) -> Result<()> {
+    if is_ci {
+        return Err(error
+            .context("the .proto files are not checked, and variable `CI` says that nobody would see it"));
+    }
+    eprintln!("\x1b[1mNOT CHECKED: lints and breaking changes of the .proto files: {error:#}\x1b[0m");
+    Ok(())
 }
 
 fn buf() -> Result<PathBuf> {
@@ -82,4 +87,20 @@ fn git(arguments: &[&str]) -> Result<String> {
         bail!("`git {}`: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_checked_is_a_fault_where_nobody_looks() {
+        let unreachable = || anyhow::anyhow!("no network");
+        assert!(unchecked(unreachable(), false).is_ok());
+        let error = format!("{:#}", unchecked(unreachable(), true).unwrap_err());
+        assert!(
+            error.starts_with("the .proto files are not checked") && error.ends_with("no network"),
+            "{error}"
+        );
+    }
 }

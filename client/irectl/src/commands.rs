@@ -90,7 +90,7 @@ enum Command {
     Serve(serve::Serve),
     /// Checks (`check FILE`) or shows (`show`) the daemon's settings, here
     Config(serve::Forwarded),
-    /// Makes a token for callers of the daemon (`NAME --role ROLE`)
+    /// Makes a token for callers of the daemon (`NAME --role ROLE [--tenant TENANT] [--expires TIME]`)
     Token(serve::Forwarded),
     /// Uploads a model to the daemon, compiles and loads it
     Push(push::Push),

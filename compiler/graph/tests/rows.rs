@@ -73,9 +73,13 @@ fn elementwise() {
         ),
         (
             "%3 = iota axis=0 : f32[n, 4]  %9 = add %0, %3 : f32[n, 4]",
-            "(add) depends on the places of rows in the batch",
+            "(iota) depends on the places of rows in the batch",
         ),
-        ("%9 = iota axis=0 : f32[n, 4]", "has the places of rows in the batch"),
+        (
+            "%3 = iota axis=0 : i64[n, 2]  %9 = max %2, %3 : i64[n, 2]",
+            "(max) depends on the places of rows in the batch",
+        ),
+        ("%9 = iota axis=0 : i64[n, 4]", "has the places of rows in the batch"),
     ]);
 }
 
@@ -270,6 +274,59 @@ fn positions() {
     ]);
 }
 
+/// Numbers that are too small for the places of all rows say another row's for some.
+#[test]
+fn places_that_their_type_cannot_hold() {
+    let graph_of = |bound: &str, body: &str| {
+        let text = format!(
+            "graph g {{ symbol n {bound} symbol m body(%0 \"x\" : f32[n, m], %1 \"y\" : f32[n]) {{ {body} yield %9 }} }}"
+        );
+        let graph = parse(&text).unwrap_or_else(|e| panic!("{e}\n{body}"));
+        assert_eq!(verify(&graph), Ok(()), "{body}");
+        graph
+    };
+    let is_alone_and_together = |graph: &Graph, rows: u64, length: u64| {
+        let calls = [rows, rows + 1].map(|rows| inputs_of(graph, rows, length));
+        let (alone, together) = alone_and_together(graph, &calls[0], &calls[1]).unwrap();
+        together[0].data()[..] == [&alone[0][0].data()[..], &alone[1][0].data()[..]].concat()[..]
+    };
+    let own_row = |dtype: &str| {
+        format!("%3 = iota axis=0 : {dtype}[n]  %4 = cast %3 : i64[n]  %9 = gather %1, %4 axis=0 : f32[n]")
+    };
+    let own_element = |dtype: &str| {
+        format!(
+            "%3 = iota axis=0 : i64[n, m]  %4 = dims [m] : i64[]  %5 = broadcast %4 : i64[n, m]
+             %6 = mul %3, %5 : i64[n, m]  %7 = iota axis=1 : {dtype}[n, m]  %8 = cast %7 : i64[n, m]
+             %10 = add %6, %8 : i64[n, m]  %11 = reshape %0 : f32[n*m]  %9 = gather %11, %10 axis=0 : f32[n, m]"
+        )
+    };
+    let place = "depends on the places of rows in the batch";
+    // More rows than the type has numbers, or a longer row.
+    for (body, rows, length) in
+        [(own_row("i8"), 100, 1), (own_row("bf16"), 129, 1), (own_element("i8"), 2, 200)]
+    {
+        let graph = graph_of("", &body);
+        let found = independent_rows(&graph).unwrap_err().to_string();
+        assert!(found.ends_with(place), "{found}\n{body}");
+        assert!(!is_alone_and_together(&graph, rows, length), "{body}");
+    }
+    for body in [own_row("i64"), own_element("i64")] {
+        let graph = graph_of("", &body);
+        assert_eq!(independent_rows(&graph), Ok(()), "{body}");
+        assert!(is_alone_and_together(&graph, 100, 200), "{body}");
+    }
+    // What would not fit is too much to compute here.
+    let narrowed =
+        "%3 = iota axis=0 : i64[n, 1]  %4 = cast %3 : i32[n, 1]  %9 = gather_nd %1, %4 batch_dims=0 : f32[n]";
+    for body in [&own_row("i32"), narrowed] {
+        assert_eq!(independent_rows(&graph_of("max 2147483648", body)), Ok(()), "{body}");
+        let found = independent_rows(&graph_of("max 2147483649", body)).unwrap_err().to_string();
+        assert!(found.contains("(gather_nd)") || found.ends_with(place), "{found}\n{body}");
+    }
+    let found = independent_rows(&graph_of("", &own_row("f32"))).unwrap_err().to_string();
+    assert!(found.ends_with(place), "{found}");
+}
+
 #[test]
 fn sizes_and_control_flow() {
     independent(&[
@@ -302,6 +359,16 @@ fn sizes_and_control_flow() {
             "%3 = dims [n] : i64[]  %4 = constant [3] : i64[]  %5 = lt %4, %3 : bool[]
              %9 = if %5 : f32[n, 4] () { %6 = neg %0 : f32[n, 4] yield %6 } () { yield %0 }",
             "(dims) depends on how many rows there are",
+        ),
+        (
+            // The condition has a name of its own for the batch.
+            "%3 = constant [0] : i64[]
+             %4, %9 = while %3, %0 : i64[], f32[n, 4] (%5 : i64[], %6 : f32[a, 4]) {
+               %7 = dims [a] : i64[]  %8 = lt %5, %7 : bool[]  yield %8
+             } (%10 : i64[], %11 : f32[n, 4]) {
+               %12 = constant [1] : i64[]  %13 = add %10, %12 : i64[]  %14 = tanh %11 : f32[n, 4]
+               yield %13, %14 }",
+            "(dims) has a size that rows decide",
         ),
         (
             "%9 = repeat %0 count=[n] index=[i] : f32[n, 4] (%3 : f32[n, 4]) {

@@ -27,17 +27,24 @@ impl Token {
         Ok(Self { text: format!("{PREFIX}{id}_{secret}"), id })
     }
 
-    /// The lines for the access file.
-    pub fn entry(&self, name: &str, roles: &[String]) -> String {
+    /// The lines for the access file; `expires` is a time as RFC 3339 writes it.
+    pub fn entry(&self, name: &str, roles: &[String], tenant: Option<&str>, expires: Option<&str>) -> String {
         let text = |value: &str| toml::Value::String(value.to_owned()).to_string();
         let roles: Vec<String> = roles.iter().map(|role| text(role)).collect();
-        format!(
+        let mut lines = format!(
             "[[token]]\nname = {}\nid = \"{}\"\nhash = \"blake3:{}\"\nroles = [{}]\n",
             text(name),
             self.id,
             hash(&self.text).to_hex(),
             roles.join(", ")
-        )
+        );
+        if let Some(tenant) = tenant {
+            lines.push_str(&format!("tenant = {}\n", text(tenant)));
+        }
+        if let Some(expires) = expires {
+            lines.push_str(&format!("expires = {expires}\n"));
+        }
+        lines
     }
 }
 

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// The IR execution daemon: compiles models with MLIR and serves them.
 ///
@@ -29,6 +31,9 @@ pub struct Arguments {
     /// Layers of the sandbox without which nothing is compiled or served: none, baseline or strict
     #[arg(long, value_name = "LEVEL")]
     pub require_sandbox: Option<String>,
+    /// Whether the server is ready only once every model that it serves from the start answers: true or false
+    #[arg(long, value_name = "BOOL")]
+    pub strict_readiness: Option<String>,
     /// Settings file; the environment and flags win over it
     #[arg(long, value_name = "FILE", env = "IRED_CONFIG")]
     pub config: Option<PathBuf>,
@@ -55,6 +60,12 @@ pub enum Command {
         /// A role that it has
         #[arg(long, required = true)]
         role: Vec<String>,
+        /// The tenant that it belongs to
+        #[arg(long)]
+        tenant: Option<String>,
+        /// When it ends, such as 2027-01-01T00:00:00Z
+        #[arg(long, value_name = "TIME", value_parser = expiry)]
+        expires: Option<String>,
     },
 }
 
@@ -69,6 +80,15 @@ pub enum ConfigCommand {
     Show,
 }
 
+/// A time as the access file takes it, and that is yet to come.
+fn expiry(text: &str) -> Result<String, String> {
+    match OffsetDateTime::parse(text, &Rfc3339) {
+        Ok(time) if time > OffsetDateTime::now_utc() => Ok(text.to_owned()),
+        Ok(_) => Err("it has passed already".to_owned()),
+        Err(_) => Err("expected a time such as 2027-01-01T00:00:00Z".to_owned()),
+    }
+}
+
 impl Arguments {
     /// The settings that flags of their own were given for.
     pub(super) fn settings(&self) -> Vec<(&'static str, &'static str, String)> {
@@ -80,6 +100,7 @@ impl Arguments {
             ("grpc", "--grpc", self.grpc.clone()),
             ("metrics", "--metrics", self.metrics.clone()),
             ("require_sandbox", "--require-sandbox", self.require_sandbox.clone()),
+            ("strict_readiness", "--strict-readiness", self.strict_readiness.clone()),
             ("log", "--log", self.log.clone()),
         ];
         all.into_iter().filter_map(|(name, flag, value)| Some((name, flag, value?))).collect()

@@ -78,6 +78,7 @@ impl Registry {
             failure = failure.or(missing);
         }
         if !loaded.is_empty() {
+            self.not_missing(name);
             failure = failure.or(self.labels.configure(name, &labels, &loaded).err());
             self.settle_by(name, config.as_deref(), &loaded).await?;
         }
@@ -136,14 +137,16 @@ impl Registry {
         let cannot_read = StoreError::io("read a model", &source.main.path);
         let digest = source.digest().await.map_err(cannot_read)?;
         let config = self.configuration(source).await?;
+        let class_names = self.class_names(source, config.as_deref()).await?;
         if let Ok(served) = self.find(&source.name, &source.version.to_string())
             && served.model_digest == digest
             && served.config == config
+            && served.class_names == class_names
         {
             self.update(&source.name, source.version, |slot| slot.state = State::Ready);
             return Ok(());
         }
-        let known = Known { source, model_digest: digest, stats, config };
+        let known = Known { source, model_digest: digest, stats, config, class_names };
         let served = Arc::new(self.launch(known).await?);
         if let Err(error) = self.try_out(source, &served).await {
             served.runner.shutdown().await;
@@ -218,6 +221,7 @@ impl Registry {
         for version in versions {
             self.retire(name, version, "unloaded").await;
         }
+        self.not_missing(name);
         self.uploads.set_loaded(name, &BTreeSet::new()).await?;
         Ok(())
     }
@@ -318,6 +322,7 @@ impl Registry {
             versions.retain(|_, slot| slot.serving.is_some() || !slot.gone);
             if versions.is_empty() {
                 models.remove(name);
+                self.not_missing(name);
             }
         }
         Ok(())

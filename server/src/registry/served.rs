@@ -10,6 +10,7 @@ use ired_worker::RuntimeFailure;
 
 use super::apart::Apart;
 use super::bound::{Bound, Inside};
+use super::class_names::ClassNames;
 use super::resident::{Resident, Using};
 use crate::cache::CompiledModule;
 use crate::config::{RequireSandbox, Settings};
@@ -44,6 +45,7 @@ pub struct Served {
     pub sequences: Option<Sequences>,
     /// As its owner wrote it.
     pub config: Option<Arc<ModelConfig>>,
+    pub class_names: ClassNames,
     /// Rows of one request at most.
     pub max_rows: Option<u64>,
     entry: usize,
@@ -57,6 +59,7 @@ pub struct Known<'a> {
     pub model_digest: Digest,
     pub stats: Arc<ModelStats>,
     pub config: Option<Arc<ModelConfig>>,
+    pub class_names: ClassNames,
 }
 
 /// The answer to a request that wants in.
@@ -78,7 +81,7 @@ impl Served {
         scheduler: &Scheduler,
         settings: &Settings,
     ) -> Result<Self, Error> {
-        let Known { source, model_digest, stats, config } = known;
+        let Known { source, model_digest, stats, config, class_names } = known;
         let entries = &runner.module().signature.entries;
         if entries.is_empty() {
             return Err(RuntimeFailure::Load { message: "the module has no entry points".to_owned() }.into());
@@ -86,7 +89,10 @@ impl Served {
         let entry = entries.iter().position(|entry| entry.name == "main").unwrap_or(0);
         let scheduling = match &config {
             None => Scheduling::default(),
-            Some(config) => model_config::scheduling(&source.name, config, &entries[entry])?,
+            Some(config) => {
+                model_config::check_main_file(&source.name, config, &source.main.name)?;
+                model_config::scheduling(&source.name, config, &entries[entry])?
+            }
         };
         let Scheduling { mut policy, sequences, max_rows, pinned } = scheduling;
         if pinned {
@@ -113,6 +119,7 @@ impl Served {
             peaks,
             sequences,
             config,
+            class_names,
             max_rows,
             entry,
             bound: Bound::new(settings.queue_limit),

@@ -38,7 +38,7 @@ pub(super) async fn profile(app: &App, request: ProfileModelRequest) -> Result<P
                 Ok(Some(execution)) => sum.add(&execution),
                 Ok(None) | Err(_) => break,
             },
-            _ = look.tick() => if !app.is_ready() {
+            _ = look.tick() => if !app.is_serving() {
                 break;
             },
         }

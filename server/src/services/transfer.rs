@@ -178,7 +178,8 @@ async fn deliver(
         delivered.push(match delivery {
             Delivery::Answer => Delivered { tensor, binary, written: None },
             Delivery::Classes(count) => {
-                let tensor = classify(&tensor, count, has_rows(served, &tensor.name))?;
+                let names = served.class_names.of(&tensor.name);
+                let tensor = classify(&tensor, count, has_rows(served, &tensor.name), names)?;
                 Delivered { tensor, binary, written: None }
             }
             Delivery::Region(region, place) => {

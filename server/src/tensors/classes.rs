@@ -8,18 +8,19 @@ use ired_worker::Tensor;
 
 use crate::error::Error;
 
-/// The `count` highest scores of an output, as strings `SCORE:INDEX`, the highest first and equal ones by index.
-/// NaN comes last. With `by_row` those of each row, which is what its first dimension counts, else of all elements.
+/// The `count` highest scores of an output, as strings `SCORE:INDEX`, or `SCORE:INDEX:NAME` where `names` has one for the
+/// index; the highest first and equal ones by index. NaN comes last. With `by_row` those of each row, which is what its
+/// first dimension counts, else of all elements.
 ///
 /// # Errors
 /// [`Error::Invalid`] for an output that is not of numbers.
-pub fn classify(scores: &Tensor, count: u64, by_row: bool) -> Result<Tensor, Error> {
+pub fn classify(scores: &Tensor, count: u64, by_row: bool, names: &[String]) -> Result<Tensor, Error> {
     let rows = match scores.dims.first() {
         Some(&rows) if by_row => Some(rows),
         _ => None,
     };
     let (dtype, data) = (scores.dtype, &scores.data[..]);
-    let mut classes = Classes { rows: rows.unwrap_or(1), count, packed: Vec::new() };
+    let mut classes = Classes { rows: rows.unwrap_or(1), count, names, packed: Vec::new() };
     let shown = match dtype {
         DType::I8 => classes.of(data, i8::from_le_bytes, Ord::cmp, |v| v.to_string()),
         DType::I16 => classes.of(data, i16::from_le_bytes, Ord::cmp, |v| v.to_string()),
@@ -48,13 +49,14 @@ pub fn classify(scores: &Tensor, count: u64, by_row: bool) -> Result<Tensor, Err
     })
 }
 
-struct Classes {
+struct Classes<'a> {
     rows: u64,
     count: u64,
+    names: &'a [String],
     packed: Vec<u8>,
 }
 
-impl Classes {
+impl Classes<'_> {
     /// Adds the classes of every row; gives how many each has.
     fn of<T, const N: usize>(
         &mut self,
@@ -76,8 +78,13 @@ impl Classes {
             order.truncate(count);
             order.sort_unstable_by(best);
             for (index, score) in &order {
-                // Some tens of bytes always fit.
-                texts::push(&mut self.packed, format!("{}:{index}", show(score)).as_bytes());
+                let mut class = format!("{}:{index}", show(score));
+                if let Some(name) = self.names.get(*index).filter(|name| !name.is_empty()) {
+                    class.push(':');
+                    class.push_str(name);
+                }
+                // So few bytes always fit.
+                texts::push(&mut self.packed, class.as_bytes());
             }
         }
         count as u64
@@ -112,10 +119,13 @@ mod tests {
     #[test]
     fn the_highest_come_first() {
         let y = scores(&[2, 3], &[0.1, 0.7, 0.7, f32::NAN, -1.0, f32::INFINITY]);
-        let by_row = classify(&y, 2, true).unwrap();
+        let by_row = classify(&y, 2, true, &[]).unwrap();
         assert_eq!((by_row.dtype, &by_row.dims[..]), (DType::String, &[2, 2][..]));
         assert_eq!(shown(&by_row), ["0.700000:1", "0.700000:2", "inf:2", "-1.000000:1"]);
-        let all = classify(&y, 100, false).unwrap();
+        let names = ["one".to_owned(), String::new(), "three".to_owned()];
+        let named = classify(&y, 2, true, &names).unwrap();
+        assert_eq!(shown(&named), ["0.700000:1", "0.700000:2:three", "inf:2:three", "-1.000000:1"]);
+        let all = classify(&y, 100, false, &[]).unwrap();
         assert_eq!(all.dims, [6]);
         let expected = ["inf:5", "0.700000:1", "0.700000:2", "0.100000:0", "-1.000000:4", "NaN:3"];
         assert_eq!(shown(&all), expected);
@@ -123,15 +133,15 @@ mod tests {
 
     #[test]
     fn few_and_odd_elements_have_classes_too() {
-        assert_eq!(classify(&scores(&[0, 3], &[]), 1, true).unwrap().dims, [0, 0]);
-        assert_eq!(classify(&scores(&[3, 0], &[]), 1, true).unwrap().dims, [3, 0]);
-        let scalar = classify(&scores(&[], &[2.0]), 5, true).unwrap();
+        assert_eq!(classify(&scores(&[0, 3], &[]), 1, true, &[]).unwrap().dims, [0, 0]);
+        assert_eq!(classify(&scores(&[3, 0], &[]), 1, true, &[]).unwrap().dims, [3, 0]);
+        let scalar = classify(&scores(&[], &[2.0]), 5, true, &[]).unwrap();
         assert_eq!((&scalar.dims[..], shown(&scalar)), (&[1][..], vec!["2.000000:0".to_owned()]));
         let large: Vec<u8> = [u64::MAX, 7].iter().flat_map(|value| value.to_le_bytes()).collect();
         let large = Tensor { dtype: DType::U64, data: large.into(), ..scores(&[2], &[]) };
-        assert_eq!(shown(&classify(&large, 1, false).unwrap()), ["18446744073709551615:0"]);
+        assert_eq!(shown(&classify(&large, 1, false, &[]).unwrap()), ["18446744073709551615:0"]);
         let strings = Tensor { dtype: DType::String, ..scores(&[1], &[]) };
-        let error = classify(&strings, 1, false).unwrap_err().to_string();
+        let error = classify(&strings, 1, false, &[]).unwrap_err().to_string();
         assert_eq!(error, "output `y`: BYTES has no classes, only numbers have");
     }
 }

@@ -8,8 +8,8 @@ use ired_worker::Tensor;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::TrialError;
 use super::compare::difference;
-use super::{TrialError, read};
 use crate::error::Error;
 use crate::model_config;
 use crate::models::{ModelSource, SourceFile};
@@ -114,7 +114,7 @@ impl Registry {
     ) -> Result<Vec<Tensor>, TrialError> {
         let unreadable =
             |cause| TrialError::Recorded { model: source.to_string(), file: file.name.clone(), cause };
-        let text = read(file, self.settings.message_bytes as u64).await.map_err(unreadable)?;
+        let text = file.read(self.settings.message_bytes as u64).await.map_err(unreadable)?;
         parse(&text).map_err(unreadable)
     }
 }

@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use ired_module::{DType, texts};
 use ired_worker::Tensor;
 
-use super::{TrialError, read};
+use super::TrialError;
 use crate::error::Error;
 use crate::model_config::{self, Content, Share};
 use crate::models::ModelSource;
@@ -62,7 +62,7 @@ async fn tensor(source: &ModelSource, share: &Share, room: &mut u64) -> Result<T
             let found = source.trials.iter().find(|trial| trial.name == path);
             let found =
                 found.ok_or_else(|| Error::invalid(format!("input `{name}`: there is no file `{path}`")))?;
-            read(found, limit).await?.into()
+            found.read(limit).await?.into()
         }
     };
     Ok(Tensor { name: name.clone(), dtype: *dtype, dims: dims.clone(), data: data.into() })

@@ -55,6 +55,89 @@ async fn an_output_is_told_as_its_classes() {
 }
 
 #[tokio::test]
+async fn classes_have_the_names_of_the_models_file() {
+    let files = [
+        ("m/1/model.onnx", ""),
+        ("m/config.pbtxt", "output { name: 'y' data_type: TYPE_FP32 label_filename: 'labels.txt' }"),
+        ("m/labels.txt", "cat\r\n\ntench, Tinca tinca\n"),
+        ("own/2/model.onnx", ""),
+        ("own/2/config.pbtxt", "output { name: 'y' label_filename: 'names/of.txt' }"),
+        ("own/2/names/of.txt", "zero\none"),
+        ("none/1/model.onnx", ""),
+        ("none/config.pbtxt", "output { name: 'y' label_filename: 'labels.txt' }"),
+        ("out/1/model.onnx", ""),
+        ("out/config.pbtxt", "output { name: 'y' label_filename: '../m/labels.txt' }"),
+        ("link/1/model.onnx", ""),
+        ("link/config.pbtxt", "output { name: 'y' label_filename: 'labels.txt' }"),
+        ("long/1/model.onnx", ""),
+        ("long/config.pbtxt", "output { name: 'y' label_filename: 'labels.txt' }"),
+        ("long/labels.txt", &"x".repeat(513)),
+        ("many/1/model.onnx", ""),
+        ("many/config.pbtxt", "output { name: 'y' label_filename: 'labels.txt' }"),
+        ("many/labels.txt", &"\n".repeat((1 << 20) + 1)),
+    ];
+    let (place, world) = (Place::new(&files), World::new());
+    let secret = place.dir.path().join("secret");
+    std::fs::write(&secret, "secret").unwrap();
+    std::os::unix::fs::symlink(&secret, place.path("link/labels.txt")).unwrap();
+    let daemon = place.start(&world).await;
+    let body = json!({
+        "inputs": [{ "name": "x", "datatype": "FP32", "shape": [1, 3], "data": [0.5, 1, 2] }],
+        "outputs": [{ "name": "y", "parameters": { "classification": 3 } }],
+    });
+    let classes = async |model: &str| {
+        let path = format!("/v2/models/{model}/infer");
+        let reply = http(daemon.http, "POST", &path, &[], body.to_string().as_bytes()).await.json();
+        reply["outputs"][0]["data"].clone()
+    };
+    assert_eq!(classes("m").await, json!(["4.000000:2:tench, Tinca tinca", "2.000000:1", "1.000000:0:cat"]));
+    assert_eq!(classes("own").await, json!(["4.000000:2", "2.000000:1:one", "1.000000:0:zero"]));
+    let config = http(daemon.http, "GET", "/v2/models/m/config", &[], b"").await.json();
+    assert_eq!(config["output"][0]["label_filename"], "labels.txt", "{config}");
+
+    let mut grpc = GrpcInferenceServiceClient::connect(format!("http://{}", daemon.grpc)).await.unwrap();
+    let best = InferParameter { parameter_choice: Some(ParameterChoice::Int64Param(1)) };
+    let wanted = InferRequestedOutputTensor {
+        name: "y".to_owned(),
+        parameters: [("classification".to_owned(), best)].into(),
+    };
+    let request = ModelInferRequest { outputs: vec![wanted], ..ask(1, "") };
+    let reply = grpc.model_infer(request).await.unwrap().into_inner();
+    assert_eq!(reply.raw_output_contents[0][4..], *b"4.500000:2:tench, Tinca tinca");
+
+    let index = http(daemon.http, "POST", "/v2/repository/index", &[], b"").await.json();
+    let reason = |model: &str| {
+        let found = index.as_array().unwrap().iter().find(|entry| entry["name"] == model).unwrap();
+        found["reason"].as_str().unwrap().to_owned()
+    };
+    for (model, expected) in [
+        (
+            "none",
+            "the configuration of `none`: `label_filename` `labels.txt` is no file of the model's folder",
+        ),
+        ("out", "`label_filename` `../m/labels.txt` does not stay in the model's folder"),
+        ("link", "`label_filename` `labels.txt` is no file of the model's folder"),
+        ("many", "has 1048577 lines; at most 1048576 are accepted for all outputs"),
+        ("long", "`label_filename` `labels.txt` has 513 bytes in line 1; at most 512 are accepted"),
+    ] {
+        assert!(reason(model).contains(expected), "{model}: {}", reason(model));
+    }
+
+    // A load request has the file read again; one that brings the model brings its own.
+    place.write("m/labels.txt", "a\nb\nc");
+    let reply = http(daemon.http, "POST", "/v2/repository/models/m/load", &[], b"").await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(classes("m").await, json!(["4.000000:2:c", "2.000000:1:b", "1.000000:0:a"]));
+    let config = r#"{"output": [{"name": "y", "label_filename": "labels.txt"}]}"#;
+    let parameters = json!({ "config": config, "file:1/model.onnx": "", "file:1/labels.txt": "cTAKcTE=" });
+    let load = json!({ "parameters": parameters }).to_string();
+    let reply = http(daemon.http, "POST", "/v2/repository/models/up/load", &[], load.as_bytes()).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(classes("up").await, json!(["4.000000:2", "2.000000:1:q1", "1.000000:0:q0"]));
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn an_answer_is_packed_as_its_client_asks() {
     let (place, world) = (Place::new(&[("m.onnx", "")]), World::new());
     let daemon = place.start(&world).await;
@@ -175,6 +258,7 @@ async fn the_openapi_document_names_every_method_of_its_paths() {
             .replace("{model}", "m")
             .replace("{version}", "1")
             .replace("{region}", "r")
+            .replace("{repository}", "default")
             .replace("{id}", "i");
         let wrong = http(daemon.http, "PATCH", &url, &[], b"").await;
         assert_eq!(wrong.status, 405, "{path}: {wrong:?}");

@@ -156,3 +156,31 @@ async fn a_token_that_was_remembered_expires_all_the_same() {
     assert!(jsonwebtoken::get_current_timestamp() >= expires);
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn the_keys_of_a_provider_are_replaced_without_a_restart() {
+    let mut place = Place::new(&[("m.onnx", "")]);
+    let jwt = "[jwt]\nkeys = \"jwks.json\"\nissuer = \"i\"\naudience = \"a\"\n";
+    with_access(&mut place, &format!("{ROLES}{jwt}"));
+    let (before, after) = (Provider::new(), Provider::new());
+    let file = place.dir.path().join("jwks.json");
+    put(&file, &before.jwks);
+    let daemon = place.start(&World::new()).await;
+    let expires = jsonwebtoken::get_current_timestamp() + 600;
+    let claims = serde_json::json!({"iss": "i", "aud": "a", "sub": "s", "exp": expires, "roles": "reader"});
+    let old = client(&daemon, &before.sign(0, &claims)).await;
+    let new = client(&daemon, &after.sign(0, &claims)).await;
+    old.infer(request("m")).await.unwrap();
+    assert_eq!(new.infer(request("m")).await.unwrap_err().code(), Some(Code::Unauthenticated));
+    put(&file, &after.jwks);
+    daemon.reload();
+    let replaced = async {
+        while new.infer(request("m")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), replaced).await.expect("the new keys are taken");
+    // One that was remembered is looked at again.
+    assert_eq!(old.infer(request("m")).await.unwrap_err().code(), Some(Code::Unauthenticated));
+    daemon.stop().await;
+}

@@ -13,7 +13,8 @@ use crate::scripted::{Place, World, channel, client, http, request};
 
 #[tokio::test]
 async fn it_is_ready_once_the_startup_loads_have_ended() {
-    let (place, world) = (Place::new(&[("m.onnx", "hold"), ("bad.onnx", "unsupported")]), World::new());
+    let (mut place, world) = (Place::new(&[("m.onnx", "hold"), ("bad.onnx", "unsupported")]), World::new());
+    place.settings.strict_readiness = false;
     let daemon = place.start_early(&world).await;
     world.until(|seen| seen.compiles_started >= 1).await;
     assert_eq!(http(daemon.http, "GET", "/v2/health/live", &[], b"").await.status, 200);
@@ -31,6 +32,55 @@ async fn it_is_ready_once_the_startup_loads_have_ended() {
     assert!(bad.reason.contains("operator of `n1` is not implemented"), "{}", bad.reason);
     let refused = client.infer(request("bad")).await.unwrap_err();
     assert_eq!(refused.code(), Some(Code::Unavailable));
+    daemon.stop().await;
+}
+
+/// The ways to ask whether the daemon is ready, which agree.
+async fn is_ready(daemon: &ired::Daemon) -> bool {
+    let rest = http(daemon.http, "GET", "/v2/health/ready", &[], b"").await.status == 200;
+    let grpc = client(daemon).await.ready().await.unwrap();
+    let mut health = HealthClient::new(channel(daemon.grpc).await);
+    let status = health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status();
+    assert_eq!((grpc, status == ServingStatus::Serving), (rest, rest));
+    rest
+}
+
+#[tokio::test]
+async fn it_is_not_ready_while_a_model_of_the_start_is_missing() {
+    let files = [
+        ("m.onnx", ""),
+        ("bad.onnx", "unsupported"),
+        ("old/1/model.onnx", ""),
+        ("old/2/model.onnx", "unsupported"),
+        ("other.onnx", "unsupported"),
+        ("gone.onnx", "unsupported"),
+    ];
+    let (place, world) = (Place::new(&files), World::new());
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    assert!(!is_ready(&daemon).await);
+    // What answers does all the same, and so does the older version of what has a bad one.
+    client.infer(request("m")).await.unwrap();
+    client.infer(request("old")).await.unwrap();
+    let mut health = HealthClient::new(channel(daemon.grpc).await);
+    let watched = HealthCheckRequest { service: "inference.GRPCInferenceService".to_owned() };
+    let mut watched = health.watch(watched).await.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+
+    client.load("bad").await.unwrap_err();
+    place.write("bad.onnx", "");
+    client.load("bad").await.unwrap();
+    client.unload("other").await.unwrap();
+    assert!(!is_ready(&daemon).await);
+    std::fs::remove_file(place.path("gone.onnx")).unwrap();
+    client.load("gone").await.unwrap_err();
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    assert!(is_ready(&daemon).await);
+    // Only what was wanted at the start is waited for.
+    client.unload("m").await.unwrap();
+    place.write("new.onnx", "unsupported");
+    client.load("new").await.unwrap_err();
+    assert!(is_ready(&daemon).await);
     daemon.stop().await;
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn with_access(place: &mut Place, text: &str) -> PathBuf {
 
 pub(crate) fn token(name: &str, role: &str) -> (String, String) {
     let token = Token::generate().unwrap();
-    (token.to_string(), token.entry(name, &[role.to_owned()]))
+    (token.to_string(), token.entry(name, &[role.to_owned()], None, None))
 }
 
 pub(crate) const ROLES: &str = r#"

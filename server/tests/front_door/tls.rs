@@ -220,3 +220,67 @@ async fn clients_are_known_by_their_certificates() {
     assert!(forged.is_err() || forged.unwrap().live().await.is_err());
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn without_a_certificate_nobody_is_let_in_where_one_is_required() {
+    let (mut place, authority) = (Place::new(&[("m.onnx", "")]), Authority::new());
+    with_tls(&mut place, &authority);
+    let clients = Authority::new();
+    let ca = place.dir.path().join("clients.pem");
+    put(&ca, &clients.pem());
+    place.settings.tls.client_ca = Some(ca);
+    place.settings.tls.require_client_certificate = true;
+    let daemon = place.start(&World::new()).await;
+    let known = clients.issue("one.batch.test");
+    let forged = Authority::new().issue("one.batch.test");
+
+    let client = connect(&daemon, &tls_client(&authority, Some(&known))).await.unwrap();
+    client.infer(request("m")).await.unwrap();
+    for door in [daemon.http, daemon.metrics] {
+        let path = if door == daemon.http { "/v2/models/m" } else { "/metrics" };
+        let with = https(door, rustls_client(&authority, Some(&known), &[]), path).await.unwrap();
+        assert_eq!(with.status, 200);
+        let without = https(door, rustls_client(&authority, None, &[]), path).await.unwrap_err();
+        assert!(without.to_string().contains("CertificateRequired"), "{without}");
+        let wrong = https(door, rustls_client(&authority, Some(&forged), &[]), path).await;
+        assert!(wrong.is_err(), "{wrong:?}");
+    }
+    // Health is open to everybody who is let in, so that it is the handshake which fails.
+    for identity in [None, Some(&forged)] {
+        let client = connect(&daemon, &tls_client(&authority, identity)).await;
+        assert!(client.is_err() || client.unwrap().live().await.is_err());
+        let grpc = https(daemon.grpc, rustls_client(&authority, identity, &[b"h2"]), "/").await;
+        assert!(grpc.unwrap_err().to_string().contains("alert"));
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn the_authority_of_clients_is_replaced_without_a_restart() {
+    let (mut place, authority) = (Place::new(&[]), Authority::new());
+    with_tls(&mut place, &authority);
+    let (before, after) = (Authority::new(), Authority::new());
+    let ca = place.dir.path().join("clients.pem");
+    put(&ca, &before.pem());
+    place.settings.tls.client_ca = Some(ca.clone());
+    place.settings.tls.require_client_certificate = true;
+    let daemon = place.start(&World::new()).await;
+    // One configuration for all connections, which resume each other's sessions where they may.
+    let old = rustls_client(&authority, Some(&before.issue("client.test")), &[]);
+    let new = rustls_client(&authority, Some(&after.issue("client.test")), &[]);
+    let ask = async |config: &rustls::ClientConfig| {
+        https(daemon.http, config.clone(), "/v2/health/live").await.map(|reply| reply.status)
+    };
+    assert_eq!(ask(&old).await.unwrap(), 200);
+    assert!(ask(&new).await.is_err());
+    put(&ca, &after.pem());
+    daemon.reload();
+    let replaced = async {
+        while ask(&new).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), replaced).await.expect("the new authority is taken");
+    assert!(ask(&old).await.is_err(), "a session from before is worth nothing");
+    daemon.stop().await;
+}

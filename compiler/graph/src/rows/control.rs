@@ -76,8 +76,11 @@ impl Analysis<'_> {
                 self.either(id, [input, output], &self.spread(id, input), &self.spread(id, output))
             };
             let next: Vec<Spread> = inputs.iter().enumerate().map(step).collect();
+            // The condition may have symbols of its own for what the body has.
             let varies = |symbol: &&SymbolId| {
-                self.size_from(**symbol, inputs, &[&node.operands, outputs]) != Size::Shared
+                let inputs = node.regions.iter().map(|region| &graph.region(*region).inputs);
+                let mut sizes = inputs.map(|of| self.size_from(**symbol, of, &[&node.operands, outputs]));
+                sizes.any(|size| size != Size::Shared)
             };
             let found: HashSet<SymbolId> = own.iter().filter(varies).copied().collect();
             let settled = next == state && found.is_subset(&dependent);

@@ -26,9 +26,7 @@ impl Analysis<'_> {
         let is_i64 = |value: &ValueId| self.graph.ty(*value).dtype == DType::I64;
         let other = || node.operands.get(1 - at).copied().filter(is_i64);
         match node.op {
-            Op::Cast(DType::I64) => Some(Ok(Some(rows.clone()))),
-            // There are fewer rows than numbers of 32 bits.
-            Op::Cast(DType::I32) if *step == Dim::constant(1) => Some(Ok(Some(rows.clone()))),
+            Op::Cast(to) if self.holds_place(to, rows) => Some(Ok(Some(rows.clone()))),
             Op::Binary(BinaryFn::Mul) if *span == Dim::constant(1) => {
                 moved(step.clone() * self.factor(other()?)?, span.clone())
             }
@@ -36,6 +34,27 @@ impl Analysis<'_> {
                 moved(step.clone(), span.clone() + self.bound(other()?, MAX_DEPTH)? - Dim::constant(1))
             }
             _ => None,
+        }
+    }
+
+    /// Whether numbers of this type can be all from 0 to one less than `count`.
+    pub(super) fn holds(&self, dtype: DType, count: &Dim) -> bool {
+        match dtype {
+            DType::I64 => true,
+            DType::I32 => self.symbols.range(&self.resolve(count)).max <= 1 << 31,
+            // Others are rarely indices, and soon too small.
+            _ => false,
+        }
+    }
+
+    /// Whether what says where rows are can be numbers of this type.
+    fn holds_place(&self, dtype: DType, rows: &Rows) -> bool {
+        match &rows.content {
+            Content::Place { step, span } => {
+                let last = (self.batch.clone() - Dim::constant(1)) * step.clone();
+                self.holds(dtype, &(last + span.clone()))
+            }
+            _ => true,
         }
     }
 
@@ -62,7 +81,9 @@ impl Analysis<'_> {
         let x = node.operands.first();
         let extent = |axis: usize| x.and_then(|x| self.shape(*x).get(axis)).cloned();
         let bound = match &node.op {
-            Op::Iota { shape, axis, .. } => shape.get(*axis).cloned(),
+            Op::Iota { dtype, shape, axis } => {
+                shape.get(*axis).filter(|extent| self.holds(*dtype, extent)).cloned()
+            }
             Op::ArgReduce { axis, .. } | Op::Sort { axis, .. } => extent(*axis),
             Op::Constant(tensor) => {
                 let values = tensor.to_i64s();
@@ -149,7 +170,10 @@ impl Analysis<'_> {
         };
         let node = self.graph.node(self.graph.producer(indices)?);
         match node.op {
-            Op::Cast(DType::I32 | DType::I64) => self.column(id, *node.operands.first()?, column),
+            Op::Cast(to @ (DType::I32 | DType::I64)) => {
+                let spread = self.column(id, *node.operands.first()?, column)?;
+                spread.rows().is_none_or(|rows| self.holds_place(to, rows)).then_some(spread)
+            }
             Op::Concat { axis } if axis + 1 == self.shape(indices).len() => {
                 let mut before = 0;
                 for &part in &node.operands {

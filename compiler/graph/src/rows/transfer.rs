@@ -2,7 +2,7 @@
 
 use super::layout::Operand;
 use super::{Analysis, Content, Placed, Rows, Spread, Why};
-use crate::{Dim, Node, NodeId, Op, Shape, ValueId};
+use crate::{DType, Dim, Node, NodeId, Op, Shape, ValueId};
 
 impl Analysis<'_> {
     /// The spread of a node's results. Control flow has its own: see [`Analysis::control`].
@@ -29,7 +29,7 @@ impl Analysis<'_> {
         match (&node.op, operands) {
             (Op::Constant(_) | Op::Param(_), _) => Ok(None),
             (Op::Dims { values, .. }, _) => self.shared_sizes(values).map(|()| None),
-            (Op::Iota { shape, axis, .. }, _) => self.iota(shape, *axis),
+            (Op::Iota { dtype, shape, axis }, _) => self.iota(*dtype, shape, *axis),
             (Op::ReadDims { .. }, &[(x, _)]) => Ok(x.cloned()),
             (
                 Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) | Op::BitCast(_),
@@ -110,10 +110,11 @@ impl Analysis<'_> {
         }
     }
 
-    fn iota(&self, shape: &[Dim], axis: usize) -> Placed {
+    fn iota(&self, dtype: DType, shape: &[Dim], axis: usize) -> Placed {
         match self.batch_axis(shape)? {
             None => Ok(None),
             Some(rows) if rows != axis => self.equal_rows(rows, shape),
+            Some(_) if !self.holds(dtype, &shape[axis]) => Err(Why::Place),
             Some(_) => {
                 let step = self.quotient(&shape[axis], &self.batch).ok_or(Why::Place)?;
                 let content = Content::Place { step: step.clone(), span: step.clone() };

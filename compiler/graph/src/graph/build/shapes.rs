@@ -127,7 +127,7 @@ impl Builder<'_> {
         self.read_dims_within(value, name, -UNBOUNDED, UNBOUNDED)
     }
 
-    /// `x` with a symbol, called after `name`, for each size that takes more than [`LONG`] symbols and calls to
+    /// `x` with a symbol, called after `name`, for each size that takes more than `LONG` symbols and calls to
     /// write. Sizes that follow from it stay short then, and equal ones still get equal symbols.
     ///
     /// # Errors
