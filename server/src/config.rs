@@ -131,8 +131,8 @@ pub struct Settings {
     /// Files with the public keys (Ed25519, PEM) whose signature makes an uploaded module acceptable.
     pub trusted_keys: Vec<PathBuf>,
 
-    /// Answer gRPC calls while the start-up loads run. Off, as Triton has it: who waits for the port finds the
-    /// models ready. REST and metrics answer from the beginning.
+    /// Answer gRPC calls while the start-up loads run, as REST does: a model answers once it is loaded, and the server says
+    /// whether it is ready. Off, as Triton has it: who waits for the port finds the models ready.
     pub grpc_during_startup: bool,
     /// Whether the server is ready only once every model that it was to serve from the start has a version that answers, or
     /// was unloaded or taken away. On, as Triton has it: a new instance that lacks a model gets no traffic. Off: it is ready
@@ -199,7 +199,7 @@ impl Default for Settings {
             upload_idle_s: 60,
             accept_modules: AcceptModules::default(),
             trusted_keys: Vec::new(),
-            grpc_during_startup: false,
+            grpc_during_startup: true,
             strict_readiness: true,
             shutdown_delay_s: 0,
             drain_s: 30,

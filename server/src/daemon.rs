@@ -80,8 +80,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Opens the stores and the REST and metrics doors, and loads models in the background; gRPC opens when
-    /// that has ended, unless the settings say at once.
+    /// Opens the stores and the doors, and loads models in the background; gRPC opens when that has ended, if the settings
+    /// say so.
     ///
     /// # Errors
     /// A data directory that another daemon holds or that cannot be read, a model repository that cannot be

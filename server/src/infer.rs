@@ -82,7 +82,13 @@ impl Inference {
     pub async fn infer(&self, mut call: Call, course: &mut Course) -> Result<Answer, Error> {
         let latest = Instant::now() + self.settings.request_timeout();
         let deadline = call.deadline.map_or(latest, |deadline| deadline.min(latest));
-        let (served, admitted) = self.admit(&call, course)?;
+        let (served, admitted) = match self.admit(&call, course) {
+            Err(error @ Error::NotReady { .. }) if self.registry.is_starting(&call.model) => {
+                self.wait_for_start(&call, deadline, error).await?;
+                self.admit(&call, course)?
+            }
+            admitted => admitted?,
+        };
         let counted = served.stats.enter();
         let inputs = std::mem::take(&mut call.inputs);
         let run = self.run(&served, admitted, &call, inputs, deadline, course);
@@ -101,6 +107,14 @@ impl Inference {
                 Err(error)
             }
         }
+    }
+
+    /// Waits for a model that is loaded since the daemon began, as nothing is wrong with who asks or what is asked for.
+    async fn wait_for_start(&self, call: &Call, deadline: Instant, error: Error) -> Result<(), Error> {
+        let bytes = call.inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
+        let _bytes = self.budget.reserve(bytes, call.tenant.clone())?;
+        let started = self.registry.started(&call.model);
+        tokio::time::timeout_at(deadline.into(), started).await.map_err(|_| error)
     }
 
     fn admit(&self, call: &Call, course: &mut Course) -> Result<(Arc<Served>, Admitted), Error> {

@@ -92,6 +92,8 @@ pub struct Registry {
     models: RwLock<Models>,
     /// Models that were to answer from the start, and of which nothing has yet.
     missing: watch::Sender<BTreeSet<String>>,
+    /// Those whose load from the start goes on.
+    starting: watch::Sender<BTreeSet<String>>,
     /// One load, unload or removal at a time for each model.
     changes: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -121,6 +123,7 @@ impl Registry {
             labels,
             models: RwLock::default(),
             missing: watch::Sender::default(),
+            starting: watch::Sender::default(),
             changes: Mutex::default(),
         }
     }
@@ -149,18 +152,31 @@ impl Registry {
         for source in uploaded.into_iter().map(|(source, _)| source).chain(found) {
             note(&mut models, source);
         }
+        self.missing.send_replace(names.clone());
+        self.starting.send_replace(names.clone());
         Ok(names)
     }
 
     /// Loads these models; returns when each is ready or listed with the reason why it is not.
     pub async fn load_all(self: &Arc<Self>, names: BTreeSet<String>) {
-        self.missing.send_replace(names.clone());
         let loads = names.into_iter().map(|name| async move {
             if let Err(error) = self.load_again(&name).await {
                 tracing::error!(model = name, %error, "the newest version is not served");
             }
+            self.starting.send_if_modified(|starting| starting.remove(&name));
         });
         futures::future::join_all(loads).await;
+    }
+
+    /// Whether a model's load from the start goes on.
+    pub fn is_starting(&self, name: &str) -> bool {
+        self.starting.borrow().contains(name)
+    }
+
+    /// Waits until it has ended, well or not.
+    pub async fn started(&self, name: &str) {
+        // Fails only without a registry.
+        let _ = self.starting.subscribe().wait_for(|starting| !starting.contains(name)).await;
     }
 
     /// The models that were to answer from the start, and of which nothing has yet.

@@ -15,6 +15,7 @@ use crate::scripted::{Place, World, channel, client, http, request};
 async fn it_is_ready_once_the_startup_loads_have_ended() {
     let (mut place, world) = (Place::new(&[("m.onnx", "hold"), ("bad.onnx", "unsupported")]), World::new());
     place.settings.strict_readiness = false;
+    place.settings.grpc_during_startup = false;
     let daemon = place.start_early(&world).await;
     world.until(|seen| seen.compiles_started >= 1).await;
     assert_eq!(http(daemon.http, "GET", "/v2/health/live", &[], b"").await.status, 200);
@@ -32,6 +33,29 @@ async fn it_is_ready_once_the_startup_loads_have_ended() {
     assert!(bad.reason.contains("operator of `n1` is not implemented"), "{}", bad.reason);
     let refused = client.infer(request("bad")).await.unwrap_err();
     assert_eq!(refused.code(), Some(Code::Unavailable));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn who_asks_for_a_model_that_is_loaded_since_the_start_waits_for_it() {
+    let files = [("m.onnx", ""), ("slow.onnx", "hold"), ("bad.onnx", "hold unsupported")];
+    let (place, world) = (Place::new(&files), World::new());
+    let daemon = place.start_early(&world).await;
+    let client = client(&daemon).await;
+    client.infer(request("m")).await.unwrap();
+    let ask = |model: &'static str| {
+        let client = client.clone();
+        tokio::spawn(async move { client.infer(request(model)).await })
+    };
+    let (slow, bad) = (ask("slow"), ask("bad"));
+    world.until(|seen| seen.compiles_started >= 3).await;
+    let mut hurried = request("slow");
+    hurried.timeout = Some(std::time::Duration::from_millis(1));
+    client.infer(hurried).await.unwrap_err();
+    world.release();
+    slow.await.unwrap().unwrap();
+    let refused = bad.await.unwrap().unwrap_err();
+    assert!(format!("{refused:?}").contains("not implemented"), "{refused:?}");
     daemon.stop().await;
 }
 
