@@ -126,11 +126,17 @@ fn not_a_configuration(error: &dyn std::error::Error) -> Error {
     Error::invalid(format!("the model's configuration cannot be read: {error}"))
 }
 
-/// Holds a configuration against a module and says what follows from it.
+/// Holds a configuration against a module and says what follows from it. `unasked_rows` are those that requests may be joined
+/// to where it says nothing of that.
 ///
 /// # Errors
 /// [`Error::Invalid`] for what contradicts the module, [`Error::Unsupported`] for what this server cannot do.
-pub fn scheduling(name: &str, config: &ModelConfig, entry: &EntryPoint) -> Result<Scheduling, Error> {
+pub fn scheduling(
+    name: &str,
+    config: &ModelConfig,
+    unasked_rows: u64,
+    entry: &EntryPoint,
+) -> Result<Scheduling, Error> {
     let wrong = |what: String| Error::invalid(format!("the configuration of `{name}`: {what}"));
     if !config.name.is_empty() && config.name != name {
         return Err(wrong(format!("`name` is `{}`", config.name.escape_debug())));
@@ -158,7 +164,7 @@ pub fn scheduling(name: &str, config: &ModelConfig, entry: &EntryPoint) -> Resul
         }
         _ => None,
     };
-    let policy = policy::policy(config, max_batch, entry).map_err(wrong)?;
+    let policy = policy::policy(config, max_batch, unasked_rows, entry).map_err(wrong)?;
     let pinned = flag(config, "ired.pinned").map_err(wrong)?;
     labels::configured(config).map_err(wrong)?;
     tolerance(name, config)?;

@@ -12,7 +12,16 @@ use super::{flag, instances, parameter};
 use crate::infer::join;
 use crate::schedule::{AfterTimeout, Batching, Policy, QueuePolicy};
 
-pub(super) fn policy(config: &ModelConfig, max_batch: u64, entry: &EntryPoint) -> Result<Policy, String> {
+/// What requests that were joined unasked may compute.
+const UNASKED_COMPUTE: Duration = Duration::from_millis(2);
+
+/// `unasked_rows`: what requests may be joined to where the configuration says nothing of it.
+pub(super) fn policy(
+    config: &ModelConfig,
+    max_batch: u64,
+    unasked_rows: u64,
+    entry: &EntryPoint,
+) -> Result<Policy, String> {
     let mut policy = Policy {
         instances: instances(config),
         share: positive(config, "ired.share")?,
@@ -38,6 +47,12 @@ pub(super) fn policy(config: &ModelConfig, max_batch: u64, entry: &EntryPoint) -
                 None => (&[], 0),
             };
             policy.batching = rows.map(|rows| batching(rows, preferred, delay)).transpose()?;
+        }
+        None if max_batch == 0 => {
+            let rows = join::max_rows(entry, says_independent).unwrap_or(1).min(unasked_rows);
+            let max_compute = Some(UNASKED_COMPUTE);
+            policy.batching =
+                (rows > 1).then(|| Batching { max_rows: rows, max_compute, ..Batching::default() });
         }
         _ => {}
     }
@@ -87,7 +102,7 @@ fn batching(max_rows: u64, preferred: &[i32], delay_us: u64) -> Result<Batching,
     };
     let mut preferred_rows = preferred.iter().map(size).collect::<Result<Vec<_>, _>>()?;
     preferred_rows.sort_unstable();
-    Ok(Batching { max_rows, preferred_rows, max_delay: Duration::from_micros(delay_us) })
+    Ok(Batching { max_rows, preferred_rows, max_delay: Duration::from_micros(delay_us), max_compute: None })
 }
 
 fn queue(config: &ModelQueuePolicy) -> QueuePolicy {

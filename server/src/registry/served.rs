@@ -87,13 +87,11 @@ impl Served {
             return Err(RuntimeFailure::Load { message: "the module has no entry points".to_owned() }.into());
         }
         let entry = entries.iter().position(|entry| entry.name == "main").unwrap_or(0);
-        let scheduling = match &config {
-            None => Scheduling::default(),
-            Some(config) => {
-                model_config::check_main_file(&source.name, config, &source.main.name)?;
-                model_config::scheduling(&source.name, config, &entries[entry])?
-            }
-        };
+        let says_nothing = ModelConfig::default();
+        let stated = config.as_deref().unwrap_or(&says_nothing);
+        model_config::check_main_file(&source.name, stated, &source.main.name)?;
+        let unasked_rows = settings.default_max_batch_size;
+        let scheduling = model_config::scheduling(&source.name, stated, unasked_rows, &entries[entry])?;
         let Scheduling { mut policy, sequences, max_rows, pinned } = scheduling;
         if pinned {
             runner.pin();

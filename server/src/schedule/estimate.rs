@@ -31,6 +31,11 @@ impl Estimate {
         self.compute.map(Duration::from_secs_f64)
     }
 
+    /// How long one request computes, also among others.
+    pub(super) fn compute_each(&self) -> Option<Duration> {
+        Some(self.compute()?.div_f64(self.requests?.max(1.0)))
+    }
+
     /// How long it takes until so many requests have left `places` that are all taken.
     pub(super) fn until_left(&self, requests: usize, places: usize) -> Option<Duration> {
         let each = self.held? / self.requests?.max(1.0) / places.max(1) as f64;

@@ -35,6 +35,8 @@ pub struct Batching {
     pub preferred_rows: Vec<u64>,
     /// How long a request waits for others while the worker has work.
     pub max_delay: Duration,
+    /// What an execution may compute, so that nobody waits long for those who joined him; `None`: as long as it takes.
+    pub max_compute: Option<Duration>,
 }
 
 /// What happens to requests that wait.

@@ -141,13 +141,21 @@ impl LaneState {
         self.backlog.joinable(batching.max_rows, row_cost)
     }
 
+    /// How many requests one execution may have by what they compute; one where nobody knows yet what that is.
+    fn requests_within(&self, batching: &Batching) -> usize {
+        let Some(most) = batching.max_compute else { return usize::MAX };
+        let within = |each: Duration| most.as_secs_f64() / each.as_secs_f64().max(1e-9);
+        self.estimate.compute_each().map_or(1, |each| within(each).max(1.0) as usize)
+    }
+
     /// Takes what runs next as one execution, most urgent first; at least one request.
     pub(super) fn take(&mut self, now: Instant) -> Vec<(Key, Entry)> {
         let Some(batching) = &self.policy.batching else {
             let next = self.backlog.next().map(|(key, _)| *key);
             return next.and_then(|key| Some((key, self.backlog.remove(&key)?))).into_iter().collect();
         };
-        let (keys, rows) = self.joinable(batching);
+        let (mut keys, rows) = self.joinable(batching);
+        keys.truncate(self.requests_within(batching));
         let due = self.is_due(batching, now);
         let preferred = batching.preferred_rows.iter().rev().find(|&&preferred| preferred <= rows);
         let enough = preferred.copied().filter(|_| !due).unwrap_or(rows);
