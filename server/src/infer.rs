@@ -287,10 +287,10 @@ impl Run {
                     Entered::Started(answer.await.map_err(|_| Error::Stopping)?)
                 }
                 Turn::NoRoom(mut ticket) => {
-                    // Two that hold on to their models would wait for each other.
                     drop(using);
-                    ticket.memory = Some(served.runner.make_room(peak_bytes, deadline).await?);
-                    using = served.hold(tenant.as_deref(), deadline).await?;
+                    let memory;
+                    (using, memory) = served.hold_with(tenant.as_deref(), peak_bytes, deadline).await?;
+                    ticket.memory = Some(memory);
                     served.lane.enter(*ticket, timeout)?
                 }
                 Turn::Answered(answer) => return Ok(answer?),

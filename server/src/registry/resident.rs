@@ -30,6 +30,8 @@ pub struct Residents {
     /// Told when a module comes to be idle or gone, while somebody waits for that.
     changed: Notify,
     waiting: AtomicUsize,
+    /// Of those who need a module and memory beside it, one at a time has a part and waits for the rest.
+    completing: tokio::sync::Mutex<()>,
     /// Modules that made room for others.
     pub evicted: Counter,
     /// Modules that were loaded again.
@@ -101,6 +103,7 @@ impl Residents {
             clock: AtomicU64::new(0),
             changed: Notify::new(),
             waiting: AtomicUsize::new(0),
+            completing: tokio::sync::Mutex::default(),
             evicted: Counter::default(),
             faulted: Counter::default(),
         })
@@ -284,15 +287,23 @@ impl Resident {
         }
     }
 
-    /// Takes memory for a request that has to wait for it; unloads what is idle, this one last.
+    /// Takes hold of it and of memory for a request, which have to be waited for; unloads what is idle, but not this.
+    ///
+    /// Whoever waits here must hold no module, else two could wait for each other.
     ///
     /// # Errors
-    /// [`Error::Refused`] with the numbers.
-    pub async fn make_room(&self, bytes: u64, deadline: Instant) -> Result<Reservation, Error> {
-        self.used.store(self.residents.tick(), Ordering::Relaxed);
+    /// [`Error::Refused`] with the numbers, and those of [`Self::hold`].
+    pub async fn hold_with(&self, bytes: u64, deadline: Instant) -> Result<(Using, Reservation), Error> {
         let until = deadline.min(Instant::now() + PATIENCE);
+        let turn = tokio::time::timeout_at(until.into(), self.residents.completing.lock()).await;
+        let _one_at_a_time = turn.map_err(|_| {
+            let (budget, in_use) = self.residents.ledger.usage();
+            Shortage { needs: bytes, budget, in_use }.to_run(&self.model)
+        })?;
+        let using = self.hold(until).await?;
         let room = self.residents.make_room(bytes, until).await;
-        Ok(room.map_err(|shortage| shortage.to_run(&self.model))?.into_memory())
+        let room = room.map_err(|shortage| shortage.to_run(&self.model))?;
+        Ok((using, room.into_memory()))
     }
 
     pub fn pid(&self) -> Option<u32> {
@@ -392,7 +403,7 @@ impl Using {
 }
 
 impl Room {
-    /// The memory alone; it is told of now, and not when it goes.
+    /// The memory alone. It is not told of when it goes; the hold on the module is, which has to go after it.
     fn into_memory(self) -> Reservation {
         self.memory
     }

@@ -245,6 +245,60 @@ async fn models_that_do_not_fit_together_while_they_run_take_turns() {
 }
 
 #[tokio::test]
+async fn two_requests_that_leave_no_room_for_their_models_take_turns() {
+    let script = "resident:400 peak:500";
+    let mut place = Place::new(&[("a.onnx", script), ("b.onnx", script), ("z.onnx", "peak:200 block")]);
+    place.settings.memory_bytes = 1000;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    let ask = |model: &'static str| {
+        let client = client.clone();
+        tokio::spawn(async move { client.infer(request(model)).await })
+    };
+    let mut asked = vec![ask("z")];
+    world.until(|seen| seen.inside == 1).await;
+    for (model, pending) in [
+        ("a", "nv_inference_pending_request_count{model=\"a\""),
+        ("b", "nv_inference_pending_request_count{model=\"b\""),
+    ] {
+        asked.push(ask(model));
+        until_metric(&daemon, pending, 1.0).await;
+    }
+    world.release();
+    for answer in asked {
+        answer.await.unwrap().unwrap();
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_memory_keeps_its_own_model() {
+    let mut place = Place::new(&[("a.onnx", "resident:400 peak:500")]);
+    place.settings.memory_bytes = 1000;
+    place.settings.compile_memory_bytes = 400;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    place.write("c.onnx", "resident:100 hold");
+    let load = tokio::spawn({
+        let client = client.clone();
+        async move { client.load("c").await }
+    });
+    let before = world.until(|seen| seen.compiles_started == 2).await.shut_down;
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.infer(request("a")).await }
+    });
+    until_metric(&daemon, "nv_inference_pending_request_count{model=\"a\"", 1.0).await;
+    world.release();
+    load.await.unwrap().unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(world.seen().shut_down, before, "a stays");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_request_that_fits_only_without_its_model_is_refused_at_once() {
     let mut place = Place::new(&[("m.onnx", "resident:600 peak:500")]);
     place.settings.memory_bytes = 1000;
