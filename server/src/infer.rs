@@ -214,8 +214,10 @@ async fn execute(
         course.waits.get_or_insert_with(Instant::now);
     }
     // What waits for its turn finds the model in memory.
-    let using = served.hold(asked.tenant.as_deref(), deadline).await?;
-    let peak_bytes = served.peaks.of(using.runner(), served.peaks.sizes(&inputs), deadline).await?;
+    let whose = asked.tenant.as_deref();
+    let using = served.hold(whose, deadline).await?;
+    let sizes = served.peaks.sizes(whose, &inputs);
+    let peak_bytes = served.peaks.of(using.runner(), whose, sizes, deadline).await?;
     served.runner.check_peak(peak_bytes)?;
     served.runner.evict_others_for(peak_bytes).await;
     let run = Run {

@@ -65,7 +65,8 @@ impl Registry {
         check::inputs(&entry.inputs, &inputs)?;
         let deadline = Instant::now() + self.settings.request_timeout();
         let using = served.runner.hold(deadline).await?;
-        let peak_bytes = served.peaks.of(using.runner(), served.peaks.sizes(&inputs), deadline).await?;
+        let sizes = served.peaks.sizes(None, &inputs);
+        let peak_bytes = served.peaks.of(using.runner(), None, sizes, deadline).await?;
         served.runner.check_peak(peak_bytes)?;
         let memory = self.residents.make_room(peak_bytes, deadline).await;
         let _memory = memory.map_err(|shortage| shortage.to_run(&served.name))?;

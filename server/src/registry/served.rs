@@ -105,7 +105,7 @@ impl Served {
         let is_strict = settings.require_sandbox == RequireSandbox::Strict;
         let apart = is_strict.then(|| Apart::new(&source.name, &runner));
         let sequences = sequences.map(|policy| Sequences::new(&source.name, policy));
-        let peaks = Arc::new(Peaks::new(&entries[entry]));
+        let peaks = Arc::new(Peaks::new(&entries[entry], is_strict));
         lane.know(peaks.clone());
         Ok(Self {
             name: source.name.clone(),
