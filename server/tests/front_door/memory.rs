@@ -355,3 +355,35 @@ async fn a_compilation_that_gets_no_memory_is_refused_with_the_numbers() {
     client.infer(request("a")).await.unwrap();
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn versions_that_do_not_fit_together_while_they_are_tried_take_turns() {
+    let mut place = Place::new(&[("z.onnx", "peak:200 block")]);
+    place.settings.memory_bytes = 1000;
+    place.settings.compile_memory_bytes = 10;
+    place.settings.request_timeout_s = 20;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    let busy = tokio::spawn({
+        let client = client.clone();
+        async move { client.infer(request("z")).await }
+    });
+    world.until(|seen| seen.inside == 1).await;
+    let load = |model: &'static str| {
+        let warm_up = "model_warmup { name: \"w\" batch_size: 1 \
+                       inputs { key: \"x\" value { data_type: TYPE_FP32 dims: 3 zero_data: true } } }";
+        place.write(&format!("{model}.onnx"), "resident:400 peak:450");
+        place.write(&format!("{model}.config.pbtxt"), &format!("max_batch_size: 8 {warm_up}"));
+        let client = client.clone();
+        tokio::spawn(async move { client.load(model).await })
+    };
+    let loads = ["a", "b"].map(load);
+    world.until(|seen| seen.peaks_asked == 3).await;
+    world.release();
+    busy.await.unwrap().unwrap();
+    for load in loads {
+        load.await.unwrap().unwrap();
+    }
+    daemon.stop().await;
+}
