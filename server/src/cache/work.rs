@@ -140,13 +140,14 @@ impl Work {
     /// and nobody waits for a compilation with memory in hand.
     async fn memory(&self) -> Result<Room, CompileError> {
         let (residents, bytes) = (&self.cache.residents, self.cache.compile_memory);
-        if let Ok(memory) = residents.make_room(bytes, Instant::now()).await {
+        if let Ok(memory) = residents.make_room_to_compile(bytes, Instant::now()).await {
             return Ok(memory);
         }
         tracing::info!(model = %self.request.source, bytes, "waits for memory to compile");
         let waiting = self.cache.metrics.waiting.enter();
         self.tell(FlightEvent::Queued(waiting.before()));
-        let memory = residents.make_room(bytes, Instant::now() + self.cache.compile_wall).await;
+        let until = Instant::now() + self.cache.compile_wall;
+        let memory = residents.make_room_to_compile(bytes, until).await;
         memory.map_err(|Shortage { needs, budget, in_use }| CompileError::NoMemory { needs, budget, in_use })
     }
 

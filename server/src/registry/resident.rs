@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Residents {
     launcher: Arc<dyn Launcher>,
     ledger: Ledger,
+    /// What compilations have of it, and how long one may have it.
+    compiling: Ledger,
+    compile_wall: Duration,
     known: Mutex<Vec<Weak<Resident>>>,
     /// Counts uses, so that the least recent is the least number.
     clock: AtomicU64,
@@ -60,6 +63,8 @@ struct Loaded {
 /// Memory that somebody has. Whenever it goes, those who wait for some are told.
 pub(crate) struct Room {
     memory: Reservation,
+    /// As much, where it is a compilation's.
+    compiling: Option<Reservation>,
     change: Change,
 }
 
@@ -95,10 +100,13 @@ impl Shortage {
 }
 
 impl Residents {
-    pub fn new(launcher: Arc<dyn Launcher>, ledger: Ledger) -> Arc<Self> {
+    /// `compile_wall` is how long a compilation may take.
+    pub fn new(launcher: Arc<dyn Launcher>, ledger: Ledger, compile_wall: Duration) -> Arc<Self> {
         Arc::new(Self {
             launcher,
             ledger,
+            compiling: Ledger::new(u64::MAX),
+            compile_wall,
             known: Mutex::default(),
             clock: AtomicU64::new(0),
             changed: Notify::new(),
@@ -122,14 +130,13 @@ impl Residents {
         let share = || file.try_clone().map_err(StoreError::io("share a module", "".as_ref()));
         let guess =
             File::from(share()?).metadata().map_err(StoreError::io("look at a module", "".as_ref()))?.len();
-        let until = Instant::now() + PATIENCE;
         let short = |shortage: Shortage| shortage.to_load(model);
-        let mut room = self.make_room(guess, until).await.map_err(short)?;
+        let mut room = self.make_room_to_load(guess).await.map_err(short)?;
         let runner = self.launcher.launch(share()?).await?;
         let module = runner.module().clone();
         if !room.resize(module.resident_bytes) {
             drop(room);
-            room = self.make_room(module.resident_bytes, until).await.map_err(short)?;
+            room = self.make_room_to_load(module.resident_bytes).await.map_err(short)?;
         }
         let loaded = Loaded { runner, _room: room };
         Ok(self.add(model, module, Arc::new(file), Some(loaded)))
@@ -175,7 +182,7 @@ impl Residents {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             if let Ok(memory) = self.ledger.reserve(bytes) {
-                return Ok(Room { memory, change: Change(self.clone()) });
+                return Ok(Room { memory, compiling: None, change: Change(self.clone()) });
             }
             let shortage = match self.evict_one_for(bytes).await {
                 Ok(()) => continue,
@@ -185,6 +192,36 @@ impl Residents {
                 return Err(shortage);
             }
         }
+    }
+
+    /// As [`Self::make_room`], for a compilation.
+    pub(crate) async fn make_room_to_compile(
+        self: &Arc<Self>,
+        bytes: u64,
+        until: Instant,
+    ) -> Result<Room, Shortage> {
+        let mut room = self.make_room(bytes, until).await?;
+        // There is always enough.
+        room.compiling = self.compiling.reserve(bytes).ok();
+        Ok(room)
+    }
+
+    /// As [`Self::make_room`], for a new module: where only compilations are in its way, it waits as long as one may take.
+    async fn make_room_to_load(self: &Arc<Self>, bytes: u64) -> Result<Room, Shortage> {
+        let since = Instant::now();
+        loop {
+            match self.make_room(bytes, Instant::now() + PATIENCE).await {
+                Err(shortage) if since.elapsed() < self.compile_wall && self.is_of_compilations(shortage) => {
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Whether there is enough once compilations have ended.
+    fn is_of_compilations(&self, Shortage { needs, budget, in_use }: Shortage) -> bool {
+        let (_, compiling) = self.compiling.usage();
+        compiling > 0 && in_use.saturating_sub(compiling).saturating_add(needs) <= budget
     }
 
     /// Unloads the idle module that was not used for longest, if the idle ones together make room for so many bytes.
