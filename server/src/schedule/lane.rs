@@ -42,7 +42,7 @@ pub enum Turn {
     /// Somebody else has run it: this request's share of the outputs.
     Answered(Result<(Vec<Tensor>, Execution), RuntimeFailure>),
     Refused(Refusal),
-    /// Nothing runs that could give memory back. Who makes room elsewhere may enter again with it.
+    /// Nothing that runs could give enough memory back. Who makes room elsewhere may enter again with it.
     NoRoom(Box<Ticket>),
 }
 
