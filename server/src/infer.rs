@@ -219,7 +219,7 @@ async fn execute(
     let sizes = served.peaks.sizes(whose, &inputs);
     let peak_bytes = served.peaks.of(using.runner(), whose, sizes, deadline).await?;
     served.runner.check_peak(peak_bytes)?;
-    served.runner.evict_others_for(peak_bytes).await;
+    served.runner.evict_others_for(peak_bytes, || served.lane.running_bytes()).await;
     let run = Run {
         served: served.clone(),
         tenant: tenant.clone(),

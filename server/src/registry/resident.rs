@@ -184,7 +184,7 @@ impl Residents {
             if let Ok(memory) = self.ledger.reserve(bytes) {
                 return Ok(Room { memory, compiling: None, change: Change(self.clone()) });
             }
-            let shortage = match self.evict_one_for(bytes).await {
+            let shortage = match self.evict_one_for(bytes, 0).await {
                 Ok(()) => continue,
                 Err(shortage) => shortage,
             };
@@ -224,15 +224,16 @@ impl Residents {
         compiling > 0 && in_use.saturating_sub(compiling).saturating_add(needs) <= budget
     }
 
-    /// Unloads the idle module that was not used for longest, if the idle ones together make room for so many bytes.
-    async fn evict_one_for(&self, bytes: u64) -> Result<(), Shortage> {
+    /// Unloads the idle module that was not used for longest, if the idle ones together make room for so many bytes,
+    /// with those that are in use for a while only.
+    async fn evict_one_for(&self, bytes: u64, passing: u64) -> Result<(), Shortage> {
         let mut known: Vec<Arc<Resident>> = {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.iter().filter_map(Weak::upgrade).collect()
         };
         let (budget, in_use) = self.ledger.usage();
         let idle: u64 = known.iter().map(|resident| resident.idle_bytes()).sum();
-        let in_use = in_use.saturating_sub(idle);
+        let in_use = in_use.saturating_sub(idle).saturating_sub(passing);
         let shortage = Shortage { needs: bytes, budget, in_use };
         if in_use.saturating_add(bytes) > budget {
             return Err(shortage);
@@ -313,12 +314,14 @@ impl Resident {
         Err(Refusal::new(&self.model, Why::Memory { needs: bytes, budget, in_use }, Duration::MAX))
     }
 
-    /// Unloads others that are idle, where that makes room for a request.
-    pub async fn evict_others_for(&self, bytes: u64) {
+    /// Unloads others that are idle, where that makes room for a request. `passing` says what is in use only until what
+    /// runs has ended: a request waits for that rather than have a model loaded again.
+    pub async fn evict_others_for(&self, bytes: u64, passing: impl Fn() -> u64) {
         loop {
             let (budget, in_use) = self.residents.ledger.usage();
-            let is_there = in_use.saturating_add(bytes) <= budget;
-            if is_there || self.residents.evict_one_for(bytes).await.is_err() {
+            let passing = passing();
+            let is_there = in_use.saturating_sub(passing).saturating_add(bytes) <= budget;
+            if is_there || self.residents.evict_one_for(bytes, passing).await.is_err() {
                 return;
             }
         }

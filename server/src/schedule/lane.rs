@@ -68,6 +68,11 @@ impl Lane {
         self.scheduler.lock().lanes.get(&self.id).map_or(0, |state| state.backlog.len())
     }
 
+    /// What executions of all lanes have of the memory budget, which they give back before long.
+    pub fn running_bytes(&self) -> u64 {
+        self.scheduler.lock().memory.running_bytes()
+    }
+
     /// When to come again for who finds no room.
     pub fn retry_after(&self) -> Duration {
         self.scheduler.lock().lanes.get(&self.id).map_or(Duration::ZERO, |state| state.retry_after())

@@ -222,11 +222,35 @@ async fn idle_models_make_room_for_requests() {
     let busy = ask("b");
     world.until(|seen| seen.inside == 1).await;
     let waiting = ask("a");
-    until_metric(&daemon, "ired_queue_length{model=\"a\"", 1.0).await;
+    until_metric(&daemon, "nv_inference_pending_request_count{model=\"a\"", 1.0).await;
     world.release();
     busy.await.unwrap().unwrap();
     waiting.await.unwrap().unwrap();
     assert_eq!(metric(&daemon, b).await, Some(0.0));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_waits_for_what_runs_rather_than_have_models_go() {
+    let mut place =
+        Place::new(&[("idle.onnx", "resident:300"), ("busy.onnx", "peak:500 block"), ("m.onnx", "peak:400")]);
+    place.settings.memory_bytes = 1000;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    let ask = |model: &'static str| {
+        let client = client.clone();
+        tokio::spawn(async move { client.infer(request(model)).await })
+    };
+    let before = world.seen().shut_down;
+    let busy = ask("busy");
+    world.until(|seen| seen.inside == 1).await;
+    let waiting = ask("m");
+    until_metric(&daemon, "ired_queue_length{model=\"m\"", 1.0).await;
+    world.release();
+    busy.await.unwrap().unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(world.seen().shut_down, before);
     daemon.stop().await;
 }
 
