@@ -215,7 +215,9 @@ impl Drop for Waiting {
         let mut machine = scheduler.lock();
         let entry = scheduler.dequeue(&mut machine, self.lane, &self.key);
         // It may have been what others waited behind.
-        if entry.is_some() {
+        if let Some(mut entry) = entry {
+            // First, so that whoever comes next finds it free.
+            entry.ticket.memory = None;
             scheduler.settle(machine);
         }
     }

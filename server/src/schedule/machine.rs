@@ -260,6 +260,8 @@ impl Scheduler {
             let last = members.pop();
             last.into_iter().for_each(|(key, entry)| state.backlog.put(key, entry));
         }
+        // What they had brought is counted now.
+        members.iter_mut().for_each(|(_, entry)| entry.ticket.memory = None);
         let charges = Charges::of_all(&members, state.compute());
         machine.waiting -= members.len();
         let least = if machine.waiting > 0 { machine.least() } else { Tags::NONE };
