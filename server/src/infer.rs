@@ -6,7 +6,7 @@ mod group;
 pub mod join;
 pub mod parameters;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ired_worker::{InferenceResult, RuntimeFailure, Tensor};
@@ -230,20 +230,18 @@ async fn execute(
     };
     let ticket = Ticket { level, deadline, peak_bytes, memory: None, rows, joins, inputs, context, tenant };
     match served.lane.enter(ticket, asked.timeout)? {
-        entered @ Entered::Started(_) => run.go(using, entered, &mut course.turn).await,
+        entered @ Entered::Started(_) => run.go(using, entered, &course.turn).await,
         entered @ Entered::Waiting(_) => {
             // Where its turn is heard of, as the doors may have much else to do then.
             let runtime = using.runner().runtime();
+            let turn = course.turn.clone();
             let work = runtime.spawn(async move {
-                let mut turn = None;
-                let result = run.go(using, entered, &mut turn).await;
+                let result = run.go(using, entered, &turn).await;
                 drop(admitted);
-                (result, turn)
+                result
             });
             // It ends early only with the daemon.
-            let (result, turn) = AbortOnDropHandle::new(work).await.map_err(|_| Error::Stopping)?;
-            course.turn = turn;
-            result
+            AbortOnDropHandle::new(work).await.map_err(|_| Error::Stopping)?
         }
     }
 }
@@ -265,7 +263,7 @@ impl Run {
         self,
         mut using: Using,
         mut entered: Entered,
-        begun: &mut Option<Instant>,
+        begun: &OnceLock<Instant>,
     ) -> Result<(Vec<Tensor>, Execution), Error> {
         let Self { served, tenant, rows, peak_bytes, deadline, timeout } = self;
         loop {
@@ -275,7 +273,7 @@ impl Run {
             };
             entered = match turn {
                 Turn::Alone { mut place, inputs, since } => {
-                    let turn = *begun.insert(place.since());
+                    let turn = *begun.get_or_init(|| place.since());
                     let mut result = run(&served, &using, inputs, deadline).await?;
                     place.worked(result.timing.compute, 1);
                     served.stats.executed(rows, &result.timing);
