@@ -118,7 +118,7 @@ impl ModuleCache {
             slots: Semaphore::new(settings.compile_slots),
             residents,
             compile_memory: settings.compile_memory(),
-            compile_wall: Duration::from_secs(settings.compile_wall_s),
+            compile_wall: settings.compile_wall(),
             queue_limit: settings.compile_queue,
             crashes: moka::sync::Cache::builder()
                 .max_capacity(CRASHES_REMEMBERED)

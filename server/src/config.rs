@@ -303,6 +303,10 @@ impl Settings {
         }
     }
 
+    pub(crate) fn compile_wall(&self) -> Duration {
+        Duration::from_secs(self.compile_wall_s)
+    }
+
     pub(crate) fn request_timeout(&self) -> Duration {
         Duration::from_secs(self.request_timeout_s)
     }

@@ -1,6 +1,6 @@
 //! The course of a request: who it is and when each of its steps was. Statistics and traces are made of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ired_worker::{InferenceResult, Timing, WorkProfile};
@@ -21,8 +21,8 @@ pub struct Course {
     pub fetched: Option<Instant>,
     /// When it began to wait for its turn; noted of those that are traced.
     pub waits: Option<Instant>,
-    /// When its turn came.
-    pub turn: Option<Instant>,
+    /// When its turn came; told here also of one that is not waited for any more.
+    pub turn: Arc<OnceLock<Instant>>,
     /// Once it has run.
     pub execution: Option<Execution>,
 }

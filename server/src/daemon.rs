@@ -319,7 +319,7 @@ async fn open(
     };
     let uploads = Arc::new(uploads);
     let modules = settings.data_dir.join("modules");
-    let residents = Residents::new(launcher, Ledger::new(settings.memory_bytes));
+    let residents = Residents::new(launcher, Ledger::new(settings.memory_bytes), settings.compile_wall());
     let cache = ModuleCache::open(&modules, settings, compiler, host.identity(), residents.clone());
     let cache = Arc::new(cache.await?);
     let labels = settings.data_dir.join("labels");

@@ -6,7 +6,7 @@ mod group;
 pub mod join;
 pub mod parameters;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ired_worker::{InferenceResult, RuntimeFailure, Tensor};
@@ -228,10 +228,12 @@ async fn execute(
         course.waits.get_or_insert_with(Instant::now);
     }
     // What waits for its turn finds the model in memory.
-    let using = served.hold(asked.tenant.as_deref(), deadline).await?;
-    let peak_bytes = served.peaks.of(using.runner(), served.peaks.sizes(&inputs), deadline).await?;
+    let whose = asked.tenant.as_deref();
+    let using = served.hold(whose, deadline).await?;
+    let sizes = served.peaks.sizes(whose, &inputs);
+    let peak_bytes = served.peaks.of(using.runner(), whose, sizes, deadline).await?;
     served.runner.check_peak(peak_bytes)?;
-    served.runner.evict_others_for(peak_bytes).await;
+    served.runner.evict_others_for(peak_bytes, || served.lane.running_bytes()).await;
     let run = Run {
         served: served.clone(),
         tenant: tenant.clone(),
@@ -242,20 +244,18 @@ async fn execute(
     };
     let ticket = Ticket { level, deadline, peak_bytes, memory: None, rows, joins, inputs, context, tenant };
     match served.lane.enter(ticket, asked.timeout)? {
-        entered @ Entered::Started(_) => run.go(using, entered, &mut course.turn).await,
+        entered @ Entered::Started(_) => run.go(using, entered, &course.turn).await,
         entered @ Entered::Waiting(_) => {
             // Where its turn is heard of, as the doors may have much else to do then.
             let runtime = using.runner().runtime();
+            let turn = course.turn.clone();
             let work = runtime.spawn(async move {
-                let mut turn = None;
-                let result = run.go(using, entered, &mut turn).await;
+                let result = run.go(using, entered, &turn).await;
                 drop(admitted);
-                (result, turn)
+                result
             });
             // It ends early only with the daemon.
-            let (result, turn) = AbortOnDropHandle::new(work).await.map_err(|_| Error::Stopping)?;
-            course.turn = turn;
-            result
+            AbortOnDropHandle::new(work).await.map_err(|_| Error::Stopping)?
         }
     }
 }
@@ -277,7 +277,7 @@ impl Run {
         self,
         mut using: Using,
         mut entered: Entered,
-        begun: &mut Option<Instant>,
+        begun: &OnceLock<Instant>,
     ) -> Result<(Vec<Tensor>, Execution), Error> {
         let Self { served, tenant, rows, peak_bytes, deadline, timeout } = self;
         loop {
@@ -287,7 +287,7 @@ impl Run {
             };
             entered = match turn {
                 Turn::Alone { mut place, inputs, since } => {
-                    let turn = *begun.insert(place.since());
+                    let turn = *begun.get_or_init(|| place.since());
                     let mut result = run(&served, &using, inputs, deadline).await?;
                     place.worked(result.timing.compute, 1);
                     served.stats.executed(rows, &result.timing);
@@ -301,10 +301,10 @@ impl Run {
                     Entered::Started(answer.await.map_err(|_| Error::Stopping)?)
                 }
                 Turn::NoRoom(mut ticket) => {
-                    // Two that hold on to their models would wait for each other.
                     drop(using);
-                    ticket.memory = Some(served.runner.make_room(peak_bytes, deadline).await?);
-                    using = served.hold(tenant.as_deref(), deadline).await?;
+                    let memory;
+                    (using, memory) = served.hold_with(tenant.as_deref(), peak_bytes, deadline).await?;
+                    ticket.memory = Some(memory);
                     served.lane.enter(*ticket, timeout)?
                 }
                 Turn::Answered(answer) => return Ok(answer?),

@@ -16,8 +16,9 @@ pub use compare::{Difference, Tolerance};
 
 use crate::error::Error;
 use crate::infer::check;
+use crate::ledger::Reservation;
 use crate::models::ModelSource;
-use crate::registry::{Registry, Served};
+use crate::registry::{Registry, Served, Using};
 use crate::tensors::take_output;
 
 /// Why a version is not let near clients.
@@ -65,14 +66,29 @@ impl Registry {
         check::inputs(&entry.inputs, &inputs)?;
         let deadline = Instant::now() + self.settings.request_timeout();
         let using = served.runner.hold(deadline).await?;
-        let peak_bytes = served.peaks.of(using.runner(), served.peaks.sizes(&inputs), deadline).await?;
+        let sizes = served.peaks.sizes(None, &inputs);
+        let peak_bytes = served.peaks.of(using.runner(), None, sizes, deadline).await?;
         served.runner.check_peak(peak_bytes)?;
-        let memory = self.residents.make_room(peak_bytes, deadline).await;
-        let _memory = memory.map_err(|shortage| shortage.to_run(&served.name))?;
+        drop(using);
+        let (using, _memory) = hold_with(served, peak_bytes, deadline).await?;
         let run = using.runner().infer(&entry.name, inputs, Some(deadline));
         let result = tokio::time::timeout_at(deadline.into(), run).await;
         let mut outputs = result.map_err(|_| Error::DeadlineExceeded)??.outputs;
         let ordered = entry.outputs.iter().map(|spec| take_output(&mut outputs, &spec.name));
         Ok(ordered.collect::<Result<_, RuntimeFailure>>()?)
+    }
+}
+
+/// Takes hold of a version and of memory for a request to it. Where that takes long, others are let in between.
+async fn hold_with(
+    served: &Served,
+    peak_bytes: u64,
+    deadline: Instant,
+) -> Result<(Using, Reservation), Error> {
+    loop {
+        match served.runner.hold_with(peak_bytes, deadline).await {
+            Err(Error::Refused(_)) if Instant::now() < deadline => {}
+            result => return result,
+        }
     }
 }

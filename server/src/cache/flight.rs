@@ -178,7 +178,8 @@ mod tests {
         let settings = Settings { runtime_worker: Some("not started".into()), ..Settings::default() };
         let attending = tokio::runtime::Handle::current();
         let launcher = Arc::new(WorkerLauncher::new(&settings, attending).unwrap());
-        let residents = Residents::new(launcher, Ledger::new(settings.memory_bytes));
+        let (ledger, compile_wall) = (Ledger::new(settings.memory_bytes), settings.compile_wall());
+        let residents = Residents::new(launcher, ledger, compile_wall);
         let cache = ModuleCache::open(dir.path(), &settings, compiler, String::new(), residents);
         let cache = cache.await.unwrap();
         let cache = Arc::new(cache);

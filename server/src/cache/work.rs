@@ -31,7 +31,13 @@ pub(super) struct Work {
 enum Ready<'a> {
     /// Another replica has made it meanwhile.
     Made(CompiledModule),
-    Compile(SemaphorePermit<'a>, Option<Lease>),
+    Compile(Means<'a>, Option<Lease>),
+}
+
+/// What a compilation takes of this machine.
+struct Means<'a> {
+    _memory: Room,
+    _slot: SemaphorePermit<'a>,
 }
 
 impl Work {
@@ -45,11 +51,10 @@ impl Work {
         let metrics = &self.cache.metrics;
         let source = &self.request.source;
         self.cache.check_quarantine(&self.key, &self.model, &source.name)?;
-        let (_slot, lease) = match self.ready().await? {
+        let (_means, lease) = match self.ready().await? {
             Ready::Made(module) => return Ok(module),
-            Ready::Compile(slot, lease) => (slot, lease),
+            Ready::Compile(means, lease) => (means, lease),
         };
-        let _memory = self.memory().await?;
         metrics.misses.add(1);
         let _running = metrics.running.enter();
         let started = Instant::now();
@@ -72,24 +77,25 @@ impl Work {
         }
     }
 
-    /// Waits for a slot, and for another replica that compiles the same: without a slot, which others can use.
+    /// Waits for what a compilation takes here, and then for another replica that compiles the same: without any of it,
+    /// which others can use. So no replica waits for one that waits itself.
     async fn ready(&self) -> Result<Ready<'_>, CompileError> {
         let mut dead = None;
         loop {
-            let slot = self.slot().await?;
-            let Some(shared) = &self.cache.shared else { return Ok(Ready::Compile(slot, None)) };
+            let means = self.means().await?;
+            let Some(shared) = &self.cache.shared else { return Ok(Ready::Compile(means, None)) };
             let seen = match shared.turn(&self.key, dead.take()).await {
-                Turn::Unknown => return Ok(Ready::Compile(slot, None)),
+                Turn::Unknown => return Ok(Ready::Compile(means, None)),
                 // What was made between the last look and the lease is there now.
                 Turn::Ours(lease) => {
                     return Ok(match self.cache.fetch(&self.key).await {
                         Some(module) => Ready::Made(module),
-                        None => Ready::Compile(slot, Some(lease)),
+                        None => Ready::Compile(means, Some(lease)),
                     });
                 }
                 Turn::Others(seen) => seen,
             };
-            drop(slot);
+            drop(means);
             if shared.waiting() >= self.cache.queue_limit as u64 {
                 return Err(CompileError::QueueFull { limit: self.cache.queue_limit });
             }
@@ -107,9 +113,14 @@ impl Work {
                     tracing::warn!(model = %self.request.source, replica, "it gave no sign; its work is done here");
                     dead = Some(seen);
                 }
-                Waited::GaveUp => return Ok(Ready::Compile(self.slot().await?, None)),
+                Waited::GaveUp => return Ok(Ready::Compile(self.means().await?, None)),
             }
         }
+    }
+
+    async fn means(&self) -> Result<Means<'_>, CompileError> {
+        let slot = self.slot().await?;
+        Ok(Means { _memory: self.memory().await?, _slot: slot })
     }
 
     async fn slot(&self) -> Result<SemaphorePermit<'_>, CompileError> {
@@ -129,13 +140,14 @@ impl Work {
     /// and nobody waits for a compilation with memory in hand.
     async fn memory(&self) -> Result<Room, CompileError> {
         let (residents, bytes) = (&self.cache.residents, self.cache.compile_memory);
-        if let Ok(memory) = residents.make_room(bytes, Instant::now()).await {
+        if let Ok(memory) = residents.make_room_to_compile(bytes, Instant::now()).await {
             return Ok(memory);
         }
         tracing::info!(model = %self.request.source, bytes, "waits for memory to compile");
         let waiting = self.cache.metrics.waiting.enter();
         self.tell(FlightEvent::Queued(waiting.before()));
-        let memory = residents.make_room(bytes, Instant::now() + self.cache.compile_wall).await;
+        let until = Instant::now() + self.cache.compile_wall;
+        let memory = residents.make_room_to_compile(bytes, until).await;
         memory.map_err(|Shortage { needs, budget, in_use }| CompileError::NoMemory { needs, budget, in_use })
     }
 

@@ -31,14 +31,14 @@ pub(super) fn start(served: &Arc<Served>, mut group: Group) {
 /// Gives a group the memory that its rows take together; `false` where there is not so much.
 async fn fits(served: &Served, group: &mut Group) -> bool {
     let Some((leader, rows)) = group.leader() else { return false };
-    let sizes = served.peaks.joined(&leader.inputs, rows);
+    let sizes = served.peaks.joined(leader.tenant.as_deref(), &leader.inputs, rows);
     if let Some(bytes) = served.peaks.find(&sizes) {
         return group.resize(bytes);
     }
     let (tenant, deadline) = (leader.tenant.clone(), leader.deadline);
     let ask = async {
         let using = served.hold(tenant.as_deref(), deadline).await?;
-        Ok::<_, Error>(served.peaks.of(using.runner(), sizes, deadline).await?)
+        Ok::<_, Error>(served.peaks.of(using.runner(), tenant.as_deref(), sizes, deadline).await?)
     };
     // Why nobody says it, the members are told when it runs.
     ask.await.map_or(true, |bytes| group.resize(bytes))

@@ -24,12 +24,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Residents {
     launcher: Arc<dyn Launcher>,
     ledger: Ledger,
+    /// What compilations have of it, and how long one may have it.
+    compiling: Ledger,
+    compile_wall: Duration,
     known: Mutex<Vec<Weak<Resident>>>,
     /// Counts uses, so that the least recent is the least number.
     clock: AtomicU64,
     /// Told when a module comes to be idle or gone, while somebody waits for that.
     changed: Notify,
     waiting: AtomicUsize,
+    /// Of those who need a module and memory beside it, one at a time has a part and waits for the rest.
+    completing: tokio::sync::Mutex<()>,
     /// Modules that made room for others.
     pub evicted: Counter,
     /// Modules that were loaded again.
@@ -58,6 +63,8 @@ struct Loaded {
 /// Memory that somebody has. Whenever it goes, those who wait for some are told.
 pub(crate) struct Room {
     memory: Reservation,
+    /// As much, where it is a compilation's.
+    compiling: Option<Reservation>,
     change: Change,
 }
 
@@ -93,14 +100,18 @@ impl Shortage {
 }
 
 impl Residents {
-    pub fn new(launcher: Arc<dyn Launcher>, ledger: Ledger) -> Arc<Self> {
+    /// `compile_wall` is how long a compilation may take.
+    pub fn new(launcher: Arc<dyn Launcher>, ledger: Ledger, compile_wall: Duration) -> Arc<Self> {
         Arc::new(Self {
             launcher,
             ledger,
+            compiling: Ledger::new(u64::MAX),
+            compile_wall,
             known: Mutex::default(),
             clock: AtomicU64::new(0),
             changed: Notify::new(),
             waiting: AtomicUsize::new(0),
+            completing: tokio::sync::Mutex::default(),
             evicted: Counter::default(),
             faulted: Counter::default(),
         })
@@ -119,14 +130,13 @@ impl Residents {
         let share = || file.try_clone().map_err(StoreError::io("share a module", "".as_ref()));
         let guess =
             File::from(share()?).metadata().map_err(StoreError::io("look at a module", "".as_ref()))?.len();
-        let until = Instant::now() + PATIENCE;
         let short = |shortage: Shortage| shortage.to_load(model);
-        let mut room = self.make_room(guess, until).await.map_err(short)?;
+        let mut room = self.make_room_to_load(guess).await.map_err(short)?;
         let runner = self.launcher.launch(share()?).await?;
         let module = runner.module().clone();
         if !room.resize(module.resident_bytes) {
             drop(room);
-            room = self.make_room(module.resident_bytes, until).await.map_err(short)?;
+            room = self.make_room_to_load(module.resident_bytes).await.map_err(short)?;
         }
         let loaded = Loaded { runner, _room: room };
         Ok(self.add(model, module, Arc::new(file), Some(loaded)))
@@ -172,9 +182,9 @@ impl Residents {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             if let Ok(memory) = self.ledger.reserve(bytes) {
-                return Ok(Room { memory, change: Change(self.clone()) });
+                return Ok(Room { memory, compiling: None, change: Change(self.clone()) });
             }
-            let shortage = match self.evict_one_for(bytes).await {
+            let shortage = match self.evict_one_for(bytes, 0).await {
                 Ok(()) => continue,
                 Err(shortage) => shortage,
             };
@@ -184,15 +194,46 @@ impl Residents {
         }
     }
 
-    /// Unloads the idle module that was not used for longest, if the idle ones together make room for so many bytes.
-    async fn evict_one_for(&self, bytes: u64) -> Result<(), Shortage> {
+    /// As [`Self::make_room`], for a compilation.
+    pub(crate) async fn make_room_to_compile(
+        self: &Arc<Self>,
+        bytes: u64,
+        until: Instant,
+    ) -> Result<Room, Shortage> {
+        let mut room = self.make_room(bytes, until).await?;
+        // There is always enough.
+        room.compiling = self.compiling.reserve(bytes).ok();
+        Ok(room)
+    }
+
+    /// As [`Self::make_room`], for a new module: where only compilations are in its way, it waits as long as one may take.
+    async fn make_room_to_load(self: &Arc<Self>, bytes: u64) -> Result<Room, Shortage> {
+        let since = Instant::now();
+        loop {
+            match self.make_room(bytes, Instant::now() + PATIENCE).await {
+                Err(shortage) if since.elapsed() < self.compile_wall && self.is_of_compilations(shortage) => {
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Whether there is enough once compilations have ended.
+    fn is_of_compilations(&self, Shortage { needs, budget, in_use }: Shortage) -> bool {
+        let (_, compiling) = self.compiling.usage();
+        compiling > 0 && in_use.saturating_sub(compiling).saturating_add(needs) <= budget
+    }
+
+    /// Unloads the idle module that was not used for longest, if the idle ones together make room for so many bytes,
+    /// with those that are in use for a while only.
+    async fn evict_one_for(&self, bytes: u64, passing: u64) -> Result<(), Shortage> {
         let mut known: Vec<Arc<Resident>> = {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.iter().filter_map(Weak::upgrade).collect()
         };
         let (budget, in_use) = self.ledger.usage();
         let idle: u64 = known.iter().map(|resident| resident.idle_bytes()).sum();
-        let in_use = in_use.saturating_sub(idle);
+        let in_use = in_use.saturating_sub(idle).saturating_sub(passing);
         let shortage = Shortage { needs: bytes, budget, in_use };
         if in_use.saturating_add(bytes) > budget {
             return Err(shortage);
@@ -273,26 +314,36 @@ impl Resident {
         Err(Refusal::new(&self.model, Why::Memory { needs: bytes, budget, in_use }, Duration::MAX))
     }
 
-    /// Unloads others that are idle, where that makes room for a request.
-    pub async fn evict_others_for(&self, bytes: u64) {
+    /// Unloads others that are idle, where that makes room for a request. `passing` says what is in use only until what
+    /// runs has ended: a request waits for that rather than have a model loaded again.
+    pub async fn evict_others_for(&self, bytes: u64, passing: impl Fn() -> u64) {
         loop {
             let (budget, in_use) = self.residents.ledger.usage();
-            let is_there = in_use.saturating_add(bytes) <= budget;
-            if is_there || self.residents.evict_one_for(bytes).await.is_err() {
+            let passing = passing();
+            let is_there = in_use.saturating_sub(passing).saturating_add(bytes) <= budget;
+            if is_there || self.residents.evict_one_for(bytes, passing).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Takes memory for a request that has to wait for it; unloads what is idle, this one last.
+    /// Takes hold of it and of memory for a request, which have to be waited for; unloads what is idle, but not this.
+    ///
+    /// Whoever waits here must hold no module, else two could wait for each other.
     ///
     /// # Errors
-    /// [`Error::Refused`] with the numbers.
-    pub async fn make_room(&self, bytes: u64, deadline: Instant) -> Result<Reservation, Error> {
-        self.used.store(self.residents.tick(), Ordering::Relaxed);
+    /// [`Error::Refused`] with the numbers, and those of [`Self::hold`].
+    pub async fn hold_with(&self, bytes: u64, deadline: Instant) -> Result<(Using, Reservation), Error> {
         let until = deadline.min(Instant::now() + PATIENCE);
+        let turn = tokio::time::timeout_at(until.into(), self.residents.completing.lock()).await;
+        let _one_at_a_time = turn.map_err(|_| {
+            let (budget, in_use) = self.residents.ledger.usage();
+            Shortage { needs: bytes, budget, in_use }.to_run(&self.model)
+        })?;
+        let using = self.hold(until).await?;
         let room = self.residents.make_room(bytes, until).await;
-        Ok(room.map_err(|shortage| shortage.to_run(&self.model))?.into_memory())
+        let room = room.map_err(|shortage| shortage.to_run(&self.model))?;
+        Ok((using, room.into_memory()))
     }
 
     pub fn pid(&self) -> Option<u32> {
@@ -392,7 +443,7 @@ impl Using {
 }
 
 impl Room {
-    /// The memory alone; it is told of now, and not when it goes.
+    /// The memory alone. It is not told of when it goes; the hold on the module is, which has to go after it.
     fn into_memory(self) -> Reservation {
         self.memory
     }

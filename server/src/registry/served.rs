@@ -16,6 +16,7 @@ use crate::cache::CompiledModule;
 use crate::config::{RequireSandbox, Settings};
 use crate::digest::Digest;
 use crate::error::Error;
+use crate::ledger::Reservation;
 use crate::model_config::{self, Scheduling};
 use crate::models::ModelSource;
 use crate::peaks::Peaks;
@@ -102,7 +103,7 @@ impl Served {
         let is_strict = settings.require_sandbox == RequireSandbox::Strict;
         let apart = is_strict.then(|| Apart::new(&source.name, &runner));
         let sequences = sequences.map(|policy| Sequences::new(&source.name, policy));
-        let peaks = Arc::new(Peaks::new(&entries[entry]));
+        let peaks = Arc::new(Peaks::new(&entries[entry], is_strict));
         lane.know(peaks.clone());
         Ok(Self {
             name: source.name.clone(),
@@ -149,9 +150,26 @@ impl Served {
     /// # Errors
     /// Those of [`Resident::hold`], and [`Error::Refused`] where no tenant can have one more process.
     pub async fn hold(&self, tenant: Option<&Tenant>, deadline: Instant) -> Result<Using, Error> {
+        self.resident(tenant).await?.hold(deadline).await
+    }
+
+    /// Takes hold of what runs a tenant's requests, and of memory for one; see [`Resident::hold_with`].
+    ///
+    /// # Errors
+    /// As [`Self::hold`].
+    pub async fn hold_with(
+        &self,
+        tenant: Option<&Tenant>,
+        bytes: u64,
+        deadline: Instant,
+    ) -> Result<(Using, Reservation), Error> {
+        self.resident(tenant).await?.hold_with(bytes, deadline).await
+    }
+
+    async fn resident(&self, tenant: Option<&Tenant>) -> Result<Arc<Resident>, Error> {
         match self.apart.as_ref().zip(tenant) {
-            Some((apart, tenant)) => apart.of(tenant, &self.lane).await?.hold(deadline).await,
-            None => self.runner.hold(deadline).await,
+            Some((apart, tenant)) => apart.of(tenant, &self.lane).await,
+            None => Ok(self.runner.clone()),
         }
     }
 

@@ -42,7 +42,7 @@ pub enum Turn {
     /// Somebody else has run it: this request's share of the outputs.
     Answered(Result<(Vec<Tensor>, Execution), RuntimeFailure>),
     Refused(Refusal),
-    /// Nothing runs that could give memory back. Who makes room elsewhere may enter again with it.
+    /// Nothing that runs could give enough memory back. Who makes room elsewhere may enter again with it.
     NoRoom(Box<Ticket>),
 }
 
@@ -66,6 +66,11 @@ impl Lane {
     /// How many wait.
     pub fn waiting(&self) -> usize {
         self.scheduler.lock().lanes.get(&self.id).map_or(0, |state| state.backlog.len())
+    }
+
+    /// What executions of all lanes have of the memory budget, which they give back before long.
+    pub fn running_bytes(&self) -> u64 {
+        self.scheduler.lock().memory.running_bytes()
     }
 
     /// When to come again for who finds no room.
@@ -210,7 +215,9 @@ impl Drop for Waiting {
         let mut machine = scheduler.lock();
         let entry = scheduler.dequeue(&mut machine, self.lane, &self.key);
         // It may have been what others waited behind.
-        if entry.is_some() {
+        if let Some(mut entry) = entry {
+            // First, so that whoever comes next finds it free.
+            entry.ticket.memory = None;
             scheduler.settle(machine);
         }
     }

@@ -42,7 +42,7 @@ pub(super) struct Machine {
     places: usize,
     running: usize,
     waiting: usize,
-    memory: Memory,
+    pub(super) memory: Memory,
     /// What tenants have had of the machine, for their weights.
     tenants: Shares,
     /// What lanes have had of it, for their models' shares.
@@ -219,7 +219,7 @@ impl Scheduler {
             match machine.take_memory(id, needs) {
                 Ok(memory) => return self.give(machine, id, Some(memory), now),
                 // Whoever runs gives memory back, and comes by here.
-                Err(_) if machine.running > 0 => machine.memory.keep(id, key, needs),
+                Err(_) if machine.running > 0 && machine.memory.keep(id, key, needs) => {}
                 // The one that it is kept for is among those that are looked at.
                 Err(_) if machine.memory.is_kept_from(id) => {}
                 Err(_) => return self.hand_back(machine, id),
@@ -260,6 +260,8 @@ impl Scheduler {
             let last = members.pop();
             last.into_iter().for_each(|(key, entry)| state.backlog.put(key, entry));
         }
+        // What they had brought is counted now.
+        members.iter_mut().for_each(|(_, entry)| entry.ticket.memory = None);
         let charges = Charges::of_all(&members, state.compute());
         machine.waiting -= members.len();
         let least = if machine.waiting > 0 { machine.least() } else { Tags::NONE };

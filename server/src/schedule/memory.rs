@@ -88,14 +88,18 @@ impl Memory {
         self.kept.as_ref().is_some_and(|kept| kept.lane != lane)
     }
 
-    /// Keeps memory for a request that has found too little, unless some is kept already, or models leave too little for
-    /// it whoever ends.
-    pub(super) fn keep(&mut self, lane: u64, request: Key, bytes: u64) {
+    /// Keeps memory for a request that has found too little, unless some is kept already; `false` where models leave too
+    /// little for it, whoever ends.
+    pub(super) fn keep(&mut self, lane: u64, request: Key, bytes: u64) -> bool {
         let (budget, in_use) = self.ledger.usage();
-        let (_, running) = self.running.usage();
-        let of_models = in_use.saturating_sub(running);
-        if let (None, Some(beside)) = (&self.kept, budget.checked_sub(of_models.saturating_add(bytes))) {
-            self.kept = Some(Kept { lane, request, beside: Ledger::new(beside) });
-        }
+        let of_models = in_use.saturating_sub(self.running_bytes());
+        let Some(beside) = budget.checked_sub(of_models.saturating_add(bytes)) else { return false };
+        self.kept.get_or_insert_with(|| Kept { lane, request, beside: Ledger::new(beside) });
+        true
+    }
+
+    /// What all that runs has of the ledger.
+    pub(super) fn running_bytes(&self) -> u64 {
+        self.running.usage().1
     }
 }

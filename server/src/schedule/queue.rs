@@ -179,7 +179,7 @@ impl LaneState {
         let known = match (&self.peaks, members) {
             (Some(peaks), [(_, first), _, ..]) => {
                 let rows = tickets().map(|ticket| ticket.rows).sum();
-                peaks.find(&peaks.joined(&first.ticket.inputs, rows))
+                peaks.find(&peaks.joined(first.ticket.tenant.as_deref(), &first.ticket.inputs, rows))
             }
             _ => None,
         };

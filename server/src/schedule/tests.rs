@@ -319,6 +319,25 @@ async fn where_nothing_gives_memory_back_a_request_may_come_with_its_own() {
 }
 
 #[tokio::test]
+async fn who_lacks_what_models_have_is_told_so_although_others_run() {
+    let ledger = Ledger::new(1000);
+    let scheduler = Scheduler::new(8, 2, ledger.clone());
+    let [lane, other] = ["m", "other"].map(|model| Lane::new(&scheduler, model, Policy::default()));
+    let needs = |peak_bytes| Ticket { peak_bytes, ..ticket(1) };
+    let models = ledger.reserve(600).unwrap();
+    let running = alone(&other, needs(100)).await;
+    let turn = enter(&lane, needs(500), None).now_or_never();
+    assert!(matches!(turn, Some(Ok(Turn::NoRoom(_)))), "{turn:?}");
+    // Of what runs it waits for the end.
+    let mut waiting = enter(&lane, needs(400), None).boxed_local();
+    assert!(poll!(&mut waiting).is_pending());
+    drop(running);
+    assert!(matches!(waiting.await, Ok(Turn::Alone { .. })));
+    assert!(scheduler.lock().is_idle());
+    drop(models);
+}
+
+#[tokio::test]
 async fn who_has_waited_long_enough_is_refused_or_goes_last() {
     let scheduler = scheduler(1);
     for after_timeout in [AfterTimeout::Refuse, AfterTimeout::GoLast] {

@@ -145,9 +145,9 @@ pub(super) fn spans(course: &Course, began: Instant, ended: Instant) -> Vec<Span
         Some(execution) => steps.execution(request, execution),
         None => {
             if let Some(waits) = course.waits {
-                steps.add("queue", Some(request), waits, course.turn.unwrap_or(ended));
+                steps.add("queue", Some(request), waits, course.turn.get().copied().unwrap_or(ended));
             }
-            if let Some(turn) = course.turn {
+            if let Some(&turn) = course.turn.get() {
                 steps.add("infer", Some(request), turn, ended);
             }
         }

@@ -222,11 +222,35 @@ async fn idle_models_make_room_for_requests() {
     let busy = ask("b");
     world.until(|seen| seen.inside == 1).await;
     let waiting = ask("a");
-    until_metric(&daemon, "ired_queue_length{model=\"a\"", 1.0).await;
+    until_metric(&daemon, "nv_inference_pending_request_count{model=\"a\"", 1.0).await;
     world.release();
     busy.await.unwrap().unwrap();
     waiting.await.unwrap().unwrap();
     assert_eq!(metric(&daemon, b).await, Some(0.0));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_waits_for_what_runs_rather_than_have_models_go() {
+    let mut place =
+        Place::new(&[("idle.onnx", "resident:300"), ("busy.onnx", "peak:500 block"), ("m.onnx", "peak:400")]);
+    place.settings.memory_bytes = 1000;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    let ask = |model: &'static str| {
+        let client = client.clone();
+        tokio::spawn(async move { client.infer(request(model)).await })
+    };
+    let before = world.seen().shut_down;
+    let busy = ask("busy");
+    world.until(|seen| seen.inside == 1).await;
+    let waiting = ask("m");
+    until_metric(&daemon, "ired_queue_length{model=\"m\"", 1.0).await;
+    world.release();
+    busy.await.unwrap().unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(world.seen().shut_down, before);
     daemon.stop().await;
 }
 
@@ -241,6 +265,60 @@ async fn models_that_do_not_fit_together_while_they_run_take_turns() {
     for answer in futures::future::join_all(asked).await {
         answer.unwrap();
     }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn two_requests_that_leave_no_room_for_their_models_take_turns() {
+    let script = "resident:400 peak:500";
+    let mut place = Place::new(&[("a.onnx", script), ("b.onnx", script), ("z.onnx", "peak:200 block")]);
+    place.settings.memory_bytes = 1000;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    let ask = |model: &'static str| {
+        let client = client.clone();
+        tokio::spawn(async move { client.infer(request(model)).await })
+    };
+    let mut asked = vec![ask("z")];
+    world.until(|seen| seen.inside == 1).await;
+    for (model, pending) in [
+        ("a", "nv_inference_pending_request_count{model=\"a\""),
+        ("b", "nv_inference_pending_request_count{model=\"b\""),
+    ] {
+        asked.push(ask(model));
+        until_metric(&daemon, pending, 1.0).await;
+    }
+    world.release();
+    for answer in asked {
+        answer.await.unwrap().unwrap();
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_memory_keeps_its_own_model() {
+    let mut place = Place::new(&[("a.onnx", "resident:400 peak:500")]);
+    place.settings.memory_bytes = 1000;
+    place.settings.compile_memory_bytes = 400;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    place.write("c.onnx", "resident:100 hold");
+    let load = tokio::spawn({
+        let client = client.clone();
+        async move { client.load("c").await }
+    });
+    let before = world.until(|seen| seen.compiles_started == 2).await.shut_down;
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.infer(request("a")).await }
+    });
+    until_metric(&daemon, "nv_inference_pending_request_count{model=\"a\"", 1.0).await;
+    world.release();
+    load.await.unwrap().unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(world.seen().shut_down, before, "a stays");
     daemon.stop().await;
 }
 
@@ -299,5 +377,37 @@ async fn a_compilation_that_gets_no_memory_is_refused_with_the_numbers() {
     assert!(refused.to_string().contains(text), "{refused}");
     assert_eq!(refused.code(), Some(Code::ResourceExhausted));
     client.infer(request("a")).await.unwrap();
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn versions_that_do_not_fit_together_while_they_are_tried_take_turns() {
+    let mut place = Place::new(&[("z.onnx", "peak:200 block")]);
+    place.settings.memory_bytes = 1000;
+    place.settings.compile_memory_bytes = 10;
+    place.settings.request_timeout_s = 20;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    let busy = tokio::spawn({
+        let client = client.clone();
+        async move { client.infer(request("z")).await }
+    });
+    world.until(|seen| seen.inside == 1).await;
+    let load = |model: &'static str| {
+        let warm_up = "model_warmup { name: \"w\" batch_size: 1 \
+                       inputs { key: \"x\" value { data_type: TYPE_FP32 dims: 3 zero_data: true } } }";
+        place.write(&format!("{model}.onnx"), "resident:400 peak:450");
+        place.write(&format!("{model}.config.pbtxt"), &format!("max_batch_size: 8 {warm_up}"));
+        let client = client.clone();
+        tokio::spawn(async move { client.load(model).await })
+    };
+    let loads = ["a", "b"].map(load);
+    world.until(|seen| seen.peaks_asked == 3).await;
+    world.release();
+    busy.await.unwrap().unwrap();
+    for load in loads {
+        load.await.unwrap().unwrap();
+    }
     daemon.stop().await;
 }

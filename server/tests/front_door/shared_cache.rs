@@ -10,7 +10,7 @@ use ired_client::proto::compile_event::Event;
 
 use crate::compile::{compile, model, push};
 use crate::object_server::{Fault, ObjectServer};
-use crate::scripted::{Place, World, client, http};
+use crate::scripted::{Place, World, client, http, request};
 
 pub(crate) struct Replica {
     pub(crate) place: Place,
@@ -229,4 +229,37 @@ async fn a_directory_is_a_store_too() {
     one.daemon.stop().await;
     two.daemon.stop().await;
     assert_eq!(std::fs::read_dir(dir.path().join("leases")).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_without_memory_keeps_no_other_from_compiling() {
+    let server = ObjectServer::start().await;
+    let start = || {
+        Replica::start(&server, |settings| {
+            (settings.memory_bytes, settings.compile_memory_bytes) = (1000, 600);
+        })
+    };
+    let (full, idle) = tokio::join!(start(), start());
+    full.serve("a", "resident:500 block").await;
+    let busy = tokio::spawn({
+        let client = full.client.clone();
+        async move { client.infer(request("a")).await }
+    });
+    full.world.until(|seen| seen.inside == 1).await;
+    full.push("m", "resident:10").await;
+    let waits = tokio::spawn({
+        let client = full.client.clone();
+        async move { compile(&client, "m").await }
+    });
+    full.until_metric("ired_compile_waiting", 1.0).await;
+    idle.push("m", "resident:10").await;
+    let made = tokio::time::timeout(Duration::from_secs(20), compile(&idle.client, "m")).await;
+    assert!(!made.expect("it waits for who cannot begin").unwrap().cached);
+    idle.stored(1).await;
+    full.world.release();
+    busy.await.unwrap().unwrap();
+    assert!(waits.await.unwrap().unwrap().cached);
+    assert_eq!((full.compiles(), idle.compiles()), (1, 1));
+    full.daemon.stop().await;
+    idle.daemon.stop().await;
 }

@@ -208,6 +208,39 @@ async fn a_request_whose_client_left_is_kept_as_cancelled() {
 }
 
 #[tokio::test]
+async fn a_request_that_waited_and_is_given_up_while_it_runs_has_had_its_turn() {
+    let one = "instance_group { count: 1 }";
+    let (place, world) = (Place::new(&[("m/1/model.onnx", "block"), ("m/config.pbtxt", one)]), World::new());
+    let daemon = place.start(&world).await;
+    let grpc = grpc(&daemon).await;
+    let ask = |id: &str| {
+        let mut call = Request::new(asking("m", 1, 1.0));
+        call.get_mut().id = id.to_owned();
+        call.metadata_mut().insert("traceparent", traceparent(true).parse().unwrap());
+        let mut grpc = grpc.clone();
+        tokio::spawn(async move { grpc.model_infer(call).await })
+    };
+    let first = ask("first");
+    world.until(|seen| seen.inside == 1).await;
+    let second = ask("second");
+    until_waiting(&daemon, 1.0).await;
+    first.abort();
+    world.until(|seen| seen.cancelled == 1 && seen.inside == 1).await;
+    second.abort();
+    world.until(|seen| seen.cancelled == 2).await;
+    for _ in 0..1000 {
+        if ids(&daemon, "").await.len() == 2 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let kept = get(&daemon, "/v1/requests/second").await;
+    let names: Vec<_> = kept["spans"].as_array().unwrap().iter().map(|span| &span["name"]).collect();
+    assert_eq!(names, ["request", "queue", "infer"]);
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn traces_are_shown_to_those_who_may_see_their_models() {
     let mut place = Place::new(&[("m1.onnx", ""), ("other.onnx", "")]);
     place.settings.tracing.slow_ms = 0;
