@@ -290,7 +290,7 @@ impl Run {
                     let turn = *begun.get_or_init(|| place.since());
                     let mut result = run(&served, &using, inputs, deadline).await?;
                     place.worked(result.timing.compute, 1);
-                    served.stats.executed(rows, &result.timing);
+                    served.stats.executed(served.inferences(1, rows), &result.timing);
                     let execution = Execution::of(&mut result, since, turn, None);
                     served.profiling.tell(&execution);
                     return Ok((result.outputs, execution));

@@ -70,7 +70,7 @@ async fn run(served: &Served, place: Place, mut members: Vec<Member>) {
         drop(inputs);
         let mut result = super::run(served, &using, joined, latest).await?;
         place.worked(result.timing.compute, batch.requests);
-        served.stats.executed(batch.rows, &result.timing);
+        served.stats.executed(served.inferences(batch.requests, batch.rows), &result.timing);
         let turn = place.since();
         let execution = Execution::of(&mut result, turn, turn, Some(batch));
         served.profiling.tell(&execution);

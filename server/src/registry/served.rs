@@ -173,6 +173,12 @@ impl Served {
         }
     }
 
+    /// What an execution counts as in statistics: its rows where the configuration says that requests have some, as Triton
+    /// counts.
+    pub fn inferences(&self, requests: usize, rows: u64) -> u64 {
+        if self.max_rows.is_some() { rows } else { requests as u64 }
+    }
+
     /// Whether requests of different tenants may run as one.
     pub fn joins_tenants(&self) -> bool {
         self.apart.is_none()

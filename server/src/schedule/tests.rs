@@ -338,6 +338,35 @@ async fn who_lacks_what_models_have_is_told_so_although_others_run() {
 }
 
 #[tokio::test]
+async fn as_many_are_joined_as_compute_for_so_long() {
+    let batching =
+        Batching { max_rows: 64, max_compute: Some(Duration::from_millis(2)), ..Batching::default() };
+    // What one request takes, and how many of ten run as one.
+    for (each, joined) in
+        [(None, 1), (Some(Duration::from_micros(500)), 4), (Some(Duration::from_secs(1)), 1)]
+    {
+        let scheduler = scheduler(1);
+        let policy = Policy { batching: Some(batching.clone()), ..one_by_one() };
+        let lane = Lane::new(&scheduler, "m", policy);
+        let mut place = alone(&lane, ticket(1)).await;
+        let of_ten = || Ticket { joins: Some(Box::from([1])), ..ticket(1) };
+        let mut waiting: Vec<_> = (0..10).map(|_| enter(&lane, of_ten(), None).boxed_local()).collect();
+        for waiting in &mut waiting {
+            assert!(poll!(waiting).is_pending());
+        }
+        if let Some(each) = each {
+            place.worked(each, 1);
+        }
+        drop(place);
+        match (waiting.remove(0).await.unwrap(), joined) {
+            (Turn::Alone { .. }, 1) => {}
+            (Turn::Lead { group, .. }, _) => assert_eq!(group.take().unwrap().1.len(), joined),
+            other => panic!("{each:?}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn who_has_waited_long_enough_is_refused_or_goes_last() {
     let scheduler = scheduler(1);
     for after_timeout in [AfterTimeout::Refuse, AfterTimeout::GoLast] {

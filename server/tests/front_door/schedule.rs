@@ -90,7 +90,10 @@ struct Busy {
 }
 
 async fn busy(config: &str) -> Busy {
-    let place = Place::new(&[("m/1/model.onnx", "block"), ("m/config.pbtxt", config)]);
+    busy_at(Place::new(&[("m/1/model.onnx", "block"), ("m/config.pbtxt", config)])).await
+}
+
+async fn busy_at(place: Place) -> Busy {
     let world = World::new();
     let daemon = place.start(&world).await;
     let grpc = grpc(&daemon).await;
@@ -133,6 +136,32 @@ async fn requests_that_wait_run_as_one_and_each_gets_its_own_rows() {
 
     let text = grpc.clone().model_infer(asking("m", 9, 1.0)).await.unwrap_err();
     assert_eq!(text.message(), "input `x` has 9 rows; the configuration of model `m` takes at most 8");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn requests_are_joined_unasked_and_count_as_requests() {
+    let mut place = Place::new(&[("m.onnx", "block")]);
+    place.settings.default_max_batch_size = 4;
+    let Busy { daemon, grpc, world, first, _place } = busy_at(place).await;
+    // As many places as nobody joined has; what joins has two.
+    let second = ask(&grpc, asking("m", 1, 2.0));
+    world.until(|seen| seen.inside == 2).await;
+    let mut answers = vec![first, second];
+    for (rows, value) in [(2, 3.0), (1, 4.0), (3, 5.0)] {
+        answers.push(ask(&grpc, asking("m", rows, value)));
+        until_waiting(&daemon, answers.len() as f64 - 2.0).await;
+    }
+    world.release();
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    let mut ran = world.seen().ran;
+    ran.sort_by(|a, b| a.1.total_cmp(&b.1));
+    assert_eq!(ran, [(1, 1.0), (1, 2.0), (3, 3.0), (3, 5.0)]);
+    let asked = ModelStatisticsRequest { name: "m".to_owned(), version: String::new() };
+    let stats = grpc.clone().model_statistics(asked).await.unwrap().into_inner().model_stats.remove(0);
+    assert_eq!((stats.inference_count, stats.execution_count), (5, 4));
     daemon.stop().await;
 }
 
