@@ -86,8 +86,8 @@ pub struct Settings {
     /// Newest versions of a model that are loaded; 0: all. One, as Triton has it: each costs a process.
     pub versions_served: usize,
     /// Rows that waiting requests for a model are joined to, whose module says that its rows depend on nothing else and whose
-    /// configuration says nothing of batches: as far as that costs the first of them no more than two milliseconds. 0: they
-    /// run one by one.
+    /// configuration says nothing of batches: as far as that costs the first of them no more than two milliseconds. None, so
+    /// that the last bits of an answer do not depend on what else was asked: kernels add in another order for more rows.
     pub default_max_batch_size: u64,
     /// Requests of one model version that are inside at once, waiting or running; more are refused at once, as
     /// a client that waits longer than this queue takes has mostly given up.
@@ -184,7 +184,7 @@ impl Default for Settings {
             quarantine_s: 600,
             cache_bytes: 32 * GIB,
             versions_served: 1,
-            default_max_batch_size: 64,
+            default_max_batch_size: 0,
             queue_limit: 256,
             inflight_bytes: GIB,
             message_bytes: 256 << 20,

@@ -454,8 +454,6 @@ impl Place {
                 grpc: "127.0.0.1:0".to_owned(),
                 metrics: "127.0.0.1:0".to_owned(),
                 drain_s: 10,
-                // Tests say what joins.
-                default_max_batch_size: 0,
                 ..Settings::default()
             },
             dir,
