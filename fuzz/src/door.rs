@@ -179,6 +179,10 @@ impl Runner for Copying {
         &self.0
     }
 
+    fn runtime(&self) -> tokio::runtime::Handle {
+        tokio::runtime::Handle::current()
+    }
+
     fn infer<'a>(
         &'a self,
         _: &'a str,
