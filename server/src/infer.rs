@@ -231,7 +231,7 @@ async fn execute(
     let whose = asked.tenant.as_deref();
     let using = served.hold(whose, deadline).await?;
     let sizes = served.peaks.sizes(whose, &inputs);
-    let peak_bytes = served.peaks.of(using.runner(), whose, sizes, deadline).await?;
+    let peak_bytes = served.peak_bytes(using.runner(), whose, sizes, deadline).await?;
     served.runner.check_peak(peak_bytes)?;
     served.runner.evict_others_for(peak_bytes, || served.lane.running_bytes()).await;
     let run = Run {

@@ -3,12 +3,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use ired_module::signature::EntryPoint;
 use ired_worker::{RuntimeFailure, Tensor};
 
-use crate::engine::Runner;
 use crate::tenants::{DEFAULT_ID, Tenant};
 
 /// Combinations that are remembered; of more, those that were not looked up for longest are asked for again.
@@ -17,7 +15,6 @@ const REMEMBERED: u64 = 16 << 10;
 /// What is known of one entry point.
 #[derive(Debug)]
 pub struct Peaks {
-    entry: String,
     /// The inputs, and how many dimensions each has.
     inputs: Vec<(String, usize)>,
     /// Tenants have processes of their own, whose word is none for others.
@@ -40,7 +37,6 @@ impl Peaks {
     /// `apart` says that tenants have processes of their own.
     pub fn new(entry: &EntryPoint, apart: bool) -> Self {
         Self {
-            entry: entry.name.clone(),
             inputs: entry.inputs.iter().map(|spec| (spec.name.clone(), spec.dims.len())).collect(),
             apart,
             // The newest is remembered in any case: who asks for a group looks it up again.
@@ -82,17 +78,19 @@ impl Peaks {
     }
 
     /// What an execution of these sizes takes, in bytes: its outputs and all that there is only while it runs, as far as
-    /// the sizes of its inputs say it.
+    /// the sizes of its inputs say it. `ask` asks for it by the dimensions of each input.
     ///
     /// # Errors
-    /// Those that the execution would have: the model may refuse the sizes.
-    pub async fn of(
+    /// Those of `ask`.
+    pub async fn of<F>(
         &self,
-        runner: &dyn Runner,
         tenant: Option<&Tenant>,
         sizes: Sizes,
-        deadline: Instant,
-    ) -> Result<u64, RuntimeFailure> {
+        ask: impl FnOnce(Vec<Vec<u64>>) -> F,
+    ) -> Result<u64, RuntimeFailure>
+    where
+        F: Future<Output = Result<u64, RuntimeFailure>>,
+    {
         if let Some(bytes) = self.find(&sizes) {
             return Ok(bytes);
         }
@@ -101,7 +99,7 @@ impl Peaks {
         if let Some(bytes) = self.find(&sizes) {
             return Ok(bytes);
         }
-        let bytes = runner.peak(&self.entry, self.dims(&sizes.dims), Some(deadline)).await?;
+        let bytes = ask(self.dims(&sizes.dims)).await?;
         self.known.insert(sizes, bytes);
         Ok(bytes)
     }
@@ -124,79 +122,12 @@ impl Peaks {
 mod tests {
     use std::time::Duration;
 
-    use futures::FutureExt;
-    use futures::future::BoxFuture;
     use ired_module::DType;
     use ired_module::signature::{DimSpec, PeakBytes, Rows, TensorSpec};
-    use ired_worker::{InferenceResult, LoadedModule, SandboxReport};
     use tokio::sync::Semaphore;
 
     use super::*;
     use crate::tenants::{Limits, Listed, Tenants};
-
-    /// Knows what every size takes, and says it once it may.
-    struct Says {
-        asked: tokio::sync::mpsc::UnboundedSender<u64>,
-        may: Semaphore,
-    }
-
-    impl Runner for Says {
-        fn peak<'a>(
-            &'a self,
-            _: &'a str,
-            dims: Vec<Vec<u64>>,
-            _: Option<Instant>,
-        ) -> BoxFuture<'a, Result<u64, RuntimeFailure>> {
-            async move {
-                self.asked.send(dims[0][0]).unwrap();
-                self.may.acquire().await.unwrap().forget();
-                Ok(dims[0][0])
-            }
-            .boxed()
-        }
-
-        fn infer<'a>(
-            &'a self,
-            _: &'a str,
-            _: Vec<Tensor>,
-            _: Option<Instant>,
-        ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
-            unimplemented!("only peaks are asked for")
-        }
-
-        fn profile<'a>(
-            &'a self,
-            _: &'a str,
-            _: Vec<Tensor>,
-            _: Option<Instant>,
-        ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
-            unimplemented!("only peaks are asked for")
-        }
-
-        fn runtime(&self) -> tokio::runtime::Handle {
-            tokio::runtime::Handle::current()
-        }
-
-        fn module(&self) -> &LoadedModule {
-            unimplemented!("only peaks are asked for")
-        }
-
-        fn pid(&self) -> Option<u32> {
-            None
-        }
-
-        fn restarts(&self) -> u64 {
-            0
-        }
-
-        fn sandbox(&self) -> SandboxReport {
-            SandboxReport::default()
-        }
-
-        fn shutdown(&self) -> BoxFuture<'_, ()> {
-            std::future::ready(()).boxed()
-        }
-    }
 
     fn of_one_input() -> EntryPoint {
         EntryPoint {
@@ -228,14 +159,18 @@ mod tests {
         let peaks = Peaks::new(&of_one_input(), false);
         let [one, two] = two_tenants();
         let (asked, mut questions) = tokio::sync::mpsc::unbounded_channel();
-        let says = Says { asked, may: Semaphore::new(0) };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let ask = |tenant, size| peaks.of(&says, Some(tenant), peaks.sizes(Some(tenant), &x(size)), deadline);
+        let may = Semaphore::new(0);
+        let answer = async |dims: Vec<Vec<u64>>| {
+            asked.send(dims[0][0]).unwrap();
+            may.acquire().await.unwrap().forget();
+            Ok(dims[0][0])
+        };
+        let ask = |tenant, size| peaks.of(Some(tenant), peaks.sizes(Some(tenant), &x(size)), &answer);
         let answers = async { tokio::join!(ask(&*one, 1), ask(&*one, 2), ask(&*one, 1), ask(&*two, 3)) };
         let watch = async {
             let first = [questions.recv().await, questions.recv().await];
             assert_eq!((first, questions.try_recv().ok()), ([Some(1), Some(3)], None));
-            says.may.add_permits(3);
+            may.add_permits(3);
         };
         let ((a, b, again, c), ()) =
             tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(answers, watch) })
@@ -250,11 +185,8 @@ mod tests {
         let [one, two] = two_tenants();
         for apart in [false, true] {
             let peaks = Peaks::new(&of_one_input(), apart);
-            let (asked, _questions) = tokio::sync::mpsc::unbounded_channel();
-            let says = Says { asked, may: Semaphore::new(1) };
-            let deadline = Instant::now() + Duration::from_secs(60);
             let sizes = peaks.sizes(Some(&one), &x(1));
-            assert_eq!(peaks.of(&says, Some(&one), sizes.clone(), deadline).await.unwrap(), 1);
+            assert_eq!(peaks.of(Some(&one), sizes.clone(), async |dims| Ok(dims[0][0])).await.unwrap(), 1);
             assert_eq!(peaks.find(&sizes), Some(1));
             assert_eq!(peaks.find(&peaks.sizes(Some(&two), &x(1))).is_some(), !apart);
         }

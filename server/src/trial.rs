@@ -67,7 +67,7 @@ impl Registry {
         let deadline = Instant::now() + self.settings.request_timeout();
         let using = served.runner.hold(deadline).await?;
         let sizes = served.peaks.sizes(None, &inputs);
-        let peak_bytes = served.peaks.of(using.runner(), None, sizes, deadline).await?;
+        let peak_bytes = served.peak_bytes(using.runner(), None, sizes, deadline).await?;
         served.runner.check_peak(peak_bytes)?;
         drop(using);
         let (using, _memory) = hold_with(served, peak_bytes, deadline).await?;

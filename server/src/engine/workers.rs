@@ -131,19 +131,23 @@ impl Launcher for WorkerLauncher {
     }
 }
 
-/// Before it is sent a request cannot be what kills processes, so waiting for the next one harms nobody.
-async fn wait_for_process(worker: &RuntimeWorker, deadline: Option<Instant>) {
-    let patience = Instant::now() + OUTAGE;
-    let patience = deadline.map_or(patience, |deadline| deadline.min(patience));
-    while worker.pid().is_none() && Instant::now() < patience {
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
 /// A worker, and what attends to it.
 struct Attended {
     worker: RuntimeWorker,
     runtime: Handle,
+}
+
+impl Attended {
+    /// The worker, once it has a process. Before it is sent a request cannot be what kills processes, so waiting for the
+    /// next one harms nobody.
+    async fn with_process(&self, deadline: Option<Instant>) -> &RuntimeWorker {
+        let patience = Instant::now() + OUTAGE;
+        let patience = deadline.map_or(patience, |deadline| deadline.min(patience));
+        while self.worker.pid().is_none() && Instant::now() < patience {
+            tokio::time::sleep(LOOK).await;
+        }
+        &self.worker
+    }
 }
 
 impl Runner for Attended {
@@ -157,11 +161,7 @@ impl Runner for Attended {
         inputs: Vec<Tensor>,
         deadline: Option<Instant>,
     ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
-        async move {
-            wait_for_process(&self.worker, deadline).await;
-            self.worker.infer(entry, inputs, deadline).await
-        }
-        .boxed()
+        async move { self.with_process(deadline).await.infer(entry, inputs, deadline).await }.boxed()
     }
 
     fn profile<'a>(
@@ -170,11 +170,7 @@ impl Runner for Attended {
         inputs: Vec<Tensor>,
         deadline: Option<Instant>,
     ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
-        async move {
-            wait_for_process(&self.worker, deadline).await;
-            self.worker.profile(entry, inputs, deadline).await
-        }
-        .boxed()
+        async move { self.with_process(deadline).await.profile(entry, inputs, deadline).await }.boxed()
     }
 
     fn runtime(&self) -> Handle {
@@ -187,11 +183,7 @@ impl Runner for Attended {
         dims: Vec<Vec<u64>>,
         deadline: Option<Instant>,
     ) -> BoxFuture<'a, Result<u64, RuntimeFailure>> {
-        async move {
-            wait_for_process(&self.worker, deadline).await;
-            self.worker.peak(entry, dims, deadline).await
-        }
-        .boxed()
+        async move { self.with_process(deadline).await.peak(entry, dims, deadline).await }.boxed()
     }
 
     fn pid(&self) -> Option<u32> {

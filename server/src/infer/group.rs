@@ -38,7 +38,7 @@ async fn fits(served: &Served, group: &mut Group) -> bool {
     let (tenant, deadline) = (leader.tenant.clone(), leader.deadline);
     let ask = async {
         let using = served.hold(tenant.as_deref(), deadline).await?;
-        Ok::<_, Error>(served.peaks.of(using.runner(), tenant.as_deref(), sizes, deadline).await?)
+        Ok::<_, Error>(served.peak_bytes(using.runner(), tenant.as_deref(), sizes, deadline).await?)
     };
     // Why nobody says it, the members are told when it runs.
     ask.await.map_or(true, |bytes| group.resize(bytes))

@@ -15,11 +15,12 @@ use super::resident::{Resident, Using};
 use crate::cache::CompiledModule;
 use crate::config::{RequireSandbox, Settings};
 use crate::digest::Digest;
+use crate::engine::Runner;
 use crate::error::Error;
 use crate::ledger::Reservation;
 use crate::model_config::{self, Scheduling};
 use crate::models::ModelSource;
-use crate::peaks::Peaks;
+use crate::peaks::{Peaks, Sizes};
 use crate::profiling::Profiling;
 use crate::schedule::{Lane, Refusal, Scheduler, Sequences};
 use crate::stats::ModelStats;
@@ -171,6 +172,21 @@ impl Served {
             Some((apart, tenant)) => apart.of(tenant, &self.lane).await,
             None => Ok(self.runner.clone()),
         }
+    }
+
+    /// What an execution of these sizes takes, in bytes; `runner` is asked where that is not known yet.
+    ///
+    /// # Errors
+    /// Those that the execution would have: the model may refuse the sizes.
+    pub async fn peak_bytes(
+        &self,
+        runner: &dyn Runner,
+        tenant: Option<&Tenant>,
+        sizes: Sizes,
+        deadline: Instant,
+    ) -> Result<u64, RuntimeFailure> {
+        let ask = |dims| runner.peak(&self.entry().name, dims, Some(deadline));
+        self.peaks.of(tenant, sizes, ask).await
     }
 
     /// What an execution counts as in statistics: its rows where the configuration says that requests have some, as Triton

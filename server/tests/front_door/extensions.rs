@@ -2,10 +2,11 @@
 
 use std::io::Read;
 
+use ired::Daemon;
 use ired_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use ired_proto::inference::infer_parameter::ParameterChoice;
 use ired_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
-use ired_proto::inference::{InferParameter, ModelInferRequest};
+use ired_proto::inference::{InferParameter, ModelInferRequest, ModelInferResponse};
 use serde_json::json;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -28,6 +29,18 @@ fn ask(rows: u64, id: &str) -> ModelInferRequest {
     }
 }
 
+/// The answer of `m` to a row, over gRPC, with its output as the highest class.
+async fn highest_class(daemon: &Daemon) -> ModelInferResponse {
+    let mut grpc = GrpcInferenceServiceClient::connect(format!("http://{}", daemon.grpc)).await.unwrap();
+    let best = InferParameter { parameter_choice: Some(ParameterChoice::Int64Param(1)) };
+    let wanted = InferRequestedOutputTensor {
+        name: "y".to_owned(),
+        parameters: [("classification".to_owned(), best)].into(),
+    };
+    let request = ModelInferRequest { outputs: vec![wanted], ..ask(1, "") };
+    grpc.model_infer(request).await.unwrap().into_inner()
+}
+
 #[tokio::test]
 async fn an_output_is_told_as_its_classes() {
     let (place, world) = (Place::new(&[("m.onnx", "")]), World::new());
@@ -41,14 +54,7 @@ async fn an_output_is_told_as_its_classes() {
     let output = json!({ "name": "y", "datatype": "BYTES", "shape": [2, 2], "data": expected });
     assert_eq!(reply.json()["outputs"][0], output);
 
-    let mut grpc = GrpcInferenceServiceClient::connect(format!("http://{}", daemon.grpc)).await.unwrap();
-    let best = InferParameter { parameter_choice: Some(ParameterChoice::Int64Param(1)) };
-    let wanted = InferRequestedOutputTensor {
-        name: "y".to_owned(),
-        parameters: [("classification".to_owned(), best)].into(),
-    };
-    let request = ModelInferRequest { outputs: vec![wanted], ..ask(1, "") };
-    let reply = grpc.model_infer(request).await.unwrap().into_inner();
+    let reply = highest_class(&daemon).await;
     assert_eq!((reply.outputs[0].datatype.as_str(), &reply.outputs[0].shape), ("BYTES", &vec![1, 1]));
     assert_eq!(reply.raw_output_contents[0][..], *b"\x0a\0\0\x004.500000:2");
     daemon.stop().await;
@@ -95,14 +101,7 @@ async fn classes_have_the_names_of_the_models_file() {
     let config = http(daemon.http, "GET", "/v2/models/m/config", &[], b"").await.json();
     assert_eq!(config["output"][0]["label_filename"], "labels.txt", "{config}");
 
-    let mut grpc = GrpcInferenceServiceClient::connect(format!("http://{}", daemon.grpc)).await.unwrap();
-    let best = InferParameter { parameter_choice: Some(ParameterChoice::Int64Param(1)) };
-    let wanted = InferRequestedOutputTensor {
-        name: "y".to_owned(),
-        parameters: [("classification".to_owned(), best)].into(),
-    };
-    let request = ModelInferRequest { outputs: vec![wanted], ..ask(1, "") };
-    let reply = grpc.model_infer(request).await.unwrap().into_inner();
+    let reply = highest_class(&daemon).await;
     assert_eq!(reply.raw_output_contents[0][4..], *b"4.500000:2:tench, Tinca tinca");
 
     let index = http(daemon.http, "POST", "/v2/repository/index", &[], b"").await.json();

@@ -39,7 +39,9 @@ async fn it_is_ready_once_the_startup_loads_have_ended() {
 #[tokio::test]
 async fn who_asks_for_a_model_that_is_loaded_since_the_start_waits_for_it() {
     let files = [("m.onnx", ""), ("slow.onnx", "hold"), ("bad.onnx", "hold unsupported")];
-    let (place, world) = (Place::new(&files), World::new());
+    let (mut place, world) = (Place::new(&files), World::new());
+    // One for each, as two are held.
+    place.settings.compile_slots = 3;
     let daemon = place.start_early(&world).await;
     let client = client(&daemon).await;
     client.infer(request("m")).await.unwrap();

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ired::Daemon;
-use ired_client::InferRequest;
+use ired_client::{Client, ClientError, InferRequest, InferResponse};
+use tokio::task::JoinHandle;
 use tonic::Code;
 
 use crate::schedule::{metric, until_metric, until_waiting};
@@ -12,6 +13,22 @@ use crate::scripted::{Place, World, client, http, request, x};
 /// A request of so many rows.
 fn rows(model: &str, rows: u64) -> InferRequest {
     InferRequest { inputs: vec![x(rows)], ..request(model) }
+}
+
+/// Asks while the test goes on.
+fn asking(client: &Client, request: InferRequest) -> JoinHandle<Result<InferResponse, ClientError>> {
+    let client = client.clone();
+    tokio::spawn(async move { client.infer(request).await })
+}
+
+/// A daemon of these models that has 1000 bytes.
+async fn of_a_thousand(models: &[(&str, &str)]) -> (Place, World, Daemon, Client) {
+    let mut place = Place::new(models);
+    place.settings.memory_bytes = 1000;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let client = client(&daemon).await;
+    (place, world, daemon, client)
 }
 
 const IN_USE: &str = "ired_memory_in_use_bytes";
@@ -23,17 +40,14 @@ async fn metrics(daemon: &Daemon) -> String {
 #[tokio::test]
 async fn models_beyond_the_budget_take_turns() {
     let pinned = "parameters { key: \"ired.pinned\" value { string_value: \"true\" } }";
-    let mut place = Place::new(&[
+    let (_place, world, daemon, client) = of_a_thousand(&[
         ("a.onnx", "resident:400"),
         ("b.onnx", "resident:400"),
         ("p.onnx", "resident:300"),
         ("p.config.pbtxt", pinned),
         ("large.onnx", "resident:2000"),
-    ]);
-    place.settings.memory_bytes = 1000;
-    let world = World::new();
-    let daemon = place.start(&world).await;
-    let client = client(&daemon).await;
+    ])
+    .await;
     let launched = world.seen().launched;
     for model in ["a", "b", "a", "p", "b", "b"] {
         client.infer(request(model)).await.unwrap();
@@ -58,15 +72,9 @@ async fn models_beyond_the_budget_take_turns() {
 
 #[tokio::test]
 async fn a_model_in_use_makes_no_room() {
-    let mut place = Place::new(&[("a.onnx", "resident:600 block"), ("b.onnx", "resident:600")]);
-    place.settings.memory_bytes = 1000;
-    let world = World::new();
-    let daemon = place.start(&world).await;
-    let client = client(&daemon).await;
-    let blocked = tokio::spawn({
-        let client = client.clone();
-        async move { client.infer(request("a")).await }
-    });
+    let (_place, world, daemon, client) =
+        of_a_thousand(&[("a.onnx", "resident:600 block"), ("b.onnx", "resident:600")]).await;
+    let blocked = asking(&client, request("a"));
     let before = world.until(|seen| seen.inside == 1).await.shut_down;
     let timeout = Some(Duration::from_millis(300));
     let refused = client.infer(InferRequest { timeout, ..request("b") }).await.unwrap_err();
@@ -74,10 +82,7 @@ async fn a_model_in_use_makes_no_room() {
     let codes = [Code::ResourceExhausted, Code::DeadlineExceeded, Code::Cancelled];
     assert!(codes.map(Some).contains(&refused.code()), "{refused:?}");
     assert_eq!(world.seen().shut_down, before, "a stays");
-    let waiting = tokio::spawn({
-        let client = client.clone();
-        async move { client.infer(request("b")).await }
-    });
+    let waiting = asking(&client, request("b"));
     world.release();
     blocked.await.unwrap().unwrap();
     waiting.await.unwrap().unwrap();
@@ -86,17 +91,11 @@ async fn a_model_in_use_makes_no_room() {
 
 #[tokio::test]
 async fn memory_that_is_given_up_goes_to_who_waits() {
-    let mut place = Place::new(&[("a.onnx", "resident:600"), ("b.onnx", "resident:600")]);
-    place.settings.memory_bytes = 1000;
-    let world = World::new();
-    let daemon = place.start(&world).await;
-    let client = client(&daemon).await;
+    let (place, world, daemon, client) =
+        of_a_thousand(&[("a.onnx", "resident:600"), ("b.onnx", "resident:600")]).await;
     place.write("z.onnx", "resident:600 lingers");
     client.load("z").await.unwrap();
-    let ask = |model: &'static str| {
-        let client = client.clone();
-        tokio::spawn(async move { client.infer(request(model)).await })
-    };
+    let ask = |model| asking(&client, request(model));
     let before = world.seen().shut_down;
     let gives_up = ask("a");
     world.until(|seen| seen.shut_down > before).await;
@@ -110,16 +109,13 @@ async fn memory_that_is_given_up_goes_to_who_waits() {
 
 #[tokio::test]
 async fn a_request_waits_for_the_memory_it_takes() {
-    let mut place =
-        Place::new(&[("m.onnx", "peak:600 block"), ("other.onnx", "peak:300"), ("large.onnx", "peak:2000")]);
-    place.settings.memory_bytes = 1000;
-    let world = World::new();
-    let daemon = place.start(&world).await;
-    let client = client(&daemon).await;
-    let ask = |model: &'static str| {
-        let client = client.clone();
-        tokio::spawn(async move { client.infer(request(model)).await })
-    };
+    let (_place, world, daemon, client) = of_a_thousand(&[
+        ("m.onnx", "peak:600 block"),
+        ("other.onnx", "peak:300"),
+        ("large.onnx", "peak:2000"),
+    ])
+    .await;
+    let ask = |model| asking(&client, request(model));
     let first = ask("m");
     world.until(|seen| seen.inside == 1).await;
     let second = ask("m");
@@ -138,15 +134,8 @@ async fn a_request_waits_for_the_memory_it_takes() {
 
 #[tokio::test]
 async fn what_a_request_takes_follows_from_its_sizes_and_is_asked_once() {
-    let mut place = Place::new(&[("m.onnx", "row-peak:100 block")]);
-    place.settings.memory_bytes = 1000;
-    let world = World::new();
-    let daemon = place.start(&world).await;
-    let client = client(&daemon).await;
-    let ask = |count: u64| {
-        let client = client.clone();
-        tokio::spawn(async move { client.infer(rows("m", count)).await })
-    };
+    let (_place, world, daemon, client) = of_a_thousand(&[("m.onnx", "row-peak:100 block")]).await;
+    let ask = |count| asking(&client, rows("m", count));
     let first = ask(6);
     world.until(|seen| seen.inside == 1).await;
     assert_eq!(metric(&daemon, IN_USE).await, Some(600.0));
@@ -175,10 +164,7 @@ async fn joined(script: &str, memory_bytes: u64) -> Vec<u64> {
     let world = World::new();
     let daemon = place.start(&world).await;
     let client = client(&daemon).await;
-    let ask = |count: u64| {
-        let client = client.clone();
-        tokio::spawn(async move { client.infer(rows("m", count)).await })
-    };
+    let ask = |count| asking(&client, rows("m", count));
     let mut asked = vec![ask(1)];
     world.until(|seen| seen.inside == 1).await;
     for waiting in 1..=5 {
@@ -205,15 +191,9 @@ async fn as_many_requests_are_joined_as_there_is_memory_for() {
 
 #[tokio::test]
 async fn idle_models_make_room_for_requests() {
-    let mut place = Place::new(&[("a.onnx", "resident:600 peak:300"), ("b.onnx", "resident:350 block")]);
-    place.settings.memory_bytes = 1000;
-    let world = World::new();
-    let daemon = place.start(&world).await;
-    let client = client(&daemon).await;
-    let ask = |model: &'static str| {
-        let client = client.clone();
-        tokio::spawn(async move { client.infer(request(model)).await })
-    };
+    let (_place, world, daemon, client) =
+        of_a_thousand(&[("a.onnx", "resident:600 peak:300"), ("b.onnx", "resident:350 block")]).await;
+    let ask = |model| asking(&client, request(model));
     let b = "ired_model_resident_bytes{model=\"b\",version=\"1\"}";
     assert_eq!(metric(&daemon, IN_USE).await, Some(950.0));
     ask("a").await.unwrap().unwrap();
@@ -232,16 +212,13 @@ async fn idle_models_make_room_for_requests() {
 
 #[tokio::test]
 async fn a_request_waits_for_what_runs_rather_than_have_models_go() {
-    let mut place =
-        Place::new(&[("idle.onnx", "resident:300"), ("busy.onnx", "peak:500 block"), ("m.onnx", "peak:400")]);
-    place.settings.memory_bytes = 1000;
-    let world = World::new();
-    let daemon = place.start(&world).await;
-    let client = client(&daemon).await;
-    let ask = |model: &'static str| {
-        let client = client.clone();
-        tokio::spawn(async move { client.infer(request(model)).await })
-    };
+    let (_place, world, daemon, client) = of_a_thousand(&[
+        ("idle.onnx", "resident:300"),
+        ("busy.onnx", "peak:500 block"),
+        ("m.onnx", "peak:400"),
+    ])
+    .await;
+    let ask = |model| asking(&client, request(model));
     let before = world.seen().shut_down;
     let busy = ask("busy");
     world.until(|seen| seen.inside == 1).await;
@@ -256,11 +233,8 @@ async fn a_request_waits_for_what_runs_rather_than_have_models_go() {
 
 #[tokio::test]
 async fn models_that_do_not_fit_together_while_they_run_take_turns() {
-    let mut place = Place::new(&[("a.onnx", "resident:400 peak:300"), ("b.onnx", "resident:400 peak:300")]);
-    place.settings.memory_bytes = 1000;
-    let world = World::new();
-    let daemon = place.start(&world).await;
-    let client = client(&daemon).await;
+    let (_place, _, daemon, client) =
+        of_a_thousand(&[("a.onnx", "resident:400 peak:300"), ("b.onnx", "resident:400 peak:300")]).await;
     let asked = (0..20).map(|at| client.infer(request(if at % 2 == 0 { "a" } else { "b" })));
     for answer in futures::future::join_all(asked).await {
         answer.unwrap();
@@ -271,15 +245,9 @@ async fn models_that_do_not_fit_together_while_they_run_take_turns() {
 #[tokio::test]
 async fn two_requests_that_leave_no_room_for_their_models_take_turns() {
     let script = "resident:400 peak:500";
-    let mut place = Place::new(&[("a.onnx", script), ("b.onnx", script), ("z.onnx", "peak:200 block")]);
-    place.settings.memory_bytes = 1000;
-    let world = World::new();
-    let daemon = place.start(&world).await;
-    let client = client(&daemon).await;
-    let ask = |model: &'static str| {
-        let client = client.clone();
-        tokio::spawn(async move { client.infer(request(model)).await })
-    };
+    let (_place, world, daemon, client) =
+        of_a_thousand(&[("a.onnx", script), ("b.onnx", script), ("z.onnx", "peak:200 block")]).await;
+    let ask = |model| asking(&client, request(model));
     let mut asked = vec![ask("z")];
     world.until(|seen| seen.inside == 1).await;
     for (model, pending) in [
@@ -310,10 +278,7 @@ async fn a_request_that_waits_for_memory_keeps_its_own_model() {
         async move { client.load("c").await }
     });
     let before = world.until(|seen| seen.compiles_started == 2).await.shut_down;
-    let waiting = tokio::spawn({
-        let client = client.clone();
-        async move { client.infer(request("a")).await }
-    });
+    let waiting = asking(&client, request("a"));
     until_metric(&daemon, "nv_inference_pending_request_count{model=\"a\"", 1.0).await;
     world.release();
     load.await.unwrap().unwrap();
@@ -350,10 +315,7 @@ async fn a_compilation_takes_its_memory_from_the_same_budget() {
     });
     world.until(|seen| seen.compiles_started == 2).await;
     assert_eq!(metric(&daemon, IN_USE).await, Some(600.0), "a made room");
-    let waiting = tokio::spawn({
-        let client = client.clone();
-        async move { client.infer(request("a")).await }
-    });
+    let waiting = asking(&client, request("a"));
     world.release();
     load.await.unwrap().unwrap();
     waiting.await.unwrap().unwrap();
@@ -389,10 +351,7 @@ async fn versions_that_do_not_fit_together_while_they_are_tried_take_turns() {
     let world = World::new();
     let daemon = place.start(&world).await;
     let client = client(&daemon).await;
-    let busy = tokio::spawn({
-        let client = client.clone();
-        async move { client.infer(request("z")).await }
-    });
+    let busy = asking(&client, request("z"));
     world.until(|seen| seen.inside == 1).await;
     let load = |model: &'static str| {
         let warm_up = "model_warmup { name: \"w\" batch_size: 1 \
