@@ -1,5 +1,6 @@
 //! One thread that takes requests and answers them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,10 @@ use crate::profile;
 const PROFILED_ITERATIONS: u32 = 50;
 const PROFILE_TIME: Duration = Duration::from_secs(1);
 
+/// About what it takes to wake a thread.
+const BRIEF: Duration = Duration::from_micros(30);
+const ENOUGH_BRIEF_RUNS: u64 = 8;
+
 /// What every runner thread shares.
 pub(crate) struct Runner {
     pub(crate) engine: Engine,
@@ -26,13 +31,19 @@ pub(crate) struct Runner {
     pub(crate) idle: Idle,
     /// Written by who wants the device for itself: a profile has what anybody runs.
     pub(crate) alone: RwLock<()>,
+    /// How many in a row computed for no longer than [`BRIEF`].
+    pub(crate) brief_runs: AtomicU64,
 }
 
 impl Runner {
     /// Answers requests until the parent closes the channel.
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let _end = EndWithPanic;
-        while let Some(request) = self.inbox.next()? {
+        let mut reading = self.inbox.read();
+        while let Some(request) = reading.next()? {
+            let kept = self.is_brief(&request) && reading.keep();
+            // Asked for afterwards: then either the watch sees that the turn was kept, or this sees that it sleeps.
+            let kept = (kept && self.idle.is_awake()).then_some(reading);
             let (id, answer) = match request {
                 Request::Infer(infer) => (infer.id, self.infer(&infer)),
                 Request::Bench { id, entry, inputs, request } => (id, self.bench(&entry, &inputs, &request)),
@@ -44,13 +55,22 @@ impl Runner {
             if has_run {
                 self.idle.note();
             }
+            reading = kept.unwrap_or_else(|| self.inbox.read());
         }
         Ok(())
+    }
+
+    /// Whether a request will, by what the last ones took, have run before another thread could be woken.
+    fn is_brief(&self, request: &Request) -> bool {
+        matches!(request, Request::Infer(Infer { profile: false, .. }))
+            && self.brief_runs.load(Ordering::Relaxed) >= ENOUGH_BRIEF_RUNS
     }
 
     /// Gives memory back whenever nobody has asked for anything for a while; returns when that is over.
     pub(crate) fn watch_idle(&self) {
         self.idle.watch(|| {
+            // Nothing has been answered for that while: who runs a request was taken for brief and is not.
+            self.inbox.pass_on();
             self.engine.free_kept();
             // A parent that cannot be told is gone, which a runner learns.
             let _ = self.tensors.free_kept();
@@ -82,6 +102,10 @@ impl Runner {
         let computing = Instant::now();
         let outputs = self.engine.run(entry, &bound, deadline, &self.tensors);
         let compute = computing.elapsed();
+        match compute <= BRIEF {
+            true => self.brief_runs.fetch_add(1, Ordering::Relaxed),
+            false => self.brief_runs.swap(0, Ordering::Relaxed),
+        };
         let profile = infer.profile.then(|| {
             profile::profile(self.engine.device().take_profile(), &self.engine.notes(entry, inputs))
         });

@@ -29,13 +29,20 @@ impl Idle {
         }
     }
 
-    /// Calls `give_back` each time when requests have run and then none for a while; returns after [`Self::end`].
+    /// Whether a while without requests would be noticed.
+    pub(crate) fn is_awake(&self) -> bool {
+        !self.sleeps.load(Ordering::SeqCst)
+    }
+
+    /// Calls `give_back` when it goes to sleep: each time when requests have run and then none for a while. Returns after
+    /// [`Self::end`].
     pub(crate) fn watch(&self, give_back: impl Fn()) {
         // Nobody else watches.
         let _ = self.thread.set(thread::current());
         let mut given = 0;
         loop {
             self.sleeps.store(true, Ordering::SeqCst);
+            give_back();
             while self.ran.load(Ordering::SeqCst) == given && !self.has_ended() {
                 thread::park();
             }
@@ -50,7 +57,6 @@ impl Idle {
                     break;
                 }
             }
-            give_back();
         }
     }
 

@@ -1,11 +1,11 @@
 //! Messages from the parent: memory and cancellations are dealt with as they come, requests wait for a runner.
 //!
 //! Whichever runner is free reads; the one that read a request runs it itself, so that a lone request never changes
-//! threads.
+//! threads. Where requests are brief, it goes on to be the one that reads: to wake another for that would take longer.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
 use ired_worker::child::{ChannelError, Receiver, Sender, Tensors};
@@ -44,6 +44,8 @@ pub(crate) struct Inbox {
     sender: Sender,
     tensors: Arc<Tensors>,
     state: Mutex<State>,
+    turn: Mutex<Turn>,
+    free: Condvar,
 }
 
 struct State {
@@ -52,28 +54,42 @@ struct State {
     closed: bool,
 }
 
+/// Who may read.
+#[derive(Default)]
+struct Turn {
+    /// Of this number is the turn of whoever has it.
+    number: u64,
+    taken: bool,
+    /// Whether whoever has it runs a request meanwhile.
+    kept: bool,
+}
+
 impl Inbox {
     pub(crate) fn new(receiver: Receiver, sender: Sender, tensors: Arc<Tensors>) -> Self {
         let state = State { receiver, waiting: VecDeque::new(), closed: false };
-        Self { sender, tensors, state: Mutex::new(state) }
+        Self { sender, tensors, state: Mutex::new(state), turn: Mutex::default(), free: Condvar::new() }
     }
 
-    /// The oldest request that is still wanted; waits for one. `None` when the parent closed the channel.
-    pub(crate) fn next(&self) -> anyhow::Result<Option<Request>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        while !state.closed {
-            // All that is there, so that a cancellation overtakes the requests before its own.
-            while let Some((message, fds)) = state.receive_ready()? {
-                self.accept(&mut state, message, &fds)?;
-            }
-            if let Some(request) = state.waiting.pop_front() {
-                return Ok(Some(request));
-            }
-            if let Some((message, fds)) = state.receive()? {
-                self.accept(&mut state, message, &fds)?;
-            }
+    /// Waits for the turn to read.
+    pub(crate) fn read(&self) -> Reading<'_> {
+        let number = self.take_turn(lock(&self.turn));
+        Reading { inbox: self, number }
+    }
+
+    fn take_turn(&self, turn: MutexGuard<'_, Turn>) -> u64 {
+        let waited = self.free.wait_while(turn, |turn| turn.taken);
+        let mut turn = waited.unwrap_or_else(PoisonError::into_inner);
+        *turn = Turn { number: turn.number + 1, taken: true, kept: false };
+        turn.number
+    }
+
+    /// Takes the turn from a runner that has kept it while it runs a request.
+    pub(crate) fn pass_on(&self) {
+        let mut turn = lock(&self.turn);
+        if turn.kept {
+            *turn = Turn { number: turn.number + 1, ..Turn::default() };
+            self.free.notify_one();
         }
-        Ok(None)
     }
 
     fn accept(&self, state: &mut State, message: ToRuntime, fds: &[OwnedFd]) -> anyhow::Result<()> {
@@ -90,8 +106,8 @@ impl Inbox {
                 self.tensors.forget_region(region);
                 return Ok(());
             }
-            ToRuntime::Release(place) => {
-                self.tensors.release(place);
+            ToRuntime::Release(places) => {
+                places.into_iter().for_each(|place| self.tensors.release(place));
                 return Ok(());
             }
             ToRuntime::Load(_) | ToRuntime::Probe(_) => bail!("a first message in the middle"),
@@ -108,6 +124,65 @@ impl Inbox {
         }
         Ok(())
     }
+}
+
+/// The turn to read, which others have after its end.
+pub(crate) struct Reading<'a> {
+    inbox: &'a Inbox,
+    number: u64,
+}
+
+impl Reading<'_> {
+    /// The oldest request that is still wanted; waits for one. `None` when the parent closed the channel.
+    pub(crate) fn next(&mut self) -> anyhow::Result<Option<Request>> {
+        self.take_back();
+        let mut state = lock(&self.inbox.state);
+        while !state.closed {
+            if state.waiting.is_empty()
+                && let Some((message, fds)) = state.receive()?
+            {
+                self.inbox.accept(&mut state, message, &fds)?;
+            }
+            // All that is there, so that a cancellation overtakes the requests before its own.
+            while let Some((message, fds)) = state.receive_ready()? {
+                self.inbox.accept(&mut state, message, &fds)?;
+            }
+            if let Some(request) = state.waiting.pop_front() {
+                return Ok(Some(request));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keeps the turn while a request runs, unless there is one more for another runner. [`Inbox::pass_on`] ends that.
+    pub(crate) fn keep(&mut self) -> bool {
+        let alone = lock(&self.inbox.state).waiting.is_empty();
+        let mut turn = lock(&self.inbox.turn);
+        turn.kept = alone && turn.number == self.number;
+        turn.kept
+    }
+
+    fn take_back(&mut self) {
+        let mut turn = lock(&self.inbox.turn);
+        match turn.number == self.number {
+            true => turn.kept = false,
+            false => self.number = self.inbox.take_turn(turn),
+        }
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut turn = lock(&self.inbox.turn);
+        if turn.number == self.number {
+            *turn = Turn { number: turn.number, ..Turn::default() };
+            self.inbox.free.notify_one();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 type Message = (ToRuntime, Vec<OwnedFd>);

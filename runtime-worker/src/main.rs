@@ -12,6 +12,7 @@ mod outputs;
 mod profile;
 
 use std::process::ExitCode;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, RwLock};
 use std::thread;
 
@@ -92,7 +93,15 @@ fn serve(
     let tensors = Arc::new(Tensors::new(sender.clone()));
     let runners = engine.runners();
     let inbox = Inbox::new(receiver, sender.clone(), Arc::clone(&tensors));
-    let runner = Runner { engine, tensors, sender, inbox, idle: Idle::default(), alone: RwLock::default() };
+    let runner = Runner {
+        engine,
+        tensors,
+        sender,
+        inbox,
+        idle: Idle::default(),
+        alone: RwLock::default(),
+        brief_runs: AtomicU64::new(0),
+    };
     thread::scope(|scope| {
         let watch = thread::Builder::new().name("ired-idle".to_owned());
         watch.spawn_scoped(scope, || runner.watch_idle()).context("cannot start a thread")?;

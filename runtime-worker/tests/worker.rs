@@ -247,6 +247,25 @@ async fn work_that_outlives_its_deadline_is_ended_with_its_process() {
 }
 
 #[tokio::test]
+async fn a_long_request_after_brief_ones_does_not_keep_others_waiting() {
+    let worker = load(modules::spinning(), RuntimeConfig::new(EXECUTABLE)).await.unwrap();
+    for _ in 0..500 {
+        worker.infer("copy", vec![rows(1, 3)], None).await.unwrap();
+    }
+    let long = tokio::spawn({
+        let worker = worker.clone();
+        async move { worker.infer("spin", vec![rows(1, 0)], None).await }
+    });
+    // So that the process does not read both at once.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let answer = worker.infer("copy", vec![rows(1, 9)], Some(Instant::now() + Duration::from_secs(30)));
+    assert!(answer.await.unwrap().outputs[0].data.iter().all(|&byte| byte == 9));
+    assert!(!long.is_finished());
+    assert_eq!(worker.restarts(), 0);
+    worker.shutdown().await;
+}
+
+#[tokio::test]
 async fn code_for_another_processor_is_refused_by_name() {
     let failure = load(modules::needing("avx9000"), RuntimeConfig::new(EXECUTABLE)).await.unwrap_err();
     let RuntimeFailure::Load { message } = &failure else { panic!("{failure:?}") };

@@ -28,7 +28,7 @@ pub fn identity(executable: &Path) -> io::Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// Cores that a worker may use. The parent counts them: a confined process does not see the limits of its container.
+/// Cores that a worker may use. Looks into several files.
 pub(crate) fn cores() -> u32 {
     thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
 }

@@ -129,7 +129,7 @@ impl RuntimeWorker {
         module: OwnedFd,
         options: RuntimeOptions,
     ) -> Result<Self, RuntimeFailure> {
-        let start = Start { config, module, options };
+        let start = Start::new(config, module, options);
         let (live, loaded) = start.launch().await?;
         let shared = Arc::new(Shared::new(start, loaded));
         let supervision = tokio::spawn(supervise::run(Arc::clone(&shared), live));

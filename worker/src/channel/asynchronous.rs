@@ -55,8 +55,8 @@ struct Unsent {
 /// Splits a connected socket into its halves. Needs a tokio runtime with I/O.
 pub(crate) fn split(socket: OwnedFd) -> std::io::Result<(Sender, Receiver)> {
     rustix::io::ioctl_fionbio(&socket, true)?;
-    let socket =
-        Arc::new(watched(socket, Interest::READABLE | Interest::WRITABLE).map_err(|(_, cause)| cause)?);
+    // Not of room to write, which there is anew, to nobody's use, whenever the child has read something.
+    let socket = Arc::new(watched(socket, Interest::READABLE).map_err(|(_, cause)| cause)?);
     let more = Arc::new(Notify::new());
     let shared = Shared { socket: Arc::clone(&socket), unsent: Mutex::default(), more: Arc::clone(&more) };
     let shared = Arc::new(shared);
@@ -100,7 +100,12 @@ impl Receiver {
             let mut ready = self.socket.readable().await?;
             match receive_some(ready.get_inner().as_fd(), &mut self.incoming, RecvFlags::empty()) {
                 Ok(0) => return Err(ChannelError::Closed),
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    if self.incoming.take_drained() {
+                        ready.clear_ready();
+                    }
+                    return Ok(());
+                }
                 Err(ChannelError::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     ready.clear_ready();
                 }
@@ -117,12 +122,20 @@ impl Sender {
     /// # Errors
     /// [`ChannelError::Full`] when the child has not read for long; the message is then not sent.
     pub(crate) fn send(&self, message: &impl Serialize, fds: Vec<OwnedFd>) -> Result<(), ChannelError> {
-        let mut frame = encode(message, fds.len())?;
+        self.send_frame(encode(message, fds.len())?, fds)
+    }
+
+    /// Sends several at once: the child is woken for all of them together.
+    pub(crate) fn send_all(&self, messages: &[impl Serialize]) -> Result<(), ChannelError> {
+        let frames: Result<Vec<_>, _> = messages.iter().map(|message| encode(message, 0)).collect();
+        self.send_frame(frames?.concat(), Vec::new())
+    }
+
+    fn send_frame(&self, mut frame: Vec<u8>, mut fds: Vec<OwnedFd>) -> Result<(), ChannelError> {
         let mut unsent = self.shared.unsent.lock().unwrap_or_else(PoisonError::into_inner);
         if unsent.bytes + frame.len() > MAX_UNSENT_BYTES {
             return Err(ChannelError::Full { unsent_bytes: unsent.bytes });
         }
-        let mut fds = fds;
         if unsent.frames.is_empty() {
             match send_some(self.shared.socket.get_ref().as_fd(), &frame, &fds) {
                 Ok(sent) if sent == frame.len() => return Ok(()),
@@ -145,10 +158,13 @@ impl Sender {
 impl Shared {
     /// Sends everything queued.
     async fn flush(&self) -> Result<(), ChannelError> {
+        if self.send_queued()? {
+            return Ok(());
+        }
+        let socket =
+            watched(self.socket.get_ref().try_clone()?, Interest::WRITABLE).map_err(|(_, cause)| cause)?;
         while !self.send_queued()? {
-            // `send_queued` found the socket full; only readiness from now on counts.
-            let blocked = |socket: &OwnedFd| probe_writable(socket);
-            self.socket.async_io(Interest::WRITABLE, blocked).await?;
+            socket.writable().await?.clear_ready();
         }
         Ok(())
     }
@@ -174,12 +190,4 @@ impl Shared {
         }
         Ok(true)
     }
-}
-
-/// `WouldBlock` while the socket takes no more bytes, so that [`AsyncFd`] waits for it.
-fn probe_writable(socket: &OwnedFd) -> std::io::Result<()> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut polled = [PollFd::new(socket, PollFlags::OUT)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    if poll(&mut polled, Some(&now))? == 0 { Err(std::io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
 }

@@ -47,6 +47,9 @@ impl Receiver {
             if let Some(message) = self.incoming.next()? {
                 return Ok(Some(message));
             }
+            if self.incoming.take_drained() {
+                return Ok(None);
+            }
             match self.fill(RecvFlags::DONTWAIT) {
                 Err(ChannelError::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     return Ok(None);

@@ -60,18 +60,19 @@ pub(crate) fn receive_some(
 ) -> Result<usize, ChannelError> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_FRAME_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let filled = incoming.bytes.len();
-    incoming.bytes.resize(filled + READ_BYTES, 0);
-    let received = {
-        let mut slices = [IoSliceMut::new(&mut incoming.bytes[filled..])];
-        recvmsg(socket, &mut slices, &mut control, flags | RecvFlags::CMSG_CLOEXEC)
-    };
-    let got = received.as_ref().map_or(0, |message| message.bytes);
-    incoming.bytes.truncate(filled + got);
-    let received = received?;
+    incoming.drained = false;
+    let room = incoming.room();
+    let size = room.len();
+    let mut slices = [IoSliceMut::new(room)];
+    let received = recvmsg(socket, &mut slices, &mut control, flags | RecvFlags::CMSG_CLOEXEC)?;
+    let got = received.bytes;
+    incoming.end += got;
+    // A read ends early behind descriptors, too.
+    incoming.drained = got < size;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(fds) = message {
             incoming.fds.extend(fds);
+            incoming.drained = false;
         }
     }
     if received.flags.contains(ReturnFlags::CTRUNC) || incoming.fds.len() > 2 * MAX_FRAME_FDS {
@@ -86,10 +87,13 @@ type Frame = (Range<usize>, Vec<OwnedFd>);
 /// Bytes and descriptors that arrived and are not yet taken as messages.
 #[derive(Debug, Default)]
 pub(crate) struct Incoming {
+    /// Those of `start..end` wait to be taken; what follows is room that was written before.
     bytes: Vec<u8>,
-    /// Bytes before this were taken.
     start: usize,
+    end: usize,
     fds: VecDeque<OwnedFd>,
+    /// Whether the last read took all there was.
+    drained: bool,
 }
 
 impl Incoming {
@@ -109,9 +113,13 @@ impl Incoming {
         Ok(Some(self.bytes[payload].to_vec()))
     }
 
+    /// Whether the last read took all there was; asked again it says no, as more may have come.
+    pub(crate) fn take_drained(&mut self) -> bool {
+        std::mem::take(&mut self.drained)
+    }
+
     fn next_frame(&mut self) -> Result<Option<Frame>, ChannelError> {
-        self.compact();
-        let available = &self.bytes[self.start..];
+        let available = &self.bytes[self.start..self.end];
         let Some((header, rest)) = available.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let [l0, l1, l2, l3, fd_count, ..] = *header;
         let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
@@ -133,15 +141,20 @@ impl Incoming {
         Ok(Some((first..first + length, self.fds.drain(..announced).collect())))
     }
 
-    /// Forgets taken bytes once they are the larger part, so that the buffer stays near one frame.
-    fn compact(&mut self) {
-        if self.start == self.bytes.len() {
-            self.bytes.clear();
-            self.start = 0;
-        } else if self.start > self.bytes.len() / 2 {
-            self.bytes.drain(..self.start);
+    /// Where the next bytes go: behind those that wait.
+    fn room(&mut self) -> &mut [u8] {
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
             self.start = 0;
         }
+        let size = self.end + READ_BYTES;
+        // Smaller after a long frame, too.
+        if self.bytes.len() < size || self.bytes.len() > size + READ_BYTES {
+            self.bytes.resize(size, 0);
+            self.bytes.shrink_to(size);
+        }
+        &mut self.bytes[self.end..]
     }
 }
 
@@ -156,7 +169,10 @@ mod tests {
     use super::*;
 
     fn feed(incoming: &mut Incoming, bytes: &[u8]) {
-        incoming.bytes.extend_from_slice(bytes);
+        for bytes in bytes.chunks(READ_BYTES) {
+            incoming.room()[..bytes.len()].copy_from_slice(bytes);
+            incoming.end += bytes.len();
+        }
     }
 
     #[test]

@@ -279,8 +279,8 @@ pub enum ToRuntime {
     Cancel {
         id: u64,
     },
-    /// The output at this place was read; its memory may be reused.
-    Release(Place),
+    /// The outputs at these places were read; their memory may be reused.
+    Release(Vec<Place>),
     /// Try to break out instead of loading.
     Probe(Probe),
 }

@@ -56,11 +56,33 @@ pub(super) struct Connection {
     announced: Mutex<HashSet<u32>>,
     /// Its regions.
     regions: Mutex<Regions>,
+    /// Outputs that were read, of which it is told with the next request.
+    read: Mutex<Read>,
+}
+
+/// Places of outputs that were read.
+#[derive(Debug, Default)]
+struct Read {
+    places: Vec<Place>,
+    bytes: u64,
+}
+
+impl Read {
+    fn add(&mut self, place: Place) {
+        self.places.push(place);
+        self.bytes += place.len;
+    }
+
+    /// Whether the process should have the memory back at once. Less than that does not make it worth being woken.
+    fn is_much(&self) -> bool {
+        self.bytes >= 64 << 10 || self.places.len() >= 64
+    }
 }
 
 impl Connection {
     pub(super) fn new(sender: Sender) -> Arc<Self> {
-        Arc::new(Self { sender, announced: Mutex::default(), regions: Mutex::default() })
+        let (announced, regions, read) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { sender, announced, regions, read })
     }
 
     /// Sends a request after announcing the memory it refers to.
@@ -84,7 +106,35 @@ impl Connection {
             Call::Peak { entry, dims } => ToRuntime::Peak { id, entry: entry.clone(), dims: dims.clone() },
             Call::Usage => ToRuntime::Usage { id },
         };
-        self.sender.send(&message, Vec::new())
+        let read = std::mem::take(&mut *lock(&self.read));
+        if read.places.is_empty() {
+            return self.sender.send(&message, Vec::new());
+        }
+        let messages = [ToRuntime::Release(read.places), message];
+        let sent = self.sender.send_all(&messages);
+        if let (Err(ChannelError::Full { .. }), [ToRuntime::Release(places), _]) = (&sent, &messages) {
+            places.iter().for_each(|&place| lock(&self.read).add(place));
+        }
+        sent
+    }
+
+    /// An output was read.
+    fn release(&self, place: Place) {
+        let mut read = lock(&self.read);
+        read.add(place);
+        let much = read.is_much();
+        drop(read);
+        if much {
+            self.send_read();
+        }
+    }
+
+    /// Tells the process what was read. One that cannot be told is gone or about to be.
+    fn send_read(&self) {
+        let Read { places, .. } = std::mem::take(&mut *lock(&self.read));
+        if !places.is_empty() {
+            let _ = self.sender.send(&ToRuntime::Release(places), Vec::new());
+        }
     }
 
     /// Tells the process that an answer is not wanted any more. When it cannot be told, it is about to end anyway.
@@ -109,6 +159,7 @@ impl Connection {
     /// Gives back memory that is kept for inputs to come, on both sides.
     pub(super) fn free_kept(&self, pool: &Pool) {
         pool.free_kept();
+        self.send_read();
         // A process that cannot be told is gone, and what it knew with it.
         let _ = self.forget_retired(&mut lock(&self.announced), pool);
     }
@@ -176,8 +227,7 @@ struct Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // A process that cannot be told is gone, and its memory with the last view.
-        let _ = self.connection.sender.send(&ToRuntime::Release(self.place), Vec::new());
+        self.connection.release(self.place);
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Start {
     pub(super) config: RuntimeConfig,
     pub(super) module: OwnedFd,
     pub(super) options: RuntimeOptions,
+    /// Of one process. The parent counts cores: a confined process does not see the limits of its container.
+    threads: u32,
 }
 
 /// A process that has loaded the module.
@@ -39,12 +41,14 @@ pub(super) struct Live {
 }
 
 impl Start {
+    pub(super) fn new(config: RuntimeConfig, module: OwnedFd, options: RuntimeOptions) -> Self {
+        let threads = options.threads.unwrap_or_else(cores);
+        Self { config, module, options, threads }
+    }
+
     /// How many requests a process runs at once.
     pub(super) fn runners(&self) -> usize {
-        match self.options.pin {
-            true => 1,
-            false => self.options.threads.unwrap_or_else(cores).max(1) as usize,
-        }
+        if self.options.pin { 1 } else { self.threads.max(1) as usize }
     }
 
     /// Starts a process and loads the module in it.
@@ -71,8 +75,7 @@ impl Start {
         })?;
         let Launched { mut process, sender, mut receiver, sandbox } = launched;
         let module = self.module.try_clone().map_err(|error| load_error(error.to_string()))?;
-        let threads = self.options.threads.unwrap_or_else(cores);
-        let options = RuntimeOptions { threads: Some(threads), ..self.options.clone() };
+        let options = RuntimeOptions { threads: Some(self.threads), ..self.options.clone() };
         let loaded = match sender.send(&ToRuntime::Load(options), vec![module]) {
             Ok(()) => receiver.receive::<FromRuntime>().await,
             Err(error) => Err(error),

@@ -208,7 +208,7 @@ impl Play {
                 self.tensors.add_region(region, len, &fds).expect("sealed memory");
             }
             ToRuntime::Forget { region } => self.tensors.forget_region(region),
-            ToRuntime::Release(place) => self.tensors.release(place),
+            ToRuntime::Release(places) => places.into_iter().for_each(|place| self.tensors.release(place)),
             ToRuntime::Cancel { id } if counts.deaf_to.contains(&id) => {}
             ToRuntime::Cancel { id } => {
                 counts.cancels += 1;
