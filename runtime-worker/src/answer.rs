@@ -21,6 +21,7 @@ const PROFILE_TIME: Duration = Duration::from_secs(1);
 /// About what it takes to wake a thread.
 const BRIEF: Duration = Duration::from_micros(30);
 const ENOUGH_BRIEF_RUNS: u64 = 8;
+const BRIEF_TOGETHER: Duration = Duration::from_micros(100);
 
 /// What every runner thread shares.
 pub(crate) struct Runner {
@@ -33,6 +34,8 @@ pub(crate) struct Runner {
     pub(crate) alone: RwLock<()>,
     /// How many in a row computed for no longer than [`BRIEF`].
     pub(crate) brief_runs: AtomicU64,
+    /// How long the last one computed, in nanoseconds.
+    pub(crate) computed_last: AtomicU64,
 }
 
 impl Runner {
@@ -41,7 +44,7 @@ impl Runner {
         let _end = EndWithPanic;
         let mut reading = self.inbox.read();
         while let Some(request) = reading.next()? {
-            let kept = self.is_brief(&request) && reading.keep();
+            let kept = self.is_brief(&request) && reading.keep(self.brief_queue());
             // Asked for afterwards: then either the watch sees that the turn was kept, or this sees that it sleeps.
             let kept = (kept && self.idle.is_awake()).then_some(reading);
             let (id, answer) = match request {
@@ -64,6 +67,20 @@ impl Runner {
     fn is_brief(&self, request: &Request) -> bool {
         matches!(request, Request::Infer(Infer { profile: false, .. }))
             && self.brief_runs.load(Ordering::Relaxed) >= ENOUGH_BRIEF_RUNS
+    }
+
+    /// How many more requests may wait for a brief one: those that have run, too, before a thread is awake and at them.
+    fn brief_queue(&self) -> usize {
+        let each = self.computed_last.load(Ordering::Relaxed).max(1);
+        (BRIEF_TOGETHER.as_nanos() as u64 / each) as usize
+    }
+
+    fn note_compute(&self, compute: Duration) {
+        self.computed_last.store(compute.as_nanos() as u64, Ordering::Relaxed);
+        match compute <= BRIEF {
+            true => self.brief_runs.fetch_add(1, Ordering::Relaxed),
+            false => self.brief_runs.swap(0, Ordering::Relaxed),
+        };
     }
 
     /// Gives memory back whenever nobody has asked for anything for a while; returns when that is over.
@@ -102,10 +119,7 @@ impl Runner {
         let computing = Instant::now();
         let outputs = self.engine.run(entry, &bound, deadline, &self.tensors);
         let compute = computing.elapsed();
-        match compute <= BRIEF {
-            true => self.brief_runs.fetch_add(1, Ordering::Relaxed),
-            false => self.brief_runs.swap(0, Ordering::Relaxed),
-        };
+        self.note_compute(compute);
         let profile = infer.profile.then(|| {
             profile::profile(self.engine.device().take_profile(), &self.engine.notes(entry, inputs))
         });

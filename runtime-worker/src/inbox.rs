@@ -6,11 +6,15 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use ired_worker::child::{ChannelError, Receiver, Sender, Tensors};
 use ired_worker::messages::runtime::{FromRuntime, Moment, TensorRef, ToRuntime};
-use ired_worker::{BenchRequest, RuntimeFailure};
+use ired_worker::{BenchRequest, Lookout, RuntimeFailure};
+
+/// How long to look out for a request that comes at once: to be woken takes a part of that.
+const ATTENTION: Duration = Duration::from_micros(200);
 
 /// A request that waits for a runner.
 #[derive(Debug)]
@@ -52,6 +56,11 @@ struct State {
     receiver: Receiver,
     waiting: VecDeque<Request>,
     closed: bool,
+    /// Whether to look out for the next message before sleeping.
+    attentive: bool,
+    lookout: Lookout,
+    /// How long it was until the last one came.
+    pause: Duration,
 }
 
 /// Who may read.
@@ -66,7 +75,14 @@ struct Turn {
 
 impl Inbox {
     pub(crate) fn new(receiver: Receiver, sender: Sender, tensors: Arc<Tensors>) -> Self {
-        let state = State { receiver, waiting: VecDeque::new(), closed: false };
+        let state = State {
+            receiver,
+            waiting: VecDeque::new(),
+            closed: false,
+            attentive: false,
+            lookout: Lookout::default(),
+            pause: Duration::MAX,
+        };
         Self { sender, tensors, state: Mutex::new(state), turn: Mutex::default(), free: Condvar::new() }
     }
 
@@ -94,7 +110,8 @@ impl Inbox {
 
     fn accept(&self, state: &mut State, message: ToRuntime, fds: &[OwnedFd]) -> anyhow::Result<()> {
         let request = match message {
-            ToRuntime::Infer { id, entry, inputs, sent, deadline, profile } => {
+            ToRuntime::Infer { id, entry, inputs, sent, deadline, profile, attentive } => {
+                state.attentive = attentive;
                 Request::Infer(Infer { id, entry, inputs, sent, deadline, profile })
             }
             ToRuntime::Bench { id, entry, inputs, request } => Request::Bench { id, entry, inputs, request },
@@ -154,11 +171,12 @@ impl Reading<'_> {
         Ok(None)
     }
 
-    /// Keeps the turn while a request runs, unless there is one more for another runner. [`Inbox::pass_on`] ends that.
-    pub(crate) fn keep(&mut self) -> bool {
-        let alone = lock(&self.inbox.state).waiting.is_empty();
+    /// Keeps the turn while a request runs, unless there are more than `queue` for another runner. [`Inbox::pass_on`]
+    /// ends that.
+    pub(crate) fn keep(&mut self, queue: usize) -> bool {
+        let few = lock(&self.inbox.state).waiting.len() <= queue;
         let mut turn = lock(&self.inbox.turn);
-        turn.kept = alone && turn.number == self.number;
+        turn.kept = few && turn.number == self.number;
         turn.kept
     }
 
@@ -194,7 +212,17 @@ impl State {
     }
 
     fn receive(&mut self) -> anyhow::Result<Option<Message>> {
+        let since = Instant::now();
+        if self.attentive && self.pause <= ATTENTION {
+            let Self { receiver, lookout, .. } = self;
+            let look = || receiver.receive_ready().transpose();
+            if let Some(received) = lookout.look_out(since, ATTENTION, look) {
+                self.pause = since.elapsed();
+                return self.unless_closed(received);
+            }
+        }
         let received = self.receiver.receive();
+        self.pause = since.elapsed();
         self.unless_closed(received)
     }
 

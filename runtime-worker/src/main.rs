@@ -101,6 +101,7 @@ fn serve(
         idle: Idle::default(),
         alone: RwLock::default(),
         brief_runs: AtomicU64::new(0),
+        computed_last: AtomicU64::new(0),
     };
     thread::scope(|scope| {
         let watch = thread::Builder::new().name("ired-idle".to_owned());

@@ -9,6 +9,7 @@ pub mod child;
 pub mod compile;
 mod confine;
 pub mod executable;
+mod lookout;
 pub mod messages;
 mod printable;
 mod process;
@@ -22,6 +23,7 @@ pub use compile::{
     CompileEvent, CompileFailure, CompileLimits, CompileWorkers, DirectoryFiles, ModelFiles, NoFiles,
 };
 pub use confine::settle;
+pub use lookout::Lookout;
 pub use messages::compile::{
     CompileJob, CompileOptions, CompileReport, Diagnostic, Dump, ExplainRequest, FailureKind, Precision,
     Progress, Severity, TargetRequest,

@@ -1,6 +1,8 @@
 //! The parent's side of a runtime worker: one supervised process that holds one module.
 
+mod attention;
 mod connection;
+mod ear;
 mod shared;
 mod supervise;
 

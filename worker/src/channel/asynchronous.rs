@@ -95,6 +95,34 @@ impl Receiver {
         }
     }
 
+    /// The next message if it is there already.
+    pub(crate) fn receive_ready<T: DeserializeOwned>(
+        &mut self,
+    ) -> Result<Option<(T, Vec<OwnedFd>)>, ChannelError> {
+        loop {
+            if let Some(message) = self.incoming.next()? {
+                return Ok(Some(message));
+            }
+            if self.incoming.take_drained() {
+                return Ok(None);
+            }
+            match receive_some(self.socket.get_ref().as_fd(), &mut self.incoming, RecvFlags::empty()) {
+                Ok(0) => return Err(ChannelError::Closed),
+                Ok(_) => {}
+                Err(ChannelError::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    return Ok(None);
+                }
+                Err(ChannelError::Io(error)) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// What tells when there is something to receive.
+    pub(crate) fn socket(&self) -> Arc<AsyncFd<OwnedFd>> {
+        Arc::clone(&self.socket)
+    }
+
     async fn fill(&mut self) -> Result<(), ChannelError> {
         loop {
             let mut ready = self.socket.readable().await?;

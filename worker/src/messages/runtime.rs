@@ -259,6 +259,8 @@ pub enum ToRuntime {
         deadline: Option<Moment>,
         /// Whether to look where the time goes; nothing else runs meanwhile.
         profile: bool,
+        /// Whether to look out for the next request before sleeping, as cores are idle.
+        attentive: bool,
     },
     Bench {
         id: u64,

@@ -85,19 +85,21 @@ impl Connection {
         Arc::new(Self { sender, announced, regions, read })
     }
 
-    /// Sends a request after announcing the memory it refers to.
+    /// Sends a request after announcing the memory it refers to. `attentive`: see [`ToRuntime::Infer`].
     pub(super) fn send_call(
         &self,
         id: u64,
         call: &Call,
         deadline: Option<Instant>,
+        attentive: bool,
         pool: &Pool,
     ) -> Result<(), ChannelError> {
         let message = match call {
             Call::Infer { entry, inputs, profile } => {
                 let deadline = deadline.map(Moment::from_instant);
                 let (entry, inputs) = (entry.clone(), self.announce(inputs, pool)?);
-                ToRuntime::Infer { id, entry, inputs, sent: Moment::now(), deadline, profile: *profile }
+                let (sent, profile) = (Moment::now(), *profile);
+                ToRuntime::Infer { id, entry, inputs, sent, deadline, profile, attentive }
             }
             Call::Bench { entry, inputs, request } => {
                 let (entry, inputs) = (entry.clone(), self.announce(inputs, pool)?);

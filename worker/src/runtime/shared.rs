@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout, timeout_at};
 
+use super::attention::{Attention, InFlight};
 use super::connection::{Bound, Call, Connection, Reply};
+use super::ear::Ear;
 use super::supervise::Start;
 use crate::messages::runtime::{LoadedModule, RuntimeFailure, TensorRef};
 use crate::messages::sandbox::SandboxReport;
@@ -34,6 +36,7 @@ pub(super) struct Shared {
     /// Told of every request.
     asked: Notify,
     pool: Pool,
+    attention: Attention,
     state: Mutex<State>,
 }
 
@@ -54,6 +57,7 @@ enum Phase {
     Starting,
     Serving {
         connection: Arc<Connection>,
+        ear: Arc<Ear>,
         pid: u32,
     },
     /// Processes keep dying; requests fail until the next one is tried.
@@ -118,6 +122,7 @@ impl Shared {
             abandoned: Notify::new(),
             asked: Notify::new(),
             pool: Pool::default(),
+            attention: Attention::default(),
             state: Mutex::new(state),
         }
     }
@@ -189,9 +194,44 @@ impl Shared {
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(RuntimeFailure::DeadlineExceeded);
         }
-        let (id, reply) = self.submit(call, deadline)?;
+        let in_flight = InFlight::enter();
+        let (id, mut reply) = self.submit(call, deadline, in_flight.idle)?;
+        let sent = Instant::now();
         // Dropped when the caller goes or the deadline passes; harmless after an answer.
         let _cancel = Cancel { shared: self, id };
+        let looked_out = if in_flight.idle { self.look_out(&mut reply, sent) } else { None };
+        let answered = match looked_out {
+            Some(answered) => answered,
+            None => self.wait(reply, deadline).await,
+        };
+        if let Ok(Reply::Infer { timing, .. }) = &answered {
+            self.attention.note(timing);
+        }
+        answered
+    }
+
+    /// Waits for an answer as long as it pays not to sleep.
+    fn look_out(
+        &self,
+        reply: &mut oneshot::Receiver<Result<Reply, RuntimeFailure>>,
+        sent: Instant,
+    ) -> Option<Result<Reply, RuntimeFailure>> {
+        let patience = self.attention.patience()?;
+        let ear = match &self.lock().phase {
+            Phase::Serving { ear, .. } => Arc::clone(ear),
+            _ => return None,
+        };
+        self.attention.lookout.look_out(sent, patience, || {
+            ear.listen(self);
+            reply.try_recv().ok()
+        })
+    }
+
+    async fn wait(
+        &self,
+        reply: oneshot::Receiver<Result<Reply, RuntimeFailure>>,
+        deadline: Option<Instant>,
+    ) -> Result<Reply, RuntimeFailure> {
         let answered = match deadline {
             Some(deadline) => match timeout_at(deadline.into(), reply).await {
                 Ok(answered) => answered,
@@ -206,6 +246,7 @@ impl Shared {
         &self,
         call: Call,
         deadline: Option<Instant>,
+        attentive: bool,
     ) -> Result<(u64, oneshot::Receiver<Result<Reply, RuntimeFailure>>), RuntimeFailure> {
         let mut state = self.lock();
         let limit = self.start.config.queue_limit;
@@ -218,7 +259,7 @@ impl Shared {
             Phase::Starting => {}
             Phase::Serving { connection, .. } => {
                 tries = 1;
-                match connection.send_call(id, &call, deadline, &self.pool) {
+                match connection.send_call(id, &call, deadline, attentive, &self.pool) {
                     Ok(()) => {}
                     // The process just died: the supervision is about to notice and to send this again.
                     Err(crate::channel::ChannelError::Closed) => tries = 0,
@@ -305,7 +346,7 @@ impl Shared {
     }
 
     /// A process is ready: everything in flight goes to it.
-    pub(super) fn serve(&self, connection: Arc<Connection>, pid: u32, sandbox: SandboxReport) {
+    pub(super) fn serve(&self, connection: Arc<Connection>, ear: Arc<Ear>, pid: u32, sandbox: SandboxReport) {
         let mut state = self.lock();
         if matches!(state.phase, Phase::Closed) {
             return;
@@ -313,7 +354,7 @@ impl Shared {
         let mut failed = Vec::new();
         for (id, request) in &mut state.in_flight {
             request.tries += 1;
-            match connection.send_call(*id, &request.call, request.deadline, &self.pool) {
+            match connection.send_call(*id, &request.call, request.deadline, false, &self.pool) {
                 // A process that died again is noticed by the supervision.
                 Ok(()) | Err(crate::channel::ChannelError::Closed) => {}
                 Err(error) => failed.push((*id, error.to_string())),
@@ -326,7 +367,7 @@ impl Shared {
         }
         state.starts += 1;
         state.sandbox = sandbox;
-        state.phase = Phase::Serving { connection, pid };
+        state.phase = Phase::Serving { connection, ear, pid };
         self.serving.notify_waiters();
     }
 

@@ -10,9 +10,9 @@ use tokio::time::{sleep, timeout};
 
 use super::RuntimeConfig;
 use super::connection::Connection;
+use super::ear::Ear;
 use super::shared::Shared;
 use crate::channel::ChannelError;
-use crate::channel::asynchronous::Receiver;
 use crate::confine::Confinement;
 use crate::executable::cores;
 use crate::messages::full_text;
@@ -35,7 +35,7 @@ pub(super) struct Start {
 #[derive(Debug)]
 pub(super) struct Live {
     process: Process,
-    receiver: Receiver,
+    ear: Arc<Ear>,
     connection: Arc<Connection>,
     sandbox: SandboxReport,
 }
@@ -83,7 +83,8 @@ impl Start {
         match loaded {
             Ok((FromRuntime::Loaded(loaded), _)) => {
                 let connection = Connection::new(sender);
-                Ok((Live { process, receiver, connection, sandbox }, loaded?))
+                let ear = Arc::new(Ear::new(receiver, Arc::clone(&connection)));
+                Ok((Live { process, ear, connection, sandbox }, loaded?))
             }
             Ok(_) => Err(RuntimeFailure::Protocol { message: "no answer to the first message".to_owned() }),
             Err(ChannelError::Closed) => {
@@ -115,12 +116,12 @@ async fn serve_forever(shared: &Shared, slot: &mut Option<Live>) {
     while let Some(live) = slot.as_mut() {
         let since = Instant::now();
         let pid = live.process.pid();
-        shared.serve(Arc::clone(&live.connection), pid, live.sandbox.clone());
+        shared.serve(Arc::clone(&live.connection), Arc::clone(&live.ear), pid, live.sandbox.clone());
         let grace = config.cancel_grace;
         let connection = Arc::clone(&live.connection);
         let wrong = tokio::select! {
             never = shared.give_back_when_idle(&connection) => match never {},
-            wrong = hear(shared, live) => wrong,
+            wrong = live.ear.hear(shared) => wrong,
             () = shared.runaway(grace) => Some(format!("busy with an unwanted request for more than {grace:?}")),
         };
         if wrong.is_some() {
@@ -156,43 +157,6 @@ fn backoff(config: &RuntimeConfig, deaths: u32) -> Option<Duration> {
     let doublings = deaths.checked_sub(2)?;
     let pause = config.first_backoff.saturating_mul(2u32.saturating_pow(doublings));
     Some(pause.min(config.longest_backoff))
-}
-
-/// Hears one process until it closes the channel (`None`) or breaks the protocol.
-async fn hear(shared: &Shared, live: &mut Live) -> Option<String> {
-    loop {
-        let heard = match live.receiver.receive::<FromRuntime>().await {
-            Ok((message, fds)) => accept(shared, &live.connection, message, &fds),
-            Err(ChannelError::Closed) => return None,
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(wrong) = heard {
-            return Some(format!("protocol: {wrong}"));
-        }
-    }
-}
-
-fn accept(
-    shared: &Shared,
-    connection: &Arc<Connection>,
-    message: FromRuntime,
-    fds: &[OwnedFd],
-) -> Result<(), String> {
-    match message {
-        FromRuntime::Region { region, len } => connection.add_region(region, len, fds),
-        FromRuntime::Forget { region } => {
-            connection.forget_region(region);
-            Ok(())
-        }
-        FromRuntime::Answer { id, answer } => {
-            let outcome = match answer {
-                Ok(answer) => Ok(connection.accept(answer)?),
-                Err(failure) => Err(failure),
-            };
-            shared.answer(id, outcome)
-        }
-        FromRuntime::Loaded(_) | FromRuntime::Probed(_) => Err("an answer that nobody asked for".to_owned()),
-    }
 }
 
 /// Waits for the end of a process that closed its channel and says how it ended.
