@@ -20,7 +20,6 @@ const PROFILE_TIME: Duration = Duration::from_secs(1);
 
 /// About what it takes to wake a thread.
 const BRIEF: Duration = Duration::from_micros(30);
-const ENOUGH_BRIEF_RUNS: u64 = 8;
 const BRIEF_TOGETHER: Duration = Duration::from_micros(100);
 
 /// What every runner thread shares.
@@ -32,10 +31,8 @@ pub(crate) struct Runner {
     pub(crate) idle: Idle,
     /// Written by who wants the device for itself: a profile has what anybody runs.
     pub(crate) alone: RwLock<()>,
-    /// How many in a row computed for no longer than [`BRIEF`].
-    pub(crate) brief_runs: AtomicU64,
-    /// How long the last one computed, in nanoseconds.
-    pub(crate) computed_last: AtomicU64,
+    /// How long requests compute, in nanoseconds.
+    pub(crate) computed: AtomicU64,
 }
 
 impl Runner {
@@ -65,22 +62,25 @@ impl Runner {
 
     /// Whether a request will, by what the last ones took, have run before another thread could be woken.
     fn is_brief(&self, request: &Request) -> bool {
-        matches!(request, Request::Infer(Infer { profile: false, .. }))
-            && self.brief_runs.load(Ordering::Relaxed) >= ENOUGH_BRIEF_RUNS
+        matches!(request, Request::Infer(Infer { profile: false, .. })) && self.typical() <= BRIEF
     }
 
     /// How many more requests may wait for a brief one: those that have run, too, before a thread is awake and at them.
     fn brief_queue(&self) -> usize {
-        let each = self.computed_last.load(Ordering::Relaxed).max(1);
-        (BRIEF_TOGETHER.as_nanos() as u64 / each) as usize
+        (BRIEF_TOGETHER.as_nanos() / self.typical().as_nanos().max(1)) as usize
+    }
+
+    /// How long requests compute.
+    fn typical(&self) -> Duration {
+        Duration::from_nanos(self.computed.load(Ordering::Relaxed))
     }
 
     fn note_compute(&self, compute: Duration) {
-        self.computed_last.store(compute.as_nanos() as u64, Ordering::Relaxed);
-        match compute <= BRIEF {
-            true => self.brief_runs.fetch_add(1, Ordering::Relaxed),
-            false => self.brief_runs.swap(0, Ordering::Relaxed),
-        };
+        let took = u64::try_from(compute.as_nanos()).unwrap_or(u64::MAX);
+        let before = self.computed.load(Ordering::Relaxed);
+        // The least says what it takes; the rest is other load, which passes.
+        let after = took.min(before.saturating_add(took.saturating_sub(before) / 16));
+        self.computed.store(after, Ordering::Relaxed);
     }
 
     /// Gives memory back whenever nobody has asked for anything for a while; returns when that is over.

@@ -100,8 +100,7 @@ fn serve(
         inbox,
         idle: Idle::default(),
         alone: RwLock::default(),
-        brief_runs: AtomicU64::new(0),
-        computed_last: AtomicU64::new(0),
+        computed: AtomicU64::new(u64::MAX),
     };
     thread::scope(|scope| {
         let watch = thread::Builder::new().name("ired-idle".to_owned());

@@ -10,7 +10,7 @@ use crate::lookout::Lookout;
 use crate::messages::runtime::Timing;
 
 /// What is not there by then is slept for.
-const LONGEST: Duration = Duration::from_micros(100);
+const LONGEST: Duration = Duration::from_micros(200);
 
 /// Cores that were busy a moment ago are about to be busy again.
 const MOMENT: Duration = Duration::from_millis(5);
