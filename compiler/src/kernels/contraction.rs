@@ -5,6 +5,10 @@
 //! read where it is. A tile holds `m0 x n1` accumulators and runs over `k`, a long one in several passes; rows that do not fill one get a
 //! tile of exactly their size, columns that do not fill one are masked when stored. Weights come from far away, so
 //! those needed next are fetched while these are multiplied. Quantised ones are packed as the integers they are.
+//!
+//! Where the run tells how many rows there are, every element is summed in the same order whatever tile it is in, so that
+//! a row's results do not depend on the others. The few rows that fill no tile then take several panels side by side, lest
+//! they wait for their sums.
 
 mod panel;
 mod sizes;
@@ -139,6 +143,11 @@ impl Plan {
             in_tiles,
             is_packed: packed.is_some(),
             is_widened: quantized.is_some(),
+            is_ordered: m.as_static().is_none()
+                && (packed.is_some() || batch.is_empty())
+                && quantized.is_none()
+                && !in_tiles
+                && accumulator(dtype).is_float(),
             tile: tile_of(dispatch).filter(|_| quantized.is_none()),
         };
         let sizes = Sizes::of(&problem);
@@ -240,6 +249,11 @@ impl Plan {
     /// Whether it is too big to be in a core's cache from call to call.
     fn is_right_far(&self) -> bool {
         self.right_bytes > 4 * self.half_cache
+    }
+
+    /// Panels that tiles of few rows take side by side: not where weights are far, which come best one after the other.
+    fn beside(&self) -> &[i64] {
+        if self.is_right_far() { &[] } else { &self.sizes.beside }
     }
 
     fn width(&self) -> i64 {
