@@ -16,6 +16,7 @@ mod tile;
 mod tiles;
 mod widening;
 
+use ired_graph::rows::IndependentRows;
 use ired_graph::{DType, Dim, Graph, Node, Op, ValueId};
 
 use super::dot::DotProduct;
@@ -54,6 +55,27 @@ impl Family for Contraction {
             Plan::new(graph, dispatch, target).filter(|plan| !plan.in_tiles && plan.quantized.is_none())?;
         let candidates = plan.sizes.candidates(&plan.m, &plan.n, plan.passes_over(), plan.lanes, target);
         Some(Tunable { problem: plan.problem(graph, dispatch), candidates })
+    }
+
+    fn prove_exact(
+        &self,
+        graph: &Graph,
+        dispatch: &Dispatch,
+        target: &CpuTarget,
+        rows: &IndependentRows<'_>,
+    ) -> Result<(), &'static str> {
+        let plan = Plan::new(graph, dispatch, target).ok_or("there is no plan of it")?;
+        let root = graph.node(dispatch.root);
+        let is_float = accumulator(graph.ty(root.results[0]).dtype).is_float();
+        let has_one_order = plan.sizes.parts.is_some() || !is_float || rows.is_shared(&plan.m);
+        match has_one_order {
+            true => Ok(()),
+            false if plan.quantized.is_some() => Err("a few rows meet quantised weights in another order"),
+            false if plan.in_tiles => {
+                Err("rows that do not fill the machine's tiles are summed in another order")
+            }
+            false => Err("rows that do not fill a tile are summed in another order"),
+        }
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
