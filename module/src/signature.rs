@@ -14,13 +14,16 @@ pub struct Signature {
 
 impl Signature {
     /// What callers see of it whatever the target.
-    pub(crate) fn without_functions(&self) -> Vec<(&str, Result<(), &str>, &[TensorSpec], &[TensorSpec])> {
+    pub(crate) fn without_functions(&self) -> Vec<Offer<'_>> {
         let entries = self.entries.iter();
         entries
             .map(|entry| (&*entry.name, entry.rows.independence(), &*entry.inputs, &*entry.outputs))
             .collect()
     }
 }
+
+/// An entry point's name, why its rows may depend on each other, its inputs and its outputs.
+type Offer<'a> = (&'a str, Result<(), &'a str>, &'a [TensorSpec], &'a [TensorSpec]);
 
 /// A function that callers may invoke.
 #[derive(Clone, Debug, PartialEq, Eq)]
