@@ -10,9 +10,10 @@ use ired_module::signature::Rows;
 
 use crate::dispatch::Dispatch;
 use crate::kernels;
-use crate::module;
+use crate::module::Interface;
 use crate::passes::form_dispatches::{Plan, Step};
 use crate::program::Program;
+use crate::rows;
 use crate::schedule;
 use crate::targets::CpuTarget;
 use crate::work;
@@ -53,7 +54,7 @@ impl Source {
     }
 }
 
-/// Names, types and sizes of inputs and outputs, and whether their rows are independent.
+/// Names, types and sizes of inputs and outputs.
 fn interface(graph: &Graph) -> String {
     let mut text = String::new();
     let mut list = |title: &str, values: &[ValueId]| {
@@ -65,16 +66,13 @@ fn interface(graph: &Graph) -> String {
     };
     list("inputs", graph.inputs());
     list("outputs", graph.outputs());
-    let _ = match module::rows(graph) {
-        Rows::Independent => writeln!(text, "rows\n  are independent"),
-        Rows::Dependent { reason } => writeln!(text, "rows\n  are not known to be independent: {reason}"),
-    };
     text
 }
 
 /// The report on a scheduled program.
 pub(crate) fn explain(
     source: &Source,
+    interface: &Interface,
     graph: &Graph,
     plan: &Plan,
     program: &Program<'_>,
@@ -85,6 +83,15 @@ pub(crate) fn explain(
     let mut text = String::new();
     let _ = writeln!(text, "target {target}\n");
     text.push_str(&source.interface);
+    let _ = match rows::of_module(&interface.rows, graph, plan, target) {
+        Rows::Independent { exact: Ok(()) } => {
+            writeln!(text, "rows\n  are independent, each the same bits whatever is beside it")
+        }
+        Rows::Independent { exact: Err(why) } => {
+            writeln!(text, "rows\n  are independent, but for rounding: {why}")
+        }
+        Rows::Dependent { reason } => writeln!(text, "rows\n  are not known to be independent: {reason}"),
+    };
     report.sizes(&mut text);
     let operators: Vec<String> = source.operators.iter().map(|(op, n)| format!("{op} {n}")).collect();
     let _ = writeln!(text, "operators\n  {}", wrapped(&operators));

@@ -25,6 +25,7 @@ mod suppress;
 mod tile_registers;
 mod transpose;
 
+use ired_graph::rows::IndependentRows;
 use ired_graph::{DType, Graph, Node};
 use ired_mlir::Builder;
 
@@ -77,6 +78,22 @@ trait Family: Sync {
     /// The problem that a dispatch of the family is, and other ways to solve it.
     fn tunable(&self, _graph: &Graph, _dispatch: &Dispatch, _target: &CpuTarget) -> Option<Tunable> {
         None
+    }
+
+    /// Proves that each row's results are the same bits however many rows there are and wherever it stands among them: the
+    /// same operations make them, in the same order. `rows` knows which sizes depend on the rows; none that nodes of the
+    /// dispatch reduce does.
+    ///
+    /// # Errors
+    /// What may be otherwise for another number of rows.
+    fn prove_exact(
+        &self,
+        _graph: &Graph,
+        _dispatch: &Dispatch,
+        _target: &CpuTarget,
+        _rows: &IndependentRows<'_>,
+    ) -> Result<(), &'static str> {
+        Err("nothing is known of the order in which it computes")
     }
 
     /// Adds the function.
@@ -136,6 +153,23 @@ pub fn interface(
         }
     }
     Err(KernelError::NoFamily { dispatch: dispatch.name.clone() })
+}
+
+/// Proves that the kernel of a dispatch computes each row in the same way however many rows there are: see
+/// [`Family::prove_exact`].
+///
+/// # Errors
+/// What may be otherwise, beginning with the family's name.
+pub(crate) fn prove_exact(
+    graph: &Graph,
+    dispatch: &Dispatch,
+    target: &CpuTarget,
+    rows: &IndependentRows<'_>,
+) -> Result<(), String> {
+    let interface = interface(graph, dispatch, target).map_err(|error| error.to_string())?;
+    let family = named(interface.family).ok_or("no kernel")?;
+    let proof = family.prove_exact(graph, dispatch, target, rows);
+    proof.map_err(|why| format!("{}: {why}", family.name()))
 }
 
 /// Whether the family is the one to compute a dispatch that it can compute.

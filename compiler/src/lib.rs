@@ -13,6 +13,7 @@ mod names;
 pub mod passes;
 mod phases;
 mod program;
+mod rows;
 mod schedule;
 pub mod targets;
 pub mod tuning;

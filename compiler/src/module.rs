@@ -4,15 +4,15 @@ mod code;
 mod notes;
 mod params;
 
-use ired_graph::rows::independent_rows;
 use ired_graph::{DType, Graph};
-use ired_module::signature::{DimSpec, EntryPoint, Provenance, Rows, Signature, Target, TensorSpec};
+use ired_module::signature::{DimSpec, EntryPoint, Provenance, Signature, Target, TensorSpec};
 use ired_module::{ExecutableDraft, KernelEntry, ModuleDraft};
 
 use crate::errors::{Diagnostic, DiagnosticKind};
 use crate::names::EntryNames;
 use crate::passes::form_dispatches::Plan;
 use crate::program::{ENTRY, Program};
+use crate::rows;
 use crate::targets::CpuTarget;
 
 /// What the model's own graph says to callers, kept from before passes rewrote it.
@@ -20,7 +20,8 @@ use crate::targets::CpuTarget;
 pub(crate) struct Interface {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
-    rows: Rows,
+    /// Why rows may not be independent, if that is so.
+    pub(crate) rows: Result<(), String>,
     pub(crate) names: EntryNames,
 }
 
@@ -33,21 +34,8 @@ impl Interface {
         Self {
             inputs: specs(graph.inputs(), &names.inputs),
             outputs: specs(graph.outputs(), &names.outputs),
-            rows: rows(graph),
+            rows: rows::of_model(graph),
             names,
-        }
-    }
-}
-
-/// Longer reasons are cut: they have names of the model's.
-const MAX_REASON_CHARS: usize = 1000;
-
-/// Whether calls may be joined.
-pub(crate) fn rows(graph: &Graph) -> Rows {
-    match independent_rows(graph) {
-        Ok(()) => Rows::Independent,
-        Err(dependent) => {
-            Rows::Dependent { reason: dependent.to_string().chars().take(MAX_REASON_CHARS).collect() }
         }
     }
 }
@@ -84,7 +72,7 @@ pub(crate) fn draft(
                 function: 0,
                 inputs: interface.inputs.clone(),
                 outputs: interface.outputs.clone(),
-                rows: interface.rows.clone(),
+                rows: rows::of_module(&interface.rows, graph, plan, target),
                 peak: code.peak,
             }],
         },

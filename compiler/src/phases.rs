@@ -301,7 +301,9 @@ fn compile_variant(
     if let (Some(explain), Some(source)) = (&options.explain, &model.source) {
         let report = match explain.candidates {
             true => tuning::candidates(graph, &plan, &options.target),
-            false => explain::explain(source, graph, &plan, &program, &options.target, explain),
+            false => {
+                explain::explain(source, &model.interface, graph, &plan, &program, &options.target, explain)
+            }
         };
         return Ok(Outcome::Explained(report));
     }

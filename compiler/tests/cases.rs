@@ -17,6 +17,8 @@ mod emulated;
 mod emulator;
 #[path = "cases/end_to_end.rs"]
 mod end_to_end;
+#[path = "cases/exact.rs"]
+mod exact;
 #[path = "cases/harness.rs"]
 mod harness;
 #[path = "cases/notes.rs"]

@@ -110,7 +110,12 @@ fn write_entry_point(module: &Module<'_>, entry: &EntryPointRef<'_>, f: &mut For
         writeln!(f, "  out {tensor}")?;
     }
     match entry.rows {
-        RowsRef::Independent => writeln!(f, "  rows are independent")?,
+        RowsRef::Independent { exact: Ok(()) } => {
+            writeln!(f, "  rows are independent, each the same bits whatever is beside it")?;
+        }
+        RowsRef::Independent { exact: Err(reason) } => {
+            writeln!(f, "  rows are independent, but for rounding: {}", reason.escape_debug())?;
+        }
         RowsRef::Dependent { reason } => {
             writeln!(f, "  rows are not known to be independent: {}", reason.escape_debug())?;
         }

@@ -13,12 +13,17 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// What callers see of it.
-    pub(crate) fn without_functions(&self) -> Vec<(&str, &Rows, &[TensorSpec], &[TensorSpec])> {
+    /// What callers see of it whatever the target.
+    pub(crate) fn without_functions(&self) -> Vec<Offer<'_>> {
         let entries = self.entries.iter();
-        entries.map(|entry| (&*entry.name, &entry.rows, &*entry.inputs, &*entry.outputs)).collect()
+        entries
+            .map(|entry| (&*entry.name, entry.rows.independence(), &*entry.inputs, &*entry.outputs))
+            .collect()
     }
 }
+
+/// An entry point's name, why its rows may depend on each other, its inputs and its outputs.
+type Offer<'a> = (&'a str, Result<(), &'a str>, &'a [TensorSpec], &'a [TensorSpec]);
 
 /// A function that callers may invoke.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,11 +43,23 @@ pub struct EntryPoint {
 pub enum Rows {
     /// Calls may whose other sizes are equal, and that have rows, the same number in each input. All inputs and outputs
     /// begin with a symbolic dimension then, and each row of an output depends on the same row of the inputs only: not on
-    /// other rows, not on their number and not on its place among them. How results are rounded may depend on how many
-    /// rows there are.
-    Independent,
+    /// other rows, not on their number and not on its place among them.
+    ///
+    /// Where that is exact, a row's results are the same bits, but for which NaN one is. Else they may be rounded in another
+    /// way for another number of rows; the reason is for people.
+    Independent { exact: Result<(), String> },
     /// That is not known, or known not to be so. The reason is for people.
     Dependent { reason: String },
+}
+
+impl Rows {
+    /// Why calls may not be joined, if so. Variants have that in common; how they round is a matter of the target.
+    pub(crate) fn independence(&self) -> Result<(), &str> {
+        match self {
+            Self::Independent { .. } => Ok(()),
+            Self::Dependent { reason } => Err(reason),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,8 +9,7 @@ use crate::access::words_of;
 use crate::error::{Verify, VerifyError};
 use crate::format::{MAX_KERNEL_OPERANDS, MAX_NAMES_BYTES, MAX_STRING_BYTES, PARAM_ALIGNMENT, SectionKind};
 use crate::reader::{
-    DimRef, Dims, ENTRY_WORDS, EntryPointRef, FUNCTION_WORDS, Function, Module, PARAM_WORDS, PeakRef,
-    RowsRef, Tensors,
+    DimRef, Dims, ENTRY_WORDS, EntryPointRef, FUNCTION_WORDS, Function, Module, PARAM_WORDS, PeakRef, Tensors,
 };
 use crate::words::Cursor;
 use crate::{host_calls, texts};
@@ -257,7 +256,7 @@ fn verify_signature(module: &Module<'_>, names: &mut Names<'_, '_>) -> Result<()
             found.ok_or(malformed(SECTION, at, "cut short"))
         };
         names.check(SECTION, word(0)?)?;
-        if word(2)? == 0 {
+        if word(2)? < 2 {
             names.check(SECTION, word(3)?)?;
         }
         let entry = entries.read().ok_or(malformed(SECTION, at, "cut short or unknown numbers"))?;
@@ -285,7 +284,7 @@ fn offers_the_same(one: &Module<'_>, other: &Module<'_>) -> bool {
     let mut pairs = x.zip(y);
     x.left == y.left
         && pairs.all(|(x, y)| {
-            (x.name, x.rows) == (y.name, y.rows)
+            (x.name, x.rows.independence()) == (y.name, y.rows.independence())
                 && tensors(x.inputs, y.inputs)
                 && tensors(x.outputs, y.outputs)
         })
@@ -322,7 +321,7 @@ fn fits(module: &Module<'_>, entry: &EntryPointRef<'_>) -> Result<(), &'static s
         return Err("outputs differ in number or rank");
     }
     let mut tensors = entry.inputs.chain(entry.outputs);
-    if entry.rows == RowsRef::Independent
+    if entry.rows.independence().is_ok()
         && (entry.inputs.is_empty() || !tensors.all(|tensor| is_of_rows(tensor.dims)))
     {
         return Err("rows are said to be independent, and a tensor does not begin with them");

@@ -85,9 +85,9 @@ pub struct Settings {
 
     /// Newest versions of a model that are loaded; 0: all. One, as Triton has it: each costs a process.
     pub versions_served: usize,
-    /// Rows that waiting requests for a model are joined to, whose module says that its rows depend on nothing else and whose
-    /// configuration says nothing of batches: as far as that costs the first of them no more than two milliseconds. None, so
-    /// that the last bits of an answer do not depend on what else was asked: kernels add in another order for more rows.
+    /// Rows that waiting requests for a model are joined to, whose module says that its rows are exact and whose configuration
+    /// says nothing of batches: as far as that costs the first of them no more than two milliseconds. Results are the same
+    /// bits then, whatever else was asked.
     pub default_max_batch_size: u64,
     /// Requests of one model version that are inside at once, waiting or running; more are refused at once, as
     /// a client that waits longer than this queue takes has mostly given up.

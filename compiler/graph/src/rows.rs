@@ -7,7 +7,8 @@
 //! joined then, one behind the other along the batch, and the outputs cut apart, as long as their other sizes are equal.
 //! What is not understood counts as dependent.
 //!
-//! Nothing is said of rounding, which may depend on how many rows are computed together.
+//! Nothing is said of rounding, which may depend on how many rows are computed together: that is for whoever knows how
+//! operations are computed, to whom [`IndependentRows::is_shared`] says which sizes do not depend on that.
 
 mod control;
 mod error;
@@ -60,25 +61,41 @@ pub enum Content {
 /// # Errors
 /// What is in the way: an input without a batch, or the first output that has no rows or whose rows are not independent.
 pub fn independent_rows(graph: &Graph) -> Result<(), DependentRows> {
-    let mut analysis = Analysis::new(graph, &batch_of(graph)?);
-    analysis.region(graph.body);
-    for &output in graph.outputs() {
-        let name = || error::value_name(graph, output);
-        match analysis.spreads.get(&output) {
-            Some(Spread::Rows(Rows { content: Content::Place { .. }, .. })) => {
-                return Err(DependentRows::Places { output: name() });
-            }
-            Some(Spread::Mixed(meeting)) => {
-                return Err(DependentRows::Meet { output: name(), meeting: meeting.describe(graph) });
-            }
-            Some(Spread::Rows(rows)) if rows.axis == 0 && analysis.is_batch(&graph.ty(output).shape) => {}
-            Some(Spread::Rows(_) | Spread::Shared) | None => {
-                let found = graph.ty(output).display(&graph.symbols).to_string();
-                return Err(DependentRows::Output { output: name(), found });
+    IndependentRows::of(graph).map(|_| ())
+}
+
+/// A proof that the rows of a graph are independent.
+pub struct IndependentRows<'g>(Analysis<'g>);
+
+impl<'g> IndependentRows<'g> {
+    /// # Errors
+    /// As [`independent_rows`].
+    pub fn of(graph: &'g Graph) -> Result<Self, DependentRows> {
+        let mut analysis = Analysis::new(graph, &batch_of(graph)?);
+        analysis.region(graph.body);
+        for &output in graph.outputs() {
+            let name = || error::value_name(graph, output);
+            match analysis.spreads.get(&output) {
+                Some(Spread::Rows(Rows { content: Content::Place { .. }, .. })) => {
+                    return Err(DependentRows::Places { output: name() });
+                }
+                Some(Spread::Mixed(meeting)) => {
+                    return Err(DependentRows::Meet { output: name(), meeting: meeting.describe(graph) });
+                }
+                Some(Spread::Rows(rows)) if rows.axis == 0 && analysis.is_batch(&graph.ty(output).shape) => {}
+                Some(Spread::Rows(_) | Spread::Shared) | None => {
+                    let found = graph.ty(output).display(&graph.symbols).to_string();
+                    return Err(DependentRows::Output { output: name(), found });
+                }
             }
         }
+        Ok(Self(analysis))
     }
-    Ok(())
+
+    /// Whether a size of the graph is the same however many rows there are.
+    pub fn is_shared(&self, size: &Dim) -> bool {
+        self.0.shared_size(size).is_ok()
+    }
 }
 
 /// The symbols that inputs begin with. Different ones are equal in calls of one batch.

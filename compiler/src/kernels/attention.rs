@@ -16,6 +16,7 @@ mod values;
 
 use std::ops::Range;
 
+use ired_graph::rows::IndependentRows;
 use ired_graph::{DType, Dim, Graph, Node, Op, ValueId};
 
 use super::dot::{Dot, has_bf16_tiles};
@@ -43,6 +44,21 @@ impl Family for Attention {
         let grid = [blocks, product(&plan.batch), Dim::constant(1)];
         let features = plan.narrow.map_or(&[][..], |_| Dot::Bf16.tile_features());
         Ok(Some(KernelInterface { features, ..plain_interface(graph, dispatch, grid) }))
+    }
+
+    fn prove_exact(
+        &self,
+        graph: &Graph,
+        dispatch: &Dispatch,
+        target: &CpuTarget,
+        rows: &IndependentRows<'_>,
+    ) -> Result<(), &'static str> {
+        let plan = Plan::new(graph, dispatch, target).ok_or("there is no plan of it")?;
+        // A workgroup has queries and keys of one batch, and cuts both up by their number.
+        match rows.is_shared(&plan.queries) && rows.is_shared(&plan.keys) {
+            true => Ok(()),
+            false => Err("queries or keys are cut up by the number of rows"),
+        }
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {

@@ -5,6 +5,10 @@
 //! read where it is. A tile holds `m0 x n1` accumulators and runs over `k`, a long one in several passes; rows that do not fill one get a
 //! tile of exactly their size, columns that do not fill one are masked when stored. Weights come from far away, so
 //! those needed next are fetched while these are multiplied. Quantised ones are packed as the integers they are.
+//!
+//! Where the run tells how many rows there are, every element is summed in the same order whatever tile it is in, so that
+//! a row's results do not depend on the others. The few rows that fill no tile then take several panels side by side, lest
+//! they wait for their sums.
 
 mod panel;
 mod sizes;
@@ -12,6 +16,7 @@ mod tile;
 mod tiles;
 mod widening;
 
+use ired_graph::rows::IndependentRows;
 use ired_graph::{DType, Dim, Graph, Node, Op, ValueId};
 
 use super::dot::DotProduct;
@@ -50,6 +55,27 @@ impl Family for Contraction {
             Plan::new(graph, dispatch, target).filter(|plan| !plan.in_tiles && plan.quantized.is_none())?;
         let candidates = plan.sizes.candidates(&plan.m, &plan.n, plan.passes_over(), plan.lanes, target);
         Some(Tunable { problem: plan.problem(graph, dispatch), candidates })
+    }
+
+    fn prove_exact(
+        &self,
+        graph: &Graph,
+        dispatch: &Dispatch,
+        target: &CpuTarget,
+        rows: &IndependentRows<'_>,
+    ) -> Result<(), &'static str> {
+        let plan = Plan::new(graph, dispatch, target).ok_or("there is no plan of it")?;
+        let root = graph.node(dispatch.root);
+        let is_float = accumulator(graph.ty(root.results[0]).dtype).is_float();
+        let has_one_order = plan.sizes.parts.is_some() || !is_float || rows.is_shared(&plan.m);
+        match has_one_order {
+            true => Ok(()),
+            false if plan.quantized.is_some() => Err("a few rows meet quantised weights in another order"),
+            false if plan.in_tiles => {
+                Err("rows that do not fill the machine's tiles are summed in another order")
+            }
+            false => Err("rows that do not fill a tile are summed in another order"),
+        }
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
@@ -139,6 +165,11 @@ impl Plan {
             in_tiles,
             is_packed: packed.is_some(),
             is_widened: quantized.is_some(),
+            is_ordered: m.as_static().is_none()
+                && (packed.is_some() || batch.is_empty())
+                && quantized.is_none()
+                && !in_tiles
+                && accumulator(dtype).is_float(),
             tile: tile_of(dispatch).filter(|_| quantized.is_none()),
         };
         let sizes = Sizes::of(&problem);
@@ -240,6 +271,11 @@ impl Plan {
     /// Whether it is too big to be in a core's cache from call to call.
     fn is_right_far(&self) -> bool {
         self.right_bytes > 4 * self.half_cache
+    }
+
+    /// Panels that tiles of few rows take side by side: not where weights are far, which come best one after the other.
+    fn beside(&self) -> &[i64] {
+        if self.is_right_far() { &[] } else { &self.sizes.beside }
     }
 
     fn width(&self) -> i64 {

@@ -1,6 +1,7 @@
 //! Transposes that move the last axis: square tiles are read along one axis, turned in registers, and written along
 //! the other, so that memory is only met in whole vectors.
 
+use ired_graph::rows::IndependentRows;
 use ired_graph::{Dim, Graph, Op, ValueId};
 use ired_mlir::{Builder, Compare, Value};
 
@@ -33,6 +34,17 @@ impl Family for Transpose {
         let Some(plan) = Plan::new(graph, dispatch, target) else { return Ok(None) };
         let groups = product(&plan.rows).ceil_div(&Dim::constant(plan.rows_per_group));
         Ok(Some(plain_interface(graph, dispatch, line(groups))))
+    }
+
+    // Nothing is rounded.
+    fn prove_exact(
+        &self,
+        _: &Graph,
+        _: &Dispatch,
+        _: &CpuTarget,
+        _: &IndependentRows<'_>,
+    ) -> Result<(), &'static str> {
+        Ok(())
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {

@@ -2,8 +2,8 @@
 //!
 //! - target: triple, count, features
 //! - provenance: digest in eight words, model name, compiler, options
-//! - signature: count, then per entry point: name, function, rows (`0, reason` where they are dependent, `1, 0`
-//!   where they are not), peak kind, peak value in two words, inputs, outputs, then the tensors: name, dtype, rank, then
+//! - signature: count, then per entry point: name, function, rows (`0, reason` where they are dependent, `1,
+//!   reason` where they are not but may be rounded in another way, `2, 0` where they are exact), peak kind, peak value in two words, inputs, outputs, then the tensors: name, dtype, rank, then
 //!   the dimensions: `0, 0, size in two words, 0, 0` or `1, name, min in two words, max in two words`
 //!
 //! Names are indices of the string table.
@@ -71,8 +71,18 @@ pub struct EntryPointRef<'a> {
 /// Whether calls may be joined along the first dimension: see `Rows` of the signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowsRef<'a> {
-    Independent,
+    Independent { exact: Result<(), &'a str> },
     Dependent { reason: &'a str },
+}
+
+impl<'a> RowsRef<'a> {
+    /// As `Rows::independence` of the signature.
+    pub(crate) fn independence(self) -> Result<(), &'a str> {
+        match self {
+            Self::Independent { .. } => Ok(()),
+            Self::Dependent { reason } => Err(reason),
+        }
+    }
 }
 
 /// Memory that one invocation takes: see `PeakBytes` of the signature.
@@ -146,7 +156,8 @@ impl<'a> EntryPoints<'a> {
         let (name, function) = (self.module.string(cursor.word()?)?, cursor.word()?);
         let rows = match (cursor.word()?, cursor.word()?) {
             (0, reason) => RowsRef::Dependent { reason: self.module.string(reason)? },
-            (1, 0) => RowsRef::Independent,
+            (1, reason) => RowsRef::Independent { exact: Err(self.module.string(reason)?) },
+            (2, 0) => RowsRef::Independent { exact: Ok(()) },
             _ => return None,
         };
         let (kind, value) = (cursor.word()?, cursor.long()?);
@@ -322,7 +333,7 @@ mod owned {
                 inputs: self.inputs.map(|tensor| tensor.to_owned()).collect(),
                 outputs: self.outputs.map(|tensor| tensor.to_owned()).collect(),
                 rows: match self.rows {
-                    RowsRef::Independent => Rows::Independent,
+                    RowsRef::Independent { exact } => Rows::Independent { exact: exact.map_err(Into::into) },
                     RowsRef::Dependent { reason } => Rows::Dependent { reason: reason.into() },
                 },
                 peak: match self.peak {

@@ -241,7 +241,7 @@ fn rows_are_independent_where_every_tensor_begins_with_them() {
     let with = |dims: [DimSpec; 3]| {
         let mut draft = draft();
         let entry = &mut draft.signature.entries[0];
-        entry.rows = Rows::Independent;
+        entry.rows = Rows::Independent { exact: Ok(()) };
         entry.outputs[0].dims = dims.to_vec();
         draft
     };
@@ -250,7 +250,17 @@ fn rows_are_independent_where_every_tensor_begins_with_them() {
     let module = Module::parse(&bytes).unwrap();
     assert_eq!(module.signature(), sound.signature);
     let summary = module.summary().to_string();
-    assert!(summary.contains("  rows are independent\n"), "{summary}");
+    assert!(
+        summary.contains("  rows are independent, each the same bits whatever is beside it\n"),
+        "{summary}"
+    );
+    let mut rounding = with([batch(), DimSpec::Static(3), DimSpec::Static(2)]);
+    rounding.signature.entries[0].rows = Rows::Independent { exact: Err("`/fc`: sums\n".into()) };
+    let bytes = rounding.to_bytes().unwrap();
+    let module = Module::parse(&bytes).unwrap();
+    assert_eq!(module.signature(), rounding.signature);
+    let summary = module.summary().to_string();
+    assert!(summary.contains("  rows are independent, but for rounding: `/fc`: sums\\n\n"), "{summary}");
     let refused = [[DimSpec::Static(3), batch(), DimSpec::Static(2)], [batch(), DimSpec::Static(3), batch()]];
     for dims in refused {
         match with(dims).to_bytes() {
@@ -286,6 +296,26 @@ fn variants_come_back_in_order_and_share_what_is_equal() {
     assert_eq!(first.section(SectionKind::Params).len(), 192 + 70);
     let listing = first.summary().to_string();
     assert!(listing.contains("variant 1 of 2") && listing.contains("variant 2 of 2"), "{listing}");
+}
+
+#[test]
+fn variants_may_round_in_ways_of_their_own() {
+    let mut drafts = variants();
+    let batch = || DimSpec::Symbolic { name: "batch".into(), min: 1, max: 64 };
+    for (draft, exact) in drafts.iter_mut().zip([Ok(()), Err("sums".to_owned())]) {
+        let entry = &mut draft.signature.entries[0];
+        entry.rows = Rows::Independent { exact };
+        entry.outputs[0].dims = vec![batch(), DimSpec::Static(3), DimSpec::Static(2)];
+    }
+    let mut out = std::io::Cursor::new(Vec::new());
+    write_variants(&drafts, &mut out).unwrap();
+    let bytes = out.into_inner();
+    let module = Module::parse(&bytes).unwrap();
+    module.verify(Verify::All).unwrap();
+    let rows = |module: &Module<'_>| module.signature().entries[0].rows.clone();
+    let found: Vec<Rows> = module.variants().map(|variant| rows(&variant)).collect();
+    let expected: Vec<Rows> = drafts.iter().map(|draft| draft.signature.entries[0].rows.clone()).collect();
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use ired_worker::{RuntimeFailure, Tensor};
 /// What is in the way.
 pub fn max_rows(entry: &EntryPoint, says_independent: bool) -> Result<u64, String> {
     match &entry.rows {
-        Rows::Independent => {
+        Rows::Independent { .. } => {
             let first = specs(entry).filter_map(|(_, spec)| spec.dims.first());
             let most = first.map(|dim| match dim {
                 DimSpec::Symbolic { max, .. } | DimSpec::Static(max) => *max,
@@ -26,6 +26,15 @@ pub fn max_rows(entry: &EntryPoint, says_independent: bool) -> Result<u64, Strin
         Rows::Dependent { reason } => Err(format!(
             "{reason}; if you know better, the parameter `ired.rows_independent` of the configuration says so"
         )),
+    }
+}
+
+/// The same for requests whose configuration does not ask for it, of which a setting says how many rows they may have: none
+/// where it would show in the last bits of an answer what else was asked.
+pub fn unasked_rows(entry: &EntryPoint, setting: u64) -> u64 {
+    match entry.rows {
+        Rows::Independent { exact: Ok(()) } => setting,
+        Rows::Independent { exact: Err(_) } | Rows::Dependent { .. } => 0,
     }
 }
 
@@ -211,8 +220,18 @@ mod tests {
         assert_eq!(max_rows(&entry, false), Err(said.to_owned()));
         assert_eq!(max_rows(&entry, true), Err("output `y` has a size that no input has, `2*N`".to_owned()));
         entry.outputs[0].dims[1] = symbolic("floordiv(L, 2)");
-        entry.rows = Rows::Independent;
+        entry.rows = Rows::Independent { exact: Err("`/fc`: contraction: sums".to_owned()) };
         assert_eq!(max_rows(&entry, false), Ok(64));
+    }
+
+    #[test]
+    fn only_what_is_exact_is_joined_unasked() {
+        let mut entry = entry(vec![spec("x", &[symbolic("N")])], vec![spec("y", &[symbolic("N")])]);
+        assert_eq!(unasked_rows(&entry, 64), 0);
+        entry.rows = Rows::Independent { exact: Err("`/fc`: contraction: sums".to_owned()) };
+        assert_eq!(unasked_rows(&entry, 64), 0);
+        entry.rows = Rows::Independent { exact: Ok(()) };
+        assert_eq!(unasked_rows(&entry, 64), 64);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::config::{RequireSandbox, Settings};
 use crate::digest::Digest;
 use crate::engine::Runner;
 use crate::error::Error;
+use crate::infer::join;
 use crate::ledger::Reservation;
 use crate::model_config::{self, Scheduling};
 use crate::models::ModelSource;
@@ -92,7 +93,7 @@ impl Served {
         let says_nothing = ModelConfig::default();
         let stated = config.as_deref().unwrap_or(&says_nothing);
         model_config::check_main_file(&source.name, stated, &source.main.name)?;
-        let unasked_rows = settings.default_max_batch_size;
+        let unasked_rows = join::unasked_rows(&entries[entry], settings.default_max_batch_size);
         let scheduling = model_config::scheduling(&source.name, stated, unasked_rows, &entries[entry])?;
         let Scheduling { mut policy, sequences, max_rows, pinned } = scheduling;
         if pinned {

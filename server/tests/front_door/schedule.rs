@@ -166,6 +166,24 @@ async fn requests_are_joined_unasked_and_count_as_requests() {
 }
 
 #[tokio::test]
+async fn what_rounds_by_the_number_of_rows_is_not_joined_unasked() {
+    let mut place = Place::new(&[("m.onnx", "block rounds")]);
+    place.settings.default_max_batch_size = 4;
+    let Busy { daemon, grpc, world, first, _place } = busy_at(place).await;
+    let mut answers = vec![first];
+    for value in [2.0, 3.0, 4.0] {
+        answers.push(ask(&grpc, asking("m", 1, value)));
+    }
+    world.until(|seen| seen.inside == 4).await;
+    world.release();
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    assert!(world.seen().ran.iter().all(|(rows, _)| *rows == 1), "{:?}", world.seen().ran);
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_batch_goes_on_for_those_who_stay() {
     let Busy { daemon, grpc, world, first, _place } = busy(BATCHING).await;
     let leader = ask(&grpc, asking("m", 1, 2.0));

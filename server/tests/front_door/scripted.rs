@@ -4,8 +4,8 @@
 //! (compile until [`World::release`]), `compiles:MS` (compile so long), `unloadable`, `unloadable-once`, `block` (infer until
 //! [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`; of a model that says `strings`, both are
 //! strings and the same. One that says `takes:MS` takes so long, one that says `times:N` multiplies by that, one that says
-//! `fails` answers nobody, one that `centers` says that its rows depend on each other, one that `lingers` ends
-//! only once [`World::release`] was called. One keeps `resident:BYTES`, and takes `peak:BYTES`, `row-peak:BYTES` for each row
+//! `fails` answers nobody, one that `centers` says that its rows depend on each other, one that `rounds` that they are
+//! not exact, one that `lingers` ends only once [`World::release`] was called. One keeps `resident:BYTES`, and takes `peak:BYTES`, `row-peak:BYTES` for each row
 //! and `square-peak:BYTES` for each square of rows. A `sequence` adds up instead: `next` is `x` and, unless `start` is 1,
 //! `state`; `y` is that, and
 //! `corrid` more at the `end`.
@@ -276,12 +276,14 @@ pub(crate) fn loaded(script: &str) -> LoadedModule {
         ]);
         outputs.push(spec("next"));
     }
-    let rows = match script.contains("centers") {
-        false => Rows::Independent,
-        true => Rows::Dependent {
-            reason: "rows of output `y` depend on each other: `/mean` (ReduceMean) works along the rows"
-                .to_owned(),
-        },
+    let rows = if script.contains("centers") {
+        let reason = "rows of output `y` depend on each other: `/mean` (ReduceMean) works along the rows";
+        Rows::Dependent { reason: reason.to_owned() }
+    } else if script.contains("rounds") {
+        let why = "`/fc` (Gemm): contraction: rows that do not fill a tile are summed in another order";
+        Rows::Independent { exact: Err(why.to_owned()) }
+    } else {
+        Rows::Independent { exact: Ok(()) }
     };
     let entry = EntryPoint {
         name: "main".to_owned(),

@@ -93,7 +93,7 @@ enum DimSpecWire {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Rows")]
 enum RowsWire {
-    Independent,
+    Independent { exact: Result<(), String> },
     Dependent { reason: String },
 }
 

@@ -12,12 +12,13 @@ const HEAVY_NODES: usize = 8;
 /// More sizes of tiles than this are not emitted for the rows that are left.
 const MOST_CASES: usize = 8;
 
-/// Columns of a panel, and the steps of `k` that a pass makes.
+/// Columns of a panel, or of several side by side, and the steps of `k` that a pass makes.
 #[derive(Clone)]
 pub(super) struct Piece<'m> {
+    /// The first.
     pub(super) panel: Value<'m>,
     pub(super) column: Value<'m>,
-    /// One mask a vector, where columns may be missing.
+    /// One for each vector: a mask where columns may be missing.
     pub(super) masks: Vec<Option<Value<'m>>>,
     pub(super) first_step: Value<'m>,
     pub(super) end_step: Value<'m>,
@@ -49,7 +50,35 @@ impl<'m> Emitter<'_, '_, 'm> {
         let rows = f.dim(&plan.sizes.rows);
         let first_row = b.muli(row_block, rows);
         let last_row = b.minsi(b.addi(first_row, rows), f.dim(&plan.m));
-        b.for_each(first_panel, last_panel, |b, panel| self.emit_panel(b, panel, first_row, last_row));
+        if plan.beside().is_empty() {
+            return b.for_each(first_panel, last_panel, |b, panel| {
+                self.emit_panel(b, panel, first_row, last_row);
+            });
+        }
+        let rest = b.remui(b.subi(last_row, first_row), b.index(plan.sizes.m0 as i64));
+        let full = b.subi(last_row, rest);
+        let is_all = b.cmpi(Compare::Eq, full, first_row);
+        let cases: Vec<i64> = (1..).take(plan.beside().len()).collect();
+        let beside = cases.iter().zip(plan.beside()).fold(b.index(1), |others, (count, panels)| {
+            b.select(b.cmpi(Compare::Eq, rest, b.index(*count)), b.index(*panels), others)
+        });
+        b.for_loop(first_panel, last_panel, beside, &[], |b, panel, _| {
+            let end = b.minsi(b.addi(panel, beside), last_panel);
+            // One alone has all rows as usual.
+            let is_single = b.cmpi(Compare::Eq, b.subi(end, panel), b.index(1));
+            let is_whole = b.cmpi(Compare::Eq, b.subi(end, panel), beside);
+            let is_beside = b.select(is_single, b.bool(false), is_whole);
+            let start = b.select(b.andi(is_beside, is_all), end, panel);
+            let last_full = b.select(is_beside, full, last_row);
+            b.for_each(start, end, |b, panel| self.emit_panel(b, panel, first_row, last_full));
+            b.if_then(is_beside, |b| {
+                b.switch(rest, &cases, |b, count| {
+                    let piece = self.piece(b, panel, plan.beside()[count as usize - 1], full, last_row);
+                    self.emit_tile(b, &piece, full, count, None);
+                });
+            });
+            Vec::new()
+        });
     }
 
     /// Which columns and rows this workgroup does. Neighbours share the weights where these are big and the left-hand
@@ -71,22 +100,32 @@ impl<'m> Emitter<'_, '_, 'm> {
     }
 
     fn emit_panel(&self, b: &Builder<'m>, panel: Value<'m>, first_row: Value<'m>, last_row: Value<'m>) {
-        let column = b.muli(panel, b.index(self.plan.width()));
-        let masks = self.masks(b, column);
-        let piece = |first_step, end_step, sums| Piece {
-            panel,
-            column,
-            masks: masks.clone(),
-            first_step,
-            end_step,
-            sums,
-            first_row,
-            last_row,
-        };
-        let whole = piece(b.index(0), self.steps, Sums::Only);
+        let whole = self.piece(b, panel, 1, first_row, last_row);
         match &self.plan.quantized {
             None => self.emit_passes(b, &whole),
             Some(quantized) => self.emit_few_rows(b, quantized, &whole, |b| self.emit_passes(b, &whole)),
+        }
+    }
+
+    /// All steps of `count` panels.
+    fn piece(
+        &self,
+        b: &Builder<'m>,
+        panel: Value<'m>,
+        count: i64,
+        first_row: Value<'m>,
+        last_row: Value<'m>,
+    ) -> Piece<'m> {
+        let column = b.muli(panel, b.index(self.plan.width()));
+        Piece {
+            panel,
+            column,
+            masks: self.masks(b, column, count),
+            first_step: b.index(0),
+            end_step: self.steps,
+            sums: Sums::Only,
+            first_row,
+            last_row,
         }
     }
 
@@ -175,10 +214,10 @@ impl<'m> Emitter<'_, '_, 'm> {
         }
     }
 
-    fn masks(&self, b: &Builder<'m>, column: Value<'m>) -> Vec<Option<Value<'m>>> {
+    fn masks(&self, b: &Builder<'m>, column: Value<'m>, panels: i64) -> Vec<Option<Value<'m>>> {
         let width = self.plan.width();
         let whole = self.plan.n.modulo(&width.into()).as_static() == Some(0);
-        (0..self.plan.sizes.n1)
+        (0..self.plan.sizes.n1 * panels as usize)
             .map(|j| {
                 if whole {
                     return None;

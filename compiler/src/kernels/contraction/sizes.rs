@@ -25,6 +25,10 @@ const K_BLOCK: i64 = 512;
 /// The same of weights that are made floats on the stack first, which has to hold a piece of a panel.
 const WIDENED_K: i64 = 256;
 
+/// Sums that do not wait for each other, to have at least; and as many as have a single row of few columns not wait long.
+const LEAST_SUMS: usize = 8;
+const FEW_SUMS: usize = 4;
+
 /// What a product needs to know to be cut up.
 pub(super) struct Problem<'a> {
     pub(super) target: &'a CpuTarget,
@@ -42,6 +46,8 @@ pub(super) struct Problem<'a> {
     pub(super) is_packed: bool,
     /// Whether that is made floats before it is multiplied.
     pub(super) is_widened: bool,
+    /// Whether an element has to be summed in one order, however many rows there are.
+    pub(super) is_ordered: bool,
     /// Sizes that were measured to be the best.
     pub(super) tile: Option<Tile>,
 }
@@ -59,6 +65,11 @@ pub(super) struct Sizes {
     pub(super) panels: i64,
     /// Steps of a pass over `k`, if there are several.
     pub(super) k_block: Option<i64>,
+    /// Sums of an element that are made side by side, of every so many steps, and added up at the end; each size of tiles
+    /// has a number of its own where there is none.
+    pub(super) parts: Option<usize>,
+    /// Panels that a tile of one row takes side by side, of two and so on, as far as several are worth it.
+    pub(super) beside: Vec<i64>,
 }
 
 impl Sizes {
@@ -89,7 +100,10 @@ impl Sizes {
             _ => problem.workgroup(m0 as i64, width, most_rows),
         };
         let most_rows = rows.as_static().unwrap_or(most_rows);
-        Self { m0, n1, rows, most_rows, panels, k_block }
+        let parts = problem.is_ordered.then(|| parts(problem, m0, n1));
+        let beside = (1..m0).map(|rows| problem.panels_beside(rows, n1).min(panels));
+        let beside = beside.take_while(|count| *count > 1).collect();
+        Self { m0, n1, rows, most_rows, panels, k_block, parts, beside }
     }
 
     /// Other ways to cut the product up, each different in one respect: the shape of tiles, the rows of a workgroup,
@@ -137,6 +151,15 @@ impl Sizes {
 }
 
 impl Problem<'_> {
+    /// Panels of `n1` vectors that a tile of so many rows takes side by side, so that sums do not wait for each other: as
+    /// far as they fit the registers, with the vectors that several rows use and a broadcast.
+    fn panels_beside(&self, rows: usize, n1: usize) -> i64 {
+        let panels = LEAST_SUMS.div_ceil(rows * n1);
+        let used = if rows > 1 { rows + 1 } else { 1 };
+        let fits = panels * n1 * used < self.target.vector_registers;
+        if self.is_ordered && self.is_packed && fits { panels as i64 } else { 1 }
+    }
+
     /// Rows and panels of a workgroup.
     fn workgroup(&self, m0: i64, width: i64, most_rows: i64) -> (Dim, i64) {
         let k = self.steps.as_static().unwrap_or(256).max(1);
@@ -202,6 +225,19 @@ fn vectors(problem: &Problem<'_>) -> usize {
     wide.iter().copied().min_by_key(|n1| left_over(*n1)).unwrap_or(2) as usize
 }
 
+/// Sums of an element, where it has as many whatever the tile: several where all columns are so few vectors that a single
+/// row would wait for its sums, and there are registers for that.
+fn parts(problem: &Problem<'_>, m0: usize, n1: usize) -> usize {
+    let is_narrow = problem.total_panels((n1 * problem.lanes) as i64) == 1;
+    let fits = |parts: &usize| parts * n1 <= FEW_SUMS && parts * n1 * m0 <= most_sums(problem.target);
+    [4, 2].into_iter().find(|parts| is_narrow && fits(parts)).unwrap_or(1)
+}
+
+/// Sums that leave registers for what they are made of.
+fn most_sums(target: &CpuTarget) -> usize {
+    if target.vector_registers >= 32 { 24 } else { 12 }
+}
+
 /// Rows of a tile: `m0 * n1` sums, `n1` vectors and a broadcast fit the registers, and few rows are left over.
 fn tile_rows(problem: &Problem<'_>, n1: usize) -> usize {
     let many = problem.target.vector_registers >= 32;
@@ -212,6 +248,10 @@ fn tile_rows(problem: &Problem<'_>, n1: usize) -> usize {
         (true, _) => 12,
         (false, _) => 6,
     };
+    if problem.is_ordered && problem.total_panels((n1 * problem.lanes) as i64) == 1 && n1 <= FEW_SUMS / 2 {
+        // With several sums of an element: see [`parts`].
+        return most_sums(problem.target) / FEW_SUMS;
+    }
     let Some(m) = problem.m.as_static() else { return most as usize };
     if m <= most {
         return m.max(1) as usize;

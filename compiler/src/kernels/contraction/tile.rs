@@ -109,6 +109,13 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         b.muli(b.addi(b.muli(panel, self.steps), step), b.index(self.step_elements()))
     }
 
+    /// Where vector `j` of a piece begins in the panels.
+    fn place_of_weights(&self, b: &Builder<'m>, piece: &Piece<'m>, step: Value<'m>, j: usize) -> Value<'m> {
+        let (panel, vector) = (j / self.plan.sizes.n1, j % self.plan.sizes.n1);
+        let start = self.position(b, b.addi(piece.panel, b.index(panel as i64)), step);
+        b.addi(start, b.index((vector * self.plan.lanes) as i64 * self.plan.depth()))
+    }
+
     pub(super) fn emit_tile(
         &self,
         b: &Builder<'m>,
@@ -117,15 +124,15 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         count: i64,
         ahead: Option<Ahead<'m>>,
     ) {
-        let (plan, n1) = (self.plan, self.plan.sizes.n1);
+        let (plan, n1) = (self.plan, piece.masks.len());
         let rows: Vec<Row<'m>> = (0..count).map(|i| self.row(b, b.addi(first, b.index(i)))).collect();
         // Few accumulators wait for each other: several steps of `k` at once make more of them.
         let tile = rows.len() * n1;
-        let unroll: usize = match tile {
+        let unroll = plan.sizes.parts.unwrap_or(match tile {
             8.. => 1,
             4..8 => 2,
             _ => 4,
-        };
+        });
         // Neighbours go by in whole groups, and then what is left of one.
         let dot = plan.dot.zip(plan.k.as_static());
         let end = dot.map_or(piece.end_step, |(_, k)| b.minsi(piece.end_step, b.index(k / plan.depth())));
@@ -181,7 +188,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         rows: &[Row<'m>],
         sums: &[Value<'m>],
     ) {
-        for (row, sums) in rows.iter().zip(sums.chunks(self.plan.sizes.n1)) {
+        for (row, sums) in rows.iter().zip(sums.chunks(piece.masks.len())) {
             for (j, (mask, sum)) in piece.masks.iter().zip(sums).enumerate() {
                 let at = b.addi(piece.column, b.index((j * self.plan.lanes) as i64));
                 self.emit_store(b, row, at, *sum, *mask);
@@ -230,8 +237,8 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
         if let Some(dot) = plan.dot {
             return self.emit_dot_step(b, dot, piece, k, plan.depth(), rows, sums);
         }
-        let to = accumulator(f.dtype(self.result));
-        let rights: Vec<Value<'m>> = (0..plan.sizes.n1)
+        let (to, n1) = (accumulator(f.dtype(self.result)), piece.masks.len());
+        let rights: Vec<Value<'m>> = (0..n1)
             .map(|j| {
                 let y = self.right(b, piece, k, j);
                 let dtype = if self.widened.is_some() { to } else { self.right_dtype() };
@@ -242,7 +249,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             let x = self.left(b, row, k);
             let x = spread(b, cast(b, f.dtype(self.lhs), to, x), plan.lanes);
             for (j, y) in rights.iter().enumerate() {
-                let sum = &mut sums[i * plan.sizes.n1 + j];
+                let sum = &mut sums[i * n1 + j];
                 *sum = multiply_add(b, x, *y, *sum);
             }
         }
@@ -262,11 +269,10 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
     ) {
         let (f, plan) = (self.f, self.plan);
         let (Some(weights), Some(lhs)) = (self.packed(), f.memory(left)) else { return };
-        let start = self.position(b, piece.panel, group);
-        let lane_elements = plan.lanes * dot.depth() as usize;
-        let rights: Vec<_> = (0..plan.sizes.n1)
+        let (n1, lane_elements) = (piece.masks.len(), plan.lanes * dot.depth() as usize);
+        let rights: Vec<_> = (0..n1)
             .map(|j| {
-                let at = b.addi(start, b.index((j * lane_elements) as i64));
+                let at = self.place_of_weights(b, piece, group, j);
                 dot.right(b, b.vector_load(weights, at, lane_elements))
             })
             .collect();
@@ -274,7 +280,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             let at = b.addi(row.lhs_start, b.muli(group, b.index(dot.depth())));
             let left = dot.left(b, word(b, lhs, at, count, dot.depth()), plan.lanes);
             for (j, right) in rights.iter().enumerate() {
-                let sum = &mut sums[i * plan.sizes.n1 + j];
+                let sum = &mut sums[i * n1 + j];
                 *sum = dot.add(b, self.f.isa, left, *right, *sum);
             }
         }
@@ -301,7 +307,7 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
             return b.vector_load(memref, b.addi(row, lane), plan.lanes);
         }
         if let Some(memref) = self.packed() {
-            let at = b.addi(self.position(b, piece.panel, k), lane);
+            let at = self.place_of_weights(b, piece, k, j);
             return from_storage(b, self.right_dtype(), b.vector_load(memref, at, plan.lanes));
         }
         let mut axes = self.batch.clone();
