@@ -33,7 +33,7 @@ pub enum Error {
     /// The first words are those that clients of Triton look for.
     #[error(
         "ModelInfer RPC doesn't support models with decoupled transaction policy, and neither does REST's infer; ask \
-         `{model}` on a stream of ModelStreamInfer"
+         `{model}` by ModelStreamInfer or generate_stream"
     )]
     Decoupled { model: String },
     #[error("{what} has {found} bytes; at most {limit} are accepted")]

@@ -488,3 +488,73 @@ async fn a_configuration_that_would_never_end_is_refused_by_name() {
     assert!(!all(&grpc, shared).await.1.is_empty());
     daemon.stop().await;
 }
+
+/// What a call of `generate_stream` was told.
+fn events(reply: &crate::scripted::Reply) -> Vec<serde_json::Value> {
+    assert_eq!((reply.status, reply.header("content-type")), (200, Some("text/event-stream; charset=utf-8")));
+    let text = std::str::from_utf8(&reply.body).unwrap();
+    let events = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    events.map(|event| serde_json::from_str(event).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn rest_has_each_response_as_an_event() {
+    let (place, world) = (place("sequence until:3 breaks:60", &config("", LAST)), World::new());
+    place.write("plain.onnx", "");
+    place.write("words.onnx", "strings");
+    place.write("late/1/model.onnx", "sequence until:9 breaks:2");
+    place.write("late/config.pbtxt", &config("", LAST));
+    let daemon = place.start(&world).await;
+    let ask = |path: &str, body: &str| {
+        let (path, body) = (format!("/v2/models/{path}"), body.to_owned());
+        async move { http(daemon.http, "POST", &path, &[], body.as_bytes()).await }
+    };
+    let response = |model: &str, values: serde_json::Value| serde_json::json!({"model_name": model, "model_version": "1", "id": "a", "y": values});
+    let reply = ask("m/generate_stream", r#"{"x": [1, 2.5, 0], "id": "a", "note": "passed over"}"#).await;
+    let values = [[1.0, 2.5, 0.0], [2.0, 5.0, 0.0], [3.0, 7.5, 0.0]];
+    assert_eq!(events(&reply), values.map(|values| response("m", values.into())));
+    let bound = r#"{"id": "a", "x": [[2, 2, 2]], "parameters": {"max_responses": 1}, "priority": 1}"#;
+    let only = response("m", [4.0, 4.0, 4.0].into());
+    assert_eq!(events(&ask("m/versions/1/generate_stream", bound).await), std::slice::from_ref(&only));
+    let reply = ask("m/generate", bound).await;
+    assert_eq!(
+        (reply.status, reply.json()["y"][0].clone()),
+        (200, 5.0.into()),
+        "its number is added: {reply:?}"
+    );
+    let reply = ask("m/generate", r#"{"x": [1, 1, 1]}"#).await;
+    let several = "`generate` is for one response, and model `m` gives several; ask it by `generate_stream`";
+    assert_eq!((reply.status, &*reply.error()), (400, several));
+    // The first response decides the status; what comes after it is an event.
+    for (body, words) in [
+        (r#"{"x": [60, 0, 0]}"#, "scripted"),
+        (r#"{"x": [1, 0]}"#, "found shape [1, 2]"),
+        (r#"{"x": [[1, 0], [1]]}"#, "arrays beside each other are of different shapes"),
+        (r#"{"x": [1, 0, true]}"#, "is not a value of its datatype"),
+        (r#"{"x": {}}"#, "input `x`"),
+        (r#"{"z": [1]}"#, "parameter `z`: found an array"),
+        (r#"{}"#, "input `x` is missing"),
+        ("[]", "it is no object"),
+    ] {
+        let reply = ask("m/generate_stream", body).await;
+        assert_eq!(reply.status, 400, "{body}");
+        assert!(reply.error().contains(words), "{body}: {reply:?}");
+    }
+    let reply = ask("m/generate_stream", r#"{"x": [0, 40, 0], "parameters": {"max_responses": 9}}"#).await;
+    assert_eq!(events(&reply).len(), 9, "the first of each row counts");
+
+    let found = events(&ask("late/generate_stream", r#"{"x": [1, 0, 0], "id": "a"}"#).await);
+    assert_eq!((found.len(), &found[0]), (2, &response("late", [1.0, 0.0, 0.0].into())));
+    assert!(found[1]["error"].as_str().unwrap().contains("scripted"), "{found:?}");
+
+    // Models that give one response are asked in the same way.
+    for method in ["generate", "generate_stream"] {
+        let reply = ask(&format!("plain/{method}"), r#"{"x": [[1, 2, 3], [4, 5, 6]], "id": "a"}"#).await;
+        let found = if method == "generate" { vec![reply.json()] } else { events(&reply) };
+        assert_eq!(found, [response("plain", [2.0, 4.0, 6.0, 8.0, 10.0, 12.0].into())]);
+    }
+    let reply = ask("words/generate", r#"{"x": ["a", "\"", ""]}"#).await;
+    assert_eq!(reply.json()["y"], serde_json::json!(["a", "\"", ""]));
+    assert_eq!(ask("nobody/generate", "{}").await.status, 404);
+    daemon.stop().await;
+}
