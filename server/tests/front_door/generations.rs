@@ -24,6 +24,7 @@ fn config(batching: &str, rest: &str) -> String {
 
 const LAST: &str = "parameters { key: 'ired.last' value { string_value: 'last' } }";
 const OLDEST: &str = "oldest { max_candidate_sequences: 4 }";
+const ONE: &str = "oldest { max_candidate_sequences: 1 }";
 
 fn parameter(name: &str, value: &str) -> String {
     format!("parameters {{ key: '{name}' value {{ string_value: '{value}' }} }} ")
@@ -78,7 +79,7 @@ fn counting(numbers: std::ops::RangeInclusive<u32>) -> (Vec<f32>, String) {
 
 #[tokio::test]
 async fn a_request_gets_a_response_for_each_run_until_the_model_says_that_it_was_the_last() {
-    let (place, world) = (place("sequence until:3", &config("", LAST)), World::new());
+    let (place, world) = (place("sequence until:3", &config(ONE, LAST)), World::new());
     let daemon = place.start(&world).await;
     let grpc = grpc(&daemon).await;
     assert_eq!(all(&grpc, named("a", 1.0)).await, counting(1..=3));
@@ -111,7 +112,7 @@ async fn a_request_gets_a_response_for_each_run_until_the_model_says_that_it_was
 
 #[tokio::test]
 async fn who_takes_one_answer_is_refused_as_triton_does() {
-    let (place, world) = (place("sequence until:3", &config("", LAST)), World::new());
+    let (place, world) = (place("sequence until:3", &config(ONE, LAST)), World::new());
     let daemon = place.start(&world).await;
     let words = "ModelInfer RPC doesn't support models with decoupled transaction policy";
     let refused = grpc(&daemon).await.model_infer(named("a", 1.0)).await.unwrap_err();
@@ -129,7 +130,7 @@ async fn who_takes_one_answer_is_refused_as_triton_does() {
 #[tokio::test]
 async fn a_bound_ends_a_request_too_and_the_model_is_told_of_its_end() {
     let bound = parameter("ired.max_responses", "3");
-    let (place, world) = (place("sequence until:9", &config("", &(bound + LAST))), World::new());
+    let (place, world) = (place("sequence until:9", &config(ONE, &(bound + LAST))), World::new());
     let daemon = place.start(&world).await;
     let grpc = grpc(&daemon).await;
     // At the end the number of the sequence is added.
@@ -148,7 +149,7 @@ async fn a_bound_ends_a_request_too_and_the_model_is_told_of_its_end() {
 async fn what_the_configuration_lists_is_the_requests_to_give_and_to_get() {
     let lists = "input [ { name: 'x' }, { name: 'state' } ] output [ { name: 'y' }, { name: 'next' }, { name: 'last' } ]";
     let never = SEQUENCES.replacen("[0, 1]", "[0, 0]", 1);
-    let config = config("", &format!("{lists} {LAST}")).replace(SEQUENCES, &never);
+    let config = config(ONE, &format!("{lists} {LAST}")).replace(SEQUENCES, &never);
     let (place, world) = (place("sequence until:13", &config), World::new());
     let daemon = place.start(&world).await;
     let grpc = grpc(&daemon).await;
@@ -286,7 +287,7 @@ async fn runs_of_several_requests_are_joined() {
 #[tokio::test]
 async fn who_goes_away_ends_a_request_in_the_middle() {
     // One place: the next has it only once the one before is gone.
-    let (place, world) = (place("sequence until:1000000 breaks:2000000", &config("", LAST)), World::new());
+    let (place, world) = (place("sequence until:1000000 breaks:2000000", &config(ONE, LAST)), World::new());
     let daemon = place.start(&world).await;
     let grpc = grpc(&daemon).await;
     for round in 1..=5 {
@@ -303,7 +304,7 @@ async fn who_goes_away_ends_a_request_in_the_middle() {
 
     // And in the middle of a run.
     place.write("n/1/model.onnx", "sequence until:5 block");
-    place.write("n/config.pbtxt", &config("", LAST));
+    place.write("n/config.pbtxt", &config(ONE, LAST));
     grpc.clone().repository_model_load(load("n")).await.unwrap();
     let blocked =
         stream(&grpc, vec![ModelInferRequest { model_name: "n".to_owned(), ..named("a", 1.0) }]).await;
@@ -362,7 +363,7 @@ async fn who_reads_slowly_has_few_responses_made_and_keeps_nobody_waiting() {
 
 #[tokio::test]
 async fn a_deadline_is_for_all_runs_and_for_who_does_not_read_too() {
-    let (place, world) = (place("sequence until:1000000", &for_large("")), World::new());
+    let (place, world) = (place("sequence until:1000000", &for_large(ONE)), World::new());
     let daemon = place.start(&world).await;
     let grpc = grpc(&daemon).await;
     let within = |request| with(request, "timeout", ParameterChoice::Int64Param(1_000_000));
@@ -383,7 +384,7 @@ async fn a_deadline_is_for_all_runs_and_for_who_does_not_read_too() {
 
 #[tokio::test]
 async fn a_daemon_that_stops_lets_a_request_come_to_its_end() {
-    let (place, world) = (place("sequence until:100 takes:1", &config("", LAST)), World::new());
+    let (place, world) = (place("sequence until:100 takes:1", &config(ONE, LAST)), World::new());
     let daemon = place.start(&world).await;
     let grpc = grpc(&daemon).await;
     let request = tokio::spawn(async move { all(&grpc, named("a", 1.0)).await });
@@ -394,7 +395,7 @@ async fn a_daemon_that_stops_lets_a_request_come_to_its_end() {
 
 #[tokio::test]
 async fn a_daemon_that_has_to_stop_waits_no_longer() {
-    let mut place = place("sequence until:1000000 takes:1", &config("", LAST));
+    let mut place = place("sequence until:1000000 takes:1", &config(ONE, LAST));
     place.settings.drain_s = 0;
     let world = World::new();
     let daemon = place.start(&world).await;
@@ -410,7 +411,7 @@ async fn a_daemon_that_has_to_stop_waits_no_longer() {
 #[tokio::test]
 async fn a_model_that_is_unloaded_lets_its_requests_end_or_tells_them() {
     for (drain_s, until) in [(10, 50), (0, 1_000_000)] {
-        let mut place = place(&format!("sequence until:{until} takes:1"), &config("", LAST));
+        let mut place = place(&format!("sequence until:{until} takes:1"), &config(ONE, LAST));
         place.settings.drain_s = drain_s;
         let world = World::new();
         let daemon = place.start(&world).await;
@@ -431,7 +432,7 @@ async fn a_model_that_is_unloaded_lets_its_requests_end_or_tells_them() {
 #[tokio::test]
 async fn a_request_counts_once_against_a_rate() {
     let rate = parameter("ired.requests_per_second", "0.001");
-    let (place, world) = (place("sequence until:5", &config("", &(rate + LAST))), World::new());
+    let (place, world) = (place("sequence until:5", &config(ONE, &(rate + LAST))), World::new());
     let daemon = place.start(&world).await;
     let grpc = grpc(&daemon).await;
     assert_eq!(all(&grpc, named("a", 1.0)).await, counting(1..=5));
@@ -444,17 +445,17 @@ async fn a_request_counts_once_against_a_rate() {
 #[tokio::test]
 async fn a_configuration_that_would_never_end_is_refused_by_name() {
     let last = |name: &str| parameter("ired.last", name);
-    let alone = config("", LAST).replace("model_transaction_policy { decoupled: true }", "");
+    let alone = config(ONE, LAST).replace("model_transaction_policy { decoupled: true }", "");
     let cases = [
-        (config("", ""), "`iterative_sequence` needs parameter `ired.last`"),
+        (config(ONE, ""), "`iterative_sequence` needs parameter `ired.last`"),
         (alone, "`iterative_sequence` needs `model_transaction_policy { decoupled: true }`"),
-        (config("", &last("nobody")), "parameter `ired.last` is `nobody`; the model has no such output"),
+        (config(ONE, &last("nobody")), "parameter `ired.last` is `nobody`; the model has no such output"),
         (
-            config("", &last("y")),
+            config(ONE, &last("y")),
             "parameter `ired.last`: output `y` is f32, neither a bool nor a whole number",
         ),
         (
-            config("", &parameter("ired.max_responses", "0")),
+            config(ONE, &parameter("ired.max_responses", "0")),
             "parameter `ired.max_responses` is `0`, not a whole number from 1 on",
         ),
         (
@@ -466,7 +467,7 @@ async fn a_configuration_that_would_never_end_is_refused_by_name() {
             "ired.max_responses without sequence_batching.iterative_sequence` is not supported: a request is run once",
         ),
     ];
-    let (place, world) = (place("sequence until:3", &config("", LAST)), World::new());
+    let (place, world) = (place("sequence until:3", &config(ONE, LAST)), World::new());
     let daemon = place.start(&world).await;
     let mut grpc = grpc(&daemon).await;
     for (config, expected) in cases {
@@ -499,11 +500,11 @@ fn events(reply: &crate::scripted::Reply) -> Vec<serde_json::Value> {
 
 #[tokio::test]
 async fn rest_has_each_response_as_an_event() {
-    let (place, world) = (place("sequence until:3 breaks:60", &config("", LAST)), World::new());
+    let (place, world) = (place("sequence until:3 breaks:60", &config(ONE, LAST)), World::new());
     place.write("plain.onnx", "");
     place.write("words.onnx", "strings");
     place.write("late/1/model.onnx", "sequence until:9 breaks:2");
-    place.write("late/config.pbtxt", &config("", LAST));
+    place.write("late/config.pbtxt", &config(ONE, LAST));
     let daemon = place.start(&world).await;
     let ask = |path: &str, body: &str| {
         let (path, body) = (format!("/v2/models/{path}"), body.to_owned());
