@@ -23,8 +23,15 @@ pub struct Course {
     pub waits: Option<Instant>,
     /// When its turn came; told here also of one that is not waited for any more.
     pub turn: Arc<OnceLock<Instant>>,
-    /// Once it has run.
+    /// Once it has run; of a request that is run again and again the last time.
     pub execution: Option<Execution>,
+}
+
+impl Course {
+    /// Begins one more run of the request.
+    pub fn begin_run(&mut self) {
+        (self.waits, self.turn, self.execution) = (None, Arc::default(), None);
+    }
 }
 
 /// When a request waited and ran.

@@ -121,7 +121,7 @@ pub fn config(served: &Served, settings: &Settings) -> ModelConfig {
         .into_iter()
         .chain(configured.parameters)
         .collect(),
-        model_transaction_policy: Some(ModelTransactionPolicy { decoupled: false }),
+        model_transaction_policy: Some(ModelTransactionPolicy { decoupled: served.is_decoupled() }),
         ..Default::default()
     }
 }

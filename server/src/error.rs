@@ -30,6 +30,12 @@ pub enum Error {
     /// Part of the protocol that this server does not offer.
     #[error("{0}")]
     Unsupported(String),
+    /// The first words are those that clients of Triton look for.
+    #[error(
+        "ModelInfer RPC doesn't support models with decoupled transaction policy, and neither does REST's infer; ask \
+         `{model}` by ModelStreamInfer or generate_stream"
+    )]
+    Decoupled { model: String },
     #[error("{what} has {found} bytes; at most {limit} are accepted")]
     TooLarge { what: String, found: u64, limit: u64 },
     /// Not run, as there is no room or no time for it.

@@ -2,6 +2,7 @@
 
 mod asked;
 pub(crate) mod check;
+mod generate;
 mod group;
 pub mod join;
 pub mod parameters;
@@ -19,10 +20,11 @@ use crate::course::{Course, Execution};
 use crate::error::Error;
 use crate::registry::{self, Admission, Registry, Served, Using};
 use crate::schedule::{Entered, Refusal, Sequences, Step, Ticket, Turn};
-use crate::stats::FailureReason;
+use crate::stats::{FailureReason, InFlight};
 use crate::tenants::{Counted, Tenant};
 use crate::tensors::take_output;
 
+pub use generate::{Part, Parts};
 pub use parameters::{Parameter, Parameters};
 
 /// How often a request looks for the successor of a version that was replaced under it.
@@ -79,16 +81,15 @@ impl Inference {
     }
 
     /// Runs one request, and notes its course. Dropping the future cancels it.
+    ///
+    /// # Errors
+    /// [`Error::Decoupled`] for a model that does not give one answer: see [`Self::generate`].
     pub async fn infer(&self, mut call: Call, course: &mut Course) -> Result<Answer, Error> {
-        let latest = Instant::now() + self.settings.request_timeout();
-        let deadline = call.deadline.map_or(latest, |deadline| deadline.min(latest));
-        let (served, admitted) = match self.admit(&call, course) {
-            Err(error @ Error::NotReady { .. }) if self.registry.is_starting(&call.model) => {
-                self.wait_for_start(&call, deadline, error).await?;
-                self.admit(&call, course)?
-            }
-            admitted => admitted?,
-        };
+        let deadline = self.deadline(&call);
+        let (served, admitted) = self.let_in(&call, deadline, course).await?;
+        if served.is_decoupled() {
+            return Err(Error::Decoupled { model: call.model });
+        }
         let counted = served.stats.enter();
         let inputs = std::mem::take(&mut call.inputs);
         let run = self.run(&served, admitted, &call, inputs, deadline, course);
@@ -98,23 +99,46 @@ impl Inference {
                 counted.succeed(&course.execution.as_ref().map(Execution::timing).unwrap_or_default());
                 Ok(Answer { served, outputs, _bytes: bytes })
             }
-            Err(error) => {
-                let reason = reason(&error);
-                counted.fail(reason);
-                if let Error::Refused(refusal) = &error {
-                    served.stats.refuse(refusal);
-                }
-                Err(error)
+            Err(error) => Err(failed(&served, counted, error)),
+        }
+    }
+
+    /// When a request is given up.
+    fn deadline(&self, call: &Call) -> Instant {
+        let latest = Instant::now() + self.settings.request_timeout();
+        call.deadline.map_or(latest, |deadline| deadline.min(latest))
+    }
+
+    /// Finds what answers a request, and lets it in.
+    async fn let_in(
+        &self,
+        call: &Call,
+        deadline: Instant,
+        course: &mut Course,
+    ) -> Result<(Arc<Served>, Admitted), Error> {
+        match self.admit(call, course) {
+            Err(error @ Error::NotReady { .. }) if self.registry.is_starting(&call.model) => {
+                self.wait_for_start(call, deadline, error).await?;
+                self.admit(call, course)
             }
+            admitted => admitted,
         }
     }
 
     /// Waits for a model that is loaded since the daemon began, as nothing is wrong with who asks or what is asked for.
     async fn wait_for_start(&self, call: &Call, deadline: Instant, error: Error) -> Result<(), Error> {
-        let bytes = call.inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
-        let _bytes = self.budget.reserve(bytes, call.tenant.clone())?;
+        let _bytes = self.reserve(call, &call.inputs)?;
         let started = self.registry.started(&call.model);
         tokio::time::timeout_at(deadline.into(), started).await.map_err(|_| error)
+    }
+
+    /// Counts a request's inputs as bytes that are inside.
+    ///
+    /// # Errors
+    /// Those of [`Budget::reserve`].
+    pub fn reserve(&self, call: &Call, inputs: &[Tensor]) -> Result<Reservation, Error> {
+        let bytes = inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
+        self.budget.reserve(bytes, call.tenant.clone())
     }
 
     fn admit(&self, call: &Call, course: &mut Course) -> Result<(Arc<Served>, Admitted), Error> {
@@ -154,8 +178,7 @@ impl Inference {
     ) -> Result<(Vec<Tensor>, Reservation), Error> {
         let wanted = wanted_outputs(served, &call.outputs)?;
         let mut asked = Asked::read(served, call, deadline)?;
-        let bytes = inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
-        let bytes = self.budget.reserve(bytes, call.tenant.clone())?;
+        let bytes = self.reserve(call, &inputs)?;
         let (mut outputs, execution) = match (&served.sequences, asked.step.take()) {
             (Some(sequences), Some(step)) => {
                 execute_step(served, admitted, sequences, step, inputs, &asked, course).await?
@@ -174,6 +197,15 @@ impl Inference {
         course.execution = Some(execution);
         Ok((outputs, bytes))
     }
+}
+
+/// Counts a request that was let in and failed.
+fn failed(served: &Served, counted: InFlight<'_>, error: Error) -> Error {
+    counted.fail(reason(&error));
+    if let Error::Refused(refusal) = &error {
+        served.stats.refuse(refusal);
+    }
+    error
 }
 
 /// Runs one request of a sequence, with the sequence's state.
@@ -198,10 +230,10 @@ async fn execute_step(
     Ok((outputs, Execution { since: arrived, ..execution }))
 }
 
-/// Waits for the request's turn and runs it, alone or with others.
+/// Waits for the request's turn and runs it, alone or with others. What is `inside` until it has run is dropped then.
 async fn execute(
     served: &Arc<Served>,
-    admitted: Admitted,
+    inside: impl Send + 'static,
     inputs: Vec<Tensor>,
     asked: &Asked,
     course: &mut Course,
@@ -242,7 +274,9 @@ async fn execute(
         deadline,
         timeout: asked.timeout,
     };
-    let ticket = Ticket { level, deadline, peak_bytes, memory: None, rows, joins, inputs, context, tenant };
+    let goes_on = asked.goes_on;
+    let ticket =
+        Ticket { level, deadline, goes_on, peak_bytes, memory: None, rows, joins, inputs, context, tenant };
     match served.lane.enter(ticket, asked.timeout)? {
         entered @ Entered::Started(_) => run.go(using, entered, &course.turn).await,
         entered @ Entered::Waiting(_) => {
@@ -251,7 +285,7 @@ async fn execute(
             let turn = course.turn.clone();
             let work = runtime.spawn(async move {
                 let result = run.go(using, entered, &turn).await;
-                drop(admitted);
+                drop(inside);
                 result
             });
             // It ends early only with the daemon.

@@ -4,6 +4,7 @@
 //! instances is what the scheduler goes by. What this server has no use for is told in the log; what would change
 //! answers if it were passed over is an error.
 
+mod iterations;
 mod policy;
 mod sequences;
 mod warm_up;
@@ -160,7 +161,7 @@ pub fn scheduling(
     }
     let sequences = match &config.scheduling_choice {
         Some(SchedulingChoice::SequenceBatching(batching)) => {
-            Some(sequences::policy(batching, max_batch, instances(config), entry).map_err(wrong)?)
+            Some(sequences::policy(config, batching, max_batch, entry).map_err(wrong)?)
         }
         _ => None,
     };
@@ -245,6 +246,10 @@ pub fn check_main_file(name: &str, config: &ModelConfig, served: &str) -> Result
 fn refuse(name: &str, config: &ModelConfig) -> Result<(), Error> {
     let sequences = matches!(config.scheduling_choice, Some(SchedulingChoice::SequenceBatching(_)));
     let ensemble = matches!(config.scheduling_choice, Some(SchedulingChoice::EnsembleScheduling(_)));
+    let iterative = matches!(
+        &config.scheduling_choice,
+        Some(SchedulingChoice::SequenceBatching(batching)) if batching.iterative_sequence
+    );
     let decoupled = config.model_transaction_policy.is_some_and(|policy| policy.decoupled);
     let (inputs, outputs, groups) = (&config.input, &config.output, &config.instance_group);
     let shapes = "tensors of requests have the model's own shapes";
@@ -256,9 +261,14 @@ fn refuse(name: &str, config: &ModelConfig) -> Result<(), Error> {
         ("model_operations", config.model_operations.is_some(), "operators are those of the compiler"),
         ("model_repository_agents", config.model_repository_agents.is_some(), "files are served as they are"),
         (
-            "model_transaction_policy.decoupled",
-            decoupled,
-            "a request gets one response, when its run has ended",
+            "model_transaction_policy.decoupled without sequence_batching.iterative_sequence",
+            decoupled && !iterative,
+            "a run has one response, so a request gets several only where it is run several times",
+        ),
+        (
+            "parameters: ired.last, ired.max_responses without sequence_batching.iterative_sequence",
+            iterations::says_end(config) && !iterative,
+            "a request is run once",
         ),
         (
             "model_warmup with sequence_batching",
@@ -378,9 +388,16 @@ mod tests {
                    KIND_CPU, KIND_AUTO and KIND_MODEL run on its processors";
         assert_eq!(refused("instance_group [ { kind: KIND_CPU }, { kind: KIND_GPU } ]"), Err(gpu.to_owned()));
         assert_eq!(refused("instance_group [ { kind: KIND_AUTO }, { kind: KIND_MODEL } ]"), Ok(()));
-        let decoupled = "the configuration of `m`: `model_transaction_policy.decoupled` is not supported: a request gets \
-                         one response, when its run has ended";
+        let decoupled = "the configuration of `m`: `model_transaction_policy.decoupled without \
+                         sequence_batching.iterative_sequence` is not supported: a run has one response, so a request \
+                         gets several only where it is run several times";
         assert_eq!(refused("model_transaction_policy { decoupled: true }"), Err(decoupled.to_owned()));
+        assert_eq!(
+            refused(
+                "model_transaction_policy { decoupled: true } sequence_batching { iterative_sequence: true }"
+            ),
+            Ok(())
+        );
         assert!(refused("input { name: 'x' optional: true }").is_err());
 
         let other = config("default_model_filename: 'model.plan'");

@@ -34,12 +34,15 @@
 //! nothing runs that will give some back, the request is told so; it makes room among loaded models and enters again with
 //! what it got.
 //!
+//! A request that is run again and again (`iterations.rs`) goes through its lane with each run, like one that has just come.
+//!
 //! Not here: the bound on all that is inside, answers that are being encoded included, which a version's drain
 //! waits for ([`crate::registry::Served`]), and the bytes of requests ([`crate::budget`]).
 
 mod backlog;
 mod charge;
 mod estimate;
+mod iterations;
 mod lane;
 mod machine;
 mod memory;
@@ -52,6 +55,7 @@ mod shares;
 #[cfg(test)]
 mod tests;
 
+pub use iterations::{Iterations, LastOutput};
 pub use lane::{Entered, Group, Lane, Member, Place, Turn};
 pub use machine::Scheduler;
 pub use policy::{AfterTimeout, Batching, Policy, QueuePolicy};

@@ -16,6 +16,7 @@ pub fn code(error: &Error) -> Code {
         Error::Load { cause, .. } => code(cause),
         Error::Invalid(_) => Code::InvalidArgument,
         Error::Unsupported(_) | Error::NoSuchMethod(_) | Error::NoCuda => Code::Unimplemented,
+        Error::Decoupled { .. } => Code::Unimplemented,
         Error::TooLarge { .. } | Error::Refused(_) | Error::Busy { .. } => Code::ResourceExhausted,
         Error::Throttled(_) => Code::ResourceExhausted,
         Error::DeadlineExceeded | Error::SlowBody(_) => Code::DeadlineExceeded,

@@ -195,6 +195,57 @@ def test_streams():
     client.stop_stream()
 
 
+def counting(n, limit, module=grpc):
+    made = []
+    for name, value in [("n", n), ("limit", limit)]:
+        made.append(module.InferInput(name, [1], "INT64"))
+        made[-1].set_data_from_numpy(np.array([value], dtype=np.int64))
+    return made
+
+
+def test_decoupled_models():
+    for module, client in clients():
+        policy = "doesn't support models with decoupled transaction policy"
+        refused(policy, lambda: client.infer("counter", counting(0, 3, module)))
+    config = grpc.InferenceServerClient(GRPC).get_model_config("counter").config
+    assert config.model_transaction_policy.decoupled
+    done = queue.Queue()
+    client = grpc.InferenceServerClient(GRPC)
+    client.start_stream(callback=lambda result, error: done.put((result, error)))
+    lengths = {str(at): 10 * at + 1 for at in range(8)}
+    for id, length in lengths.items():
+        client.async_stream_infer("counter", counting(5, 5 + length), request_id=id, enable_empty_final_response=True)
+    found = {id: [] for id in lengths}
+    while lengths:
+        result, error = done.get(timeout=60)
+        assert error is None, error
+        response = result.get_response()
+        count = found[response.id]
+        count.append(int(result.as_numpy("next")[0]))
+        assert list(result.as_numpy("history")) == count == list(range(6, 6 + len(count)))
+        if response.parameters["triton_final_response"].bool_param:
+            assert len(count) == lengths.pop(response.id)
+    client.async_stream_infer("counter", counting(0, 10**9), parameters={"max_responses": 3})
+    assert [int(done.get(timeout=60)[0].as_numpy("next")[0]) for _ in range(3)] == [1, 2, 3]
+    # Gone in the middle of one that would go on.
+    client.async_stream_infer("counter", counting(0, 10**9))
+    done.get(timeout=60)
+    client.stop_stream(cancel_requests=True)
+    asyncio.run(count_asynchronously())
+
+
+async def count_asynchronously():
+    async def requests():
+        yield {"model_name": "counter", "inputs": counting(0, 20), "request_id": "a"}
+
+    async with grpc_aio.InferenceServerClient(GRPC) as client:
+        found = []
+        async for result, error in client.stream_infer(requests()):
+            assert error is None, error
+            found.append(int(result.as_numpy("next")[0]))
+        assert found == list(range(1, 21)), found
+
+
 def test_sequences():
     values, sums = [11, 7, 5, 3, 2, 0, 1], [11, 18, 23, 26, 28, 28, 29 + 78]
     single = lambda last: [values[0] + 1] + values[1:-1] + [values[-1] + last]

@@ -102,6 +102,38 @@ def write_sequences(folder, name, nodes, inputs, outputs, strategy, corrid, stat
     (folder / name / "config.pbtxt").write_text(config)
 
 
+COUNTER = """
+sequence_batching {
+  iterative_sequence: true
+  oldest { max_candidate_sequences: 8 }
+  state [
+    { input_name: "n" output_name: "next" data_type: TYPE_INT64 dims: [ 1 ] },
+    { input_name: "past" output_name: "history" data_type: TYPE_INT64 dims: [ -1 ]
+      initial_state { name: "none" data_type: TYPE_INT64 dims: [ 0 ] zero_data: true } }
+  ]
+}
+model_transaction_policy { decoupled: true }
+input [ { name: "n" }, { name: "limit" } ]
+output [ { name: "next" }, { name: "history" } ]
+parameters [ { key: "ired.last" value { string_value: "is_last" } } ]
+"""
+
+
+def counter(folder, name):
+    """Run again and again for one request: `next` is `n` and 1 more, and the last one is `limit`."""
+    nodes = [
+        helper.make_node("Constant", [], ["one"], value_ints=[1]),
+        helper.make_node("Add", ["n", "one"], ["next"]),
+        helper.make_node("GreaterOrEqual", ["next", "limit"], ["is_last"]),
+        helper.make_node("Concat", ["past", "next"], ["history"], axis=0),
+    ]
+    number = lambda name, size=1: (name, TensorProto.INT64, [size])
+    inputs = [number("n"), number("limit"), number("past", "P")]
+    outputs = [number("next"), ("is_last", TensorProto.BOOL, [1]), number("history", "H")]
+    write(folder, name, nodes, inputs, outputs)
+    (folder / name / "config.pbtxt").write_text(COUNTER)
+
+
 if __name__ == "__main__":
     folder = pathlib.Path(sys.argv[1])
     add_sub(folder, "simple", TensorProto.INT32)
@@ -110,6 +142,7 @@ if __name__ == "__main__":
     one_by_one(folder, "simple_sequence", "direct { }")
     one_by_one(folder, "simple_dyna_sequence", OLDEST, "UINT64")
     running_sums(folder, "simple_string_dyna_sequence", "STRING")
+    counter(folder, "counter")
     identity(folder, "simple_identity", TensorProto.STRING, ["N", "M"])
     identity(folder, "custom_identity_int32", TensorProto.INT32, ["N", "M"])
     for dtype in ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"]:

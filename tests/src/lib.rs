@@ -1,8 +1,10 @@
-//! What the whole-system tests share: a daemon of their own, a browser, and the digit classifier of the demo; and the programs
+//! What the whole-system tests share: a daemon of their own, a browser, the digit classifier of the demo and a model that
+//! counts; and the programs
 //! behind `cargo xtask chaos`, `soak`, `overload` and `conformance cache`.
 
 pub mod browser;
 pub mod chaos;
+pub mod counter;
 pub mod daemon;
 pub mod digits;
 pub mod load;

@@ -1,5 +1,6 @@
 //! The service as a black box: what users do, and what breaks under them.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 use ired_client::ClientError;
 use ired_client::proto::compile_event::Event;
 use ired_tests::daemon::{Daemon, Doors, executable, runtime_worker, signal};
-use ired_tests::digits;
 use ired_tests::vitals::Vitals;
+use ired_tests::{counter, digits};
 use tokio::task::JoinSet;
 
 /// tonic's codes for RESOURCE_EXHAUSTED and UNAVAILABLE.
@@ -221,6 +222,74 @@ async fn a_killed_runtime_worker_loses_no_request() -> Result<()> {
     assert_eq!(runtime_worker(&models, "bystander")?, bystander, "the other model's process lives on");
     let answer = client.infer(digits::request("victim", &pixels)).await?;
     assert_eq!(digits::answers(&answer)?, labels);
+    Ok(())
+}
+
+/// The events of a request for the numbers from `from` to `limit`, as they come.
+fn count(
+    daemon: &Daemon,
+    model: &str,
+    from: u64,
+    limit: u64,
+) -> Result<impl Iterator<Item = Result<serde_json::Value>> + use<>> {
+    let url = format!("http://{}/v2/models/{model}/generate_stream", daemon.rest);
+    let answer = ureq::post(url).send_json(serde_json::json!({"n": from, "limit": limit}))?;
+    let lines = BufReader::new(answer.into_body().into_reader()).lines();
+    Ok(lines.filter_map(|line| {
+        let event = line.map(|line| line.strip_prefix("data: ").map(serde_json::from_str));
+        event.map_err(anyhow::Error::from).and_then(|event| Ok(event.transpose()?)).transpose()
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_run_until_the_model_says_so_whatever_happens_to_its_process() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let repository = folder.path().join("models");
+    counter::write(&repository.join("counter"), true)?;
+    counter::write(&repository.join("endless"), false)?;
+    let repository = repository.to_str().context("the path is text")?;
+    let daemon = Daemon::start(folder.path(), &["--model-repository", repository])?;
+    let client = daemon.client().await?;
+
+    let events = count(&daemon, "counter", 5, 8)?.collect::<Result<Vec<_>>>()?;
+    let found: Vec<_> = events.iter().map(|event| (&event["next"], event["history"].to_string())).collect();
+    assert_eq!(found, [(&6.into(), "6".into()), (&7.into(), "[6,7]".into()), (&8.into(), "[6,7,8]".into())]);
+
+    // One that goes on while its process is killed; what it counted is the daemon's to keep.
+    let (latest, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let mut events = count(&daemon, "endless", 0, 1 << 40)?;
+    let reader = tokio::task::spawn_blocking({
+        let (latest, stop) = (latest.clone(), stop.clone());
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                let event = events.next().context("it ended")??;
+                let expected = latest.load(Ordering::Relaxed) + 1;
+                ensure!(event["next"].as_u64() == Some(expected as u64), "{expected}: {event}");
+                latest.store(expected, Ordering::Relaxed);
+            }
+            anyhow::Ok(())
+        }
+    });
+    let come_to = async |number: usize| {
+        while latest.load(Ordering::Relaxed) < number {
+            ensure!(!reader.is_finished(), "the request ended at {latest:?}");
+            tokio::task::yield_now().await;
+        }
+        anyhow::Ok(())
+    };
+    come_to(10).await?;
+    let worker = runtime_worker(&client.models().await?, "endless")?;
+    signal("KILL", worker)?;
+    while [0, worker].contains(&runtime_worker(&client.models().await?, "endless")?) {
+        tokio::task::yield_now().await;
+    }
+    come_to(latest.load(Ordering::Relaxed) + 1000).await?;
+    stop.store(true, Ordering::Relaxed);
+    reader.await??;
+    // Its only place is free once it has gone.
+    let events = count(&daemon, "endless", 0, 2)?.collect::<Result<Vec<_>>>()?;
+    assert_eq!(events.iter().map(|event| &event["next"]).collect::<Vec<_>>(), [1, 2]);
+    assert!(daemon.stop()?.success(), "the daemon ends in good order");
     Ok(())
 }
 

@@ -14,11 +14,13 @@ use crate::tenants::{self, Tenant};
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) deadline: Instant,
+    /// It has run before.
+    pub(super) goes_on: bool,
     /// 0 where it says nothing.
     pub(super) priority: u64,
     /// How long it may wait.
     pub(super) timeout: Option<Duration>,
-    /// `None` for a model without sequences.
+    /// `None` where requests are no part of a sequence.
     pub(super) step: Option<Step>,
     pub(super) tenant: Option<Arc<Tenant>>,
 }
@@ -27,11 +29,13 @@ impl Asked {
     pub(super) fn read(served: &Served, call: &Call, deadline: Instant) -> Result<Self, Error> {
         let parameters = &call.parameters;
         let tenant = call.tenant.as_ref().map_or(tenants::DEFAULT_ID, |tenant| tenant.id());
+        let in_sequence = served.sequences.is_some() && !served.is_decoupled();
         Ok(Self {
             deadline,
+            goes_on: false,
             priority: parameters::unsigned(parameters, "priority")?.unwrap_or(0),
             timeout: parameters::timeout(parameters)?,
-            step: served.sequences.as_ref().map(|_| step(&served.name, tenant, parameters)).transpose()?,
+            step: in_sequence.then(|| step(&served.name, tenant, parameters)).transpose()?,
             tenant: call.tenant.clone(),
         })
     }

@@ -5,27 +5,26 @@ use std::time::Duration;
 use ired_module::DType;
 use ired_module::signature::{DimSpec, EntryPoint, TensorSpec};
 use ired_module::texts::elements;
-use ired_proto::inference::ModelSequenceBatching;
 use ired_proto::inference::model_sequence_batching::control::Kind;
 use ired_proto::inference::model_sequence_batching::initial_state::StateData;
 use ired_proto::inference::model_sequence_batching::{Control, State, StrategyChoice};
+use ired_proto::inference::{ModelConfig, ModelSequenceBatching};
 
+use super::{instances, iterations};
 use crate::schedule::{ControlInput, ControlValue, SequencePolicy, StateTensor};
 
 /// How long a sequence may pause where the configuration does not say.
 const IDLE: Duration = Duration::from_secs(1);
 
 pub(super) fn policy(
-    config: &ModelSequenceBatching,
+    config: &ModelConfig,
+    batching: &ModelSequenceBatching,
     max_batch: u64,
-    instances: Option<usize>,
     entry: &EntryPoint,
 ) -> Result<SequencePolicy, String> {
-    if config.iterative_sequence {
-        return Err("`iterative_sequence` is not supported".to_owned());
-    }
+    let iterations = iterations::read(config, batching, entry)?;
     let mut controls = Vec::new();
-    for input in &config.control_input {
+    for input in &batching.control_input {
         let spec = find("control input", &input.name, &entry.inputs)?;
         let [control] = &input.control[..] else {
             return Err(format!(
@@ -36,21 +35,26 @@ pub(super) fn policy(
         };
         controls.push(ControlInput { spec: spec.clone(), value: value(&input.name, control, spec)? });
     }
-    let states = config.state.iter().map(|config| state(config, max_batch > 0, entry));
-    let slots =
-        usize::try_from(max_batch.max(1)).unwrap_or(usize::MAX).saturating_mul(instances.unwrap_or(1));
-    let limit = match &config.strategy_choice {
+    let states = batching.state.iter().map(|state| {
+        let given = iterations.is_some() && config.input.iter().any(|input| input.name == state.input_name);
+        let answered = config.output.iter().any(|output| output.name == state.output_name);
+        Ok(StateTensor { answered, ..self::state(state, given, max_batch > 0, entry)? })
+    });
+    let slots = usize::try_from(max_batch.max(1)).unwrap_or(usize::MAX);
+    let slots = slots.saturating_mul(instances(config).unwrap_or(1));
+    let limit = match &batching.strategy_choice {
         Some(StrategyChoice::Oldest(oldest)) if oldest.max_candidate_sequences > 0 => {
             usize::try_from(oldest.max_candidate_sequences).unwrap_or(slots)
         }
         _ => slots,
     };
-    let idle = Duration::from_micros(config.max_sequence_idle_microseconds);
+    let idle = Duration::from_micros(batching.max_sequence_idle_microseconds);
     Ok(SequencePolicy {
         controls,
-        states: states.collect::<Result<_, _>>()?,
+        states: states.collect::<Result<_, String>>()?,
         idle: if idle.is_zero() { IDLE } else { idle },
         limit,
+        iterations,
     })
 }
 
@@ -95,7 +99,8 @@ fn value(name: &str, control: &Control, spec: &TensorSpec) -> Result<ControlValu
     })
 }
 
-fn state(config: &State, batched: bool, entry: &EntryPoint) -> Result<StateTensor, String> {
+/// A state, which the request gives at first or which begins as the configuration says; answers do not have it.
+fn state(config: &State, given: bool, batched: bool, entry: &EntryPoint) -> Result<StateTensor, String> {
     let input = find("state input", &config.input_name, &entry.inputs)?;
     let output = find("state output", &config.output_name, &entry.outputs)?;
     let (name, dtype) = (&config.input_name, input.dtype);
@@ -104,6 +109,17 @@ fn state(config: &State, batched: bool, entry: &EntryPoint) -> Result<StateTenso
             "state input `{name}` is {dtype}; its output `{}` is {}",
             output.name, output.dtype
         ));
+    }
+    let state = |row| StateTensor {
+        input: name.clone(),
+        output: output.name.clone(),
+        dtype,
+        row,
+        batched,
+        answered: false,
+    };
+    if given {
+        return Ok(state(None));
     }
     let initial = config.initial_state.first();
     if let Some(StateData::DataFile(file)) = initial.and_then(|initial| initial.state_data.as_ref()) {
@@ -128,5 +144,5 @@ fn state(config: &State, batched: bool, entry: &EntryPoint) -> Result<StateTenso
     if !fits || !sizes.zip(&row).all(same) || bits.is_none_or(|bits| bits % 8 != 0) {
         return Err(format!("state input `{name}` begins with shape {row:?}, which the model does not take"));
     }
-    Ok(StateTensor { input: name.clone(), output: output.name.clone(), dtype, row, batched })
+    Ok(state(Some(row)))
 }

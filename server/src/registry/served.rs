@@ -135,16 +135,21 @@ impl Served {
 
     /// What a request gives.
     pub fn inputs(&self) -> impl Iterator<Item = &TensorSpec> + Clone {
-        self.entry().inputs.iter().filter(|spec| self.is_clients(spec))
+        let gives =
+            |spec: &&TensorSpec| self.sequences.as_ref().is_some_and(|sequences| sequences.gives(&spec.name));
+        self.entry().inputs.iter().filter(move |spec| !gives(spec))
     }
 
     /// What a request gets.
     pub fn outputs(&self) -> impl Iterator<Item = &TensorSpec> {
-        self.entry().outputs.iter().filter(|spec| self.is_clients(spec))
+        let keeps =
+            |spec: &&TensorSpec| self.sequences.as_ref().is_some_and(|sequences| sequences.keeps(&spec.name));
+        self.entry().outputs.iter().filter(move |spec| !keeps(spec))
     }
 
-    fn is_clients(&self, spec: &TensorSpec) -> bool {
-        self.sequences.as_ref().is_none_or(|sequences| !sequences.is_ours(&spec.name))
+    /// Whether a request gets a response for each of its runs.
+    pub fn is_decoupled(&self) -> bool {
+        self.sequences.as_ref().is_some_and(|sequences| sequences.iterations().is_some())
     }
 
     /// Takes hold of what runs a tenant's requests.

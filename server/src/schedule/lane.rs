@@ -92,7 +92,7 @@ impl Lane {
         let state = machine.lanes.get_mut(&self.id).ok_or(Error::Stopping)?;
         let since = Instant::now();
         // Who has memory already was here before.
-        if ticket.memory.is_none() {
+        if ticket.memory.is_none() && !ticket.goes_on {
             state.spend(since).map_err(refused)?;
         }
         if let Some(place) = self.scheduler.take(&mut machine, self.id, &mut ticket) {
@@ -108,7 +108,8 @@ impl Lane {
         if let Some(why) = state.late_at_the_door(&ticket, since) {
             return Err(refused((why, state.retry_after())));
         }
-        let waits = ticket.tenant.as_ref().map(|tenant| tenant.wait(|| state.retry_after())).transpose()?;
+        let counts = ticket.tenant.as_ref().filter(|_| !ticket.goes_on);
+        let waits = counts.map(|tenant| tenant.wait(|| state.retry_after())).transpose()?;
         let (sender, turn) = oneshot::channel();
         let entry = Entry { ticket, since, sender, _waits: waits };
         let key = self.scheduler.enqueue(&mut machine, self.id, entry).ok_or(Error::Stopping)?;

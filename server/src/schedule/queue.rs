@@ -26,6 +26,8 @@ const BATCHES: usize = 2;
 pub struct Ticket {
     pub level: u32,
     pub deadline: Instant,
+    /// Its request has run before, and counts against rates and limits of requests no more.
+    pub goes_on: bool,
     /// Memory that its execution takes for its time.
     pub peak_bytes: u64,
     /// As much of it as was got beforehand.

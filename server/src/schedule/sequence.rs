@@ -4,18 +4,23 @@
 //! has paused for too long; a new one waits for a place. Its requests take turns by a fair lock, in the order in
 //! which they came. What a model is told about a sequence, and what it keeps between requests, are tensors like any
 //! other; where rows can be joined, requests of different sequences are.
+//!
+//! A sequence may also be one request that is run again and again until it is over ([`Iterations`]): its one turn lasts
+//! as long, so that it never pauses.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ired_module::DType;
 use ired_module::signature::{DimSpec, TensorSpec};
 use ired_module::texts;
-use ired_worker::Tensor;
+use ired_worker::{Tensor, TensorData};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
+use super::Iterations;
 use crate::error::Error;
 use crate::tensors::take_output;
 
@@ -35,6 +40,8 @@ pub struct SequencePolicy {
     pub idle: Duration,
     /// Sequences at once.
     pub limit: usize,
+    /// Where a sequence is one request.
+    pub iterations: Option<Iterations>,
 }
 
 /// An input that the server gives.
@@ -53,15 +60,17 @@ pub enum ControlValue {
     Correlation,
 }
 
-/// An output that is the next request's input.
+/// An output that is the next run's input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StateTensor {
     pub input: String,
     pub output: String,
     pub dtype: DType,
-    /// The initial state's shape, zeros, without the batch dimension.
-    pub row: Vec<u64>,
+    /// The initial state's shape, zeros, without the batch dimension; `None`: the request gives it.
+    pub row: Option<Vec<u64>>,
     pub batched: bool,
+    /// Answers have the output, too.
+    pub answered: bool,
 }
 
 /// The name of a sequence.
@@ -93,6 +102,8 @@ pub struct Sequences {
     policy: SequencePolicy,
     open: Mutex<HashMap<SequenceId, Arc<Sequence>>>,
     places: Arc<Semaphore>,
+    /// Sequences that were given a number here.
+    numbered: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -138,13 +149,32 @@ impl fmt::Display for SequenceId {
 impl Sequences {
     pub fn new(model: &str, policy: SequencePolicy) -> Self {
         let places = Arc::new(Semaphore::new(policy.limit.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { model: model.to_owned(), policy, open: Mutex::default(), places }
+        let numbered = AtomicU64::new(0);
+        Self { model: model.to_owned(), policy, open: Mutex::default(), places, numbered }
     }
 
-    /// True for inputs that the server gives and outputs that it keeps.
-    pub fn is_ours(&self, tensor: &str) -> bool {
-        self.policy.controls.iter().any(|control| control.spec.name == tensor)
-            || self.policy.states.iter().any(|state| state.input == tensor || state.output == tensor)
+    /// Where a sequence is one request: when that is over.
+    pub fn iterations(&self) -> Option<&Iterations> {
+        self.policy.iterations.as_ref()
+    }
+
+    /// True for inputs that no request gives.
+    pub fn gives(&self, input: &str) -> bool {
+        self.policy.controls.iter().any(|control| control.spec.name == input)
+            || self.policy.states.iter().any(|state| state.input == input && state.row.is_some())
+    }
+
+    /// True for outputs that no answer has.
+    pub fn keeps(&self, output: &str) -> bool {
+        self.policy.states.iter().any(|state| state.output == output && !state.answered)
+            || self.iterations().is_some_and(|iterations| iterations.keep(output))
+    }
+
+    /// The beginning of a sequence that nobody has a name for.
+    pub fn unnamed(&self, tenant: u64) -> Step {
+        // Control inputs of every type hold as much; none of so long ago is open.
+        let number = self.numbered.fetch_add(1, Ordering::Relaxed) % i32::MAX as u64 + 1;
+        Step { id: SequenceId { tenant, name: CorrelationId::Number(number) }, start: true, end: false }
     }
 
     /// Waits until the request is the next of its sequence.
@@ -240,13 +270,36 @@ impl Sequence {
 }
 
 impl SequenceTurn<'_> {
+    /// Takes the states that a request gives out of its inputs.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is too large.
+    pub fn begin(&mut self, inputs: &mut Vec<Tensor>) -> Result<(), Error> {
+        let rows = rows(inputs);
+        let mut states = Vec::with_capacity(self.sequences.policy.states.len());
+        for state in &self.sequences.policy.states {
+            let given = inputs.iter().position(|tensor| tensor.name == state.input);
+            states.push(match given {
+                Some(at) => inputs.swap_remove(at),
+                None => state.initial(rows)?,
+            });
+        }
+        self.progress.states = states;
+        Ok(())
+    }
+
+    /// Says where in its sequence the next run is.
+    pub fn stands(&mut self, start: bool, end: bool) {
+        (self.step.start, self.step.end) = (start, end);
+    }
+
     /// Adds what the server gives to a request's inputs.
     ///
     /// # Errors
     /// [`Error::Invalid`] for other rows than the sequence began with, for more than there can be, and for an id that
     /// its input cannot hold.
     pub fn add(&self, inputs: &mut Vec<Tensor>) -> Result<(), Error> {
-        let rows = inputs.first().and_then(|tensor| tensor.dims.first()).copied().unwrap_or(1);
+        let rows = rows(if inputs.is_empty() { &self.progress.states } else { inputs });
         for control in &self.sequences.policy.controls {
             inputs.push(self.control(control, rows)?);
         }
@@ -307,9 +360,12 @@ impl SequenceTurn<'_> {
     pub fn keep(&mut self, outputs: &mut Vec<Tensor>) -> Result<(), Error> {
         let mut states = Vec::with_capacity(self.sequences.policy.states.len());
         for state in &self.sequences.policy.states {
-            let Tensor { dtype, dims, data, .. } = take_output(outputs, &state.output)?;
+            let Tensor { name, dtype, dims, data } = take_output(outputs, &state.output)?;
             // A copy: the worker's memory is not held through a pause.
-            let data = data.to_vec().into();
+            let data: TensorData = data.to_vec().into();
+            if state.answered {
+                outputs.push(Tensor { name, dtype, dims: dims.clone(), data: data.clone() });
+            }
             states.push(Tensor { name: state.input.clone(), dtype, dims, data });
         }
         self.progress.states = states;
@@ -322,7 +378,7 @@ impl Drop for SequenceTurn<'_> {
     fn drop(&mut self) {
         self.sequence.touch();
         let never_started = self.progress.place.is_none() || self.step.start && !self.kept;
-        let over = self.step.end || never_started;
+        let over = self.step.end || never_started || self.sequences.iterations().is_some();
         if over {
             self.progress.place = None;
             self.progress.states.clear();
@@ -360,9 +416,15 @@ impl CorrelationId {
     }
 }
 
+/// The rows of the first of some tensors, where it has any.
+fn rows(tensors: &[Tensor]) -> u64 {
+    tensors.first().and_then(|tensor| tensor.dims.first()).copied().unwrap_or(1)
+}
+
 impl StateTensor {
     fn initial(&self, rows: u64) -> Result<Tensor, Error> {
-        let mut dims = self.row.clone();
+        let given = || Error::invalid(format!("input `{}` is missing", self.input));
+        let mut dims = self.row.clone().ok_or_else(given)?;
         if self.batched {
             dims.insert(0, rows);
         }

@@ -31,6 +31,7 @@ fn ticket(level: u32) -> Ticket {
     Ticket {
         level,
         deadline,
+        goes_on: false,
         peak_bytes: 0,
         memory: None,
         rows: 1,

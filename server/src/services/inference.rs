@@ -18,6 +18,7 @@ use crate::describe;
 use crate::error::{Error, shown};
 use crate::inline::Inline;
 use crate::services::settings;
+use crate::services::transfer::Transfer;
 use crate::shared_memory::Region;
 use crate::tenants::Tenant;
 use crate::trace::{self, Origin};
@@ -210,13 +211,22 @@ async fn answer(
 ) -> Result<(Result<ModelInferResponse, Error>, Option<String>), Error> {
     let mut transfer = decode::transfer(&app.regions, request, deadline)?;
     transfer.call.tenant = tenant;
+    Ok(run(app, origin, transfer).await)
+}
+
+/// The same of a request that is decoded.
+async fn run(
+    app: &App,
+    origin: Origin,
+    mut transfer: Transfer,
+) -> (Result<ModelInferResponse, Error>, Option<String>) {
     let mut watch = app.traces.watch(origin, &mut transfer.call);
     let mut answer = transfer.run(app, &mut watch.course).await.map(encode::response);
     let ended = watch.end(answer.as_ref().err());
     if let Ok(response) = &mut answer {
         response.id = ended.own_id;
     }
-    Ok((answer, ended.request_id))
+    (answer, ended.request_id)
 }
 
 fn check_repository(name: &str) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 mod answer;
 mod body;
+mod generate;
 mod infer;
 mod raw;
 mod settings;
@@ -51,11 +52,15 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v2/models/{model}/config", get(config))
         .route("/v2/models/{model}/stats", get(statistics))
         .route("/v2/models/{model}/infer", post(infer::infer))
+        .route("/v2/models/{model}/generate", post(generate::generate))
+        .route("/v2/models/{model}/generate_stream", post(generate::generate_stream))
         .route("/v2/models/{model}/versions/{version}", get(model))
         .route("/v2/models/{model}/versions/{version}/ready", get(model_ready))
         .route("/v2/models/{model}/versions/{version}/config", get(config))
         .route("/v2/models/{model}/versions/{version}/stats", get(statistics))
         .route("/v2/models/{model}/versions/{version}/infer", post(infer::infer))
+        .route("/v2/models/{model}/versions/{version}/generate", post(generate::generate))
+        .route("/v2/models/{model}/versions/{version}/generate_stream", post(generate::generate_stream))
         .route("/v2/repository/index", post(index))
         .route("/v2/repository/models/{model}/load", post(load))
         .route("/v2/repository/models/{model}/unload", post(unload))

@@ -1,20 +1,24 @@
 //! How the tensors of a request come and go, where that is not in the request and its answer: in shared memory,
 //! or as classes. The same for both protocols.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ired_module::signature::DimSpec;
 use ired_worker::Tensor;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::app::App;
 use crate::budget::Reservation;
 use crate::course::Course;
 use crate::error::Error;
-use crate::infer::{Answer, Call, Parameters, parameters};
+use crate::infer::{Answer, Call, Parameters, Part, Parts, parameters};
 use crate::registry::Served;
 use crate::services::aside;
 use crate::shared_memory::{Place, Regions};
 use crate::tensors::classes::classify;
+use crate::trace::Origin;
 
 /// The parameter of a tensor that lies in shared memory.
 pub(super) const REGION: &str = "shared_memory_region";
@@ -38,7 +42,7 @@ pub(super) struct Transfer {
 pub(super) struct Fetch(Place);
 
 /// An output that is asked for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Output {
     name: String,
     /// Of REST: as binary data or not, where it says so.
@@ -46,7 +50,7 @@ pub(super) struct Output {
     delivery: Delivery,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Delivery {
     /// In the answer.
     Answer,
@@ -75,7 +79,7 @@ pub(super) struct Reply {
     /// Its outputs are those below.
     pub answer: Answer,
     pub outputs: Vec<Delivered>,
-    _inside: Reservation,
+    _inside: Option<Reservation>,
 }
 
 /// Where the data of an input is that `parameters` puts into shared memory; `None` for one that comes with the
@@ -120,6 +124,33 @@ fn place(
 }
 
 impl Transfer {
+    /// Has the call run in a task of its own until it is over.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for outputs in shared memory, where each answer would overwrite the one before.
+    pub(super) fn generate(self, app: Arc<App>, origin: Origin) -> Result<Generation, Error> {
+        let Self { mut call, fetches, mut outputs } = self;
+        if let Some(output) = outputs.iter().find(|output| matches!(output.delivery, Delivery::Region(..))) {
+            return Err(Error::invalid(format!(
+                "output `{}`: the responses of a decoupled model are not written to shared memory",
+                output.name
+            )));
+        }
+        call.outputs = outputs.iter_mut().map(|output| std::mem::take(&mut output.name)).collect();
+        let (parts, receiver) = Parts::new();
+        let work = tokio::spawn(async move {
+            let mut watch = app.traces.watch(origin, &mut call);
+            let course = &mut watch.course;
+            let result = match fetch_all(&app, &mut call, fetches, course).await {
+                Ok(_inside) => app.inference.generate(call, course, parts).await,
+                Err(error) => Err(error),
+            };
+            watch.end(result.as_ref().err());
+            result
+        });
+        Ok(Generation { parts: receiver, work: Some(AbortOnDropHandle::new(work)), outputs })
+    }
+
     /// Fetches what lies in shared memory, runs the call, and delivers its outputs.
     pub(super) async fn run(self, app: &App, course: &mut Course) -> Result<Reply, Error> {
         let Self { mut call, fetches, mut outputs } = self;
@@ -128,7 +159,37 @@ impl Transfer {
         let mut answer = app.inference.infer(call, course).await?;
         let tensors = std::mem::take(&mut answer.outputs);
         let outputs = deliver(&answer.served, tensors, outputs).await?;
-        Ok(Reply { answer, outputs, _inside: inside })
+        Ok(Reply { answer, outputs, _inside: Some(inside) })
+    }
+}
+
+/// The answers of a request that is run again and again. Dropping it cancels the request.
+pub(super) struct Generation {
+    parts: mpsc::Receiver<Part>,
+    /// Until it has said how it ended.
+    work: Option<AbortOnDropHandle<Result<(), Error>>>,
+    outputs: Vec<Output>,
+}
+
+impl Generation {
+    /// The next answer, and whether it is the last; `None` after that. After an error there is nothing to ask for.
+    pub(super) async fn next(&mut self) -> Option<Result<(Reply, bool), Error>> {
+        if let Some(Part { mut answer, is_last }) = self.parts.recv().await {
+            if is_last {
+                // So that it is counted before its client knows.
+                self.ended().await;
+            }
+            let tensors = std::mem::take(&mut answer.outputs);
+            let delivered = deliver(&answer.served, tensors, self.outputs.clone()).await;
+            return Some(delivered.map(|outputs| (Reply { answer, outputs, _inside: None }, is_last)));
+        }
+        self.ended().await.map(Err)
+    }
+
+    /// Why it ended before its last answer, if it did; told once.
+    async fn ended(&mut self) -> Option<Error> {
+        // It breaks off only with the daemon.
+        self.work.take()?.await.unwrap_or(Err(Error::Stopping)).err()
     }
 }
 

@@ -3,6 +3,7 @@
 //! The text was checked to be JSON when the request was read; here only the shape of the values matters. No
 //! tree of values is built: an image is some hundred thousand numbers.
 
+mod shape;
 mod strings;
 
 use half::{bf16, f16};
@@ -60,6 +61,16 @@ pub fn parse(tensor: &str, dtype: DType, elements: u64, text: &str) -> Result<Ve
         }
     }?;
     Ok(out)
+}
+
+/// How many values `text` has along each dimension; none for a single value.
+///
+/// # Errors
+/// [`Error::Invalid`] naming the tensor for arrays of different shapes beside each other, and for what holds something that
+/// is neither number, boolean, text nor array.
+pub fn shape(tensor: &str, text: &str) -> Result<Vec<u64>, Error> {
+    let found = serde_json::from_str::<shape::Shape>(text);
+    found.map(|shape| shape.0).map_err(|error| Error::invalid(format!("input `{tensor}`: {error}")))
 }
 
 /// Integers may be written `3.0`, as some clients do.

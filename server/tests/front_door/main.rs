@@ -8,6 +8,7 @@ mod console;
 mod drain;
 mod every_method;
 mod extensions;
+mod generations;
 mod infer;
 mod jwt;
 mod lifecycle;

@@ -8,7 +8,8 @@
 //! not exact, one that `lingers` ends only once [`World::release`] was called. One keeps `resident:BYTES`, and takes `peak:BYTES`, `row-peak:BYTES` for each row
 //! and `square-peak:BYTES` for each square of rows. A `sequence` adds up instead: `next` is `x` and, unless `start` is 1,
 //! `state`; `y` is that, and
-//! `corrid` more at the `end`.
+//! `corrid` more at the `end`. One that goes on `until:N` says in `last` of each row whether its sum is that or more, and one
+//! that `breaks:N` fails once a sum is.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -231,7 +232,7 @@ fn values<const N: usize, T>(tensor: &Tensor, read: impl Fn([u8; N]) -> T) -> Ve
 }
 
 /// What a `sequence` computes, row by row.
-fn add_up(inputs: &[Tensor]) -> Vec<Tensor> {
+fn add_up(script: &str, inputs: &[Tensor]) -> Result<Vec<Tensor>, RuntimeFailure> {
     let find = |name: &str| inputs.iter().find(|tensor| tensor.name == name).unwrap();
     let floats = |name: &str| values(find(name), f32::from_le_bytes);
     let (start, end) = (values(find("start"), i32::from_le_bytes), values(find("end"), i32::from_le_bytes));
@@ -249,7 +250,20 @@ fn add_up(inputs: &[Tensor]) -> Vec<Tensor> {
         dims: find("x").dims.clone(),
         data: values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into(),
     };
-    vec![tensor("y", y), tensor("next", next)]
+    let beyond = |word: &str| match number(script, word) {
+        0 => None,
+        bound => Some(next.iter().step_by(3).map(|&sum| u8::from(sum >= bound as f32)).collect::<Vec<_>>()),
+    };
+    if beyond("breaks:").is_some_and(|rows| rows.contains(&1)) {
+        return Err(RuntimeFailure::Execution { message: "scripted".to_owned() });
+    }
+    let last = beyond("until:").map(|rows| Tensor {
+        name: "last".to_owned(),
+        dtype: DType::Bool,
+        dims: vec![rows.len() as u64, 1],
+        data: rows.into(),
+    });
+    Ok([tensor("y", y), tensor("next", next.clone())].into_iter().chain(last).collect())
 }
 
 /// What a model is that says this.
@@ -275,6 +289,9 @@ pub(crate) fn loaded(script: &str) -> LoadedModule {
             spec("state"),
         ]);
         outputs.push(spec("next"));
+        if script.contains("until:") {
+            outputs.push(one("last", DType::Bool));
+        }
     }
     let rows = if script.contains("centers") {
         let reason = "rows of output `y` depend on each other: `/mean` (ReduceMean) works along the rows";
@@ -353,7 +370,8 @@ impl Runner for Doubler {
             });
             let timing = Timing { compute: took.max(Duration::from_micros(3)), ..Timing::default() };
             if self.script.contains("sequence") {
-                return Ok(InferenceResult { outputs: add_up(&inputs), sent, timing, profile: None });
+                let outputs = add_up(&self.script, &inputs)?;
+                return Ok(InferenceResult { outputs, sent, timing, profile: None });
             }
             let factor = match number(&self.script, "times:") {
                 0 => 2.0,

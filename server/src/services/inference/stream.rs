@@ -1,25 +1,37 @@
-//! `ModelStreamInfer`: many requests on one stream, whose answers come in their order.
+//! `ModelStreamInfer`: many requests on one stream, whose answers come in their order, but for those of decoupled models,
+//! which come as they are ready.
 
 use std::sync::Arc;
 
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, SelectAll, StreamExt};
 use ired_proto::inference::infer_parameter::ParameterChoice;
 use ired_proto::inference::{
     InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, Streaming};
 
+use super::{decode, encode};
 use crate::app::App;
 use crate::auth::Admitted;
 use crate::error::Error;
+use crate::services::transfer::Generation;
 use crate::trace::Origin;
 
-/// Requests of one stream that run at once.
+/// Requests of one stream that run at once; of those for decoupled models as many besides.
 const CONCURRENCY: usize = 16;
-/// The parameter of a request whose client wants to know which response is its last.
-const ASKS_FOR_FINAL: &str = "triton_enable_empty_final_response";
-/// The parameter of a response after which none follows for its request: of every one, as each request has one.
+/// The parameter of a response: whether none follows for its request. Every last one says so itself, so that none has to be
+/// empty for clients with `triton_enable_empty_final_response`.
 const FINAL: &str = "triton_final_response";
+
+type Responses = BoxStream<'static, Result<ModelStreamInferResponse, Status>>;
+
+/// What comes of a request of the stream.
+enum Outcome {
+    Response(Result<ModelStreamInferResponse, Status>),
+    /// Of a decoupled model.
+    Responses(BoxStream<'static, Outcome>),
+}
 
 /// Answers each request. Dropping the stream cancels what runs.
 pub(super) fn answers(
@@ -27,43 +39,103 @@ pub(super) fn answers(
     admitted: Admitted,
     origin: Origin,
     requests: Streaming<ModelInferRequest>,
-) -> BoxStream<'static, Result<ModelStreamInferResponse, Status>> {
-    // What breaks the stream ends it; what is wrong with one request is its answer.
-    let answers = requests.map(move |request| {
-        let (app, admitted) = (app.clone(), admitted.clone());
-        // The head of the stream speaks for all its requests but for when they came and what they are called.
-        let origin = Origin { parent: origin.parent.clone(), ..Origin::default() };
+) -> Responses {
+    let stream =
+        Arc::new(Stream { app, admitted, origin, generations: Arc::new(Semaphore::new(CONCURRENCY)) });
+    let in_order = requests.map(move |request| {
+        let stream = stream.clone();
         async move {
-            let request = request?;
-            let (model_name, id) = (request.model_name.clone(), request.id.clone());
-            let asks = request.parameters.get(ASKS_FOR_FINAL) == Some(&yes());
-            let (mut response, error_message) = match answer(&app, &admitted, origin, request).await {
-                Ok(response) => (response, String::new()),
-                // Says whose error it is.
-                Err(error) => (
-                    ModelInferResponse { model_name, id, ..Default::default() },
-                    ired_worker::printable(&error.to_string()).into_owned(),
-                ),
-            };
-            if asks {
-                response.parameters.insert(FINAL.to_owned(), yes());
+            match request {
+                Ok(request) => stream.answer(request).await,
+                // What breaks the stream ends it; what is wrong with one request is its answer.
+                Err(broken) => Outcome::Response(Err(broken)),
             }
-            Ok(ModelStreamInferResponse { error_message, infer_response: Some(response) })
         }
     });
-    answers.buffered(CONCURRENCY).boxed()
+    let outcomes = SelectAll::from_iter([in_order.buffered(CONCURRENCY).boxed()]);
+    let next = async |mut outcomes: SelectAll<_>| loop {
+        match outcomes.next().await? {
+            Outcome::Response(response) => return Some((response, outcomes)),
+            Outcome::Responses(responses) => outcomes.push(responses),
+        }
+    };
+    stream::unfold(outcomes, next).boxed()
 }
 
-async fn answer(
-    app: &App,
-    admitted: &Admitted,
+/// What the requests of one stream share.
+struct Stream {
+    app: Arc<App>,
+    admitted: Admitted,
     origin: Origin,
-    request: ModelInferRequest,
-) -> Result<ModelInferResponse, Error> {
-    admitted.for_model(&request.model_name)?;
-    super::answer(app, origin, admitted.tenant(), request, None).await?.0
+    /// Places for requests that are run again and again.
+    generations: Arc<Semaphore>,
 }
 
-fn yes() -> InferParameter {
-    InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) }
+impl Stream {
+    async fn answer(&self, request: ModelInferRequest) -> Outcome {
+        let called = Called { model: request.model_name.clone(), id: request.id.clone() };
+        let failed = called.clone();
+        self.try_answer(request, called)
+            .await
+            .unwrap_or_else(|error| Outcome::Response(Ok(failed.failed(&error))))
+    }
+
+    async fn try_answer(&self, request: ModelInferRequest, called: Called) -> Result<Outcome, Error> {
+        self.admitted.for_model(&request.model_name)?;
+        // The head of the stream speaks for all its requests but for when they came and what they are called.
+        let origin = Origin { parent: self.origin.parent.clone(), ..Origin::default() };
+        let mut transfer = decode::transfer(&self.app.regions, request, None)?;
+        transfer.call.tenant = self.admitted.tenant();
+        if !self.app.inference.is_decoupled(&transfer.call).await {
+            let response = super::run(&self.app, origin, transfer).await.0?;
+            return Ok(Outcome::Response(Ok(message(response, true))));
+        }
+        let waits = self.app.inference.reserve(&transfer.call, &transfer.call.inputs)?;
+        let place = self.generations.clone().acquire_owned().await.map_err(|_| Error::Stopping)?;
+        drop(waits);
+        let generation = transfer.generate(self.app.clone(), origin)?;
+        Ok(Outcome::Responses(responses(called, generation, place)))
+    }
+}
+
+/// The responses to one request, until its last or an error.
+fn responses(
+    called: Called,
+    generation: Generation,
+    place: OwnedSemaphorePermit,
+) -> BoxStream<'static, Outcome> {
+    let next = async |going: Option<(Called, Generation, OwnedSemaphorePermit)>| {
+        let (called, mut generation, place) = going?;
+        let (response, going) = match generation.next().await? {
+            Ok((reply, is_last)) => {
+                let response = ModelInferResponse { id: called.id.clone(), ..encode::response(reply) };
+                (message(response, is_last), (!is_last).then_some((called, generation, place)))
+            }
+            Err(error) => (called.failed(&error), None),
+        };
+        Some((Outcome::Response(Ok(response)), going))
+    };
+    stream::unfold(Some((called, generation, place)), next).boxed()
+}
+
+/// What a request is called, and the model that it asks.
+#[derive(Clone)]
+struct Called {
+    model: String,
+    id: String,
+}
+
+impl Called {
+    /// An error says whose it is.
+    fn failed(self, error: &Error) -> ModelStreamInferResponse {
+        let response = ModelInferResponse { model_name: self.model, id: self.id, ..Default::default() };
+        let error_message = ired_worker::printable(&error.to_string()).into_owned();
+        ModelStreamInferResponse { error_message, ..message(response, true) }
+    }
+}
+
+fn message(mut response: ModelInferResponse, is_last: bool) -> ModelStreamInferResponse {
+    let says = InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(is_last)) };
+    response.parameters.insert(FINAL.to_owned(), says);
+    ModelStreamInferResponse { error_message: String::new(), infer_response: Some(response) }
 }

@@ -35,7 +35,7 @@ const BINARY_OUTPUTS: &str = "binary_data_output";
 const BINARY_SIZE: &str = "binary_data_size";
 
 /// More bytes than take about a millisecond to read or write as JSON.
-const JSON_BYTES: u64 = 128 << 10;
+pub(super) const JSON_BYTES: u64 = 128 << 10;
 
 #[derive(Deserialize)]
 struct InferRequest<'a> {
