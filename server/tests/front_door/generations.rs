@@ -1,6 +1,7 @@
 //! Decoupled models: one request on a stream that gets a response for each of its runs.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ired_proto::inference::infer_parameter::ParameterChoice;
 use ired_proto::inference::model_infer_request::InferRequestedOutputTensor;
@@ -358,6 +359,30 @@ async fn who_reads_slowly_has_few_responses_made_and_keeps_nobody_waiting() {
         assert_eq!(floats(&response.infer_response.unwrap())[0], count as f32);
     }
     assert_eq!(count, 100);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_a_stream_keeps_no_place_of_a_model() {
+    let config = "max_batch_size: 100000 instance_group { count: 1 }";
+    let (place, world) = (Place::new(&[("m/1/model.onnx", ""), ("n/1/model.onnx", "block")]), World::new());
+    place.write("m/config.pbtxt", config);
+    place.write("n/config.pbtxt", config);
+    let daemon = place.start(&world).await;
+    let of_n = |value| ModelInferRequest { model_name: "n".to_owned(), ..named("n", value) };
+    // The first answer is more than the connection takes, and ready while the second still runs.
+    let larger = || ModelInferRequest { id: "slow".to_owned(), ..asking("m", 90_000, 1.0) };
+    let requests = vec![larger(), larger(), of_n(2.0)];
+    let mut unread = stream(&small_window(&daemon).await, requests).await;
+    world.until(|seen| seen.answered == 2 && seen.inside == 1).await;
+    world.release();
+    let mut grpc = grpc(&daemon).await;
+    let answer = tokio::time::timeout(Duration::from_secs(20), grpc.model_infer(of_n(3.0))).await;
+    assert_eq!(floats(&answer.expect("the place is free").unwrap().into_inner())[0], 6.0);
+    for expected in [2.0, 2.0, 4.0] {
+        let response = unread.message().await.unwrap().unwrap();
+        assert_eq!(floats(&response.infer_response.unwrap())[0], expected);
+    }
     daemon.stop().await;
 }
 

@@ -9,6 +9,7 @@ use ired_proto::inference::{
     InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
 
 use super::{decode, encode};
@@ -72,12 +73,14 @@ struct Stream {
 }
 
 impl Stream {
-    async fn answer(&self, request: ModelInferRequest) -> Outcome {
+    /// In a task of its own: it takes its turn and gives its place back however slowly the answers are read.
+    async fn answer(self: Arc<Self>, request: ModelInferRequest) -> Outcome {
         let called = Called { model: request.model_name.clone(), id: request.id.clone() };
         let failed = called.clone();
-        self.try_answer(request, called)
-            .await
-            .unwrap_or_else(|error| Outcome::Response(Ok(failed.failed(&error))))
+        let work = tokio::spawn(async move { self.try_answer(request, called).await });
+        // It ends early only with the daemon.
+        let outcome = AbortOnDropHandle::new(work).await.unwrap_or(Err(Error::Stopping));
+        outcome.unwrap_or_else(|error| Outcome::Response(Ok(failed.failed(&error))))
     }
 
     async fn try_answer(&self, request: ModelInferRequest, called: Called) -> Result<Outcome, Error> {
