@@ -184,7 +184,7 @@ impl Default for Settings {
             quarantine_s: 600,
             cache_bytes: 32 * GIB,
             versions_served: 1,
-            default_max_batch_size: 0,
+            default_max_batch_size: 64,
             queue_limit: 256,
             inflight_bytes: GIB,
             message_bytes: 256 << 20,

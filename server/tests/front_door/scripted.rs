@@ -474,6 +474,8 @@ impl Place {
                 grpc: "127.0.0.1:0".to_owned(),
                 metrics: "127.0.0.1:0".to_owned(),
                 drain_s: 10,
+                // A test can tell what ran.
+                default_max_batch_size: 0,
                 ..Settings::default()
             },
             dir,
