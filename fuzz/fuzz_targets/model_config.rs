@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     for config in [from_text(text), from_json(text)].into_iter().flatten() {
-        let _ = scheduling("m", &config, &entry());
+        let _ = scheduling("m", &config, 64, &entry());
         let _ = samples("m", &config, &entry());
         if let Ok(json) = to_json(&config) {
             let again = from_json(&json.to_string()).expect("what was written can be read");

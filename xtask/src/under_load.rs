@@ -3,7 +3,10 @@
 use anyhow::Result;
 
 use crate::process::{run as command, target_dir};
-use crate::python;
+use crate::{python, setup};
+
+/// What chaos needs beyond building and testing.
+const CLOCK: &[(&str, &str)] = &[("libfaketime", "a clock that jumps, before one daemon's system calls")];
 
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
@@ -16,6 +19,9 @@ pub(crate) struct Trial {
 impl Trial {
     pub(crate) fn chaos(&self) -> Result<()> {
         let moto = moto().inspect_err(|e| eprintln!("chaos: there is no S3 server to play with: {e:#}"));
+        if let Err(error) = setup::install(CLOCK) {
+            eprintln!("chaos: there is no clock to play with: {error:#}");
+        }
         self.run("ired-chaos", moto.ok())
     }
 

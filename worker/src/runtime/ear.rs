@@ -63,6 +63,11 @@ impl Ear {
         }
     }
 
+    /// Hears nothing any more: what the process was asked may be asked of another from here on.
+    pub(super) fn stop(&self) {
+        self.lock().end.get_or_insert(End::Closed);
+    }
+
     fn take_in(&self, mut heard: MutexGuard<'_, Heard>, shared: &Shared) -> Option<End> {
         while heard.end.is_none() {
             let taken = match heard.receiver.receive_ready() {

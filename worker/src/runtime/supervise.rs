@@ -127,6 +127,7 @@ async fn serve_forever(shared: &Shared, slot: &mut Option<Live>) {
         if wrong.is_some() {
             live.process.kill();
         }
+        live.ear.stop();
         let death = obituary(&mut live.process).await;
         let mut reason = wrong.unwrap_or(death);
         tracing::warn!(pid, %reason, "a runtime worker ended");
