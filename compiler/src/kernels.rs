@@ -57,6 +57,17 @@ const FAMILIES: &[&dyn Family] = &[
 /// The families that a tuning file chooses from where they all compute a convolution.
 pub(crate) const CONVOLUTIONS: [&str; 2] = ["winograd", "convolution"];
 
+/// How a dispatch is computed, and which sizes depend on the rows of a batch.
+pub(crate) struct Computation<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) dispatch: &'a Dispatch,
+    pub(crate) target: &'a CpuTarget,
+    pub(crate) rows: &'a IndependentRows<'a>,
+}
+
+/// Or what may be otherwise for another number of rows.
+pub(crate) type Exactness = Result<(), &'static str>;
+
 /// One way to compute dispatches of some kind.
 trait Family: Sync {
     /// One or two words, for people.
@@ -81,18 +92,8 @@ trait Family: Sync {
     }
 
     /// Proves that each row's results are the same bits however many rows there are and wherever it stands among them: the
-    /// same operations make them, in the same order. `rows` knows which sizes depend on the rows; none that nodes of the
-    /// dispatch reduce does.
-    ///
-    /// # Errors
-    /// What may be otherwise for another number of rows.
-    fn prove_exact(
-        &self,
-        _graph: &Graph,
-        _dispatch: &Dispatch,
-        _target: &CpuTarget,
-        _rows: &IndependentRows<'_>,
-    ) -> Result<(), &'static str> {
+    /// same operations make them, in the same order. No size that nodes of the dispatch reduce depends on the rows.
+    fn prove_exact(&self, _of: &Computation<'_>) -> Exactness {
         Err("nothing is known of the order in which it computes")
     }
 
@@ -160,16 +161,10 @@ pub fn interface(
 ///
 /// # Errors
 /// What may be otherwise, beginning with the family's name.
-pub(crate) fn prove_exact(
-    graph: &Graph,
-    dispatch: &Dispatch,
-    target: &CpuTarget,
-    rows: &IndependentRows<'_>,
-) -> Result<(), String> {
-    let interface = interface(graph, dispatch, target).map_err(|error| error.to_string())?;
+pub(crate) fn prove_exact(of: &Computation<'_>) -> Result<(), String> {
+    let interface = interface(of.graph, of.dispatch, of.target).map_err(|error| error.to_string())?;
     let family = named(interface.family).ok_or("no kernel")?;
-    let proof = family.prove_exact(graph, dispatch, target, rows);
-    proof.map_err(|why| format!("{}: {why}", family.name()))
+    family.prove_exact(of).map_err(|why| format!("{}: {why}", family.name()))
 }
 
 /// Whether the family is the one to compute a dispatch that it can compute.

@@ -10,7 +10,7 @@ use ired_graph::{Dim, Graph, Node, NodeId, Op, ValueId};
 use ired_module::signature::Rows;
 
 use crate::dispatch::Dispatch;
-use crate::kernels;
+use crate::kernels::{self, Computation};
 use crate::passes::form_dispatches::{Plan, Step};
 use crate::targets::CpuTarget;
 use crate::work;
@@ -45,8 +45,9 @@ fn prove_exact(graph: &Graph, plan: &Plan, target: &CpuTarget) -> Result<(), Str
     for step in regions.into_iter().flat_map(|(_, steps)| steps) {
         match step {
             Step::Dispatch(dispatch) => {
-                let proof = reduces_shared(graph, dispatch, &rows)
-                    .and_then(|()| kernels::prove_exact(graph, dispatch, target, &rows));
+                let proof = reduces_shared(graph, dispatch, &rows).and_then(|()| {
+                    kernels::prove_exact(&Computation { graph, dispatch, target, rows: &rows })
+                });
                 proof.map_err(|why| {
                     let origins = work::origins(graph, dispatch);
                     format!("`{}`: {why}", origins.first().unwrap_or(&dispatch.name))

@@ -16,13 +16,12 @@ mod values;
 
 use std::ops::Range;
 
-use ired_graph::rows::IndependentRows;
 use ired_graph::{DType, Dim, Graph, Node, Op, ValueId};
 
 use super::dot::{Dot, has_bf16_tiles};
 use super::function::{Function, Site, plain_interface, product};
 use super::generic::producer;
-use super::{Family, KernelError};
+use super::{Computation, Exactness, Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 
@@ -46,16 +45,10 @@ impl Family for Attention {
         Ok(Some(KernelInterface { features, ..plain_interface(graph, dispatch, grid) }))
     }
 
-    fn prove_exact(
-        &self,
-        graph: &Graph,
-        dispatch: &Dispatch,
-        target: &CpuTarget,
-        rows: &IndependentRows<'_>,
-    ) -> Result<(), &'static str> {
-        let plan = Plan::new(graph, dispatch, target).ok_or("there is no plan of it")?;
+    fn prove_exact(&self, of: &Computation<'_>) -> Exactness {
+        let plan = Plan::new(of.graph, of.dispatch, of.target).ok_or("there is no plan of it")?;
         // A workgroup has queries and keys of one batch, and cuts both up by their number.
-        match rows.is_shared(&plan.queries) && rows.is_shared(&plan.keys) {
+        match of.rows.is_shared(&plan.queries) && of.rows.is_shared(&plan.keys) {
             true => Ok(()),
             false => Err("queries or keys are cut up by the number of rows"),
         }

@@ -2,7 +2,6 @@
 //!
 //! What a column is normalised by is found once, in two walks along it; a third computes its elements and stores them.
 
-use ired_graph::rows::IndependentRows;
 use ired_graph::{Dim, Graph, Op, ValueId};
 use ired_mlir::{Builder, Value};
 
@@ -11,7 +10,7 @@ use super::eval::nested::SoftmaxScale;
 use super::eval::{Axis, Known, Point};
 use super::function::{Function, Site, line, plain_interface, product, workgroup_work};
 use super::generic::{in_lanes, is_smooth};
-use super::{Family, KernelError};
+use super::{Computation, Exactness, Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 
@@ -33,13 +32,7 @@ impl Family for Columns {
     }
 
     // A column is normalised by itself, from its beginning; vectors that are not full compute as others do.
-    fn prove_exact(
-        &self,
-        _: &Graph,
-        _: &Dispatch,
-        _: &CpuTarget,
-        _: &IndependentRows<'_>,
-    ) -> Result<(), &'static str> {
+    fn prove_exact(&self, _: &Computation<'_>) -> Exactness {
         Ok(())
     }
 

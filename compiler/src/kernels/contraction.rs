@@ -16,7 +16,6 @@ mod tile;
 mod tiles;
 mod widening;
 
-use ired_graph::rows::IndependentRows;
 use ired_graph::{DType, Dim, Graph, Node, Op, ValueId};
 
 use super::dot::DotProduct;
@@ -24,7 +23,7 @@ use super::eval::nested::accumulator;
 use super::function::{Function, Site, packed_interface, product};
 use super::generic::producer;
 use super::tile_registers::{SIDE, STEPS};
-use super::{Family, KernelError};
+use super::{Computation, Exactness, Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface, Packing};
 use crate::targets::CpuTarget;
 use crate::tuning::{Choice, Tile, Tunable};
@@ -57,17 +56,11 @@ impl Family for Contraction {
         Some(Tunable { problem: plan.problem(graph, dispatch), candidates })
     }
 
-    fn prove_exact(
-        &self,
-        graph: &Graph,
-        dispatch: &Dispatch,
-        target: &CpuTarget,
-        rows: &IndependentRows<'_>,
-    ) -> Result<(), &'static str> {
-        let plan = Plan::new(graph, dispatch, target).ok_or("there is no plan of it")?;
-        let root = graph.node(dispatch.root);
-        let is_float = accumulator(graph.ty(root.results[0]).dtype).is_float();
-        let has_one_order = plan.sizes.parts.is_some() || !is_float || rows.is_shared(&plan.m);
+    fn prove_exact(&self, of: &Computation<'_>) -> Exactness {
+        let plan = Plan::new(of.graph, of.dispatch, of.target).ok_or("there is no plan of it")?;
+        let root = of.graph.node(of.dispatch.root);
+        let is_float = accumulator(of.graph.ty(root.results[0]).dtype).is_float();
+        let has_one_order = plan.sizes.parts.is_some() || !is_float || of.rows.is_shared(&plan.m);
         match has_one_order {
             true => Ok(()),
             false if plan.quantized.is_some() => Err("a few rows meet quantised weights in another order"),

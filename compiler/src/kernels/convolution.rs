@@ -12,7 +12,6 @@ mod pixels;
 mod tiled;
 pub(super) mod winograd;
 
-use ired_graph::rows::IndependentRows;
 use ired_graph::{Dim, Graph, Op, ValueId, Window};
 use ired_mlir::Value;
 
@@ -20,7 +19,7 @@ use super::contraction::packed_filters;
 use super::dot::DotProduct;
 use super::eval::nested::accumulator;
 use super::function::{Function, Site, packed_interface, product};
-use super::{Family, KernelError};
+use super::{Computation, Exactness, Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface, Packing};
 use crate::targets::CpuTarget;
 pub(super) use tiled::Tiled;
@@ -48,13 +47,7 @@ impl Family for Convolution {
     }
 
     // A pixel has one sum, over taps and channels in their order, whatever tile of its row it is in.
-    fn prove_exact(
-        &self,
-        _: &Graph,
-        _: &Dispatch,
-        _: &CpuTarget,
-        _: &IndependentRows<'_>,
-    ) -> Result<(), &'static str> {
+    fn prove_exact(&self, _: &Computation<'_>) -> Exactness {
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! Running sums and products: along the last axis an element after the other, along any other one a vector of
 //! columns after the other.
 
-use ired_graph::rows::IndependentRows;
 use ired_graph::{BinaryFn, CumulativeFn, Dim, Graph, Op, ValueId};
 use ired_mlir::{Builder, Compare, Value};
 
@@ -9,7 +8,7 @@ use super::arithmetic::{register_bits, register_type};
 use super::eval::{Axis, Known, Point};
 use super::function::{Function, Site, line, plain_interface, product};
 use super::generic::{cost, is_smooth};
-use super::{Family, KernelError};
+use super::{Computation, Exactness, Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 
@@ -35,13 +34,7 @@ impl Family for Cumulative {
     }
 
     // A line is walked by itself, from its beginning.
-    fn prove_exact(
-        &self,
-        _: &Graph,
-        _: &Dispatch,
-        _: &CpuTarget,
-        _: &IndependentRows<'_>,
-    ) -> Result<(), &'static str> {
+    fn prove_exact(&self, _: &Computation<'_>) -> Exactness {
         Ok(())
     }
 

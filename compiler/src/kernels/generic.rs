@@ -9,13 +9,12 @@ pub(super) use lanes::is_smooth;
 
 use std::collections::HashSet;
 
-use ired_graph::rows::IndependentRows;
 use ired_graph::{BinaryFn, Dim, Graph, Node, Op, UnaryFn, ValueId};
 use ired_mlir::{Builder, Compare, Value};
 
 use super::eval::{Axis, Known, Point, repetitions, spread};
 use super::function::{Function, Site, line, plain_interface, product, workgroup_work};
-use super::{Family, KernelError};
+use super::{Computation, Exactness, Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 
@@ -38,13 +37,7 @@ impl Family for Generic {
     }
 
     // Each element is computed by itself; vectors that are not full compute as others do.
-    fn prove_exact(
-        &self,
-        _: &Graph,
-        _: &Dispatch,
-        _: &CpuTarget,
-        _: &IndependentRows<'_>,
-    ) -> Result<(), &'static str> {
+    fn prove_exact(&self, _: &Computation<'_>) -> Exactness {
         Ok(())
     }
 

@@ -9,7 +9,6 @@ mod normalize;
 
 pub(super) use fold::halve;
 
-use ired_graph::rows::IndependentRows;
 use ired_graph::{DType, Dim, Graph, Op, ReduceFn, ValueId};
 use ired_mlir::{Builder, FloatCompare, Type, Value};
 
@@ -18,7 +17,7 @@ use super::eval::nested::{identity, loop_nest};
 use super::eval::{Axis, Known, Place, Point};
 use super::function::{Function, Site, line, plain_interface, product, workgroup_work};
 use super::generic::cost;
-use super::{Family, KernelError};
+use super::{Computation, Exactness, Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 
@@ -41,13 +40,7 @@ impl Family for Rows {
     }
 
     // A row of the operand is reduced by itself, in vectors from its beginning.
-    fn prove_exact(
-        &self,
-        _: &Graph,
-        _: &Dispatch,
-        _: &CpuTarget,
-        _: &IndependentRows<'_>,
-    ) -> Result<(), &'static str> {
+    fn prove_exact(&self, _: &Computation<'_>) -> Exactness {
         Ok(())
     }
 

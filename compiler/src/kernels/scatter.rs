@@ -4,7 +4,6 @@
 //! goes over all tuples and takes those whose slice is its own: what meets in one element is combined by one workgroup,
 //! one after the other, however the work is split.
 
-use ired_graph::rows::IndependentRows;
 use ired_graph::{BinaryFn, Dim, Graph, Op, ScatterFn, ValueId};
 use ired_mlir::{Builder, Compare, Value};
 
@@ -12,7 +11,7 @@ use super::arithmetic::register_bits;
 use super::eval::{Axis, Known, Point};
 use super::function::{Function, Site, plain_interface, product};
 use super::generic::{in_lanes, is_smooth, producer};
-use super::{Family, KernelError};
+use super::{Computation, Exactness, Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 
@@ -46,13 +45,7 @@ impl Family for Scatter {
     }
 
     // What meets in an element is combined in the order of the tuples, and all of it is its row's.
-    fn prove_exact(
-        &self,
-        _: &Graph,
-        _: &Dispatch,
-        _: &CpuTarget,
-        _: &IndependentRows<'_>,
-    ) -> Result<(), &'static str> {
+    fn prove_exact(&self, _: &Computation<'_>) -> Exactness {
         Ok(())
     }
 

@@ -4,14 +4,13 @@
 //! rows go byte by byte, from the last to the first, into as many bins as a byte has values: each pass keeps the order
 //! within a bin, and one that finds a single bin is left out. Short rows are sorted by insertion.
 
-use ired_graph::rows::IndependentRows;
 use ired_graph::{DType, Dim, Graph, Op, ValueId};
 use ired_mlir::{Builder, Compare, FloatCompare, Type, Value};
 
 use super::arithmetic::to_storage;
 use super::eval::{Axis, Known, Point};
 use super::function::{Function, Site, line, plain_interface, product};
-use super::{Family, KernelError};
+use super::{Computation, Exactness, Family, KernelError};
 use crate::dispatch::{Binding, Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 
@@ -47,13 +46,7 @@ impl Family for Sort {
     }
 
     // A line is sorted by itself, and nothing is rounded.
-    fn prove_exact(
-        &self,
-        _: &Graph,
-        _: &Dispatch,
-        _: &CpuTarget,
-        _: &IndependentRows<'_>,
-    ) -> Result<(), &'static str> {
+    fn prove_exact(&self, _: &Computation<'_>) -> Exactness {
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! Transposes that move the last axis: square tiles are read along one axis, turned in registers, and written along
 //! the other, so that memory is only met in whole vectors.
 
-use ired_graph::rows::IndependentRows;
 use ired_graph::{Dim, Graph, Op, ValueId};
 use ired_mlir::{Builder, Compare, Value};
 
@@ -9,7 +8,7 @@ use super::arithmetic::register_bits;
 use super::eval::{Axis, Known, Point};
 use super::function::{Function, Site, line, plain_interface, product};
 use super::generic::is_smooth;
-use super::{Family, KernelError};
+use super::{Computation, Exactness, Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 
@@ -37,13 +36,7 @@ impl Family for Transpose {
     }
 
     // Nothing is rounded.
-    fn prove_exact(
-        &self,
-        _: &Graph,
-        _: &Dispatch,
-        _: &CpuTarget,
-        _: &IndependentRows<'_>,
-    ) -> Result<(), &'static str> {
+    fn prove_exact(&self, _: &Computation<'_>) -> Exactness {
         Ok(())
     }
 

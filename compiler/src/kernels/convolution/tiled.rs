@@ -5,7 +5,6 @@
 //! matrix product, of which the few between two rows are forgotten. With strides, rows and columns that windows meet at
 //! the same tap lie together.
 
-use ired_graph::rows::IndependentRows;
 use ired_graph::{Dim, Graph};
 use ired_mlir::{Builder, Value};
 
@@ -18,7 +17,7 @@ use crate::kernels::dot::DotProduct;
 use crate::kernels::eval::nested::accumulator;
 use crate::kernels::function::{Function, Site, packed_interface};
 use crate::kernels::tile_registers::{ROW_BYTES, SIDE, STEPS, TileRegisters};
-use crate::kernels::{Family, KernelError};
+use crate::kernels::{Computation, Exactness, Family, KernelError};
 use crate::targets::CpuTarget;
 
 pub(in crate::kernels) struct Tiled;
@@ -43,13 +42,7 @@ impl Family for Tiled {
     }
 
     // Images are computed one by one.
-    fn prove_exact(
-        &self,
-        _: &Graph,
-        _: &Dispatch,
-        _: &CpuTarget,
-        _: &IndependentRows<'_>,
-    ) -> Result<(), &'static str> {
+    fn prove_exact(&self, _: &Computation<'_>) -> Exactness {
         Ok(())
     }
 

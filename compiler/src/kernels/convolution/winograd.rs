@@ -14,14 +14,13 @@
 mod emitter;
 pub(in crate::kernels) mod transforms;
 
-use ired_graph::rows::IndependentRows;
 use ired_graph::{DType, Dim, Graph, Op, ValueId};
 
 use super::{even_split, likely_size};
 use crate::dispatch::{Dispatch, KernelInterface, Packing};
 use crate::kernels::contraction::{packed_filters, size_text};
 use crate::kernels::function::{Function, Site, packed_interface, product};
-use crate::kernels::{CONVOLUTIONS, Family, KernelError};
+use crate::kernels::{CONVOLUTIONS, Computation, Exactness, Family, KernelError};
 use crate::targets::CpuTarget;
 use crate::tuning::{Choice, Tunable};
 use transforms::{OUTPUTS, SQUARE, TAPS};
@@ -71,13 +70,7 @@ impl Family for Winograd {
     }
 
     // A tile of an image is transformed by itself, and has one sum over the channels at each point.
-    fn prove_exact(
-        &self,
-        _: &Graph,
-        _: &Dispatch,
-        _: &CpuTarget,
-        _: &IndependentRows<'_>,
-    ) -> Result<(), &'static str> {
+    fn prove_exact(&self, _: &Computation<'_>) -> Exactness {
         Ok(())
     }
 
