@@ -20,6 +20,7 @@ const PROFILE_TIME: Duration = Duration::from_secs(1);
 
 /// About what it takes to wake a thread.
 const BRIEF: Duration = Duration::from_micros(30);
+/// The same on a busy machine, and for the requests that wait, too.
 const BRIEF_TOGETHER: Duration = Duration::from_micros(100);
 
 /// What every runner thread shares.

@@ -99,23 +99,7 @@ impl Receiver {
     pub(crate) fn receive_ready<T: DeserializeOwned>(
         &mut self,
     ) -> Result<Option<(T, Vec<OwnedFd>)>, ChannelError> {
-        loop {
-            if let Some(message) = self.incoming.next()? {
-                return Ok(Some(message));
-            }
-            if self.incoming.take_drained() {
-                return Ok(None);
-            }
-            match receive_some(self.socket.get_ref().as_fd(), &mut self.incoming, RecvFlags::empty()) {
-                Ok(0) => return Err(ChannelError::Closed),
-                Ok(_) => {}
-                Err(ChannelError::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    return Ok(None);
-                }
-                Err(ChannelError::Io(error)) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        self.incoming.next_ready(self.socket.get_ref().as_fd())
     }
 
     /// What tells when there is something to receive.

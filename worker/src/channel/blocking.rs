@@ -37,26 +37,13 @@ impl Receiver {
             if let Some(message) = self.incoming.next()? {
                 return Ok(message);
             }
-            self.fill(RecvFlags::empty())?;
+            self.fill()?;
         }
     }
 
     /// The next message if it is there already.
     pub fn receive_ready<T: DeserializeOwned>(&mut self) -> Result<Option<(T, Vec<OwnedFd>)>, ChannelError> {
-        loop {
-            if let Some(message) = self.incoming.next()? {
-                return Ok(Some(message));
-            }
-            if self.incoming.take_drained() {
-                return Ok(None);
-            }
-            match self.fill(RecvFlags::DONTWAIT) {
-                Err(ChannelError::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    return Ok(None);
-                }
-                filled => filled?,
-            }
-        }
+        self.incoming.next_ready(self.socket.as_fd())
     }
 
     /// Waits for the next message and leaves it encoded.
@@ -65,12 +52,12 @@ impl Receiver {
             if let Some(bytes) = self.incoming.next_bytes()? {
                 return Ok(bytes);
             }
-            self.fill(RecvFlags::empty())?;
+            self.fill()?;
         }
     }
 
-    fn fill(&mut self, flags: RecvFlags) -> Result<(), ChannelError> {
-        match receive_some(self.socket.as_fd(), &mut self.incoming, flags) {
+    fn fill(&mut self) -> Result<(), ChannelError> {
+        match receive_some(self.socket.as_fd(), &mut self.incoming, RecvFlags::empty()) {
             Ok(0) => Err(ChannelError::Closed),
             Ok(_) => Ok(()),
             Err(ChannelError::Io(error)) if error.kind() == std::io::ErrorKind::Interrupted => Ok(()),

@@ -4,7 +4,7 @@
 //! zeros. The descriptors travel with the frame's first byte.
 
 use std::collections::VecDeque;
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -102,6 +102,28 @@ impl Incoming {
         let Some((payload, fds)) = self.next_frame()? else { return Ok(None) };
         let message = decode_all(&self.bytes[payload])?;
         Ok(Some((message, fds)))
+    }
+
+    /// The next message if it is there already, taken or not yet received; does not wait.
+    pub(crate) fn next_ready<T: DeserializeOwned>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+    ) -> Result<Option<(T, Vec<OwnedFd>)>, ChannelError> {
+        loop {
+            if let Some(message) = self.next()? {
+                return Ok(Some(message));
+            }
+            if self.take_drained() {
+                return Ok(None);
+            }
+            match receive_some(socket, self, RecvFlags::DONTWAIT) {
+                Ok(0) => return Err(ChannelError::Closed),
+                Ok(_) => {}
+                Err(ChannelError::Io(error)) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(ChannelError::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The next whole frame as raw bytes.

@@ -2,15 +2,18 @@
 //! everything the process says is checked.
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::BenchResult;
+use super::ear::Ear;
+use super::shared::Shared;
 use crate::channel::ChannelError;
-use crate::channel::asynchronous::Sender;
+use crate::channel::asynchronous::{Receiver, Sender};
 use crate::messages::runtime::{
-    Answer, BenchRequest, Moment, Place, ProcessUsage, RuntimeFailure, TensorRef, Timing, ToRuntime,
-    WorkProfile,
+    Answer, BenchRequest, FromRuntime, Moment, Place, ProcessUsage, RuntimeFailure, TensorRef, Timing,
+    ToRuntime, WorkProfile,
 };
 use crate::region::{Pool, RegionError, Regions, SharedBuffer};
 use crate::tensor::{Tensor, TensorData};
@@ -52,6 +55,7 @@ impl Reply {
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: Sender,
+    ear: Ear,
     /// Our regions that the process has been told of.
     announced: Mutex<HashSet<u32>>,
     /// Its regions.
@@ -80,9 +84,53 @@ impl Read {
 }
 
 impl Connection {
-    pub(super) fn new(sender: Sender) -> Arc<Self> {
+    pub(super) fn new(sender: Sender, receiver: Receiver) -> Arc<Self> {
         let (announced, regions, read) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Self { sender, announced, regions, read })
+        Arc::new(Self { sender, ear: Ear::new(receiver), announced, regions, read })
+    }
+
+    /// Hears the process for `shared` until it closes the channel (`None`) or breaks the protocol.
+    pub(super) async fn hear(self: &Arc<Self>, shared: &Shared) -> Option<String> {
+        let wrong = self.ear.hear(|message, fds: &[OwnedFd]| self.accept(shared, message, fds)).await;
+        wrong.map(|wrong| format!("protocol: {wrong}"))
+    }
+
+    /// Hears what it has said already.
+    pub(super) fn listen(self: &Arc<Self>, shared: &Shared) {
+        self.ear.listen(|message, fds: &[OwnedFd]| self.accept(shared, message, fds));
+    }
+
+    /// Hears nothing any more: what the process was asked may be asked of another from here on.
+    pub(super) fn stop(&self) {
+        self.ear.stop();
+    }
+
+    fn accept(
+        self: &Arc<Self>,
+        shared: &Shared,
+        message: FromRuntime,
+        fds: &[OwnedFd],
+    ) -> Result<(), String> {
+        match message {
+            FromRuntime::Region { region, len } => {
+                let [memory] = fds else { return Err(format!("region {region} came without memory")) };
+                lock(&self.regions).add(region, len, memory).map_err(|error| error.to_string())
+            }
+            FromRuntime::Forget { region } => {
+                lock(&self.regions).forget(region);
+                Ok(())
+            }
+            FromRuntime::Answer { id, answer } => {
+                let outcome = match answer {
+                    Ok(answer) => Ok(self.reply(answer)?),
+                    Err(failure) => Err(failure),
+                };
+                shared.answer(id, outcome)
+            }
+            FromRuntime::Loaded(_) | FromRuntime::Probed(_) => {
+                Err("an answer that nobody asked for".to_owned())
+            }
+        }
     }
 
     /// Sends a request after announcing the memory it refers to. `attentive`: see [`ToRuntime::Infer`].
@@ -175,22 +223,8 @@ impl Connection {
         Ok(())
     }
 
-    pub(super) fn add_region(
-        &self,
-        region: u32,
-        len: u64,
-        fds: &[std::os::fd::OwnedFd],
-    ) -> Result<(), String> {
-        let [memory] = fds else { return Err(format!("region {region} came without memory")) };
-        lock(&self.regions).add(region, len, memory).map_err(|error| error.to_string())
-    }
-
-    pub(super) fn forget_region(&self, region: u32) {
-        lock(&self.regions).forget(region);
-    }
-
     /// Turns an answer into a reply whose outputs are read in place.
-    pub(super) fn accept(self: &Arc<Self>, answer: Answer) -> Result<Reply, String> {
+    fn reply(self: &Arc<Self>, answer: Answer) -> Result<Reply, String> {
         Ok(match answer {
             Answer::Infer { outputs, timing, profile } => {
                 Reply::Infer { outputs: self.outputs(outputs)?, timing, profile }

@@ -10,7 +10,6 @@ use tokio::time::{sleep, timeout, timeout_at};
 
 use super::attention::{Attention, InFlight};
 use super::connection::{Bound, Call, Connection, Reply};
-use super::ear::Ear;
 use super::supervise::Start;
 use crate::messages::runtime::{LoadedModule, RuntimeFailure, TensorRef};
 use crate::messages::sandbox::SandboxReport;
@@ -57,7 +56,6 @@ enum Phase {
     Starting,
     Serving {
         connection: Arc<Connection>,
-        ear: Arc<Ear>,
         pid: u32,
     },
     /// Processes keep dying; requests fail until the next one is tried.
@@ -217,12 +215,12 @@ impl Shared {
         sent: Instant,
     ) -> Option<Result<Reply, RuntimeFailure>> {
         let patience = self.attention.patience()?;
-        let ear = match &self.lock().phase {
-            Phase::Serving { ear, .. } => Arc::clone(ear),
+        let connection = match &self.lock().phase {
+            Phase::Serving { connection, .. } => Arc::clone(connection),
             _ => return None,
         };
         self.attention.lookout.look_out(sent, patience, || {
-            ear.listen(self);
+            connection.listen(self);
             reply.try_recv().ok()
         })
     }
@@ -346,7 +344,7 @@ impl Shared {
     }
 
     /// A process is ready: everything in flight goes to it.
-    pub(super) fn serve(&self, connection: Arc<Connection>, ear: Arc<Ear>, pid: u32, sandbox: SandboxReport) {
+    pub(super) fn serve(&self, connection: Arc<Connection>, pid: u32, sandbox: SandboxReport) {
         let mut state = self.lock();
         if matches!(state.phase, Phase::Closed) {
             return;
@@ -367,7 +365,7 @@ impl Shared {
         }
         state.starts += 1;
         state.sandbox = sandbox;
-        state.phase = Phase::Serving { connection, ear, pid };
+        state.phase = Phase::Serving { connection, pid };
         self.serving.notify_waiters();
     }
 

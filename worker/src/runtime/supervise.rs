@@ -10,7 +10,6 @@ use tokio::time::{sleep, timeout};
 
 use super::RuntimeConfig;
 use super::connection::Connection;
-use super::ear::Ear;
 use super::shared::Shared;
 use crate::channel::ChannelError;
 use crate::confine::Confinement;
@@ -35,7 +34,6 @@ pub(super) struct Start {
 #[derive(Debug)]
 pub(super) struct Live {
     process: Process,
-    ear: Arc<Ear>,
     connection: Arc<Connection>,
     sandbox: SandboxReport,
 }
@@ -82,9 +80,8 @@ impl Start {
         };
         match loaded {
             Ok((FromRuntime::Loaded(loaded), _)) => {
-                let connection = Connection::new(sender);
-                let ear = Arc::new(Ear::new(receiver, Arc::clone(&connection)));
-                Ok((Live { process, ear, connection, sandbox }, loaded?))
+                let connection = Connection::new(sender, receiver);
+                Ok((Live { process, connection, sandbox }, loaded?))
             }
             Ok(_) => Err(RuntimeFailure::Protocol { message: "no answer to the first message".to_owned() }),
             Err(ChannelError::Closed) => {
@@ -116,18 +113,18 @@ async fn serve_forever(shared: &Shared, slot: &mut Option<Live>) {
     while let Some(live) = slot.as_mut() {
         let since = Instant::now();
         let pid = live.process.pid();
-        shared.serve(Arc::clone(&live.connection), Arc::clone(&live.ear), pid, live.sandbox.clone());
+        shared.serve(Arc::clone(&live.connection), pid, live.sandbox.clone());
         let grace = config.cancel_grace;
         let connection = Arc::clone(&live.connection);
         let wrong = tokio::select! {
             never = shared.give_back_when_idle(&connection) => match never {},
-            wrong = live.ear.hear(shared) => wrong,
+            wrong = connection.hear(shared) => wrong,
             () = shared.runaway(grace) => Some(format!("busy with an unwanted request for more than {grace:?}")),
         };
         if wrong.is_some() {
             live.process.kill();
         }
-        live.ear.stop();
+        live.connection.stop();
         let death = obituary(&mut live.process).await;
         let mut reason = wrong.unwrap_or(death);
         tracing::warn!(pid, %reason, "a runtime worker ended");
