@@ -116,12 +116,22 @@ impl Inference {
         deadline: Instant,
         course: &mut Course,
     ) -> Result<(Arc<Served>, Admitted), Error> {
-        match self.admit(call, course) {
+        self.once_started(call, deadline, || self.admit(call, course)).await
+    }
+
+    /// What `attempt` gives, if need be once the model it asks for was loaded since the daemon began.
+    async fn once_started<T>(
+        &self,
+        call: &Call,
+        deadline: Instant,
+        mut attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match attempt() {
             Err(error @ Error::NotReady { .. }) if self.registry.is_starting(&call.model) => {
                 self.wait_for_start(call, deadline, error).await?;
-                self.admit(call, course)
+                attempt()
             }
-            admitted => admitted,
+            attempted => attempted,
         }
     }
 

@@ -49,12 +49,7 @@ impl Inference {
     /// Whether a request gets a response for each of its runs; `false` too where nothing can answer it.
     pub async fn is_decoupled(&self, call: &Call) -> bool {
         let find = || self.registry.find(&call.model, &call.version);
-        let found = match find() {
-            Err(error @ Error::NotReady { .. }) if self.registry.is_starting(&call.model) => {
-                self.wait_for_start(call, self.deadline(call), error).await.and_then(|()| find())
-            }
-            found => found,
-        };
+        let found = self.once_started(call, self.deadline(call), find).await;
         found.is_ok_and(|served| served.is_decoupled())
     }
 
