@@ -1,6 +1,7 @@
 //! Accepting connections: bounded in number, in the time a request's head may take, and ended in good order.
 
 mod client_stream;
+mod together;
 
 use std::convert::Infallible;
 use std::io;
@@ -13,18 +14,20 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Request, Response, Version};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use rustix::net::Shutdown;
 use socket2::{SockFilter, SockRef};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use self::client_stream::ClientStream;
+use self::together::{Requests, Together};
 use crate::config::Settings;
 use crate::tls::Tls;
 
@@ -138,34 +141,19 @@ fn answer_no_more(listener: SockRef<'_>) {
 
 /// Serves until `stop`, then lets the requests inside end for as long as `drain`.
 pub(crate) async fn serve(listener: TcpListener, door: Door, stop: CancellationToken) {
-    let Door { protocol, router, tls, settings } = door;
-    let builder = Arc::new(builder(protocol, &settings));
-    let patience = Duration::from_secs(settings.header_timeout_s.max(1));
-    let all_places = u32::try_from(settings.connections.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
+    let all_places = u32::try_from(door.settings.connections.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
     let places = Arc::new(Semaphore::new(all_places as usize));
     let connections = GracefulShutdown::new();
     let attend = |stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit| {
         // Small answers go out at once; failing that they go out late.
         let _ = stream.set_nodelay(true);
-        let (builder, tls, watcher) = (builder.clone(), tls.clone(), connections.watcher());
-        let (router, stop) = (router.clone(), stop.clone());
+        let (door, watcher, stop) = (door.clone(), connections.watcher(), stop.clone());
         tokio::spawn(async move {
-            let service = |certificate| {
-                let peer = Peer { address, certificate };
-                TowerToHyperService::new(Infallibly { router, stop, peer })
-            };
-            // A connection that breaks is its client's affair.
-            match tls {
-                None => {
-                    let stream = TokioIo::new(ClientStream::new(stream, patience));
-                    let connection = builder.serve_connection(stream, service(None));
-                    let _ = watcher.watch(connection.into_owned()).await;
-                }
-                Some(tls) => match tls.accept(protocol, stream, patience).await {
-                    Ok((stream, names)) => {
-                        let stream = TokioIo::new(ClientStream::new(stream, patience));
-                        let connection = builder.serve_connection(stream, service(names));
-                        let _ = watcher.watch(connection.into_owned()).await;
+            match &door.tls {
+                None => door.answer(stream, Peer { address, certificate: None }, watcher, stop).await,
+                Some(tls) => match tls.accept(door.protocol, stream, door.patience()).await {
+                    Ok((stream, certificate)) => {
+                        door.answer(stream, Peer { address, certificate }, watcher, stop).await;
                     }
                     Err(error) => tracing::debug!(%address, %error, "no TLS handshake"),
                 },
@@ -206,35 +194,54 @@ pub(crate) async fn serve(listener: TcpListener, door: Door, stop: CancellationT
             }
         }
     }
-    if protocol == Protocol::Rest {
+    let drain = door.settings.drain();
+    if door.protocol == Protocol::Rest {
         // HTTP/2 says goodbye itself. Nobody is left once every place is free.
-        let _ = tokio::time::timeout(LINGER.min(settings.drain()), places.acquire_many(all_places)).await;
+        let _ = tokio::time::timeout(LINGER.min(drain), places.acquire_many(all_places)).await;
     }
-    if tokio::time::timeout(settings.drain(), connections.shutdown()).await.is_err() {
-        tracing::warn!(?protocol, "connections did not end in time");
+    if tokio::time::timeout(drain, connections.shutdown()).await.is_err() {
+        tracing::warn!(protocol = ?door.protocol, "connections did not end in time");
     }
 }
 
-fn builder(protocol: Protocol, settings: &Settings) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(settings.header_timeout_s.max(1)))
-        .max_buf_size(64 << 10);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(HEADER_BYTES)
-        .max_frame_size(FRAME_BYTES)
-        .max_concurrent_streams(settings.streams_per_connection)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE);
-    match protocol {
-        Protocol::Grpc => builder.http2_only(),
-        Protocol::Rest => builder,
+impl Door {
+    /// How long a client may take to begin.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.settings.header_timeout_s.max(1))
+    }
+
+    /// Answers what comes in one connection until it ends.
+    async fn answer<S>(&self, stream: S, peer: Peer, watcher: Watcher, stop: CancellationToken)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = TowerToHyperService::new(Infallibly { router: self.router.clone(), stop, peer });
+        let stream = ClientStream::new(stream, self.patience());
+        let serve = |stream, requests| {
+            let builder = self.builder(requests);
+            watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned())
+        };
+        // A connection that breaks is its client's affair.
+        let _ = Together::new(stream, serve).await;
+    }
+
+    fn builder(&self, requests: Requests) -> auto::Builder<Requests> {
+        let mut builder = auto::Builder::new(requests);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.patience()).max_buf_size(64 << 10);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(HEADER_BYTES)
+            .max_frame_size(FRAME_BYTES)
+            .max_concurrent_streams(self.settings.streams_per_connection)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE);
+        match self.protocol {
+            Protocol::Grpc => builder.http2_only(),
+            Protocol::Rest => builder,
+        }
     }
 }
 
