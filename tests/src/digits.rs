@@ -100,7 +100,12 @@ pub async fn compile(client: &Client, model: ModelRef, watch: impl FnMut(&Event)
 
 /// Uploads, compiles and loads the classifier as `name`.
 pub async fn push(client: &Client, name: &str) -> Result<CompileOutcome> {
-    let stored = upload(client, name, &model()).await?;
+    push_file(client, name, &model()).await
+}
+
+/// The same with the model of a file.
+pub async fn push_file(client: &Client, name: &str, file: &Path) -> Result<CompileOutcome> {
+    let stored = upload(client, name, file).await?;
     let outcome = compile(client, stored, |_| ()).await?;
     client.load(name).await?;
     Ok(outcome)
