@@ -132,6 +132,32 @@ async fn requests_of_one_sequence_run_in_their_order_those_of_several_together()
     daemon.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_stream_with_several_sequences_has_the_requests_of_each_in_their_order() {
+    let config = config("oldest { max_candidate_sequences: 8 }");
+    let (place, world) =
+        (Place::new(&[("m/1/model.onnx", "sequence"), ("m/config.pbtxt", &config)]), World::new());
+    let daemon = place.start(&world).await;
+    let grpc = grpc(&daemon).await;
+    for round in 0..10 {
+        // One after the other, as a client sends that has them all.
+        let ids = (0..4).map(|id| 100 + 4 * round + id);
+        let steps =
+            ids.flat_map(|id| (0..25).map(move |at| step(id, at as f32, if at == 0 { "s" } else { "" })));
+        let mut grpc = grpc.clone();
+        let answers = grpc.model_stream_infer(tokio_stream::iter(steps.collect::<Vec<_>>()));
+        let mut answers = answers.await.unwrap().into_inner();
+        let mut found = Vec::new();
+        while let Some(answer) = answers.message().await.unwrap() {
+            assert_eq!(answer.error_message, "");
+            found.push(floats(&answer.infer_response.unwrap())[0]);
+        }
+        let sums = (0..25).map(|at| (at * (at + 1) / 2) as f32).collect::<Vec<_>>();
+        assert_eq!(found, sums.repeat(4));
+    }
+    daemon.stop().await;
+}
+
 #[tokio::test]
 async fn a_new_sequence_waits_for_a_place_which_an_end_or_a_pause_gives() {
     let config = "sequence_batching { direct { } max_sequence_idle_microseconds: 400000 ".to_owned()

@@ -1,14 +1,19 @@
 //! `ModelStreamInfer`: many requests on one stream, whose answers come in their order, but for those of decoupled models,
 //! which come as they are ready.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::Poll;
 
+use futures::future::{self, BoxFuture, FutureExt};
+use futures::poll;
 use futures::stream::{self, BoxStream, SelectAll, StreamExt};
 use ired_proto::inference::infer_parameter::ParameterChoice;
 use ired_proto::inference::{
     InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
 
@@ -41,15 +46,15 @@ pub(super) fn answers(
     origin: Origin,
     requests: Streaming<ModelInferRequest>,
 ) -> Responses {
-    let stream =
-        Arc::new(Stream { app, admitted, origin, generations: Arc::new(Semaphore::new(CONCURRENCY)) });
-    let in_order = requests.map(move |request| {
+    let generations = Arc::new(Semaphore::new(CONCURRENCY));
+    let stream = Arc::new(Stream { app, admitted, origin, generations, sequences: Mutex::default() });
+    let in_order = requests.then(move |request| {
         let stream = stream.clone();
         async move {
             match request {
-                Ok(request) => stream.answer(request).await,
+                Ok(request) => stream.begin(request).await,
                 // What breaks the stream ends it; what is wrong with one request is its answer.
-                Err(broken) => Outcome::Response(Err(broken)),
+                Err(broken) => future::ready(Outcome::Response(Err(broken))).boxed(),
             }
         }
     });
@@ -70,17 +75,57 @@ struct Stream {
     origin: Origin,
     /// Places for requests that are run again and again.
     generations: Arc<Semaphore>,
+    /// The turns of sequences that requests name.
+    sequences: Mutex<HashMap<(String, SequenceName), Weak<Turn>>>,
+}
+
+/// What a request has while it is its sequence's turn; those that wait get it in their order.
+type Turn = tokio::sync::Mutex<()>;
+
+/// As a request names its sequence.
+#[derive(PartialEq, Eq, Hash)]
+enum SequenceName {
+    Number(i128),
+    Text(String),
 }
 
 impl Stream {
-    /// In a task of its own: it takes its turn and gives its place back however slowly the answers are read.
-    async fn answer(self: Arc<Self>, request: ModelInferRequest) -> Outcome {
+    /// Has a request get in line, which is done at once, and gives what comes of it.
+    async fn begin(self: Arc<Self>, request: ModelInferRequest) -> BoxFuture<'static, Outcome> {
         let called = Called { model: request.model_name.clone(), id: request.id.clone() };
         let failed = called.clone();
-        let work = tokio::spawn(async move { self.try_answer(request, called).await });
-        // It ends early only with the daemon.
-        let outcome = AbortOnDropHandle::new(work).await.unwrap_or(Err(Error::Stopping));
-        outcome.unwrap_or_else(|error| Outcome::Response(Ok(failed.failed(&error))))
+        let turn = self.turn(&request);
+        let mut work = Box::pin(async move {
+            let _turn = match turn {
+                Some(turn) => Some(turn.lock_owned().await),
+                None => None,
+            };
+            let answered = self.try_answer(request, called).await;
+            answered.unwrap_or_else(|error| Outcome::Response(Ok(failed.failed(&error))))
+        });
+        match poll!(&mut work) {
+            Poll::Ready(outcome) => future::ready(outcome).boxed(),
+            // From here it goes on by itself: it takes its turn and gives its place back however slowly answers are read.
+            Poll::Pending => AbortOnDropHandle::new(tokio::spawn(work)).map(over).boxed(),
+        }
+    }
+
+    /// The turn of the sequence that a request names: what waits for its model or its data may not be overtaken.
+    fn turn(&self, request: &ModelInferRequest) -> Option<Arc<Turn>> {
+        let name = match request.parameters.get("sequence_id")?.parameter_choice.as_ref()? {
+            ParameterChoice::Int64Param(number) if *number != 0 => SequenceName::Number((*number).into()),
+            ParameterChoice::Uint64Param(number) if *number != 0 => SequenceName::Number((*number).into()),
+            ParameterChoice::StringParam(text) if !text.is_empty() => SequenceName::Text(text.clone()),
+            // No sequence has such a name.
+            _ => return None,
+        };
+        let mut sequences = self.sequences.lock().unwrap_or_else(PoisonError::into_inner);
+        // As many as run at once.
+        sequences.retain(|_, turn| turn.strong_count() > 0);
+        let place = sequences.entry((request.model_name.clone(), name)).or_default();
+        let turn = place.upgrade().unwrap_or_default();
+        *place = Arc::downgrade(&turn);
+        Some(turn)
     }
 
     async fn try_answer(&self, request: ModelInferRequest, called: Called) -> Result<Outcome, Error> {
@@ -99,6 +144,11 @@ impl Stream {
         let generation = transfer.generate(self.app.clone(), origin)?;
         Ok(Outcome::Responses(responses(called, generation, place)))
     }
+}
+
+/// What came of a request's task, which ends early only with the daemon.
+fn over(ended: Result<Outcome, JoinError>) -> Outcome {
+    ended.unwrap_or_else(|_| Outcome::Response(Err(Error::Stopping.into())))
 }
 
 /// The responses to one request, until its last or an error.
