@@ -33,8 +33,8 @@ pub fn max_rows(entry: &EntryPoint, says_independent: bool) -> Result<u64, Strin
 /// where it would show in the last bits of an answer what else was asked.
 pub fn unasked_rows(entry: &EntryPoint, setting: u64) -> u64 {
     match entry.rows {
-        Rows::Independent { exact: Ok(()) } => setting,
-        Rows::Independent { exact: Err(_) } | Rows::Dependent { .. } => 0,
+        Rows::Independent { exact: Ok(()), .. } => setting,
+        Rows::Independent { exact: Err(_), .. } | Rows::Dependent { .. } => 0,
     }
 }
 
@@ -220,7 +220,8 @@ mod tests {
         assert_eq!(max_rows(&entry, false), Err(said.to_owned()));
         assert_eq!(max_rows(&entry, true), Err("output `y` has a size that no input has, `2*N`".to_owned()));
         entry.outputs[0].dims[1] = symbolic("floordiv(L, 2)");
-        entry.rows = Rows::Independent { exact: Err("`/fc`: contraction: sums".to_owned()) };
+        entry.rows =
+            Rows::Independent { exact: Err("`/fc`: contraction: sums".to_owned()), costs: Vec::new() };
         assert_eq!(max_rows(&entry, false), Ok(64));
     }
 
@@ -228,9 +229,10 @@ mod tests {
     fn only_what_is_exact_is_joined_unasked() {
         let mut entry = entry(vec![spec("x", &[symbolic("N")])], vec![spec("y", &[symbolic("N")])]);
         assert_eq!(unasked_rows(&entry, 64), 0);
-        entry.rows = Rows::Independent { exact: Err("`/fc`: contraction: sums".to_owned()) };
+        entry.rows =
+            Rows::Independent { exact: Err("`/fc`: contraction: sums".to_owned()), costs: Vec::new() };
         assert_eq!(unasked_rows(&entry, 64), 0);
-        entry.rows = Rows::Independent { exact: Ok(()) };
+        entry.rows = Rows::Independent { exact: Ok(()), costs: Vec::new() };
         assert_eq!(unasked_rows(&entry, 64), 64);
     }
 
