@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
-use ired_graph::{Dim, Graph, Op, SymbolId, TensorType, ValueId};
+use ired_graph::{Dim, Graph, SymbolId, TensorType, ValueId};
 use ired_module::signature::Rows;
+use ired_module::{ONE_ROW, efficient_rows};
 
 use crate::dispatch::Dispatch;
 use crate::kernels;
@@ -83,15 +84,7 @@ pub(crate) fn explain(
     let mut text = String::new();
     let _ = writeln!(text, "target {target}\n");
     text.push_str(&source.interface);
-    let _ = match rows::of_module(&interface.rows, graph, plan, target) {
-        Rows::Independent { exact: Ok(()) } => {
-            writeln!(text, "rows\n  are independent, each the same bits whatever is beside it")
-        }
-        Rows::Independent { exact: Err(why) } => {
-            writeln!(text, "rows\n  are independent, but for rounding: {why}")
-        }
-        Rows::Dependent { reason } => writeln!(text, "rows\n  are not known to be independent: {reason}"),
-    };
+    describe_rows(&rows::of_module(&interface.rows, graph, plan, target), &mut text);
     report.sizes(&mut text);
     let operators: Vec<String> = source.operators.iter().map(|(op, n)| format!("{op} {n}")).collect();
     let _ = writeln!(text, "operators\n  {}", wrapped(&operators));
@@ -102,6 +95,28 @@ pub(crate) fn explain(
     report.totals(plan, program, &mut text);
     report.dispatches(plan, &mut text);
     text
+}
+
+fn describe_rows(rows: &Rows, text: &mut String) {
+    let _ = match rows {
+        Rows::Independent { exact: Ok(()), .. } => {
+            writeln!(text, "rows\n  are independent, each the same bits whatever is beside it")
+        }
+        Rows::Independent { exact: Err(why), .. } => {
+            writeln!(text, "rows\n  are independent, but for rounding: {why}")
+        }
+        Rows::Dependent { reason } => writeln!(text, "rows\n  are not known to be independent: {reason}"),
+    };
+    if let Rows::Independent { costs, .. } = rows
+        && !costs.is_empty()
+    {
+        let each = |rows: u64| {
+            let cost = costs.get(rows as usize - 1).copied().unwrap_or(ONE_ROW);
+            format!("{rows} ({:.2})", f64::from(cost) / (rows * u64::from(ONE_ROW)) as f64)
+        };
+        let listed: Vec<String> = efficient_rows(costs.iter().copied()).map(each).collect();
+        let _ = writeln!(text, "  cost less with so many, each of that of one alone: {}", listed.join(", "));
+    }
 }
 
 struct Report<'a> {
@@ -239,14 +254,7 @@ struct Sizes<'a> {
 
 impl<'a> Sizes<'a> {
     fn new(graph: &'a Graph, explain: &'a Explain) -> Self {
-        let mut named = HashMap::new();
-        for node in &graph.nodes {
-            let read = node.operands.first().and_then(|read| graph.producer_op(*read));
-            if let (Op::ReadDims { symbols }, Some(Op::Dims { values, .. })) = (&node.op, read) {
-                named.extend(symbols.iter().copied().zip(values.iter().cloned()));
-            }
-        }
-        Self { graph, explain, named }
+        Self { graph, explain, named: work::named_sizes(graph) }
     }
 
     fn of(&self, id: SymbolId) -> i64 {

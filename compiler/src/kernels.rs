@@ -26,12 +26,13 @@ mod tile_registers;
 mod transpose;
 
 use ired_graph::rows::IndependentRows;
-use ired_graph::{DType, Graph, Node};
+use ired_graph::{DType, Dim, Graph, Node, SymbolId};
 use ired_mlir::Builder;
 
 use crate::dispatch::{Dispatch, KernelInterface};
 use crate::targets::CpuTarget;
 use crate::tuning::{Choice, Tunable};
+use crate::work;
 pub(crate) use attention::fills_tiles;
 pub(crate) use dot::{has_bf16_tiles, multiplies_bytes};
 use function::Site;
@@ -65,6 +66,20 @@ pub(crate) struct Computation<'a> {
     pub(crate) rows: &'a IndependentRows<'a>,
 }
 
+/// A dispatch in a call whose sizes are known.
+pub(crate) struct AtSizes<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) dispatch: &'a Dispatch,
+    pub(crate) target: &'a CpuTarget,
+    pub(crate) size_of: &'a dyn Fn(SymbolId) -> Option<i64>,
+}
+
+impl AtSizes<'_> {
+    pub(crate) fn size(&self, dim: &Dim) -> Option<f64> {
+        dim.evaluate(self.size_of).map(|size| size as f64)
+    }
+}
+
 /// Or what may be otherwise for another number of rows.
 pub(crate) type Exactness = Result<(), &'static str>;
 
@@ -95,6 +110,15 @@ trait Family: Sync {
     /// same operations make them, in the same order. No size that nodes of the dispatch reduce depends on the rows.
     fn prove_exact(&self, _of: &Computation<'_>) -> Exactness {
         Err("nothing is known of the order in which it computes")
+    }
+
+    /// About how long it takes, in multiply-adds of vectors; `None` where nothing is known of that. Here every operation
+    /// takes its time, and every element that is moved.
+    fn cost(&self, of: &AtSizes<'_>) -> Option<f64> {
+        let lanes = of.target.lanes(32) as f64;
+        let operations = of.size(&work::operations(of.graph, of.dispatch))?;
+        let bytes = of.size(&work::bytes(of.graph, of.dispatch))?;
+        Some((operations / 2.0 + bytes / size_of::<f32>() as f64) / lanes)
     }
 
     /// Adds the function.
@@ -165,6 +189,12 @@ pub(crate) fn prove_exact(of: &Computation<'_>) -> Result<(), String> {
     let interface = interface(of.graph, of.dispatch, of.target).map_err(|error| error.to_string())?;
     let family = named(interface.family).ok_or("no kernel")?;
     family.prove_exact(of).map_err(|why| format!("{}: {why}", family.name()))
+}
+
+/// About how long it takes at these sizes: see [`Family::cost`].
+pub(crate) fn cost(of: &AtSizes<'_>) -> Option<f64> {
+    let interface = interface(of.graph, of.dispatch, of.target).ok()?;
+    named(interface.family)?.cost(of)
 }
 
 /// Whether the family is the one to compute a dispatch that it can compute.

@@ -1,9 +1,11 @@
-//! What a module says of the rows of a batch: whether they are independent, and whether a row's results are the same bits
-//! whatever is computed beside it.
+//! What a module says of the rows of a batch: whether they are independent, whether a row's results are the same bits
+//! whatever is computed beside it, and what calls cost by their rows.
 //!
 //! The first is proven of the model, before passes rewrite it. The second is a matter of the order in which numbers are
 //! rounded, and so of the kernels that were chosen: each element has to be computed by the same operations in the same
 //! order however many rows there are. What is not known to be is not.
+
+mod costs;
 
 use ired_graph::rows::{DependentRows, IndependentRows, independent_rows};
 use ired_graph::{Dim, Graph, Node, NodeId, Op, ValueId};
@@ -26,7 +28,10 @@ pub(crate) fn of_model(graph: &Graph) -> Result<(), String> {
 /// What the module says, given what [`of_model`] says and how the optimised graph is computed.
 pub(crate) fn of_module(model: &Result<(), String>, graph: &Graph, plan: &Plan, target: &CpuTarget) -> Rows {
     match model {
-        Ok(()) => Rows::Independent { exact: prove_exact(graph, plan, target).map_err(|why| cut(&why)) },
+        Ok(()) => Rows::Independent {
+            exact: prove_exact(graph, plan, target).map_err(|why| cut(&why)),
+            costs: costs::costs(graph, plan, target),
+        },
         Err(reason) => Rows::Dependent { reason: reason.clone() },
     }
 }

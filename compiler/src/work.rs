@@ -2,7 +2,9 @@
 //!
 //! A multiplication, addition, comparison or function of one element is one operation; moving data is none.
 
-use ired_graph::{Dim, Graph, NodeId, Op, TensorType, ValueId, product};
+use std::collections::HashMap;
+
+use ired_graph::{Dim, Graph, NodeId, Op, SymbolId, TensorType, ValueId, product};
 
 use crate::dispatch::Dispatch;
 
@@ -16,6 +18,25 @@ pub(crate) fn bytes(graph: &Graph, dispatch: &Dispatch) -> Dim {
     let read = dispatch.inputs.iter().map(|value| bytes_read(graph, dispatch, *value));
     let written = dispatch.outputs.iter().map(|value| bytes_of(graph.ty(*value)));
     read.chain(written).fold(Dim::constant(0), |sum, bytes| sum + bytes)
+}
+
+/// Those of them that are of parameters.
+pub(crate) fn param_bytes(graph: &Graph, dispatch: &Dispatch) -> Dim {
+    let is_param = |value: &&ValueId| matches!(graph.producer_op(**value), Some(Op::Param(_)));
+    let read = dispatch.inputs.iter().filter(is_param).map(|value| bytes_read(graph, dispatch, *value));
+    read.fold(Dim::constant(0), |sum, bytes| sum + bytes)
+}
+
+/// Symbols that are names for sizes the host knows, and these.
+pub(crate) fn named_sizes(graph: &Graph) -> HashMap<SymbolId, Dim> {
+    let mut named = HashMap::new();
+    for node in &graph.nodes {
+        let read = node.operands.first().and_then(|read| graph.producer_op(*read));
+        if let (Op::ReadDims { symbols }, Some(Op::Dims { values, .. })) = (&node.op, read) {
+            named.extend(symbols.iter().copied().zip(values.iter().cloned()));
+        }
+    }
+    named
 }
 
 /// What is read of `value`: as much as is taken, where all that reads it takes a part.

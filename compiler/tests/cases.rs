@@ -8,6 +8,8 @@ mod barriers;
 mod cache;
 #[path = "cases/checks.rs"]
 mod checks;
+#[path = "cases/costs.rs"]
+mod costs;
 #[path = "cases/draws.rs"]
 mod draws;
 #[path = "cases/dynamic.rs"]

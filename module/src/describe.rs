@@ -3,6 +3,7 @@
 use core::fmt::{self, Display, Formatter};
 
 use crate::code::{ArithOp, BorrowedInst, Buffer, Inst, Label, RegisterList, Scalar};
+use crate::costs::efficient_rows;
 use crate::format::SectionKind;
 use crate::reader::{DimRef, EntryPointRef, Function, Module, PeakRef, RowsRef, TensorRef};
 
@@ -110,15 +111,22 @@ fn write_entry_point(module: &Module<'_>, entry: &EntryPointRef<'_>, f: &mut For
         writeln!(f, "  out {tensor}")?;
     }
     match entry.rows {
-        RowsRef::Independent { exact: Ok(()) } => {
+        RowsRef::Independent { exact: Ok(()), .. } => {
             writeln!(f, "  rows are independent, each the same bits whatever is beside it")?;
         }
-        RowsRef::Independent { exact: Err(reason) } => {
+        RowsRef::Independent { exact: Err(reason), .. } => {
             writeln!(f, "  rows are independent, but for rounding: {}", reason.escape_debug())?;
         }
         RowsRef::Dependent { reason } => {
             writeln!(f, "  rows are not known to be independent: {}", reason.escape_debug())?;
         }
+    }
+    if let RowsRef::Independent { costs, .. } = entry.rows
+        && { costs }.next().is_some()
+    {
+        write!(f, "  a row costs less with so many:")?;
+        efficient_rows(costs).try_for_each(|rows| write!(f, " {rows}"))?;
+        writeln!(f)?;
     }
     match entry.peak {
         PeakRef::Static(bytes) => write!(f, "  peak {bytes} bytes")?,

@@ -20,7 +20,7 @@
 pub const MAGIC: [u8; 8] = *b"\x89IRM\r\n\x1a\n";
 
 /// The version of format, bytecode and kernel ABI that this crate writes and reads.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Bytes of the header, of one row of the section table, and the alignment of ordinary sections.
 pub const HEADER_BYTES: usize = 64;

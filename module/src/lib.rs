@@ -11,6 +11,7 @@
 
 mod access;
 pub mod code;
+mod costs;
 mod describe;
 pub mod dtype;
 mod error;
@@ -30,6 +31,7 @@ mod words;
 mod writer;
 
 pub use access::{Access, AccessList};
+pub use costs::{Costs, MAX_COSTS, ONE_ROW, efficient_rows};
 pub use describe::Describe;
 pub use dtype::DType;
 pub use error::{CodeProblem, ParseError, Verify, VerifyError};

@@ -47,13 +47,15 @@ pub enum Rows {
     ///
     /// Where that is exact, a row's results are the same bits, but for which NaN one is. Else they may be rounded in another
     /// way for another number of rows; the reason is for people.
-    Independent { exact: Result<(), String> },
+    ///
+    /// `costs` are those of [`crate::Costs`].
+    Independent { exact: Result<(), String>, costs: Vec<u32> },
     /// That is not known, or known not to be so. The reason is for people.
     Dependent { reason: String },
 }
 
 impl Rows {
-    /// Why calls may not be joined, if so. Variants have that in common; how they round is a matter of the target.
+    /// Why calls may not be joined, if so. Variants have that in common; how they round, and what they cost, is a matter of the target.
     pub(crate) fn independence(&self) -> Result<(), &str> {
         match self {
             Self::Independent { .. } => Ok(()),

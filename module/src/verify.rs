@@ -9,10 +9,11 @@ use crate::access::words_of;
 use crate::error::{Verify, VerifyError};
 use crate::format::{MAX_KERNEL_OPERANDS, MAX_NAMES_BYTES, MAX_STRING_BYTES, PARAM_ALIGNMENT, SectionKind};
 use crate::reader::{
-    DimRef, Dims, ENTRY_WORDS, EntryPointRef, FUNCTION_WORDS, Function, Module, PARAM_WORDS, PeakRef, Tensors,
+    DimRef, Dims, ENTRY_WORDS, EntryPointRef, FUNCTION_WORDS, Function, Module, PARAM_WORDS, PeakRef,
+    RowsRef, Tensors,
 };
 use crate::words::Cursor;
-use crate::{host_calls, texts};
+use crate::{costs, host_calls, texts};
 
 impl Module<'_> {
     /// Checks that the content is what was written, and that it is sound: of all variants, whichever this is.
@@ -325,6 +326,11 @@ fn fits(module: &Module<'_>, entry: &EntryPointRef<'_>) -> Result<(), &'static s
         && (entry.inputs.is_empty() || !tensors.all(|tensor| is_of_rows(tensor.dims)))
     {
         return Err("rows are said to be independent, and a tensor does not begin with them");
+    }
+    if let RowsRef::Independent { costs, .. } = entry.rows
+        && !costs::are_sound(costs)
+    {
+        return Err("costs are not those of one row, two and so on, in thousandths of the first");
     }
     let PeakRef::Function(peak) = entry.peak else { return Ok(()) };
     let peak: Function<'_> = module.function(peak).ok_or("there is no such function for its peak memory")?;

@@ -309,11 +309,17 @@ fn signature_words(signature: &Signature, strings: &mut StringTable) -> Result<V
         words.extend([strings.intern("an entry point's name", &entry.name)?, entry.function]);
         words.extend(match &entry.rows {
             Rows::Dependent { reason } => [0, strings.intern("why rows are dependent", reason)?],
-            Rows::Independent { exact: Err(reason) } => {
+            Rows::Independent { exact: Err(reason), .. } => {
                 [1, strings.intern("why rows are not exact", reason)?]
             }
-            Rows::Independent { exact: Ok(()) } => [2, 0],
+            Rows::Independent { exact: Ok(()), .. } => [2, 0],
         });
+        let costs: &[u32] = match &entry.rows {
+            Rows::Dependent { .. } => &[],
+            Rows::Independent { costs, .. } => costs,
+        };
+        words.push(number(costs.len(), "the number of costs")?);
+        words.extend(costs);
         let (kind, value) = match entry.peak {
             PeakBytes::Static(bytes) => (0, bytes),
             PeakBytes::Function(function) => (1, u64::from(function)),

@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use futures::future::BoxFuture;
 use ired_worker::{
-    CompileEvent, CompileFailure, CompileJob, CompileReport, InferenceResult, LoadedModule, ModelFiles,
-    RuntimeFailure, SandboxReport, Tensor,
+    CompileEvent, CompileFailure, CompileJob, CompileReport, InferenceResult, InputBuffer, LoadedModule,
+    ModelFiles, RuntimeFailure, SandboxReport, Tensor,
 };
 use tokio::runtime::Handle;
 
@@ -71,6 +71,12 @@ pub trait Runner: Send + Sync + 'static {
         dims: Vec<Vec<u64>>,
         deadline: Option<Instant>,
     ) -> BoxFuture<'a, Result<u64, RuntimeFailure>>;
+
+    /// Memory for an input of so many bytes, of arbitrary content, that needs no copy on the way to the process, where there
+    /// is such memory.
+    fn input_buffer(&self, _bytes: usize) -> Option<InputBuffer> {
+        None
+    }
 
     /// The process that holds it, while there is one.
     fn pid(&self) -> Option<u32>;

@@ -139,7 +139,7 @@ mod tests {
                 dims: vec![DimSpec::Static(1)],
             }],
             outputs: Vec::new(),
-            rows: Rows::Independent { exact: Ok(()) },
+            rows: Rows::Independent { exact: Ok(()), costs: Vec::new() },
             peak: PeakBytes::Function(1),
         }
     }
@@ -202,7 +202,7 @@ mod tests {
             function: 0,
             inputs: vec![spec("a", 2), spec("scalar", 0), spec("b", 1)],
             outputs: Vec::new(),
-            rows: Rows::Independent { exact: Ok(()) },
+            rows: Rows::Independent { exact: Ok(()), costs: Vec::new() },
             peak: PeakBytes::Function(1),
         };
         let peaks = Peaks::new(&entry, false);

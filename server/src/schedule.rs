@@ -26,7 +26,8 @@
 //! Where a model's configuration asks for it, requests that differ in their rows only are joined (`batch.rs`): a
 //! lane then takes as many from its queue as fit. The first of them leads: its task starts one that runs them all,
 //! so that nobody's going away takes an answer from the others. A lane holds back for a fuller batch only while
-//! its worker has work, and never longer than the bound. Requests of a sequence (`sequence.rs`) go through the same
+//! its worker has work, and never longer than the bound. What the compiler says that rows cost
+//! (`sizes.rs`) decides how many are enough, and whether so many run in one piece. Requests of a sequence (`sequence.rs`) go through the same
 //! lane, one at a time for each sequence, with their state and control tensors added.
 //!
 //! Memory is a place, too: the ledger (`crate::ledger`) has to grant a request's peak bytes ([`crate::peaks`]) before it
@@ -52,6 +53,7 @@ mod rate;
 mod refusal;
 mod sequence;
 mod shares;
+mod sizes;
 #[cfg(test)]
 mod tests;
 
@@ -66,3 +68,4 @@ pub use sequence::{
     ControlInput, ControlValue, CorrelationId, SequenceId, SequencePolicy, SequenceTurn, Sequences,
     StateTensor, Step,
 };
+pub use sizes::Sizes;

@@ -10,6 +10,7 @@
 //! a row's results do not depend on the others. The few rows that fill no tile then take several panels side by side, lest
 //! they wait for their sums.
 
+mod cost;
 mod panel;
 mod sizes;
 mod tile;
@@ -23,7 +24,7 @@ use super::eval::nested::accumulator;
 use super::function::{Function, Site, packed_interface, product};
 use super::generic::producer;
 use super::tile_registers::{SIDE, STEPS};
-use super::{Computation, Exactness, Family, KernelError};
+use super::{AtSizes, Computation, Exactness, Family, KernelError};
 use crate::dispatch::{Dispatch, KernelInterface, Packing};
 use crate::targets::CpuTarget;
 use crate::tuning::{Choice, Tile, Tunable};
@@ -69,6 +70,10 @@ impl Family for Contraction {
             }
             false => Err("rows that do not fill a tile are summed in another order"),
         }
+    }
+
+    fn cost(&self, of: &AtSizes<'_>) -> Option<f64> {
+        Plan::new(of.graph, of.dispatch, of.target)?.cost(of)
     }
 
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {

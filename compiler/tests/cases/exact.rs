@@ -16,10 +16,10 @@ const POOL: u64 = 64;
 const BATCHES: [u64; 9] = [1, 2, 3, 5, 7, 8, 16, 17, POOL];
 
 /// A model of `n` rows: parameters by name, type and shape, and a body.
-struct Model {
-    name: &'static str,
-    params: &'static [(&'static str, &'static str, &'static [u64])],
-    body: &'static str,
+pub(crate) struct Model {
+    pub(crate) name: &'static str,
+    pub(crate) params: &'static [(&'static str, &'static str, &'static [u64])],
+    pub(crate) body: &'static str,
 }
 
 /// Those that have to be exact.
@@ -190,7 +190,7 @@ const EXACT: &[Model] = &[
 ];
 
 /// Independent, but added up in another order for few rows.
-const INEXACT: &[Model] = &[Model {
+pub(crate) const INEXACT: &[Model] = &[Model {
     name: "quantised weights",
     params: &[("w", "i8", &[160, 224]), ("s", "f32", &[160, 7])],
     body: "(%0 \"x\" : f32[n, 224]) {
@@ -207,7 +207,7 @@ const INEXACT: &[Model] = &[Model {
 }];
 
 impl Model {
-    fn graph(&self) -> Graph {
+    pub(crate) fn graph(&self) -> Graph {
         let mut text = "graph g {\n  symbol n\n  symbol s\n".to_owned();
         for (salt, (name, dtype, shape)) in self.params.iter().enumerate() {
             let dtype = DType::ALL.into_iter().find(|known| known.name() == *dtype).unwrap();
@@ -222,12 +222,17 @@ impl Model {
         parse(&text).unwrap_or_else(|e| panic!("{}: {e}", self.name))
     }
 
-    fn compile(&self, target: &CpuTarget) -> ModuleDraft {
+    pub(crate) fn compile(&self, target: &CpuTarget) -> ModuleDraft {
         compile(&self.graph(), target).unwrap_or_else(|e| panic!("{} for {target}: {e}", self.name))
     }
 }
 
-fn compile(graph: &Graph, target: &CpuTarget) -> Result<ModuleDraft, String> {
+/// One of those that have to be exact.
+pub(crate) fn named(name: &str) -> &'static Model {
+    EXACT.iter().find(|model| model.name == name).unwrap()
+}
+
+pub(crate) fn compile(graph: &Graph, target: &CpuTarget) -> Result<ModuleDraft, String> {
     let options = Options::new(target.clone());
     match compile_graph(graph.clone(), [0; 32], &options, harness::cache(), &mut Unobserved) {
         Ok(Outcome::Module(mut drafts)) => Ok(drafts.remove(0)),
@@ -307,7 +312,7 @@ fn difference(graph: &Graph, draft: &ModuleDraft, threads: u32) -> Option<String
 
 fn exact(draft: &ModuleDraft) -> Result<(), String> {
     match &draft.signature.entries[0].rows {
-        Rows::Independent { exact } => exact.clone(),
+        Rows::Independent { exact, .. } => exact.clone(),
         Rows::Dependent { reason } => Err(format!("dependent: {reason}")),
     }
 }

@@ -3,13 +3,15 @@
 //! - target: triple, count, features
 //! - provenance: digest in eight words, model name, compiler, options
 //! - signature: count, then per entry point: name, function, rows (`0, reason` where they are dependent, `1,
-//!   reason` where they are not but may be rounded in another way, `2, 0` where they are exact), peak kind, peak value in two words, inputs, outputs, then the tensors: name, dtype, rank, then
-//!   the dimensions: `0, 0, size in two words, 0, 0` or `1, name, min in two words, max in two words`
+//!   reason` where they are not but may be rounded in another way, `2, 0` where they are exact), the count of costs and the
+//!   costs, peak kind, peak value in two words, inputs, outputs, then the tensors: name, dtype, rank, then the dimensions:
+//!   `0, 0, size in two words, 0, 0` or `1, name, min in two words, max in two words`
 //!
 //! Names are indices of the string table.
 
 use super::Module;
 use crate::DType;
+use crate::costs::Costs;
 use crate::format::{MAX_RANK, SectionKind};
 use crate::words::{Cursor, Words};
 
@@ -71,7 +73,7 @@ pub struct EntryPointRef<'a> {
 /// Whether calls may be joined along the first dimension: see `Rows` of the signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowsRef<'a> {
-    Independent { exact: Result<(), &'a str> },
+    Independent { exact: Result<(), &'a str>, costs: Costs<'a> },
     Dependent { reason: &'a str },
 }
 
@@ -154,10 +156,13 @@ impl<'a> EntryPoints<'a> {
     pub(crate) fn read(&mut self) -> Option<EntryPointRef<'a>> {
         let cursor = &mut self.cursor;
         let (name, function) = (self.module.string(cursor.word()?)?, cursor.word()?);
-        let rows = match (cursor.word()?, cursor.word()?) {
-            (0, reason) => RowsRef::Dependent { reason: self.module.string(reason)? },
-            (1, reason) => RowsRef::Independent { exact: Err(self.module.string(reason)?) },
-            (2, 0) => RowsRef::Independent { exact: Ok(()) },
+        let (kind, reason) = (cursor.word()?, cursor.word()?);
+        let count = cursor.word()? as usize;
+        let costs = Costs(Words(cursor.bytes(count)?));
+        let rows = match (kind, reason, count) {
+            (0, reason, 0) => RowsRef::Dependent { reason: self.module.string(reason)? },
+            (1, reason, _) => RowsRef::Independent { exact: Err(self.module.string(reason)?), costs },
+            (2, 0, _) => RowsRef::Independent { exact: Ok(()), costs },
             _ => return None,
         };
         let (kind, value) = (cursor.word()?, cursor.long()?);
@@ -333,7 +338,9 @@ mod owned {
                 inputs: self.inputs.map(|tensor| tensor.to_owned()).collect(),
                 outputs: self.outputs.map(|tensor| tensor.to_owned()).collect(),
                 rows: match self.rows {
-                    RowsRef::Independent { exact } => Rows::Independent { exact: exact.map_err(Into::into) },
+                    RowsRef::Independent { exact, costs } => {
+                        Rows::Independent { exact: exact.map_err(Into::into), costs: costs.collect() }
+                    }
                     RowsRef::Dependent { reason } => Rows::Dependent { reason: reason.into() },
                 },
                 peak: match self.peak {

@@ -5,7 +5,8 @@ use ired_module::format::PARAM_ALIGNMENT;
 use ired_module::signature::{DimSpec, EntryPoint, Rows};
 use ired_module::texts::Texts;
 use ired_module::{
-    DType, HostCallDraft, KernelEntry, Module, SectionKind, Verify, VerifyError, WriteError, write_variants,
+    DType, HostCallDraft, KernelEntry, MAX_COSTS, Module, SectionKind, Verify, VerifyError, WriteError,
+    efficient_rows, write_variants,
 };
 use proptest::prelude::*;
 
@@ -241,7 +242,7 @@ fn rows_are_independent_where_every_tensor_begins_with_them() {
     let with = |dims: [DimSpec; 3]| {
         let mut draft = draft();
         let entry = &mut draft.signature.entries[0];
-        entry.rows = Rows::Independent { exact: Ok(()) };
+        entry.rows = Rows::Independent { exact: Ok(()), costs: Vec::new() };
         entry.outputs[0].dims = dims.to_vec();
         draft
     };
@@ -255,7 +256,8 @@ fn rows_are_independent_where_every_tensor_begins_with_them() {
         "{summary}"
     );
     let mut rounding = with([batch(), DimSpec::Static(3), DimSpec::Static(2)]);
-    rounding.signature.entries[0].rows = Rows::Independent { exact: Err("`/fc`: sums\n".into()) };
+    rounding.signature.entries[0].rows =
+        Rows::Independent { exact: Err("`/fc`: sums\n".into()), costs: Vec::new() };
     let bytes = rounding.to_bytes().unwrap();
     let module = Module::parse(&bytes).unwrap();
     assert_eq!(module.signature(), rounding.signature);
@@ -270,6 +272,43 @@ fn rows_are_independent_where_every_tensor_begins_with_them() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn costs_are_those_of_few_rows_beside_that_of_one() {
+    let batch = || DimSpec::Symbolic { name: "batch".into(), min: 1, max: 64 };
+    let with = |costs: &[u32]| {
+        let mut draft = draft();
+        let entry = &mut draft.signature.entries[0];
+        entry.rows = Rows::Independent { exact: Ok(()), costs: costs.to_vec() };
+        entry.outputs[0].dims = vec![batch(), DimSpec::Static(3), DimSpec::Static(2)];
+        draft
+    };
+    let sound = with(&[1000, 1200, 2700, 2400]);
+    let bytes = sound.to_bytes().unwrap();
+    let module = Module::parse(&bytes).unwrap();
+    assert_eq!(module.signature(), sound.signature);
+    let summary = module.summary().to_string();
+    assert!(summary.contains("  a row costs less with so many: 1 2\n"), "{summary}");
+    for costs in [&[999][..], &[1000, 0], &[1000, u32::MAX], &[1000; MAX_COSTS + 1]] {
+        match with(costs).to_bytes() {
+            Err(WriteError::Invalid(VerifyError::EntryPoint { problem, .. })) => {
+                assert!(problem.starts_with("costs are not"), "{problem}");
+            }
+            other => panic!("{costs:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn sizes_are_worth_having_by_what_they_gain_for_a_row() {
+    let rows = |costs: &[u32]| efficient_rows(costs.iter().copied()).collect::<Vec<u64>>();
+    assert_eq!(rows(&[]), []);
+    assert_eq!(rows(&[1000, 2000, 3000]), [1], "nothing is gained");
+    assert_eq!(rows(&[1000, 1900, 2300, 2900]), [1, 3], "not by two");
+    // Tiles of three rows, and a call that costs as much as one.
+    let tiles: Vec<u32> = (1..=24u32).map(|rows| 500 + 500 * rows.div_ceil(3)).collect();
+    assert_eq!(rows(&tiles), [1, 2, 3, 6, 12, 18]);
 }
 
 #[test]
@@ -304,7 +343,7 @@ fn variants_may_round_in_ways_of_their_own() {
     let batch = || DimSpec::Symbolic { name: "batch".into(), min: 1, max: 64 };
     for (draft, exact) in drafts.iter_mut().zip([Ok(()), Err("sums".to_owned())]) {
         let entry = &mut draft.signature.entries[0];
-        entry.rows = Rows::Independent { exact };
+        entry.rows = Rows::Independent { exact, costs: Vec::new() };
         entry.outputs[0].dims = vec![batch(), DimSpec::Static(3), DimSpec::Static(2)];
     }
     let mut out = std::io::Cursor::new(Vec::new());

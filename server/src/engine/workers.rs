@@ -8,9 +8,9 @@ use anyhow::Context;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use ired_worker::{
-    CompileFailure, CompileJob, CompileLimits, CompileReport, CompileWorkers, InferenceResult, LoadedModule,
-    ModelFiles, RuntimeConfig, RuntimeFailure, RuntimeOptions, RuntimeWorker, SandboxLevel, SandboxReport,
-    Tensor,
+    CompileFailure, CompileJob, CompileLimits, CompileReport, CompileWorkers, InferenceResult, InputBuffer,
+    LoadedModule, ModelFiles, RuntimeConfig, RuntimeFailure, RuntimeOptions, RuntimeWorker, SandboxLevel,
+    SandboxReport, Tensor,
 };
 
 use tokio::runtime::Handle;
@@ -184,6 +184,11 @@ impl Runner for Attended {
         deadline: Option<Instant>,
     ) -> BoxFuture<'a, Result<u64, RuntimeFailure>> {
         async move { self.with_process(deadline).await.peak(entry, dims, deadline).await }.boxed()
+    }
+
+    // Where there is none, who sends the request says why.
+    fn input_buffer(&self, bytes: usize) -> Option<InputBuffer> {
+        self.worker.input_buffer(bytes).ok()
     }
 
     fn pid(&self) -> Option<u32> {

@@ -66,7 +66,7 @@ async fn run(served: &Served, place: Place, mut members: Vec<Member>) {
         let using = served.hold(tenant.as_deref(), latest).await.map_err(|error| unavailable(&error))?;
         // Goes before the hold, whose end tells those who wait for memory.
         let mut place = place;
-        let joined = join(&inputs);
+        let joined = join(&inputs, |bytes| using.runner().input_buffer(bytes));
         drop(inputs);
         let mut result = super::run(served, &using, joined, latest).await?;
         place.worked(result.timing.compute, batch.requests);

@@ -1,10 +1,12 @@
 //! Several requests as one: inputs one after the other along the batch dimension, outputs cut apart again.
 
+use std::ops::DerefMut;
+
 use bytes::Bytes;
 use ired_module::DType;
 use ired_module::signature::{DimSpec, EntryPoint, Rows, TensorSpec};
 use ired_module::texts::{Texts, elements};
-use ired_worker::{RuntimeFailure, Tensor};
+use ired_worker::{RuntimeFailure, Tensor, TensorData};
 
 /// The most rows that requests of an entry point can be joined to: what its batch dimension takes.
 ///
@@ -33,8 +35,8 @@ pub fn max_rows(entry: &EntryPoint, says_independent: bool) -> Result<u64, Strin
 /// where it would show in the last bits of an answer what else was asked.
 pub fn unasked_rows(entry: &EntryPoint, setting: u64) -> u64 {
     match entry.rows {
-        Rows::Independent { exact: Ok(()) } => setting,
-        Rows::Independent { exact: Err(_) } | Rows::Dependent { .. } => 0,
+        Rows::Independent { exact: Ok(()), .. } => setting,
+        Rows::Independent { exact: Err(_), .. } | Rows::Dependent { .. } => 0,
     }
 }
 
@@ -112,8 +114,11 @@ pub(super) fn likeness(entry: &EntryPoint, inputs: &[Tensor]) -> (u64, Option<Bo
     (rows, Some(sizes.into()))
 }
 
-/// Puts requests of equal likeness together.
-pub(super) fn join(parts: &[Vec<Tensor>]) -> Vec<Tensor> {
+/// Puts requests of equal likeness together, in what `memory` gives for so many bytes, where it gives any.
+pub(super) fn join<M>(parts: &[Vec<Tensor>], memory: impl Fn(usize) -> Option<M>) -> Vec<Tensor>
+where
+    M: DerefMut<Target = [u8]> + Into<TensorData>,
+{
     let Some(first) = parts.first() else { return Vec::new() };
     let joined = first.iter().map(|tensor| {
         let same = |part: &'_ Vec<Tensor>| part.iter().position(|other| other.name == tensor.name);
@@ -124,9 +129,24 @@ pub(super) fn join(parts: &[Vec<Tensor>]) -> Vec<Tensor> {
             *first = rows;
         }
         let data: Vec<&[u8]> = pieces.iter().map(|piece| &piece.data[..]).collect();
-        Tensor { name: tensor.name.clone(), dtype: tensor.dtype, dims, data: data.concat().into() }
+        let data = match memory(data.iter().map(|piece| piece.len()).sum()) {
+            Some(joined) => fill(joined, &data).into(),
+            None => data.concat().into(),
+        };
+        Tensor { name: tensor.name.clone(), dtype: tensor.dtype, dims, data }
     });
     joined.collect()
+}
+
+/// Writes pieces one behind the other into memory of their length.
+fn fill<M: DerefMut<Target = [u8]>>(mut memory: M, pieces: &[&[u8]]) -> M {
+    let mut left = &mut memory[..];
+    for piece in pieces {
+        let (place, rest) = left.split_at_mut(piece.len());
+        place.copy_from_slice(piece);
+        left = rest;
+    }
+    memory
 }
 
 /// Cuts outputs into those of requests with so many rows each. The parts share the outputs' memory.
@@ -220,7 +240,8 @@ mod tests {
         assert_eq!(max_rows(&entry, false), Err(said.to_owned()));
         assert_eq!(max_rows(&entry, true), Err("output `y` has a size that no input has, `2*N`".to_owned()));
         entry.outputs[0].dims[1] = symbolic("floordiv(L, 2)");
-        entry.rows = Rows::Independent { exact: Err("`/fc`: contraction: sums".to_owned()) };
+        entry.rows =
+            Rows::Independent { exact: Err("`/fc`: contraction: sums".to_owned()), costs: Vec::new() };
         assert_eq!(max_rows(&entry, false), Ok(64));
     }
 
@@ -228,9 +249,10 @@ mod tests {
     fn only_what_is_exact_is_joined_unasked() {
         let mut entry = entry(vec![spec("x", &[symbolic("N")])], vec![spec("y", &[symbolic("N")])]);
         assert_eq!(unasked_rows(&entry, 64), 0);
-        entry.rows = Rows::Independent { exact: Err("`/fc`: contraction: sums".to_owned()) };
+        entry.rows =
+            Rows::Independent { exact: Err("`/fc`: contraction: sums".to_owned()), costs: Vec::new() };
         assert_eq!(unasked_rows(&entry, 64), 0);
-        entry.rows = Rows::Independent { exact: Ok(()) };
+        entry.rows = Rows::Independent { exact: Ok(()), costs: Vec::new() };
         assert_eq!(unasked_rows(&entry, 64), 64);
     }
 
@@ -267,9 +289,13 @@ mod tests {
             tensor("s", DType::String, &[2, 2], &strings(&["long", "y", "", "z"])),
             tensor("a", DType::I16, &[2, 2], &[5, 6, 7, 8, 9, 10, 11, 12]),
         ];
-        let joined = join(&[one.clone(), two.clone()]);
+        let joined = join(&[one.clone(), two.clone()], |_| None::<Vec<u8>>);
         assert_eq!(joined.iter().map(|t| t.dims.clone()).collect::<Vec<_>>(), [[3, 2], [3, 2]]);
         assert_eq!(joined[0].data[..], (1..=12).collect::<Vec<u8>>());
+        let given = join(&[one.clone(), two.clone()], |bytes| Some(vec![0xAA; bytes]));
+        for (given, joined) in given.iter().zip(&joined) {
+            assert_eq!((&given.dims, &given.data[..]), (&joined.dims, &joined.data[..]));
+        }
         let parts = split(joined.clone(), &[1, 2]).unwrap();
         for (part, original) in parts.iter().zip([&one, &two]) {
             for tensor in original {

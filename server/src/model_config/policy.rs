@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ired_module::signature::{DimSpec, EntryPoint, TensorSpec};
+use ired_module::signature::{DimSpec, EntryPoint, Rows, TensorSpec};
 use ired_proto::inference::model_config::SchedulingChoice;
 use ired_proto::inference::model_queue_policy::TimeoutAction;
 use ired_proto::inference::model_sequence_batching::StrategyChoice;
@@ -10,7 +10,7 @@ use ired_proto::inference::{ModelConfig, ModelDynamicBatching, ModelQueuePolicy}
 
 use super::{flag, instances, parameter};
 use crate::infer::join;
-use crate::schedule::{AfterTimeout, Batching, Policy, QueuePolicy};
+use crate::schedule::{AfterTimeout, Batching, Policy, QueuePolicy, Sizes};
 
 /// What requests that were joined unasked may compute.
 const UNASKED_COMPUTE: Duration = Duration::from_millis(2);
@@ -36,7 +36,7 @@ pub(super) fn policy(
             }
             let rows = join::max_rows(entry, says_independent);
             let rows = rows.map_err(|why| format!("`dynamic_batching` is not possible: {why}"))?;
-            dynamic(&mut policy, batching, rows.min(max_batch))?
+            dynamic(&mut policy, batching, rows.min(max_batch), entry)?
         }
         Some(SchedulingChoice::SequenceBatching(sequences)) if max_batch > 1 => {
             // Sequences run one by one where their rows cannot be joined.
@@ -46,13 +46,14 @@ pub(super) fn policy(
                 Some(StrategyChoice::Direct(direct)) => (&[], direct.max_queue_delay_microseconds),
                 None => (&[], 0),
             };
-            policy.batching = rows.map(|rows| batching(rows, preferred, delay)).transpose()?;
+            policy.batching = rows.map(|rows| batching(rows, preferred, delay, entry)).transpose()?;
         }
         None if max_batch == 0 => {
             let rows = join::max_rows(entry, says_independent).unwrap_or(1).min(unasked_rows);
             let max_compute = Some(UNASKED_COMPUTE);
+            let sizes = sizes(entry, rows);
             policy.batching =
-                (rows > 1).then(|| Batching { max_rows: rows, max_compute, ..Batching::default() });
+                (rows > 1).then(|| Batching { max_rows: rows, sizes, max_compute, ..Batching::default() });
         }
         _ => {}
     }
@@ -76,9 +77,14 @@ pub(super) fn check_rows(entry: &EntryPoint) -> Result<(), String> {
     }
 }
 
-fn dynamic(policy: &mut Policy, config: &ModelDynamicBatching, max_rows: u64) -> Result<(), String> {
+fn dynamic(
+    policy: &mut Policy,
+    config: &ModelDynamicBatching,
+    max_rows: u64,
+    entry: &EntryPoint,
+) -> Result<(), String> {
     let (preferred, delay) = (&config.preferred_batch_size, config.max_queue_delay_microseconds);
-    policy.batching = Some(batching(max_rows, preferred, delay)?);
+    policy.batching = Some(batching(max_rows, preferred, delay, entry)?);
     let level = |level: u64, field: &str| {
         let found = u32::try_from(level).ok().filter(|_| level <= config.priority_levels);
         found.ok_or_else(|| format!("`{field}` is {level}; there are {} levels", config.priority_levels))
@@ -95,14 +101,22 @@ fn dynamic(policy: &mut Policy, config: &ModelDynamicBatching, max_rows: u64) ->
     Ok(())
 }
 
-fn batching(max_rows: u64, preferred: &[i32], delay_us: u64) -> Result<Batching, String> {
+fn batching(max_rows: u64, preferred: &[i32], delay_us: u64, entry: &EntryPoint) -> Result<Batching, String> {
     let size = |&rows: &i32| {
         let found = u64::try_from(rows).ok().filter(|&rows| rows > 0 && rows <= max_rows);
         found.ok_or_else(|| format!("`preferred_batch_size` is {rows}; batches have 1 to {max_rows} rows"))
     };
     let mut preferred_rows = preferred.iter().map(size).collect::<Result<Vec<_>, _>>()?;
     preferred_rows.sort_unstable();
-    Ok(Batching { max_rows, preferred_rows, max_delay: Duration::from_micros(delay_us), max_compute: None })
+    let (sizes, max_delay) = (sizes(entry, max_rows), Duration::from_micros(delay_us));
+    Ok(Batching { max_rows, preferred_rows, sizes, max_delay, max_compute: None })
+}
+
+fn sizes(entry: &EntryPoint, max_rows: u64) -> Sizes {
+    match &entry.rows {
+        Rows::Independent { costs, .. } => Sizes::new(costs, max_rows),
+        Rows::Dependent { .. } => Sizes::default(),
+    }
 }
 
 fn queue(config: &ModelQueuePolicy) -> QueuePolicy {

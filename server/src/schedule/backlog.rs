@@ -112,9 +112,9 @@ impl Backlog {
         Some(least.map_or(first, |(_, least)| least))
     }
 
-    /// Requests that can run with the next one, itself included, and their rows: as many as fit into `max_rows`, each
-    /// of which counts `row_cost` for its tenant's weight.
-    pub(super) fn joinable(&self, max_rows: u64, row_cost: f64) -> (Vec<Key>, u64) {
+    /// Requests that can run with the next one, itself included, and their rows: up to `most`, as many as fit into
+    /// `max_rows`, each of which counts `row_cost` for its tenant's weight.
+    pub(super) fn joinable(&self, max_rows: u64, most: usize, row_cost: f64) -> (Vec<Key>, u64) {
         let Some((first, next)) = self.next() else { return (Vec::new(), 0) };
         let (mut keys, mut rows) = (vec![*first], next.ticket.rows);
         let alike = |(_, entry): &(&Key, &Entry)| entry.ticket.joins == next.ticket.joins;
@@ -125,7 +125,7 @@ impl Backlog {
         let mut queues: Vec<_> = queues
             .map(|(tenant, queue)| (self.shares.tag(*tenant), queue.iter().filter(alike).peekable()))
             .collect();
-        while rows < max_rows {
+        while rows < max_rows && keys.len() < most {
             let waiting = queues.iter_mut().filter_map(|(tag, queue)| {
                 queue.peek()?;
                 Some((tag, queue))

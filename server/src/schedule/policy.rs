@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::Sizes;
+
 /// The priority of a request that names none, where the model has no levels: after all that do.
 const LAST: u32 = u32::MAX;
 
@@ -31,8 +33,9 @@ pub struct Policy {
 pub struct Batching {
     /// Rows of one execution at most.
     pub max_rows: u64,
-    /// Rows that are worth waiting for, ascending; empty: as many as fit.
+    /// Rows that are worth waiting for, ascending; empty: by `sizes`.
     pub preferred_rows: Vec<u64>,
+    pub sizes: Sizes,
     /// How long a request waits for others while the worker has work.
     pub max_delay: Duration,
     /// What an execution may compute, so that nobody waits long for those who joined him; `None`: as long as it takes.

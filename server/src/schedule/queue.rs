@@ -140,7 +140,7 @@ impl LaneState {
     /// Requests that can run with the next one, itself included, and their rows.
     fn joinable(&self, batching: &Batching) -> (Vec<Key>, u64) {
         let row_cost = self.compute().as_secs_f64() / batching.max_rows.max(1) as f64;
-        self.backlog.joinable(batching.max_rows, row_cost)
+        self.backlog.joinable(batching.max_rows, self.requests_within(batching), row_cost)
     }
 
     /// How many requests one execution may have by what they compute; one where nobody knows yet what that is.
@@ -156,13 +156,9 @@ impl LaneState {
             let next = self.backlog.next().map(|(key, _)| *key);
             return next.and_then(|key| Some((key, self.backlog.remove(&key)?))).into_iter().collect();
         };
-        let (mut keys, rows) = self.joinable(batching);
-        keys.truncate(self.requests_within(batching));
-        let due = self.is_due(batching, now);
-        let preferred = batching.preferred_rows.iter().rev().find(|&&preferred| preferred <= rows);
-        let enough = preferred.copied().filter(|_| !due).unwrap_or(rows);
+        let (keys, rows) = self.joinable(batching);
+        let mut left = batching.worth_taking(rows, self.is_due(batching, now));
         let mut taken: Vec<(Key, Entry)> = Vec::with_capacity(keys.len());
-        let mut left = enough;
         for key in keys {
             let Some(entry) = self.backlog.remove(&key) else { continue };
             if entry.ticket.rows <= left || taken.is_empty() {
@@ -223,6 +219,15 @@ impl LaneState {
 impl Batching {
     /// The fewest rows that run although the worker is busy and nobody is due.
     fn worth_waiting_for(&self) -> u64 {
-        self.preferred_rows.first().copied().unwrap_or(self.max_rows)
+        self.preferred_rows.first().copied().or(self.sizes.enough()).unwrap_or(self.max_rows)
+    }
+
+    /// How many of the rows that wait run next; `due`: somebody has waited for others as long as he may.
+    fn worth_taking(&self, rows: u64, due: bool) -> u64 {
+        if self.preferred_rows.is_empty() {
+            return self.sizes.first(rows);
+        }
+        let preferred = self.preferred_rows.iter().rev().find(|&&preferred| preferred <= rows);
+        preferred.copied().filter(|_| !due).unwrap_or(rows)
     }
 }

@@ -368,6 +368,58 @@ async fn as_many_are_joined_as_compute_for_so_long() {
 }
 
 #[tokio::test]
+async fn what_costs_less_in_parts_runs_in_parts_one_after_the_other() {
+    // More than four rows leave a cache.
+    let costs: Vec<u32> = (1..=12).map(|rows| 200 + rows * if rows > 4 { 1600 } else { 800 }).collect();
+    let sizes = Sizes::new(&costs, 12);
+    // Sizes that a user prefers count in place of those.
+    for (preferred_rows, parts) in [(vec![], [4, 4, 2]), (vec![3], [3, 3, 3])] {
+        let max_delay = Duration::from_secs(600);
+        let batching =
+            Batching { max_rows: 12, preferred_rows, sizes: sizes.clone(), max_delay, max_compute: None };
+        let scheduler = scheduler(1);
+        let lane = Lane::new(&scheduler, "m", Policy { batching: Some(batching), ..one_by_one() });
+        let first = alone(&lane, ticket(1)).await;
+        let of_ten = || Ticket { joins: Some(Box::from([1])), ..ticket(1) };
+        let mut waiting: Vec<_> = (0..10).map(|_| enter(&lane, of_ten(), None).boxed_local()).collect();
+        for waiting in &mut waiting {
+            assert!(poll!(waiting).is_pending());
+        }
+        let mut place = first;
+        for part in parts {
+            drop(place);
+            let Turn::Lead { group, .. } = waiting.remove(0).await.unwrap() else { panic!("{part} at once") };
+            let (next, members) = group.take().unwrap();
+            assert_eq!(members.len(), part);
+            waiting.drain(..part - 1);
+            place = next;
+        }
+    }
+}
+
+#[tokio::test]
+async fn enough_rows_end_the_wait_for_more() {
+    let costs: Vec<u32> = (1..=8u32).map(|rows| 100 + rows.div_ceil(4) * 900).collect();
+    let max_delay = Duration::from_secs(600);
+    let batching = |sizes| Batching { max_rows: 8, max_delay, sizes, ..Batching::default() };
+    for (sizes, enough) in [(Sizes::new(&costs, 8), 4), (Sizes::default(), 8)] {
+        let scheduler = scheduler(2);
+        let policy = Policy { batching: Some(batching(sizes)), ..Policy::default() };
+        let lane = Lane::new(&scheduler, "m", policy);
+        let _running = alone(&lane, ticket(1)).await;
+        let alike = || Ticket { joins: Some(Box::from([1])), ..ticket(1) };
+        let mut waiting: Vec<_> = (1..enough).map(|_| enter(&lane, alike(), None).boxed_local()).collect();
+        for waiting in &mut waiting {
+            assert!(poll!(waiting).is_pending());
+        }
+        let mut last = enter(&lane, alike(), None).boxed_local();
+        assert!(poll!(&mut last).is_pending());
+        let Turn::Lead { group, .. } = waiting.remove(0).await.unwrap() else { panic!("{enough} at once") };
+        assert_eq!(group.take().unwrap().1.len(), enough);
+    }
+}
+
+#[tokio::test]
 async fn who_has_waited_long_enough_is_refused_or_goes_last() {
     let scheduler = scheduler(1);
     for after_timeout in [AfterTimeout::Refuse, AfterTimeout::GoLast] {

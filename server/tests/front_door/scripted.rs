@@ -298,9 +298,9 @@ pub(crate) fn loaded(script: &str) -> LoadedModule {
         Rows::Dependent { reason: reason.to_owned() }
     } else if script.contains("rounds") {
         let why = "`/fc` (Gemm): contraction: rows that do not fill a tile are summed in another order";
-        Rows::Independent { exact: Err(why.to_owned()) }
+        Rows::Independent { exact: Err(why.to_owned()), costs: Vec::new() }
     } else {
-        Rows::Independent { exact: Ok(()) }
+        Rows::Independent { exact: Ok(()), costs: Vec::new() }
     };
     let entry = EntryPoint {
         name: "main".to_owned(),

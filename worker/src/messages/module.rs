@@ -93,7 +93,7 @@ enum DimSpecWire {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Rows")]
 enum RowsWire {
-    Independent { exact: Result<(), String> },
+    Independent { exact: Result<(), String>, costs: Vec<u32> },
     Dependent { reason: String },
 }
 

@@ -2,8 +2,9 @@
 
 use ired_mlir::{Builder, Compare, Value};
 
-use super::divisor;
 use super::tile::Emitter;
+use super::{Plan, divisor};
+use crate::dispatch::Dispatch;
 use crate::kernels::ahead::Ahead;
 use crate::kernels::eval::zero_of;
 
@@ -11,6 +12,8 @@ use crate::kernels::eval::zero_of;
 const HEAVY_NODES: usize = 8;
 /// More sizes of tiles than this are not emitted for the rows that are left.
 const MOST_CASES: usize = 8;
+/// Those that are emitted then.
+pub(super) const HALVES: [i64; 4] = [8, 4, 2, 1];
 
 /// Columns of a panel, or of several side by side, and the steps of `k` that a pass makes.
 #[derive(Clone)]
@@ -37,6 +40,27 @@ pub(super) enum Sums<'m> {
     Kept(Value<'m>),
     /// From what lies here to the end.
     Last(Value<'m>),
+}
+
+impl Plan {
+    /// How many rows can be left by whole tiles: all blocks but the last are whole, and the number of rows has known
+    /// divisors.
+    fn rests(&self) -> Vec<i64> {
+        let m0 = self.sizes.m0 as i64;
+        match self.m.as_static() {
+            Some(m) => Some(m % m0).filter(|rest| *rest != 0).into_iter().collect(),
+            None => {
+                let unit = divisor(&self.m);
+                (1..m0).filter(|rest| (0..m0).any(|n| (unit % m0 * n) % m0 == *rest)).collect()
+            }
+        }
+    }
+
+    /// Whether these are cut up, lest there be too much code.
+    pub(super) fn halves_rests(&self, dispatch: &Dispatch) -> bool {
+        let count = self.rests().len();
+        count > MOST_CASES || count > 2 && dispatch.nodes.len() > HEAVY_NODES
+    }
 }
 
 impl<'m> Emitter<'_, '_, 'm> {
@@ -180,18 +204,11 @@ impl<'m> Emitter<'_, '_, 'm> {
             self.emit_tile(b, piece, row, m0, self.ahead(b, piece, number, tiles));
             Vec::new()
         });
-        // All blocks but the last are whole, and the number of rows has known divisors.
-        let cases: Vec<i64> = match self.plan.m.as_static() {
-            Some(m) => Some(m % m0).filter(|rest| *rest != 0).into_iter().collect(),
-            None => {
-                let unit = divisor(&self.plan.m);
-                (1..m0).filter(|rest| (0..m0).any(|n| (unit % m0 * n) % m0 == *rest)).collect()
-            }
-        };
+        let cases = self.plan.rests();
         if cases.is_empty() {
             return;
         }
-        if cases.len() > MOST_CASES || cases.len() > 2 && self.f.dispatch.nodes.len() > HEAVY_NODES {
+        if self.plan.halves_rests(self.f.dispatch) {
             return self.emit_halves(b, piece, full, rest);
         }
         b.switch(rest, &cases, |b, count| {
@@ -199,11 +216,11 @@ impl<'m> Emitter<'_, '_, 'm> {
         });
     }
 
-    /// The rows that are left, as tiles of 8, 4, 2 and 1: less code than a tile of every size.
+    /// The rows that are left, as tiles of [`HALVES`]: less code than a tile of every size.
     fn emit_halves(&self, b: &Builder<'m>, piece: &Piece<'m>, first: Value<'m>, rest: Value<'m>) {
         let zero = b.index(0);
         let mut row = first;
-        for size in [8, 4, 2, 1] {
+        for size in HALVES {
             if size >= self.plan.sizes.m0 as i64 {
                 continue;
             }

@@ -26,7 +26,7 @@ const K_BLOCK: i64 = 512;
 const WIDENED_K: i64 = 256;
 
 /// Sums that do not wait for each other, to have at least; and as many as have a single row of few columns not wait long.
-const LEAST_SUMS: usize = 8;
+pub(super) const LEAST_SUMS: usize = 8;
 const FEW_SUMS: usize = 4;
 
 /// What a product needs to know to be cut up.
@@ -104,6 +104,16 @@ impl Sizes {
         let beside = (1..m0).map(|rows| problem.panels_beside(rows, n1).min(panels));
         let beside = beside.take_while(|count| *count > 1).collect();
         Self { m0, n1, rows, most_rows, panels, k_block, parts, beside }
+    }
+
+    /// How often each sum of a tile is made side by side: few accumulators wait for each other, and several steps of `k` at
+    /// once make more of them.
+    pub(super) fn parts_of(&self, tile: usize) -> usize {
+        self.parts.unwrap_or(match tile {
+            8.. => 1,
+            4..8 => 2,
+            _ => 4,
+        })
     }
 
     /// Other ways to cut the product up, each different in one respect: the shape of tiles, the rows of a workgroup,

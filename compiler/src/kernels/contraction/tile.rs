@@ -126,13 +126,8 @@ impl<'f, 'a, 'm> Emitter<'f, 'a, 'm> {
     ) {
         let (plan, n1) = (self.plan, piece.masks.len());
         let rows: Vec<Row<'m>> = (0..count).map(|i| self.row(b, b.addi(first, b.index(i)))).collect();
-        // Few accumulators wait for each other: several steps of `k` at once make more of them.
         let tile = rows.len() * n1;
-        let unroll = plan.sizes.parts.unwrap_or(match tile {
-            8.. => 1,
-            4..8 => 2,
-            _ => 4,
-        });
+        let unroll = plan.sizes.parts_of(tile);
         // Neighbours go by in whole groups, and then what is left of one.
         let dot = plan.dot.zip(plan.k.as_static());
         let end = dot.map_or(piece.end_step, |(_, k)| b.minsi(piece.end_step, b.index(k / plan.depth())));

@@ -20,7 +20,7 @@ use super::{even_split, likely_size};
 use crate::dispatch::{Dispatch, KernelInterface, Packing};
 use crate::kernels::contraction::{packed_filters, size_text};
 use crate::kernels::function::{Function, Site, packed_interface, product};
-use crate::kernels::{CONVOLUTIONS, Computation, Exactness, Family, KernelError};
+use crate::kernels::{AtSizes, CONVOLUTIONS, Computation, Exactness, Family, KernelError};
 use crate::targets::CpuTarget;
 use crate::tuning::{Choice, Tunable};
 use transforms::{OUTPUTS, SQUARE, TAPS};
@@ -74,6 +74,13 @@ impl Family for Winograd {
         Ok(())
     }
 
+    // Each block of tiles after the first reads the filters again, where these do not stay in the cache.
+    fn cost(&self, of: &AtSizes<'_>) -> Option<f64> {
+        let plan = Plan::new(of.graph, of.dispatch, of.target)?;
+        let again = if plan.share.are_filters_far { of.size(&plan.blocks())? - 1.0 } else { 0.0 };
+        Some(plan.multiply_adds(of.size(&product(&plan.tiles))?, again) / plan.lanes as f64)
+    }
+
     fn emit(&self, site: &Site<'_, '_>) -> Result<(), KernelError> {
         let plan = site.planned(Plan::new(site.graph, site.dispatch, site.target))?;
         Function::emit(site, false, |f, b| emitter::Emitter::new(f, b, &plan).emit(b))
@@ -108,7 +115,8 @@ struct Share {
     tiles: usize,
     /// Panels of filters.
     panels: usize,
-    /// How often all filters come from beyond a core's own cache.
+    /// Whether filters do not stay in a core's own cache, and how often all of them come from beyond it.
+    are_filters_far: bool,
     filter_reads: usize,
 }
 
@@ -203,18 +211,25 @@ impl Plan {
 
     /// Whether this takes clearly less time than a direct convolution, both counted in multiply-adds.
     fn pays(&self) -> bool {
-        let tiles = likely(&self.tiles) as f64;
-        let (channels, filters) = (self.channels as f64, (self.all_panels() * self.width()) as f64);
         let [height, width] = &self.output;
         let pixels = likely(&[self.tiles[0].clone(), height.clone(), width.clone()]) as f64;
-        let weights = channels * filters * size_of::<f32>() as f64;
+        let (channels, filters, weights) = self.weights();
+        let direct = (TAPS * TAPS) as f64 * (pixels * channels * filters + weights * BYTE_COST);
+        self.multiply_adds(likely(&self.tiles) as f64, self.share.filter_reads as f64) * LEAST_GAIN < direct
+    }
 
-        let taps = (TAPS * TAPS) as f64;
-        let direct = taps * (pixels * channels * filters + weights * BYTE_COST);
-        let reads = self.share.filter_reads as f64;
+    /// Channels, filters in whole panels, and bytes of these at each point.
+    fn weights(&self) -> (f64, f64, f64) {
+        let (channels, filters) = (self.channels as f64, (self.all_panels() * self.width()) as f64);
+        (channels, filters, channels * filters * size_of::<f32>() as f64)
+    }
+
+    /// Of so many tiles, with what takes as long; all filters come from far so many times.
+    fn multiply_adds(&self, tiles: f64, reads: f64) -> f64 {
+        let (channels, filters, weights) = self.weights();
         let transforms = TRANSFORM_COST * (channels * self.filter_groups() as f64 + filters);
         let squares = SQUARE as f64 * (tiles * channels * filters + reads * weights * BYTE_COST);
-        (squares + tiles * transforms) * LEAST_GAIN < direct
+        squares + tiles * transforms
     }
 }
 
@@ -248,7 +263,7 @@ impl Share {
         let splits = wanted.max(LEAST_WORKGROUPS.div_ceil(blocks)).min(panels);
         let filter_reads = if far { blocks } else { 1 };
         let tiles = if is_dynamic { largest } else { tiles.div_ceil(blocks) };
-        Some(Self { tiles, panels: panels.div_ceil(splits), filter_reads })
+        Some(Self { tiles, panels: panels.div_ceil(splits), are_filters_far: far, filter_reads })
     }
 }
 

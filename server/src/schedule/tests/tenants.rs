@@ -137,7 +137,7 @@ fn requests_of_several_tenants_fill_a_batch_by_their_shares() {
     for tenant in &tenants {
         (0..20).for_each(|_| push(&mut backlog, joins(tenant)));
     }
-    let (keys, rows) = backlog.joinable(8, 0.001);
+    let (keys, rows) = backlog.joinable(8, usize::MAX, 0.001);
     assert_eq!(rows, 8);
     let of_each = tenants.iter().map(|tenant| keys.iter().filter(|key| key.tenant == tenant.id()).count());
     assert_eq!(of_each.collect::<Vec<_>>(), [2, 2, 4]);
@@ -148,7 +148,7 @@ fn requests_of_several_tenants_fill_a_batch_by_their_shares() {
     push(&mut backlog, Ticket { rows: 9, ..joins(a) });
     push(&mut backlog, of(b, 1));
     push(&mut backlog, Ticket { rows: 5, ..joins(b) });
-    let (keys, rows) = backlog.joinable(8, 0.001);
+    let (keys, rows) = backlog.joinable(8, usize::MAX, 0.001);
     assert_eq!((keys.len(), rows), (2, 6));
 }
 
