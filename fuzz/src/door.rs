@@ -170,6 +170,7 @@ fn loaded() -> LoadedModule {
         module_bytes: 1,
         parameter_bytes: 0,
         resident_bytes: 0,
+        private_bytes: 0,
         load_time: Duration::ZERO,
     }
 }

@@ -323,6 +323,7 @@ pub(crate) fn loaded(script: &str) -> LoadedModule {
         module_bytes: 1,
         parameter_bytes: 0,
         resident_bytes: number(script, "resident:"),
+        private_bytes: number(script, "private:"),
         load_time: Duration::ZERO,
     }
 }
