@@ -63,7 +63,8 @@ impl Engine {
         let failed = |message: String| RuntimeFailure::Load { message };
         if let Some(cores) = &options.cores {
             // Before there are other threads, and before memory is first touched, which then is near.
-            cores.confine().map_err(|error| failed(full_text(&error)))?;
+            let unavailable = |error| RuntimeFailure::Unavailable { reason: full_text(&error) };
+            cores.confine().map_err(unavailable)?;
         }
         let config = CpuConfig { threads: options.threads, pin: options.pin, ..CpuConfig::default() };
         let device = CpuDevice::new(&config).map_err(|error| failed(format!("cpu device: {error}")))?;
