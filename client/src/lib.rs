@@ -33,7 +33,7 @@ pub mod proto {
     pub use ired_proto::ired::v1::{
         CompileEvent, Device, Diagnostic, GetActivityResponse, LoadedModule, Model, ModelActivity, ModelRef,
         PhaseTime, ProfileModelRequest, ProfileModelResponse, ProfiledDispatch, SandboxLayer, Target, Trace,
-        TraceAttribute, TraceSpan, TraceSummary, UploadModelResponse, compile_event, diagnostic, model,
-        trace_attribute,
+        TraceAttribute, TraceSpan, TraceSummary, UploadModelResponse, WorkerProcess, compile_event,
+        diagnostic, model, trace_attribute,
     };
 }

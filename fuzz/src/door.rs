@@ -20,8 +20,8 @@ use ired_module::signature::{
 };
 use ired_proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use ired_worker::{
-    CompileFailure, CompileJob, CompileReport, InferenceResult, LoadedModule, ModelFiles, RuntimeFailure,
-    SandboxReport, Tensor, Timing,
+    CompileFailure, CompileJob, CompileReport, Cores, InferenceResult, LoadedModule, ModelFiles,
+    RuntimeFailure, SandboxReport, Tensor, Timing,
 };
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
@@ -132,7 +132,7 @@ impl Compiler for Copier {
 }
 
 impl Launcher for Copier {
-    fn launch(&self, _: OwnedFd) -> BoxFuture<'_, Result<Arc<dyn Runner>, RuntimeFailure>> {
+    fn launch(&self, _: OwnedFd, _: Option<Cores>) -> BoxFuture<'_, Result<Arc<dyn Runner>, RuntimeFailure>> {
         std::future::ready(Ok(Arc::new(Copying(loaded())) as Arc<dyn Runner>)).boxed()
     }
 }
@@ -170,6 +170,7 @@ fn loaded() -> LoadedModule {
         module_bytes: 1,
         parameter_bytes: 0,
         resident_bytes: 0,
+        private_bytes: 0,
         load_time: Duration::ZERO,
     }
 }

@@ -61,6 +61,11 @@ impl Engine {
     pub(crate) fn load(options: &RuntimeOptions, module: MappedFile) -> Result<Self, RuntimeFailure> {
         let since = Instant::now();
         let failed = |message: String| RuntimeFailure::Load { message };
+        if let Some(cores) = &options.cores {
+            // Before there are other threads, and before memory is first touched, which then is near.
+            let unavailable = |error| RuntimeFailure::Unavailable { reason: full_text(&error) };
+            cores.confine().map_err(unavailable)?;
+        }
         let config = CpuConfig { threads: options.threads, pin: options.pin, ..CpuConfig::default() };
         let device = CpuDevice::new(&config).map_err(|error| failed(format!("cpu device: {error}")))?;
         // A pinned device counts on one caller that is pinned beside its workers; otherwise as many requests run at
@@ -76,6 +81,7 @@ impl Engine {
             Module::load(Arc::clone(&device), file.clone()).map_err(|error| failed(full_text(&error)))?;
         let budget = options.memory_bytes.map(MemoryBudget::new);
         let instance = module.instantiate(InstanceOptions { budget, ..InstanceOptions::default() });
+        let usage = usage();
         let description = LoadedModule {
             signature: module.signature().clone(),
             target: module.target().clone(),
@@ -83,7 +89,8 @@ impl Engine {
             provenance: module.provenance().clone(),
             module_bytes,
             parameter_bytes: module.param_bytes(),
-            resident_bytes: usage().rss_bytes,
+            resident_bytes: usage.rss_bytes,
+            private_bytes: usage.private_bytes,
             load_time: since.elapsed(),
         };
         Ok(Self { device, instance, description, runners, file, notes: OnceLock::new() })

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use ired_module::{DType, ModuleDraft};
 use ired_worker::{
-    BenchRequest, Probe, ProbeOutcome, Role, RuntimeConfig, RuntimeFailure, RuntimeOptions, RuntimeWorker,
-    Tensor, TensorData, probe, sandbox_report,
+    BenchRequest, Cores, Probe, ProbeOutcome, Role, RuntimeConfig, RuntimeFailure, RuntimeOptions,
+    RuntimeWorker, Tensor, TensorData, probe, sandbox_report,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -39,11 +39,21 @@ async fn load_with(
     config: RuntimeConfig,
     memory_bytes: Option<u64>,
 ) -> Result<RuntimeWorker, RuntimeFailure> {
+    let options = RuntimeOptions { threads: Some(2), memory_bytes, ..RuntimeOptions::default() };
+    RuntimeWorker::start(config, written(module), options).await
+}
+
+/// A copying module in a process that keeps to these cores.
+async fn load_on(cores: &str) -> Result<RuntimeWorker, RuntimeFailure> {
+    let options = RuntimeOptions { cores: Some(cores.parse().unwrap()), ..RuntimeOptions::default() };
+    RuntimeWorker::start(RuntimeConfig::new(EXECUTABLE), written(modules::copying()), options).await
+}
+
+fn written(module: ModuleDraft) -> OwnedFd {
     let mut file: File = tempfile::tempfile().unwrap();
     module.write(&mut file).unwrap();
     file.rewind().unwrap();
-    let options = RuntimeOptions { threads: Some(2), pin: false, memory_bytes };
-    RuntimeWorker::start(config, file.into(), options).await
+    file.into()
 }
 
 fn tensor(name: &str, dtype: DType, dims: &[u64], data: impl Into<TensorData>) -> Tensor {
@@ -91,6 +101,46 @@ async fn requests_run_at_once_and_do_not_mix() {
         let outputs = call.await.unwrap().unwrap().outputs;
         assert!(outputs[0].data.iter().all(|&byte| byte == fill), "{fill}");
     }
+}
+
+/// What the kernel says of where each thread of a process may run.
+fn cores_of_threads(pid: u32) -> Vec<String> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let status =
+        threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap());
+    let cores = |status: String| {
+        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        line.unwrap().trim().to_owned()
+    };
+    status.map(cores).collect()
+}
+
+#[tokio::test]
+async fn a_process_and_the_one_after_it_keep_to_their_cores() {
+    let allowed = Cores::allowed().unwrap().to_string();
+    let last = allowed.rsplit(['-', ',']).next().unwrap();
+    let worker = load_on(last).await.unwrap();
+    // All threads are there once a request was answered.
+    let everywhere = start().await;
+    everywhere.infer("copy", vec![rows(1, 1)], None).await.unwrap();
+    for _ in 0..2 {
+        worker.infer("copy", vec![rows(5000, 1)], None).await.unwrap();
+        let threads = cores_of_threads(worker.pid().unwrap());
+        assert!(threads.iter().all(|cores| cores == last), "{threads:?}");
+        // One core takes no second thread to run kernels, and none to lead requests.
+        assert!(threads.len() < cores_of_threads(everywhere.pid().unwrap()).len(), "{threads:?}");
+        let pid = worker.pid();
+        kill_process(Pid::from_raw(pid.unwrap().cast_signed()).unwrap(), Signal::KILL).unwrap();
+        while worker.pid().is_none() || worker.pid() == pid {
+            tokio::task::yield_now().await;
+        }
+    }
+    let (own, all) = (worker.module().private_bytes, worker.module().resident_bytes);
+    assert!(0 < own && own < all, "{own} bytes of {all} are not mapped from files");
+
+    let error = load_on("1023").await.unwrap_err().to_string();
+    let told = format!("cores 1023 were asked for, and this process may use {allowed}");
+    assert_eq!(error, format!("the runtime worker is unavailable: {told}"));
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ function row(model, rates) {
     node: el('tr', {}, name, pid, restarts, memory, inside, waiting, speed, line),
     update({ name, version, module, requests }) {
       const { values } = rates.get(`${name}/${version}`);
-      setText(pid, module.worker_pid === null ? '–' : String(module.worker_pid));
+      setText(pid, module.processes.map((process) => process.pid ?? '–').join(', '));
       setText(restarts, count(module.restarts));
       setText(memory, module.in_memory ? bytes(module.resident_bytes) : 'made room');
       setText(inside, count(requests.inside));
@@ -106,7 +106,7 @@ function device({ id }) {
   const node = el('div', { class: 'device' });
   return {
     node,
-    update({ name, driver, triple, features, units, memory_bytes: memory, models }) {
+    update({ name, driver, triple, features, units, memory_bytes: memory, models, groups }) {
       // The features do not change; what is open stays open.
       if (node.childElementCount === 0) {
         node.append(el('h3', {}, el('code', {}, id), ` ${name}`), el('div'),
@@ -114,6 +114,7 @@ function device({ id }) {
       }
       node.children[1].replaceChildren(facts([
         ['Driver', driver], ['Target', triple], ['Units', count(units)], ['Memory', bytes(memory)],
+        ['Groups', groups.map((group) => `${group.name} (${group.cores})`).join(', ')],
         ['Models', models.length > 0 ? models.join(', ') : 'none'],
       ], 'wide'));
     },

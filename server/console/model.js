@@ -89,11 +89,16 @@ function overview({ labels, source, file, bytes: size, digest, module, requests,
     ['Features', features.length > 0 && el('details', {}, el('summary', {}, String(features.length)), features.join(' '))],
     ['Module', module && bytes(module.module_bytes)],
     ['Memory', module && (module.in_memory ? bytes(module.resident_bytes) : `made room; ${bytes(module.resident_bytes)} when it is used`)],
-    ['Process', module?.worker_pid && `${module.worker_pid}${module.restarts > 0 ? `, started again ${count(module.restarts)} times` : ''}`],
+    ['Process', module?.worker_pid && module.processes.map(process).join('; ')],
     ['Requests', `${count(requests.answered)} answered, ${count(requests.failed)} failed`],
     ['Now', `${count(requests.inside)} inside, ${count(requests.waiting)} of them waiting`],
     ['Last answer', last > 0 && ago(last)],
   ].map(([term, value]) => [term, value === false ? null : value]));
+}
+
+function process({ pid, device_group: group, restarts }) {
+  const place = group === null ? '' : ` on ${group}`;
+  return `${pid ?? 'none'}${place}${restarts > 0 ? `, started again ${count(restarts)} times` : ''}`;
 }
 
 async function sections(model, page) {

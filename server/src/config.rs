@@ -2,16 +2,19 @@
 //! reads the environment, but for a cloud's credentials, which its client looks for where that cloud's users have them.
 
 mod arguments;
+mod device_groups;
 mod layers;
 mod security;
 mod shared_cache;
 mod show;
 mod tracing;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use ired_worker::Cores;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
@@ -61,6 +64,9 @@ pub struct Settings {
     pub threads: Option<u32>,
     /// Pin each kernel thread to a core. Off: several models share the cores.
     pub pin_threads: bool,
+    /// Cores by name, such as `numa0 = "0-15"`, which `instance_group.host_policy` of models' configurations names. None:
+    /// a model has one process, on every core.
+    pub device_groups: BTreeMap<String, Cores>,
 
     /// Compilations at once. Two, though one already uses every core: a slow model does not block all others.
     pub compile_slots: usize,
@@ -174,6 +180,7 @@ impl Default for Settings {
             require_sandbox: RequireSandbox::default(),
             threads: None,
             pin_threads: false,
+            device_groups: BTreeMap::new(),
             compile_slots: 2,
             compile_queue: 64,
             compile_threads: 0,

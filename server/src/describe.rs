@@ -14,6 +14,7 @@ use ired_proto::inference::{
 };
 
 use crate::config::Settings;
+use crate::engine::Process;
 use crate::error::Error;
 use crate::registry::{Registry, Served, State, VersionView};
 use crate::stats::{Executions, Tally};
@@ -105,12 +106,7 @@ pub fn config(served: &Served, settings: &Settings) -> ModelConfig {
         max_batch_size: configured.max_batch_size,
         input: served.inputs().map(input).collect(),
         output: served.outputs().map(output).collect(),
-        instance_group: vec![ModelInstanceGroup {
-            name: format!("{}_0", served.name),
-            count: served.lane.policy().instances.map_or(1, |count| i32::try_from(count).unwrap_or(i32::MAX)),
-            kind: model_instance_group::Kind::Cpu.into(),
-            ..Default::default()
-        }],
+        instance_group: instance_groups(served),
         scheduling_choice: configured.scheduling_choice,
         parameters: [
             parameter("target", module.target.triple.clone()),
@@ -124,6 +120,18 @@ pub fn config(served: &Served, settings: &Settings) -> ModelConfig {
         model_transaction_policy: Some(ModelTransactionPolicy { decoupled: served.is_decoupled() }),
         ..Default::default()
     }
+}
+
+/// One for each process, as Triton has them.
+fn instance_groups(served: &Served) -> Vec<ModelInstanceGroup> {
+    let group = |(at, Process { group, .. }): (usize, Process)| ModelInstanceGroup {
+        name: format!("{}_{at}", served.name),
+        count: group.count.map_or(1, |count| i32::try_from(count).unwrap_or(i32::MAX)),
+        kind: model_instance_group::Kind::Cpu.into(),
+        host_policy: group.device_group.map(|group| group.name).unwrap_or_default(),
+        ..Default::default()
+    };
+    served.runner.processes().into_iter().enumerate().map(group).collect()
 }
 
 /// Counters of one version, or of every version that answers.

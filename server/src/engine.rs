@@ -2,6 +2,7 @@
 //!
 //! In service these are `ired-worker`'s processes ([`workers`]); the tests of the front door script them.
 
+mod instances;
 pub mod workers;
 
 use std::os::fd::OwnedFd;
@@ -10,10 +11,13 @@ use std::time::Instant;
 
 use futures::future::BoxFuture;
 use ired_worker::{
-    CompileEvent, CompileFailure, CompileJob, CompileReport, InferenceResult, InputBuffer, LoadedModule,
-    ModelFiles, RuntimeFailure, SandboxReport, Tensor,
+    CompileEvent, CompileFailure, CompileJob, CompileReport, Cores, InferenceResult, InputBuffer,
+    LoadedModule, ModelFiles, RuntimeFailure, SandboxReport, Tensor,
 };
 use tokio::runtime::Handle;
+
+pub(crate) use instances::Instances;
+pub use instances::{DeviceGroup, InstanceGroup, Process};
 
 /// Hears what happens while a job runs.
 pub type EventSink = Box<dyn FnMut(CompileEvent) + Send>;
@@ -36,8 +40,12 @@ pub trait Compiler: Send + Sync + 'static {
 
 /// Makes compiled modules ready to run.
 pub trait Launcher: Send + Sync + 'static {
-    /// Returns once the module can answer.
-    fn launch(&self, module: OwnedFd) -> BoxFuture<'_, Result<Arc<dyn Runner>, RuntimeFailure>>;
+    /// Returns once the module can answer, on these cores or on all.
+    fn launch(
+        &self,
+        module: OwnedFd,
+        cores: Option<Cores>,
+    ) -> BoxFuture<'_, Result<Arc<dyn Runner>, RuntimeFailure>>;
 }
 
 /// One loaded module.

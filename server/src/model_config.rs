@@ -4,6 +4,7 @@
 //! instances is what the scheduler goes by. What this server has no use for is told in the log; what would change
 //! answers if it were passed over is an error.
 
+mod groups;
 mod iterations;
 mod policy;
 mod sequences;
@@ -26,6 +27,7 @@ use crate::registry::labels;
 use crate::schedule::{Policy, SequencePolicy};
 use crate::trial::Tolerance;
 
+pub use groups::instance_groups;
 pub use warm_up::{Content, Sample, Share, samples};
 
 /// The largest configuration, in bytes.
@@ -188,14 +190,6 @@ pub fn tolerance(name: &str, config: &ModelConfig) -> Result<Tolerance, Error> {
     Ok(Tolerance { absolute: bound("ired.golden_absolute")?, relative: bound("ired.golden_relative")? })
 }
 
-/// Executions at once that the configuration asks for.
-fn instances(config: &ModelConfig) -> Option<usize> {
-    // A passive group has instances that get no requests.
-    let groups = config.instance_group.iter().filter(|group| !group.passive);
-    let counts = groups.filter_map(|group| usize::try_from(group.count).ok());
-    Some(counts.sum()).filter(|&count: &usize| count > 0)
-}
-
 fn parameter<'a>(config: &'a ModelConfig, name: &str) -> Option<&'a str> {
     config.parameters.get(name).map(|parameter| parameter.string_value.as_str())
 }
@@ -331,7 +325,6 @@ fn passed_over(config: &ModelConfig) -> impl Iterator<Item = &'static str> {
         ("instance_group.profile", groups.iter().any(|group| !group.profile.is_empty())),
         ("instance_group.passive", groups.iter().any(|group| group.passive)),
         ("instance_group.secondary_devices", groups.iter().any(|group| !group.secondary_devices.is_empty())),
-        ("instance_group.host_policy", groups.iter().any(|group| !group.host_policy.is_empty())),
     ];
     fields.into_iter().filter(|(_, found)| *found).map(|(field, _)| field)
 }
@@ -373,11 +366,10 @@ mod tests {
         let found = |text: &str| passed_over(&config(text)).collect::<Vec<_>>();
         let group = "instance_group { kind: KIND_CPU count: 2 }";
         assert_eq!(found(group), [""; 0]);
-        let group = "instance_group [ { count: 2 }, { passive: true count: 3 profile: 'p' host_policy: 'numa0' \
+        let group = "instance_group [ { count: 2 }, { passive: true count: 3 profile: 'p' \
                      secondary_devices { kind: KIND_NVDLA } } ]";
-        let of_group = ["profile", "passive", "secondary_devices", "host_policy"];
+        let of_group = ["profile", "passive", "secondary_devices"];
         assert_eq!(found(group), of_group.map(|field| format!("instance_group.{field}")));
-        assert_eq!(instances(&config(group)), Some(2), "a passive group runs nothing");
         let oldest = "sequence_batching { oldest { preserve_ordering: true } }";
         let direct = "sequence_batching { direct { minimum_slot_utilization: 0.5 } }";
         assert_eq!(found(oldest), ["preserve_ordering"]);

@@ -57,6 +57,18 @@ pub fn resident_bytes(pid: u32) -> Result<u64> {
     Ok(kib.context("no VmRSS")? << 10)
 }
 
+/// The cores that each thread of a process may run on, as the kernel writes them; `None`: of this one.
+pub fn allowed_cores(pid: Option<u32>) -> Result<Vec<String>> {
+    let process = pid.map_or("self".to_owned(), |pid| pid.to_string());
+    let threads = fs::read_dir(format!("/proc/{process}/task")).context("the process is gone")?;
+    let cores = |thread: std::io::Result<fs::DirEntry>| {
+        let status = fs::read_to_string(thread?.path().join("status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        Ok(line.context("no Cpus_allowed_list")?.trim().to_owned())
+    };
+    threads.map(cores).collect()
+}
+
 /// Processes below `ancestor` whose names begin so.
 pub fn workers(ancestor: u32, name: &str) -> Vec<u32> {
     let mut processes = BTreeMap::new();

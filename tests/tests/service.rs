@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use ired_client::ClientError;
+use ired_client::proto::WorkerProcess;
 use ired_client::proto::compile_event::Event;
+use ired_client::{Client, ClientError};
 use ired_tests::daemon::{Daemon, Doors, executable, runtime_worker, signal};
-use ired_tests::vitals::Vitals;
+use ired_tests::vitals::{Vitals, allowed_cores};
 use ired_tests::{counter, digits};
 use tokio::task::JoinSet;
 
@@ -222,6 +223,100 @@ async fn a_killed_runtime_worker_loses_no_request() -> Result<()> {
     assert_eq!(runtime_worker(&models, "bystander")?, bystander, "the other model's process lives on");
     let answer = client.infer(digits::request("victim", &pixels)).await?;
     assert_eq!(digits::answers(&answer)?, labels);
+    Ok(())
+}
+
+/// The processes that hold the loaded `model`.
+async fn processes(client: &Client, model: &str) -> Result<Vec<WorkerProcess>> {
+    let models = client.models().await?;
+    let found = models.into_iter().find(|found| found.name == model && found.module.is_some());
+    Ok(found.and_then(|found| found.module).context("the model is not loaded")?.processes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_keep_to_their_cores_and_one_that_is_killed_loses_no_request() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let repository = folder.path().join("models");
+    std::fs::create_dir_all(repository.join("digits/1"))?;
+    std::fs::copy(digits::model(), repository.join("digits/1/model.onnx"))?;
+    let config = "instance_group [ { count: 1 host_policy: 'first' }, { count: 1 host_policy: 'last' } ]";
+    std::fs::write(repository.join("digits/config.pbtxt"), config)?;
+    let allowed = allowed_cores(None)?.pop().context("no thread")?;
+    let cores =
+        [allowed.split(['-', ',']).next(), allowed.rsplit(['-', ',']).next()].map(Option::unwrap_or_default);
+    let groups = [format!("first={}", cores[0]), format!("last={}", cores[1])];
+    let repository = repository.to_str().context("the path is text")?;
+    let arguments =
+        ["--model-repository", repository, "--device-group", &groups[0], "--device-group", &groups[1]];
+    let daemon = Daemon::start(folder.path(), &arguments)?;
+    let client = daemon.client().await?;
+    let found = processes(&client, "digits").await?;
+    let names: Vec<_> = found.iter().map(|process| process.device_group.as_str()).collect();
+    assert_eq!(names, ["first", "last"]);
+    for (process, cores) in found.iter().zip(cores) {
+        let threads = allowed_cores(Some(process.pid))?;
+        assert!(threads.iter().all(|found| found == cores), "{threads:?}, expected {cores}");
+    }
+
+    // Of two requests at once each process has one: the one that cannot go on keeps its own and no other.
+    let (pixels, labels) = digits::samples()?;
+    // From here on it is known what such a request takes, and neither is asked for it.
+    client.infer(digits::request("digits", &pixels)).await?;
+    for process in &found {
+        signal("STOP", process.pid)?;
+        let mut both = JoinSet::new();
+        for _ in 0..2 {
+            let (client, request) = (client.clone(), digits::request("digits", &pixels));
+            both.spawn(async move { client.infer(request).await });
+        }
+        let answer = both.join_next().await.context("one is answered")???;
+        assert_eq!(digits::answers(&answer)?, labels);
+        for _ in 0..3 {
+            client.infer(digits::request("digits", &pixels)).await?;
+        }
+        assert!(both.try_join_next().is_none(), "the other is where nothing goes on");
+        signal("CONT", process.pid)?;
+        let answer = both.join_next().await.context("the other one")???;
+        assert_eq!(digits::answers(&answer)?, labels);
+    }
+
+    let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut load = JoinSet::new();
+    for _ in 0..4 {
+        let (stop, answered, client) = (stop.clone(), answered.clone(), daemon.client().await?);
+        load.spawn(async move {
+            let (pixels, labels) = digits::samples()?;
+            while !stop.load(Ordering::Relaxed) {
+                let answer = client.infer(digits::request("digits", &pixels)).await?;
+                assert_eq!(digits::answers(&answer)?, labels);
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+            anyhow::Ok(())
+        });
+    }
+    for at in 0..2 {
+        let before = processes(&client, "digits").await?;
+        signal("KILL", before[at].pid)?;
+        let answered_before = answered.load(Ordering::Relaxed);
+        let mut now = before.clone();
+        while now[at].restarts == 0
+            || now[at].pid == 0
+            || answered.load(Ordering::Relaxed) < answered_before + 50
+        {
+            now = processes(&client, "digits").await?;
+            if let Some(ended) = load.try_join_next() {
+                ended?.context("a request was lost")?;
+            }
+        }
+        assert_eq!(now[1 - at], before[1 - at], "the other process goes on");
+        let threads = allowed_cores(Some(now[at].pid))?;
+        assert!(threads.iter().all(|found| found == cores[at]), "{threads:?}, expected {}", cores[at]);
+    }
+    stop.store(true, Ordering::Relaxed);
+    while let Some(ended) = load.join_next().await {
+        ended?.context("a request was lost")?;
+    }
+    assert!(daemon.stop()?.success(), "the daemon ends in good order");
     Ok(())
 }
 

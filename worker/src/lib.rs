@@ -8,6 +8,7 @@ mod channel;
 pub mod child;
 pub mod compile;
 mod confine;
+mod cores;
 pub mod executable;
 mod lookout;
 pub mod messages;
@@ -23,6 +24,7 @@ pub use compile::{
     CompileEvent, CompileFailure, CompileLimits, CompileWorkers, DirectoryFiles, ModelFiles, NoFiles,
 };
 pub use confine::settle;
+pub use cores::{ConfineError, Cores, CoresError};
 pub use lookout::Lookout;
 pub use messages::compile::{
     CompileJob, CompileOptions, CompileReport, Diagnostic, Dump, ExplainRequest, FailureKind, Precision,

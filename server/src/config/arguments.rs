@@ -37,6 +37,10 @@ pub struct Arguments {
     /// Settings file; the environment and flags win over it
     #[arg(long, value_name = "FILE", env = "IRED_CONFIG")]
     pub config: Option<PathBuf>,
+    /// Cores with a name that `instance_group.host_policy` of models may give, such as `numa0=0-15` or `fast=0,2,4-7`;
+    /// setting `device_groups`
+    #[arg(long, value_name = "NAME=CORES")]
+    pub device_group: Vec<String>,
     /// Any setting of the file, such as `queue_limit=7` or `tls.client_ca=ca.pem`
     #[arg(long, value_name = "NAME=VALUE")]
     pub set: Vec<String>,

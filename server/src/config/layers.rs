@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
-use super::{Arguments, Settings};
+use super::{Arguments, Settings, device_groups};
 
 /// Spellings of earlier versions that still work.
 const FORMER: [&str; 1] = ["require_strict_sandbox"];
@@ -89,22 +89,21 @@ impl Loaded {
         for (name, flag, value) in arguments.settings() {
             layers.put_text(name, &value, Origin::Flag { flag: flag.to_owned() });
         }
-        for pair in &arguments.set {
-            let flag = Origin::Flag { flag: format!("--set {pair}") };
-            match pair.split_once('=') {
-                Some((name, value)) => layers.put_text(name.trim(), value.trim(), flag),
-                None => layers.problems.push(format!("{flag}: expected NAME=VALUE")),
-            }
-        }
+        let groups = format!("{}.", device_groups::TABLE);
+        arguments
+            .device_group
+            .iter()
+            .for_each(|pair| layers.put_pair("--device-group", "CORES", &groups, pair));
+        arguments.set.iter().for_each(|pair| layers.put_pair("--set", "VALUE", "", pair));
         layers.finish()
     }
 }
 
 /// The names of all settings, those in tables with the table's name and a dot before them.
-pub(super) fn names() -> Vec<String> {
+pub(super) fn names(settings: &Settings) -> Vec<String> {
     fn collect(prefix: &str, value: &serde_json::Value, names: &mut Vec<String>) {
         match value {
-            serde_json::Value::Object(table) => {
+            serde_json::Value::Object(table) if !table.is_empty() => {
                 for (name, value) in table {
                     collect(&format!("{prefix}.{name}"), value, names);
                 }
@@ -113,8 +112,7 @@ pub(super) fn names() -> Vec<String> {
         }
     }
     let mut names = Vec::new();
-    let defaults = serde_json::to_value(Settings::default()).unwrap_or_default();
-    collect("", &defaults, &mut names);
+    collect("", &serde_json::to_value(settings).unwrap_or_default(), &mut names);
     names
 }
 
@@ -129,7 +127,7 @@ struct Layers {
 impl Layers {
     fn new() -> Self {
         Self {
-            names: names(),
+            names: names(&Settings::default()),
             table: Table::new(),
             origins: BTreeMap::new(),
             problems: Vec::new(),
@@ -158,7 +156,8 @@ impl Layers {
         for (key, spanned) in entries {
             let Some(value) = values.get(key.get_ref().as_ref()) else { continue };
             let name = format!("{prefix}{}", key.get_ref());
-            let is_table = self.names.iter().any(|known| known.starts_with(&format!("{name}.")));
+            let is_table = name == device_groups::TABLE
+                || self.names.iter().any(|known| known.starts_with(&format!("{name}.")));
             match (spanned.get_ref(), value) {
                 (DeValue::Table(spans), Value::Table(values)) if is_table => {
                     self.read_table(&format!("{name}."), spans, values, at);
@@ -195,7 +194,16 @@ impl Layers {
     }
 
     fn is_known(&self, name: &str) -> bool {
-        FORMER.contains(&name) || self.names.iter().any(|known| known == name)
+        FORMER.contains(&name) || device_groups::is_one(name) || self.names.iter().any(|known| known == name)
+    }
+
+    /// Takes what a flag says as `NAME=` and what `form` says, of a setting in a table or of any.
+    fn put_pair(&mut self, flag: &str, form: &str, table: &str, pair: &str) {
+        let origin = Origin::Flag { flag: format!("{flag} {pair}") };
+        match pair.split_once('=') {
+            Some((name, value)) => self.put_text(&format!("{table}{}", name.trim()), value.trim(), origin),
+            None => self.problems.push(format!("{origin}: expected NAME={form}")),
+        }
     }
 
     /// Takes a value whose kind only the setting tells: text, or else what TOML makes of it.
@@ -210,9 +218,18 @@ impl Layers {
     }
 
     fn put(&mut self, name: &str, value: Value, origin: Origin) {
-        if !self.is_known(name) {
-            let near = nearest(name, self.names.iter());
-            let hint = near.map(|near| format!("; is it `{near}`?")).unwrap_or_default();
+        if let (device_groups::TABLE, Value::Table(groups)) = (name, &value) {
+            for (group, cores) in groups {
+                self.put(&format!("{name}.{group}"), cores.clone(), origin.clone());
+            }
+        } else if !self.is_known(name) {
+            let is_group = name.starts_with(&format!("{}.", device_groups::TABLE));
+            let near = nearest(name, self.names.iter()).filter(|_| !is_group);
+            let hint = match near {
+                Some(near) => format!("; is it `{near}`?"),
+                None if is_group => format!("; {}", device_groups::NAMES),
+                None => String::new(),
+            };
             self.problems.push(format!("{origin}: `{}` is no setting{hint}", name.escape_debug()));
         } else if let Err(problem) = accepts(name, &value) {
             self.problems.push(format!("{origin}: setting `{name}`: {problem}"));
@@ -229,6 +246,14 @@ impl Layers {
         }
         let settings = Settings::deserialize(self.table)
             .map_err(|error| ConfigError::Settings(vec![error.message().to_owned()]))?;
+        let beyond = device_groups::beyond(&settings.device_groups).into_iter().map(|(name, problem)| {
+            let origin = self.origins.get(&name).map_or_else(String::new, |origin| format!("{origin}: "));
+            format!("{origin}setting `{name}`: {problem}")
+        });
+        let problems: Vec<String> = beyond.collect();
+        if !problems.is_empty() {
+            return Err(ConfigError::Settings(problems));
+        }
         settings.check().map_err(ConfigError::Contradiction)?;
         Ok(Loaded { settings, origins: self.origins, warnings: self.warnings })
     }

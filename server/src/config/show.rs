@@ -9,7 +9,7 @@ impl Loaded {
     pub fn show(&self) -> String {
         let values = serde_json::to_value(&self.settings).unwrap_or_default();
         let mut shown = String::new();
-        for name in names() {
+        for name in names(&self.settings) {
             let pointer = format!("/{}", name.replace('.', "/"));
             let value = values.pointer(&pointer).filter(|value| !value.is_null());
             // JSON's strings, numbers, truths and lists of them are TOML's.

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use ired_worker::Cores;
+
 use super::layers::{names, variable};
-use super::{AcceptModules, Arguments, Loaded, RequireSandbox};
+use super::{AcceptModules, Arguments, Loaded, RequireSandbox, Settings};
 
 /// Settings of a file with this text, of these variables, and flags.
 fn load(text: &str, variables: &[(&str, &str)], flags: Arguments) -> Result<Loaded, String> {
@@ -128,10 +130,65 @@ fn the_table_of_the_shared_cache_makes_sense_or_is_refused() {
 
 #[test]
 fn every_setting_has_a_variable_of_its_own() {
-    let names = names();
+    let names = names(&Settings::default());
     let variables: std::collections::BTreeSet<String> = names.iter().map(|name| variable(name)).collect();
     assert_eq!(variables.len(), names.len());
     assert!(names.contains(&"model_repository".to_owned()) && names.contains(&"tls.client_ca".to_owned()));
+}
+
+#[test]
+fn device_groups_come_together_from_all_places() {
+    // What this process may use, so that the settings are sound.
+    let core = Cores::allowed().unwrap().to_string();
+    let core = core.split(['-', ',']).next().unwrap();
+    let file = format!("[device_groups]\nnuma0 = \"{core}\"\n  fast = \"{core},{core}\"\n");
+    let variable = format!("{{ numa1 = \"{core}\", fast = \"{core}-{core}\" }}");
+    let pair = format!("late={core}");
+    let flags = Arguments {
+        device_group: vec![pair.clone()],
+        set: vec![format!("device_groups.numa1={core}")],
+        ..Arguments::default()
+    };
+    let loaded = load(&file, &[("IRED_DEVICE_GROUPS", &variable)], flags).unwrap();
+    let shown = loaded.show();
+    let origin = |name: &str| {
+        let line = format!("device_groups.{name} = \"{core}\" ");
+        let line = shown.lines().find(|found| found.starts_with(&line)).unwrap_or_else(|| panic!("{shown}"));
+        line.split_once('#').unwrap().1.trim().to_owned()
+    };
+    assert!(origin("numa0").ends_with("ired.toml:2:9"), "{}", origin("numa0"));
+    assert_eq!(origin("fast"), "environment variable IRED_DEVICE_GROUPS");
+    assert_eq!(origin("numa1"), format!("--set device_groups.numa1={core}"));
+    assert_eq!(origin("late"), format!("--device-group {pair}"));
+    let again = load(&shown, &[], Arguments::default()).unwrap();
+    assert_eq!(again.settings.device_groups, loaded.settings.device_groups);
+    let none = load("[device_groups]\n", &[], Arguments::default()).unwrap().show();
+    assert!(none.contains("\ndevice_groups = {} "), "{none}");
+}
+
+#[test]
+fn what_is_wrong_with_a_device_group_is_told_with_its_place() {
+    let allowed = Cores::allowed().unwrap();
+    let error = error_of("[device_groups]\na = \"0-\"\nb = \"\"\nc = 3\n\"d e\" = \"0\"\n");
+    let expected = "expected numbers and ranges, such as `0-3,8`";
+    let names = "names of device groups have letters, digits, `-` and `_` only";
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(lines[0], format!("F:2:5: setting `device_groups.a`: found `0-`, {expected}"));
+    assert_eq!(lines[1], format!("F:3:5: setting `device_groups.b`: found no core, {expected}"));
+    assert!(lines[2].starts_with("F:4:5: setting `device_groups.c`: invalid type: integer"), "{error}");
+    assert_eq!(lines[3], format!("F:5:1: `device_groups.d e` is no setting; {names}"));
+    assert!(error_of("device_groups = 3\n").starts_with("F:1:17: setting `device_groups`: invalid type"));
+    let error = error_of("[device_groups]\nbig = \"1023\"\n");
+    let found = "found `1023`; of these 1023 may not be used here, only";
+    assert_eq!(error, format!("F:2:7: setting `device_groups.big`: {found} {allowed} may"));
+    for (pair, told) in [
+        ("numa0", "--device-group numa0: expected NAME=CORES"),
+        ("numa0=x", "--device-group numa0=x: setting `device_groups.numa0`: found `x`"),
+    ] {
+        let flags = Arguments { device_group: vec![pair.to_owned()], ..Arguments::default() };
+        let error = load("", &[], flags).unwrap_err();
+        assert!(error.starts_with(told), "{error}");
+    }
 }
 
 #[test]

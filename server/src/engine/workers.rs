@@ -8,9 +8,9 @@ use anyhow::Context;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use ired_worker::{
-    CompileFailure, CompileJob, CompileLimits, CompileReport, CompileWorkers, InferenceResult, InputBuffer,
-    LoadedModule, ModelFiles, RuntimeConfig, RuntimeFailure, RuntimeOptions, RuntimeWorker, SandboxLevel,
-    SandboxReport, Tensor,
+    CompileFailure, CompileJob, CompileLimits, CompileReport, CompileWorkers, Cores, InferenceResult,
+    InputBuffer, LoadedModule, ModelFiles, RuntimeConfig, RuntimeFailure, RuntimeOptions, RuntimeWorker,
+    SandboxLevel, SandboxReport, Tensor,
 };
 
 use tokio::runtime::Handle;
@@ -106,6 +106,7 @@ impl WorkerLauncher {
         // The registry's own bound comes first.
         config.queue_limit = settings.queue_limit.saturating_add(1);
         let options = RuntimeOptions {
+            cores: None,
             threads: settings.threads,
             pin: settings.pin_threads,
             // What the ledger can never give is not taken either.
@@ -120,9 +121,14 @@ fn unavailable(error: &tokio::task::JoinError) -> RuntimeFailure {
 }
 
 impl Launcher for WorkerLauncher {
-    fn launch(&self, module: OwnedFd) -> BoxFuture<'_, Result<Arc<dyn Runner>, RuntimeFailure>> {
+    fn launch(
+        &self,
+        module: OwnedFd,
+        cores: Option<Cores>,
+    ) -> BoxFuture<'_, Result<Arc<dyn Runner>, RuntimeFailure>> {
         async move {
-            let start = RuntimeWorker::start(self.config.clone(), module, self.options.clone());
+            let options = RuntimeOptions { cores, ..self.options.clone() };
+            let start = RuntimeWorker::start(self.config.clone(), module, options);
             let started = AbortOnDropHandle::new(self.runtime.spawn(start)).await;
             let worker = started.unwrap_or_else(|error| Err(unavailable(&error)))?;
             Ok(Arc::new(Attended { worker, runtime: self.runtime.clone() }) as Arc<dyn Runner>)

@@ -43,7 +43,8 @@ pub(super) fn render(text: &mut Text, versions: &[VersionView]) {
     text.family("ired_runtime_worker_cpu_seconds_total", "counter", "CPU time of a model's process");
     for view in versions {
         let runners = view.serving.as_ref().map(|served| served.runners()).unwrap_or_default();
-        let cpu = runners.iter().filter_map(|runner| process_cpu(runner.pid()?));
+        let processes = runners.iter().flat_map(|runner| runner.processes());
+        let cpu = processes.filter_map(|process| process_cpu(process.pid?));
         if let Some(cpu) = cpu.reduce(|sum, cpu| sum + cpu) {
             let version = view.version_text();
             let labels = [("model", view.name.as_str()), ("version", version.as_str())];

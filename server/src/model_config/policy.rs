@@ -8,7 +8,8 @@ use ired_proto::inference::model_queue_policy::TimeoutAction;
 use ired_proto::inference::model_sequence_batching::StrategyChoice;
 use ired_proto::inference::{ModelConfig, ModelDynamicBatching, ModelQueuePolicy};
 
-use super::{flag, instances, parameter};
+use super::groups::instances;
+use super::{flag, parameter};
 use crate::infer::join;
 use crate::schedule::{AfterTimeout, Batching, Policy, QueuePolicy, Sizes};
 

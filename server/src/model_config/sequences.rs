@@ -10,7 +10,8 @@ use ired_proto::inference::model_sequence_batching::initial_state::StateData;
 use ired_proto::inference::model_sequence_batching::{Control, State, StrategyChoice};
 use ired_proto::inference::{ModelConfig, ModelSequenceBatching};
 
-use super::{instances, iterations};
+use super::groups::instances;
+use super::iterations;
 use crate::schedule::{ControlInput, ControlValue, SequencePolicy, StateTensor};
 
 /// How long a sequence may pause where the configuration does not say.

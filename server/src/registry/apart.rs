@@ -61,7 +61,7 @@ impl Apart {
         }
         // Of what made room and nobody is about to use nothing is left.
         own.retain(|_, resident| resident.is_loaded() || Arc::strong_count(resident) > 1);
-        if own.len() >= MOST {
+        if own.len() >= (MOST / self.first.process_count()).max(1) {
             return Ok(None);
         }
         Ok(Some(own.entry(tenant).or_insert_with(|| self.first.apart()).clone()))

@@ -10,7 +10,9 @@ use super::choice::Choice;
 use super::served::Known;
 use super::{Registry, Resident, Served, Slot, State, default_options, labels, note};
 use crate::cache::{CompileRequest, CompiledModule};
+use crate::engine::InstanceGroup;
 use crate::error::Error;
+use crate::model_config;
 use crate::models::{ModelSource, Origin};
 use crate::store::{StoreError, blocking};
 use crate::uploads::{Committed, Receiving};
@@ -168,6 +170,9 @@ impl Registry {
         let source = known.source;
         let cannot_read = || StoreError::io("read a model", &source.main.path);
         let (scheduler, settings) = (&self.scheduler, &self.settings);
+        let config = known.config.as_deref();
+        let groups = model_config::instance_groups(&source.name, config, &settings.device_groups)?;
+        let groups: Arc<[InstanceGroup]> = groups.into();
         if source.is_module() {
             if source.origin == Origin::Upload {
                 // Again, as whom to trust may have changed since, and the file may have rotted.
@@ -175,17 +180,17 @@ impl Registry {
                 blocking(move || Ok(uploads.trust().check(module.into()))).await??;
             }
             let module = source.open_main().map_err(cannot_read())?;
-            let runner = self.residents.load(&source.name, module).await?;
+            let runner = self.residents.load(&source.name, module, groups).await?;
             return Served::new(known, None, runner, scheduler, settings);
         }
         let compiled = self.compile(source).await?;
-        match self.start_runner(source, &compiled).await {
+        match self.start_runner(source, &compiled, &groups).await {
             Err(Error::Runtime(RuntimeFailure::Load { message })) if compiled.cached => {
                 // Written by this build for this machine, and yet not usable: make it again, once.
                 tracing::warn!(model = %source, key = %compiled.key, message, "cached module does not load");
                 self.cache.discard(&compiled.key).await;
                 let compiled = self.compile(source).await?;
-                let runner = self.start_runner(source, &compiled).await?;
+                let runner = self.start_runner(source, &compiled, &groups).await?;
                 Served::new(known, Some(compiled), runner, scheduler, settings)
             }
             runner => Served::new(known, Some(compiled), runner?, scheduler, settings),
@@ -205,9 +210,10 @@ impl Registry {
         &self,
         source: &ModelSource,
         module: &CompiledModule,
+        groups: &Arc<[InstanceGroup]>,
     ) -> Result<Arc<Resident>, Error> {
         let file = module.file.try_clone().map_err(StoreError::io("share a module", "".as_ref()))?;
-        self.residents.load(&source.name, file.into()).await
+        self.residents.load(&source.name, file.into(), groups.clone()).await
     }
 
     /// Unloads every version of a model; the requests inside are answered first. It stays listed.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ired_worker::{LoadedModule, SandboxReport};
 use tokio::sync::Notify;
 
-use crate::engine::{Launcher, Runner};
+use crate::engine::{InstanceGroup, Instances, Launcher, Process, Runner};
 use crate::error::Error;
 use crate::ledger::{Ledger, Reservation};
 use crate::metrics::Counter;
@@ -47,6 +47,8 @@ pub struct Resident {
     residents: Arc<Residents>,
     module: LoadedModule,
     file: Arc<OwnedFd>,
+    /// What each of its processes has.
+    groups: Arc<[InstanceGroup]>,
     used: AtomicU64,
     pinned: AtomicBool,
     closed: AtomicBool,
@@ -56,7 +58,7 @@ pub struct Resident {
 }
 
 struct Loaded {
-    runner: Arc<dyn Runner>,
+    instances: Arc<Instances>,
     _room: Room,
 }
 
@@ -121,25 +123,31 @@ impl Residents {
         &self.ledger
     }
 
-    /// Loads a module for the first time.
+    /// Loads a module for the first time, in a process for each group.
     ///
     /// # Errors
     /// [`Error::Refused`] with the numbers when there is no room for it.
-    pub async fn load(self: &Arc<Self>, model: &str, file: OwnedFd) -> Result<Arc<Resident>, Error> {
+    pub async fn load(
+        self: &Arc<Self>,
+        model: &str,
+        file: OwnedFd,
+        groups: Arc<[InstanceGroup]>,
+    ) -> Result<Arc<Resident>, Error> {
         // What it keeps is known once it is loaded; its parameters are most of the file.
-        let share = || file.try_clone().map_err(StoreError::io("share a module", "".as_ref()));
-        let guess =
-            File::from(share()?).metadata().map_err(StoreError::io("look at a module", "".as_ref()))?.len();
+        let guess = File::from(share(&file)?)
+            .metadata()
+            .map_err(StoreError::io("look at a module", "".as_ref()))?
+            .len();
         let short = |shortage: Shortage| shortage.to_load(model);
         let mut room = self.make_room_to_load(guess).await.map_err(short)?;
-        let runner = self.launcher.launch(share()?).await?;
-        let module = runner.module().clone();
+        let instances = Instances::launch(&*self.launcher, || share(&file), &groups).await?;
+        let module = instances.module().clone();
         if !room.resize(module.resident_bytes) {
             drop(room);
             room = self.make_room_to_load(module.resident_bytes).await.map_err(short)?;
         }
-        let loaded = Loaded { runner, _room: room };
-        Ok(self.add(model, module, Arc::new(file), Some(loaded)))
+        let loaded = Loaded { instances: Arc::new(instances), _room: room };
+        Ok(self.add(model, module, Arc::new(file), groups, Some(loaded)))
     }
 
     fn add(
@@ -147,6 +155,7 @@ impl Residents {
         model: &str,
         module: LoadedModule,
         file: Arc<OwnedFd>,
+        groups: Arc<[InstanceGroup]>,
         loaded: Option<Loaded>,
     ) -> Arc<Resident> {
         let resident = Arc::new(Resident {
@@ -154,6 +163,7 @@ impl Residents {
             residents: self.clone(),
             module,
             file,
+            groups,
             used: AtomicU64::new(self.tick()),
             pinned: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -267,9 +277,10 @@ impl Resident {
         &self.module
     }
 
-    /// The same module in a process of its own, which its first use starts.
+    /// The same module in processes of its own, which its first use starts.
     pub(super) fn apart(&self) -> Arc<Self> {
-        self.residents.add(&self.model, self.module.clone(), self.file.clone(), None)
+        let (module, file, groups) = (self.module.clone(), self.file.clone(), self.groups.clone());
+        self.residents.add(&self.model, module, file, groups, None)
     }
 
     /// Keeps it in memory from now on.
@@ -346,20 +357,38 @@ impl Resident {
         Ok((using, room.into_memory()))
     }
 
-    pub fn pid(&self) -> Option<u32> {
-        self.runner()?.pid()
+    /// Its processes, in the order of its groups.
+    pub fn processes(&self) -> Vec<Process> {
+        match self.instances() {
+            Some(instances) => instances.processes(),
+            None => self
+                .groups
+                .iter()
+                .map(|group| Process { group: group.clone(), ..Process::default() })
+                .collect(),
+        }
     }
 
+    pub(crate) fn process_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The first of its processes that lives.
+    pub fn pid(&self) -> Option<u32> {
+        self.instances()?.pid()
+    }
+
+    /// Of all its processes.
     pub fn restarts(&self) -> u64 {
-        self.runner().map_or(0, |runner| runner.restarts())
+        self.instances().map_or(0, |instances| instances.restarts())
     }
 
     pub fn sandbox(&self) -> SandboxReport {
-        self.runner().map(|runner| runner.sandbox()).unwrap_or_default()
+        self.instances().map(|instances| instances.sandbox()).unwrap_or_default()
     }
 
-    fn runner(&self) -> Option<Arc<dyn Runner>> {
-        self.lock().as_ref().map(|loaded| loaded.runner.clone())
+    fn instances(&self) -> Option<Arc<Instances>> {
+        self.lock().as_ref().map(|loaded| loaded.instances.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Loaded>>> {
@@ -385,10 +414,10 @@ impl Resident {
         let until = deadline.min(Instant::now() + PATIENCE);
         let room = self.residents.make_room(self.module.resident_bytes, until).await;
         let room = room.map_err(|shortage| shortage.to_load(&self.model))?;
-        let file = self.file.try_clone().map_err(StoreError::io("share a module", "".as_ref()))?;
-        let runner = self.residents.launcher.launch(file).await?;
+        let launcher = &*self.residents.launcher;
+        let instances = Instances::launch(launcher, || share(&self.file), &self.groups).await?;
         self.residents.faulted.add(1);
-        let loaded = Arc::new(Loaded { runner, _room: room });
+        let loaded = Arc::new(Loaded { instances: Arc::new(instances), _room: room });
         *self.lock() = Some(loaded.clone());
         if self.is_closed() {
             self.shutdown().await;
@@ -411,7 +440,7 @@ impl Resident {
         let Some(loaded) = self.take_idle() else { return false };
         tracing::info!(model = self.model, "unloaded to make room");
         self.residents.evicted.add(1);
-        loaded.runner.shutdown().await;
+        loaded.instances.shutdown().await;
         true
     }
 
@@ -430,7 +459,7 @@ impl Resident {
         self.closed.store(true, Ordering::Release);
         let loaded = self.lock().take();
         if let Some(loaded) = loaded {
-            loaded.runner.shutdown().await;
+            loaded.instances.shutdown().await;
         }
     }
 }
@@ -438,7 +467,7 @@ impl Resident {
 impl Using {
     /// What runs it.
     pub fn runner(&self) -> &dyn Runner {
-        &*self.loaded.runner
+        &*self.loaded.instances
     }
 }
 
@@ -455,6 +484,11 @@ impl Room {
         self.change.0.tell();
         fits
     }
+}
+
+/// The module's file once more.
+fn share(file: &OwnedFd) -> Result<OwnedFd, Error> {
+    Ok(file.try_clone().map_err(StoreError::io("share a module", "".as_ref()))?)
 }
 
 impl Drop for Change {

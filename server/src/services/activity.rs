@@ -41,7 +41,8 @@ impl ActivityService for Activity {
 
 fn model(view: &VersionView) -> ModelActivity {
     let (stats, serving) = (&view.stats, view.serving.as_ref());
-    let cpu = serving.and_then(|served| served.runner.pid()).and_then(process_cpu).unwrap_or_default();
+    let processes = serving.map(|served| served.runner.processes()).unwrap_or_default();
+    let cpu = processes.iter().filter_map(|process| process_cpu(process.pid?)).sum();
     ModelActivity {
         name: view.name.clone(),
         version: view.version,

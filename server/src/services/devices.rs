@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use ired_proto::ired::v1::device_service_server::DeviceService;
-use ired_proto::ired::v1::{Device, ListDevicesRequest, ListDevicesResponse};
+use ired_proto::ired::v1::{Device, DeviceGroup, ListDevicesRequest, ListDevicesResponse};
+use ired_worker::Cores;
 use tonic::{Request, Response, Status};
 
 use crate::app::App;
@@ -26,6 +27,8 @@ pub(super) fn list(app: &App, names: impl Fn(&str) -> bool) -> Vec<Device> {
     let host = &app.host;
     let views = app.registry.versions().into_iter();
     let views = views.filter(|view| view.serving.is_some() && names(&view.name));
+    let group =
+        |(name, cores): (&String, &Cores)| DeviceGroup { name: name.clone(), cores: cores.to_string() };
     vec![Device {
         id: "cpu:0".to_owned(),
         driver: "cpu".to_owned(),
@@ -35,5 +38,6 @@ pub(super) fn list(app: &App, names: impl Fn(&str) -> bool) -> Vec<Device> {
         units: host.units,
         memory_bytes: Host::memory().total_bytes,
         models: views.map(|view| format!("{}/{}", view.name, view.version)).collect(),
+        groups: app.settings.device_groups.iter().map(group).collect(),
     }]
 }

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::app::App;
 use crate::auth::Admitted;
+use crate::engine::Process;
 use crate::error::Error;
 use crate::models::Origin;
 use crate::registry::{Served, State, VersionView};
@@ -138,5 +139,15 @@ fn loaded(served: &Served) -> LoadedModule {
         resident_bytes: module.resident_bytes,
         restarts: served.runner.restarts(),
         worker_pid: served.runner.pid().unwrap_or(0),
+        processes: served.runner.processes().into_iter().map(process).collect(),
+    }
+}
+
+fn process(Process { group, pid, restarts }: Process) -> WorkerProcess {
+    WorkerProcess {
+        device_group: group.device_group.map(|group| group.name).unwrap_or_default(),
+        count: group.count.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)),
+        pid: pid.unwrap_or(0),
+        restarts,
     }
 }

@@ -31,10 +31,12 @@ impl Registry {
                     tensor(source, share, &mut room).await.map_err(|cause| failed(&sample.name, cause))?,
                 );
             }
-            for _ in 0..sample.count {
+            // Each of its processes has its turn.
+            let count = sample.count as usize * served.runner.process_count();
+            for _ in 0..count {
                 self.ask(served, inputs.clone()).await.map_err(|cause| failed(&sample.name, cause))?;
             }
-            tracing::info!(model = %source, sample = sample.name, count = sample.count, "warmed up");
+            tracing::info!(model = %source, sample = sample.name, count, "warmed up");
         }
         Ok(())
     }

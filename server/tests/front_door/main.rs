@@ -9,6 +9,7 @@ mod drain;
 mod every_method;
 mod extensions;
 mod generations;
+mod groups;
 mod infer;
 mod jwt;
 mod lifecycle;

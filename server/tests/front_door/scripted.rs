@@ -5,7 +5,7 @@
 //! [`World::release`]). Every model doubles input `x` of `[N, 3]` f32 into `y`; of a model that says `strings`, both are
 //! strings and the same. One that says `takes:MS` takes so long, one that says `times:N` multiplies by that, one that says
 //! `fails` answers nobody, one that `centers` says that its rows depend on each other, one that `rounds` that they are
-//! not exact, one that `lingers` ends only once [`World::release`] was called. One keeps `resident:BYTES`, and takes `peak:BYTES`, `row-peak:BYTES` for each row
+//! not exact, one that `lingers` ends only once [`World::release`] was called. One keeps `resident:BYTES`, of which `private:BYTES` are each process's own, and takes `peak:BYTES`, `row-peak:BYTES` for each row
 //! and `square-peak:BYTES` for each square of rows. A `sequence` adds up instead: `next` is `x` and, unless `start` is 1,
 //! `state`; `y` is that, and
 //! `corrid` more at the `end`. One that goes on `until:N` says in `last` of each row whether its sum is that or more, and one
@@ -27,7 +27,7 @@ use ired_module::signature::{
     DimSpec, EntryPoint, PeakBytes, Provenance, Rows, Signature, Target, TensorSpec,
 };
 use ired_worker::{
-    CompileEvent, CompileFailure, CompileJob, CompileReport, Diagnostic, FailureKind, InferenceResult,
+    CompileEvent, CompileFailure, CompileJob, CompileReport, Cores, Diagnostic, FailureKind, InferenceResult,
     LoadedModule, ModelFiles, Progress, RuntimeFailure, SandboxReport, Severity, Tensor, Timing, WorkNote,
     WorkProfile, WorkSpan,
 };
@@ -61,6 +61,9 @@ pub(crate) struct Seen {
     pub(crate) answered: u64,
     /// Rows and first value of each execution, in their order.
     pub(crate) ran: Vec<(u64, f32)>,
+    /// The cores of each process that was launched, and those of each execution's process; empty: all.
+    pub(crate) launched_on: Vec<String>,
+    pub(crate) ran_on: Vec<String>,
     /// Set by [`World::release`].
     pub(crate) released: bool,
 }
@@ -195,7 +198,11 @@ impl Compiler for ScriptedCompiler {
 pub(crate) struct ScriptedLauncher(pub(crate) World);
 
 impl Launcher for ScriptedLauncher {
-    fn launch(&self, module: OwnedFd) -> BoxFuture<'_, Result<Arc<dyn Runner>, RuntimeFailure>> {
+    fn launch(
+        &self,
+        module: OwnedFd,
+        cores: Option<Cores>,
+    ) -> BoxFuture<'_, Result<Arc<dyn Runner>, RuntimeFailure>> {
         async move {
             let mut script = Vec::new();
             std::io::Seek::rewind(&mut std::fs::File::from(module.try_clone().unwrap())).unwrap();
@@ -207,8 +214,12 @@ impl Launcher for ScriptedLauncher {
                 self.0.note(|seen| seen.launches_refused += 1);
                 return Err(RuntimeFailure::Load { message: "scripted".to_owned() });
             }
-            self.0.note(|seen| seen.launched += 1);
-            Ok(Arc::new(Doubler { world: self.0.clone(), module: loaded(&script), script })
+            let cores = cores.map(String::from).unwrap_or_default();
+            self.0.note(|seen| {
+                seen.launched += 1;
+                seen.launched_on.push(cores.clone());
+            });
+            Ok(Arc::new(Doubler { world: self.0.clone(), module: loaded(&script), script, cores })
                 as Arc<dyn Runner>)
         }
         .boxed()
@@ -219,6 +230,7 @@ struct Doubler {
     world: World,
     module: LoadedModule,
     script: String,
+    cores: String,
 }
 
 /// The number after a word of a script; 0 where it is not there.
@@ -323,6 +335,7 @@ pub(crate) fn loaded(script: &str) -> LoadedModule {
         module_bytes: 1,
         parameter_bytes: 0,
         resident_bytes: number(script, "resident:"),
+        private_bytes: number(script, "private:"),
         load_time: Duration::ZERO,
     }
 }
@@ -351,7 +364,10 @@ impl Runner for Doubler {
             })));
             let x = inputs.iter().find(|tensor| tensor.name == "x").unwrap();
             let first = x.data.first_chunk().map_or(0.0, |bytes| f32::from_le_bytes(*bytes));
-            self.world.note(|seen| seen.ran.push((x.dims[0], first)));
+            self.world.note(|seen| {
+                seen.ran.push((x.dims[0], first));
+                seen.ran_on.push(self.cores.clone());
+            });
             if self.script.contains("block") {
                 self.world.released().await;
             }

@@ -23,7 +23,13 @@ pub fn usage() -> ProcessUsage {
     let seconds = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or_default());
     let cpu = seconds + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or_default());
     let status = status().unwrap_or_default();
-    ProcessUsage { cpu, rss_bytes: field(&status, "VmRSS:"), peak_rss_bytes: field(&status, "VmHWM:") }
+    let rss_bytes = field(&status, "VmRSS:");
+    ProcessUsage {
+        cpu,
+        rss_bytes,
+        private_bytes: rss_bytes.saturating_sub(field(&status, "RssFile:")),
+        peak_rss_bytes: field(&status, "VmHWM:"),
+    }
 }
 
 fn status() -> Option<String> {

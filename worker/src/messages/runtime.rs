@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::module as remote;
 use super::sandbox::{Probe, ProbeOutcome};
+use crate::cores::Cores;
 
 /// How a runtime worker uses the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimeOptions {
-    /// Threads that run kernels; `None` is every core the process may use.
+    /// The cores that it keeps to; `None`: all that the process may use.
+    pub cores: Option<Cores>,
+    /// Threads that run kernels, no more than there are cores of its own; `None`: one for each core.
     pub threads: Option<u32>,
     /// Pin each thread to a core of its own.
     pub pin: bool,
@@ -37,6 +40,8 @@ pub struct LoadedModule {
     pub parameter_bytes: u64,
     /// Memory that the instance keeps while it is idle.
     pub resident_bytes: u64,
+    /// As much of it as other processes with the same module do not share.
+    pub private_bytes: u64,
     /// From the module's bytes to a ready instance.
     pub load_time: Duration,
 }
@@ -201,6 +206,8 @@ pub struct ProcessUsage {
     /// CPU time, user and system, of all threads.
     pub cpu: Duration,
     pub rss_bytes: u64,
+    /// What of it is not mapped from files.
+    pub private_bytes: u64,
     pub peak_rss_bytes: u64,
 }
 

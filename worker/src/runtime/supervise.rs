@@ -40,7 +40,8 @@ pub(super) struct Live {
 
 impl Start {
     pub(super) fn new(config: RuntimeConfig, module: OwnedFd, options: RuntimeOptions) -> Self {
-        let threads = options.threads.unwrap_or_else(cores);
+        let own = options.cores.as_ref().map_or(u32::MAX, |cores| cores.count() as u32);
+        let threads = options.threads.unwrap_or_else(cores).min(own);
         Self { config, module, options, threads }
     }
 

@@ -182,6 +182,7 @@ fn loaded(generation: u64) -> LoadedModule {
         module_bytes: generation,
         parameter_bytes: 0,
         resident_bytes: 0,
+        private_bytes: 0,
         load_time: Duration::ZERO,
     }
 }

@@ -23,7 +23,8 @@ impl Devices {
                 .iter()
                 .map(|d| {
                     json!({"id": d.id, "driver": d.driver, "name": d.name, "triple": d.triple, "units": d.units,
-                           "features": d.features, "memory_bytes": d.memory_bytes, "models": d.models})
+                           "features": d.features, "memory_bytes": d.memory_bytes, "models": d.models,
+                           "groups": d.groups.iter().map(|g| json!({"name": g.name, "cores": g.cores})).collect::<Vec<_>>()})
                 })
                 .collect();
             println!("{}", json!({ "devices": rows }));
@@ -39,6 +40,10 @@ impl Devices {
                 human_bytes(d.memory_bytes)
             );
             println!("    features: {}", d.features.join(" "));
+            let groups: Vec<String> = d.groups.iter().map(|g| format!("{} ({})", g.name, g.cores)).collect();
+            if !groups.is_empty() {
+                println!("    groups:   {}", groups.join(" "));
+            }
             println!(
                 "    models:   {}",
                 if d.models.is_empty() { "none".to_owned() } else { d.models.join(" ") }

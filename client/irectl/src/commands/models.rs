@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use ired_client::Client;
 use ired_client::proto::model::State;
-use serde_json::json;
+use ired_client::proto::{LoadedModule, WorkerProcess};
+use serde_json::{Value, json};
 
 use super::human_bytes;
 
@@ -27,7 +28,8 @@ impl Models {
                     json!({"name": m.name, "version": m.version, "labels": m.labels, "state": state(m.state()), "reason": m.reason,
                            "digest": m.digest, "bytes": m.bytes, "module_bytes": module.map(|l| l.module_bytes),
                            "resident_bytes": module.map(|l| l.resident_bytes),
-                           "worker_pid": module.map(|l| l.worker_pid), "restarts": module.map(|l| l.restarts)})
+                           "worker_pid": module.map(|l| l.worker_pid), "restarts": module.map(|l| l.restarts),
+                           "processes": module.map(|l| l.processes.iter().map(process).collect::<Vec<_>>())})
                 })
                 .collect();
             println!("{}", json!({ "models": rows }));
@@ -39,7 +41,7 @@ impl Models {
         );
         for m in models {
             let (resident, detail) = match &m.module {
-                Some(module) => (human_bytes(module.resident_bytes), module.triple.clone()),
+                Some(module) => (human_bytes(module.resident_bytes), module.triple.clone() + &places(module)),
                 None => ("-".to_owned(), m.reason.clone()),
             };
             let (state, labels) = (state(m.state()), m.labels.join(","));
@@ -47,6 +49,22 @@ impl Models {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn process(process: &WorkerProcess) -> Value {
+    json!({"device_group": process.device_group, "count": process.count, "pid": process.pid,
+           "restarts": process.restarts})
+}
+
+/// Where its processes are, if they have device groups.
+fn places(module: &LoadedModule) -> String {
+    let place = |process: &WorkerProcess| match process.device_group.as_str() {
+        "" => "all cores".to_owned(),
+        group => group.to_owned(),
+    };
+    let is_anywhere = module.processes.iter().all(|process| process.device_group.is_empty());
+    let places: Vec<String> = module.processes.iter().filter(|_| !is_anywhere).map(place).collect();
+    if places.is_empty() { String::new() } else { format!(" on {}", places.join(", ")) }
 }
 
 fn state(state: State) -> &'static str {

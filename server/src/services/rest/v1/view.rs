@@ -1,10 +1,11 @@
 //! What `ired.v1` tells of models and the machine, as JSON. Versions are texts, as in the inference protocol.
 
-use ired_proto::ired::v1::Device;
+use ired_proto::ired::v1::{Device, DeviceGroup};
 use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::devices::Host;
+use crate::engine::Process;
 use crate::models::Origin;
 use crate::registry::{Served, State, VersionView};
 use crate::stats::{BOUNDS_US, ModelStats, Tally};
@@ -54,6 +55,16 @@ fn module(served: &Served) -> Value {
         "in_memory": runner.resident_bytes() == module.resident_bytes,
         "worker_pid": runner.pid(),
         "restarts": runner.restarts(),
+        "processes": runner.processes().iter().map(process).collect::<Vec<_>>(),
+    })
+}
+
+fn process(Process { group, pid, restarts }: &Process) -> Value {
+    json!({
+        "device_group": group.device_group.as_ref().map(|group| &group.name),
+        "count": group.count,
+        "pid": pid,
+        "restarts": restarts,
     })
 }
 
@@ -90,7 +101,12 @@ pub(super) fn device(device: &Device) -> Value {
         "units": device.units,
         "memory_bytes": device.memory_bytes,
         "models": device.models,
+        "groups": device.groups.iter().map(group).collect::<Vec<_>>(),
     })
+}
+
+fn group(group: &DeviceGroup) -> Value {
+    json!({ "name": group.name, "cores": group.cores })
 }
 
 pub(super) fn status(app: &App) -> Value {
