@@ -39,7 +39,7 @@ pub struct Served {
     /// Where tenants share no process.
     apart: Option<Apart>,
     pub stats: Arc<ModelStats>,
-    pub profiling: Profiling,
+    pub profiling: Arc<Profiling>,
     /// Where its requests wait for their turn.
     pub lane: Lane,
     /// What its executions take.
@@ -115,7 +115,7 @@ impl Served {
             runner,
             apart,
             stats,
-            profiling: Profiling::default(),
+            profiling: Arc::default(),
             lane,
             peaks,
             sequences,

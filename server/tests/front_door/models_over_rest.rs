@@ -247,6 +247,7 @@ async fn roles_decide_here_as_elsewhere() {
         ("reader", "POST", "/v1/models/m1", 403),
         ("reader", "DELETE", "/v1/models/m1", 403),
         ("monitor", "POST", "/v1/models/m1/compile", 403),
+        ("deployer", "POST", "/v1/models/m1/profile", 403),
         ("deployer", "POST", "/v1/models/m1/compile", 200),
         ("deployer", "POST", "/v1/models/other/versions/2", 403),
         ("deployer", "POST", "/v1/models/m1/versions/2", 200),
