@@ -80,6 +80,11 @@ impl Machine {
         })
     }
 
+    /// How long a request that came now would wait in a lane; `None` where nobody knows yet.
+    pub(super) fn expected_wait(&self, lane: u64) -> Option<Duration> {
+        self.lanes.get(&lane)?.expected_wait(self.running < self.places)
+    }
+
     /// Takes memory for the next request of a lane, or for one that finds nobody waiting in it.
     fn take_memory(&mut self, lane: u64, bytes: u64) -> Result<Held, (u64, u64)> {
         let next = |lane| Some(*self.lanes.get(&lane)?.backlog.next()?.0);

@@ -66,14 +66,25 @@ fn table(before: &GetActivityResponse, now: &GetActivityResponse) -> String {
     );
     let _ = writeln!(
         text,
-        "{:<28} {:>7} {:<11} {:>8} {:>9} {:>9} {:>7} {:>6} {:>7} {:>6} {:>11}",
-        "MODEL", "VERSION", "STATE", "REQ/S", "P50", "P99", "WAITING", "BATCH", "ERR/S", "CPU", "MEMORY"
+        "{:<28} {:>7} {:<11} {:>8} {:>9} {:>9} {:>7} {:>9} {:>6} {:>7} {:>6} {:>11}",
+        "MODEL",
+        "VERSION",
+        "STATE",
+        "REQ/S",
+        "P50",
+        "P99",
+        "WAITING",
+        "WAIT",
+        "BATCH",
+        "ERR/S",
+        "CPU",
+        "MEMORY"
     );
     for model in &now.models {
         let Rates { answered, failed, p50, p99, batch, cpu } = rates(before, now, model);
         let _ = writeln!(
             text,
-            "{:<28} {:>7} {:<11} {:>8.1} {:>9} {:>9} {:>7} {:>6} {:>7.1} {:>6} {:>11}",
+            "{:<28} {:>7} {:<11} {:>8.1} {:>9} {:>9} {:>7} {:>9} {:>6} {:>7.1} {:>6} {:>11}",
             one_line(&model.name),
             model.version,
             state(model.state()),
@@ -81,6 +92,7 @@ fn table(before: &GetActivityResponse, now: &GetActivityResponse) -> String {
             shown(p50, human_time),
             shown(p99, human_time),
             model.waiting,
+            shown(model.expected_wait_ns.map(Duration::from_nanos), human_time),
             shown(batch, |batch| format!("{batch:.1}")),
             failed,
             shown(cpu, |cpu| format!("{:.0}%", 100.0 * cpu)),
@@ -101,5 +113,31 @@ fn state(state: State) -> &'static str {
         State::Ready => "ready",
         State::Unloading => "unloading",
         State::Unavailable => "unavailable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ired_client::proto::ModelActivity;
+
+    use super::*;
+
+    #[test]
+    fn queues_are_shown_with_the_wait_that_is_expected() {
+        let model = |name: &str, expected_wait_ns| ModelActivity {
+            name: name.to_owned(),
+            version: 1,
+            waiting: 3,
+            expected_wait_ns,
+            ..Default::default()
+        };
+        let models = vec![model("known", Some(20_000_000)), model("unknown", None)];
+        let look = GetActivityResponse { models, ..Default::default() };
+        let text = table(&look, &look);
+        let lines: Vec<Vec<&str>> =
+            text.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[0][6..8], ["WAITING", "WAIT"]);
+        assert_eq!(lines[1][6..9], ["3", "20.00", "ms"], "{text}");
+        assert_eq!(lines[2][6..8], ["3", "-"], "{text}");
     }
 }
