@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use anyhow::{Context, Result, ensure};
 use ired_tests::Daemon;
 use ired_tests::daemon::{executable, free_address};
-use ired_tests::digits;
+use ired_tests::{counter, digits};
 use serde_json::{Value, json};
 
 /// What it exits with when what was asked for did not work, and when no daemon answers.
@@ -96,6 +96,30 @@ fn a_model_is_pushed_called_named_and_deleted() -> Result<()> {
     irectl.prints(&["infer", "digits", "--request", request])?;
     assert_eq!(irectl.prints(&["delete", "digits"])?, "digits version 1 is deleted\n");
     assert!(!irectl.prints(&["models"])?.contains("digits"));
+    Ok(())
+}
+
+#[test]
+fn the_responses_of_a_decoupled_model_are_printed_as_they_come() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let repository = folder.path().join("models");
+    counter::write(&repository.join("counter"), true)?;
+    let daemon = Daemon::start(folder.path(), &["--model-repository", text(&repository)?])?;
+    let irectl = Irectl::of(&daemon);
+    let number =
+        |name: &str, value: u64| json!({"name": name, "datatype": "INT64", "shape": [1], "data": [value]});
+    let request = folder.path().join("request.json");
+    std::fs::write(&request, json!({"inputs": [number("n", 5), number("limit", 100)]}).to_string())?;
+    let request = text(&request)?;
+    let ask = ["infer", "counter", "--request", request, "--stream", "--max-responses", "3"];
+    let lines = irectl.prints(&[&ask[..], &["--json"]].concat())?;
+    let lines = lines.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
+    let history: Vec<_> = lines.iter().map(|line| line["outputs"][1]["data"].clone()).collect();
+    assert_eq!(history, [json!([6]), json!([6, 7]), json!([6, 7, 8])]);
+    let told = irectl.prints(&ask)?;
+    assert_eq!(told.lines().filter(|line| line.starts_with("next: ")).count(), 3, "{told}");
+    let refused = irectl.fails(FAILED, &["infer", "nobody", "--request", request, "--stream"])?;
+    assert!(refused.contains("`nobody`"), "{refused}");
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use ired_proto::inference::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
+use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
 
 use super::{decode, encode};
@@ -24,6 +25,8 @@ const CONCURRENCY: usize = 16;
 /// The parameter of a response: whether none follows for its request. Every last one says so itself, so that none has to be
 /// empty for clients with `triton_enable_empty_final_response`.
 const FINAL: &str = "triton_final_response";
+/// The header of a stream that an error shall end, with its code.
+const STRICT: &str = "triton_grpc_error";
 
 type Responses = BoxStream<'static, Result<ModelStreamInferResponse, Status>>;
 
@@ -38,11 +41,12 @@ enum Outcome {
 pub(super) fn answers(
     app: Arc<App>,
     admitted: Admitted,
+    errors: Errors,
     origin: Origin,
     requests: Streaming<ModelInferRequest>,
 ) -> Responses {
-    let stream =
-        Arc::new(Stream { app, admitted, origin, generations: Arc::new(Semaphore::new(CONCURRENCY)) });
+    let generations = Arc::new(Semaphore::new(CONCURRENCY));
+    let stream = Arc::new(Stream { app, admitted, errors, origin, generations });
     let in_order = requests.map(move |request| {
         let stream = stream.clone();
         async move {
@@ -63,10 +67,27 @@ pub(super) fn answers(
     stream::unfold(outcomes, next).boxed()
 }
 
+/// How the client of a stream wants to be told that a request failed.
+#[derive(Clone, Copy)]
+pub(super) enum Errors {
+    /// By a response; the stream goes on.
+    AsResponses,
+    /// By the stream's own status, with a code and the hint when to come again; it ends.
+    AsStatus,
+}
+
+impl Errors {
+    pub(super) fn of(metadata: &MetadataMap) -> Self {
+        let strict = metadata.get(STRICT).is_some_and(|value| value == "true");
+        if strict { Self::AsStatus } else { Self::AsResponses }
+    }
+}
+
 /// What the requests of one stream share.
 struct Stream {
     app: Arc<App>,
     admitted: Admitted,
+    errors: Errors,
     origin: Origin,
     /// Places for requests that are run again and again.
     generations: Arc<Semaphore>,
@@ -75,12 +96,13 @@ struct Stream {
 impl Stream {
     /// In a task of its own: it takes its turn and gives its place back however slowly the answers are read.
     async fn answer(self: Arc<Self>, request: ModelInferRequest) -> Outcome {
-        let called = Called { model: request.model_name.clone(), id: request.id.clone() };
+        let called =
+            Called { model: request.model_name.clone(), id: request.id.clone(), errors: self.errors };
         let failed = called.clone();
         let work = tokio::spawn(async move { self.try_answer(request, called).await });
         // It ends early only with the daemon.
         let outcome = AbortOnDropHandle::new(work).await.unwrap_or(Err(Error::Stopping));
-        outcome.unwrap_or_else(|error| Outcome::Response(Ok(failed.failed(&error))))
+        outcome.unwrap_or_else(|error| Outcome::Response(failed.failed(error)))
     }
 
     async fn try_answer(&self, request: ModelInferRequest, called: Called) -> Result<Outcome, Error> {
@@ -112,11 +134,11 @@ fn responses(
         let (response, going) = match generation.next().await? {
             Ok((reply, is_last)) => {
                 let response = ModelInferResponse { id: called.id.clone(), ..encode::response(reply) };
-                (message(response, is_last), (!is_last).then_some((called, generation, place)))
+                (Ok(message(response, is_last)), (!is_last).then_some((called, generation, place)))
             }
-            Err(error) => (called.failed(&error), None),
+            Err(error) => (called.failed(error), None),
         };
-        Some((Outcome::Response(Ok(response)), going))
+        Some((Outcome::Response(response), going))
     };
     stream::unfold(Some((called, generation, place)), next).boxed()
 }
@@ -126,14 +148,18 @@ fn responses(
 struct Called {
     model: String,
     id: String,
+    errors: Errors,
 }
 
 impl Called {
     /// An error says whose it is.
-    fn failed(self, error: &Error) -> ModelStreamInferResponse {
+    fn failed(self, error: Error) -> Result<ModelStreamInferResponse, Status> {
+        if matches!(self.errors, Errors::AsStatus) {
+            return Err(error.into());
+        }
         let response = ModelInferResponse { model_name: self.model, id: self.id, ..Default::default() };
         let error_message = ired_worker::printable(&error.to_string()).into_owned();
-        ModelStreamInferResponse { error_message, ..message(response, true) }
+        Ok(ModelStreamInferResponse { error_message, ..message(response, true) })
     }
 }
 
