@@ -104,7 +104,7 @@ impl Served {
         let lane = Lane::new(scheduler, &source.name, policy);
         let is_strict = settings.require_sandbox == RequireSandbox::Strict;
         let apart = is_strict.then(|| Apart::new(&source.name, &runner));
-        let sequences = sequences.map(|policy| Sequences::new(&source.name, policy));
+        let sequences = sequences.map(|policy| Sequences::new(&source.name, policy, scheduler.ledger()));
         let peaks = Arc::new(Peaks::new(&entries[entry], is_strict));
         lane.know(peaks.clone());
         Ok(Self {

@@ -113,6 +113,11 @@ impl Scheduler {
         Self { shared: Arc::new(Shared { machine: Mutex::new(machine), ledger, parallel: parallel.max(1) }) }
     }
 
+    /// What executions have their memory from.
+    pub fn ledger(&self) -> Ledger {
+        self.shared.ledger.clone()
+    }
+
     pub(super) fn add(&self, model: &str, policy: Policy) -> u64 {
         let mut machine = self.lock();
         let id = machine.next_lane;
