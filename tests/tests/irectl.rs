@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use ired_tests::Daemon;
@@ -39,6 +39,15 @@ impl Irectl {
         Ok(serde_json::from_str(&self.prints(arguments)?)?)
     }
 
+    /// What it comes to where nobody reads what it prints.
+    fn unread(&self, arguments: &[&str]) -> Result<Output> {
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        let mut command = Command::new(executable("irectl")?);
+        command.args(arguments).env("IRED_SERVER", &self.0).stdout(writer).stderr(Stdio::piped());
+        Ok(command.spawn()?.wait_with_output()?)
+    }
+
     /// Why it does not.
     fn fails(&self, code: i32, arguments: &[&str]) -> Result<String> {
         let output = self.run(arguments)?;
@@ -73,6 +82,13 @@ fn a_model_is_pushed_called_named_and_deleted() -> Result<()> {
     assert_eq!((&pushed["cache"], &pushed["version"]), (&json!("miss"), &json!(1)));
     let again = irectl.prints(&["push", model, "--name", "other"])?;
     assert!(again.contains("other/1 is ready") && again.contains("cache hit"), "{again}");
+
+    let asked: [&[&str]; 4] =
+        [&["push", model, "--name", "other"], &["models"], &["top", "--once"], &["completions", "bash"]];
+    for arguments in asked {
+        let unread = irectl.unread(arguments)?;
+        ensure!(unread.status.success() && unread.stderr.is_empty(), "{arguments:?}: {unread:?}");
+    }
 
     let labels = digits::samples()?.1;
     assert_eq!(irectl.prints(&["label", "digits", "stable", "1"])?, "digits version 1 is stable\n");

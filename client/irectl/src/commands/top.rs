@@ -3,7 +3,7 @@
 mod rates;
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -43,11 +43,8 @@ impl Top {
             tokio::time::sleep(interval).await;
             let now = client.activity().await?;
             let text = table(&before, &now);
-            let mut out = std::io::stdout().lock();
             let start = if draws { DRAW_AGAIN } else { "" };
-            let written = write!(out, "{start}{text}").and_then(|()| out.flush());
-            written.context("cannot write standard output")?;
-            drop(out);
+            print!("{start}{text}");
             if self.once {
                 return Ok(ExitCode::SUCCESS);
             }
