@@ -1,12 +1,16 @@
 //! Inference with named tensors.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use ired_proto::inference::infer_parameter::ParameterChoice;
 use ired_proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use ired_proto::inference::{
-    ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
-    ModelStatistics, ModelStatisticsRequest,
+    InferParameter, ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
+    ModelReadyRequest, ModelStatistics, ModelStatisticsRequest, ModelStreamInferResponse,
 };
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Streaming};
 
 use crate::{Client, ClientError, Tensor, Version};
 
@@ -23,6 +27,8 @@ pub struct InferRequest {
     pub id: String,
     /// The daemon gives up after this long.
     pub timeout: Option<Duration>,
+    /// Of [`Client::infer_stream`]: at most so many responses; the model may have a bound of its own.
+    pub max_responses: Option<NonZeroU32>,
 }
 
 /// A model's answer.
@@ -34,7 +40,69 @@ pub struct InferResponse {
     pub outputs: Vec<Tensor>,
 }
 
+/// The responses to one request. Dropping it cancels the request; while it is not read, the daemon has the model make
+/// no more responses than the connection holds.
+#[derive(Debug)]
+pub struct InferResponses {
+    responses: Streaming<ModelStreamInferResponse>,
+    last_came: bool,
+}
+
+impl InferResponses {
+    /// The next response, as soon as it is there; `None` after the last.
+    ///
+    /// # Errors
+    /// As those of [`Client::infer`], also after responses have come. Nothing follows an error.
+    pub async fn next(&mut self) -> Result<Option<InferResponse>, ClientError> {
+        let Some(message) = self.responses.message().await? else {
+            let ended = || ClientError::protocol("responses that ended before the last");
+            return self.last_came.then_some(None).ok_or_else(ended);
+        };
+        if !message.error_message.is_empty() {
+            // Of a daemon that does not tell more.
+            let (code, message) = (Code::Unknown, message.error_message);
+            return Err(ClientError::Call { code, message, retry_after: None });
+        }
+        let response = message.infer_response.ok_or_else(|| ClientError::protocol("an empty response"))?;
+        self.last_came = is_last(&response);
+        decode(response).map(Some)
+    }
+}
+
+/// Whether no more responses follow.
+fn is_last(response: &ModelInferResponse) -> bool {
+    let says = response.parameters.get("triton_final_response");
+    says.is_some_and(|says| says.parameter_choice == Some(ParameterChoice::BoolParam(true)))
+}
+
 impl Client {
+    /// Runs a model that gives a response for each of its runs; of one that gives a single one, it is that. Returns before
+    /// the first is there.
+    ///
+    /// # Errors
+    /// As those of [`Client::infer`]; most come with the first response.
+    pub async fn infer_stream(&self, request: InferRequest) -> Result<InferResponses, ClientError> {
+        for input in &request.inputs {
+            input.check()?;
+        }
+        let mut message = encode(&request);
+        let mut say = |name: &str, value: i64| {
+            let value = InferParameter { parameter_choice: Some(ParameterChoice::Int64Param(value)) };
+            message.parameters.insert(name.to_owned(), value);
+        };
+        if let Some(timeout) = request.timeout {
+            say("timeout", i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX));
+        }
+        if let Some(most) = request.max_responses {
+            say("max_responses", most.get().into());
+        }
+        let mut call = tonic::Request::new(tokio_stream::once(message));
+        // Otherwise errors are texts without a code.
+        call.metadata_mut().insert("triton_grpc_error", MetadataValue::from_static("true"));
+        let responses = self.inference.clone().model_stream_infer(call).await?.into_inner();
+        Ok(InferResponses { responses, last_came: false })
+    }
+
     /// Runs a model. Dropping the future cancels the inference.
     ///
     /// # Errors

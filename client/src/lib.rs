@@ -19,7 +19,7 @@ pub use compile::{CompileEvents, CompileOutcome, ModuleInfo};
 pub use connect::Client;
 pub use credentials::Credentials;
 pub use error::ClientError;
-pub use infer::{InferRequest, InferResponse};
+pub use infer::{InferRequest, InferResponse, InferResponses};
 pub use tensor::{DataType, Tensor, UnknownDataType};
 pub use upload::{Upload, UploadFile, UploadProgress};
 pub use version::Version;

@@ -3,7 +3,7 @@
 import { ApiError, address, get } from './api.js';
 import { meter, sparkline } from './charts.js';
 import { el, facts, failure, keyed, setText, table } from './dom.js';
-import { bytes, count, rate } from './format.js';
+import { bytes, count, duration, rate } from './format.js';
 import { modelLink } from './models.js';
 
 const EVERY = 1500;
@@ -15,7 +15,7 @@ export async function show(content, page) {
   const [overall, devices, rows] = [el('div', { class: 'cards' }), el('div'), el('tbody')];
   const queues = table(
     ['Model', ['Process', 'number'], ['Started again', 'number'], ['Memory', 'number'], ['Inside', 'number'], ['Waiting', 'number'],
-      ['Answers/s', 'number'], ['', 'chart']],
+      ['Expected wait', 'number'], ['Answers/s', 'number'], ['', 'chart']],
     rows, { class: 'stack' });
   const none = el('p', { class: 'quiet' }, 'No model is loaded.');
   content.append(
@@ -54,7 +54,7 @@ async function overview(signal) {
       [['Made room', times(models.evictions)], ['Loaded again', times(models.reloads)], ['The daemon itself', bytes(memory.daemon_bytes)]]),
     card('Memory of the machine', meter(memory.machine_used_bytes, memory.machine_bytes, 'Memory in use', 0.9),
       `${bytes(memory.machine_used_bytes)} of ${bytes(memory.machine_bytes)}`,
-      [['Requests inside', bytes(requests.inside_bytes)], ['At most', bytes(requests.limit_bytes)]]),
+      [['Requests inside', bytes(requests.inside_bytes)], ['At most', bytes(requests.limit_bytes)], ['Requests waiting', count(requests.waiting)]]),
     card('Compilations', meter(compile.running, compile.slots, 'Compile slots in use'),
       `${count(compile.running)} of ${count(compile.slots)} running`,
       [['Waiting', `${count(compile.waiting)} of ${count(compile.queue)}`], ['Crashes', count(compile.crashes)]]),
@@ -85,10 +85,10 @@ function measure(rates, { name, version, requests }, now) {
 function row(model, rates) {
   const cell = (label) => el('td', { 'data-label': label, class: 'number' });
   const name = el('th', { scope: 'row' }, el('a', { href: modelLink(model) }, model.name), el('span', { class: 'quiet' }, ` ${model.version}`));
-  const [pid, restarts, memory, inside, waiting, speed] = ['Process', 'Started again', 'Memory', 'Inside', 'Waiting', 'Answers/s'].map(cell);
+  const [pid, restarts, memory, inside, waiting, wait, speed] = ['Process', 'Started again', 'Memory', 'Inside', 'Waiting', 'Expected wait', 'Answers/s'].map(cell);
   const line = el('td', { class: 'chart' });
   return {
-    node: el('tr', {}, name, pid, restarts, memory, inside, waiting, speed, line),
+    node: el('tr', {}, name, pid, restarts, memory, inside, waiting, wait, speed, line),
     update({ name, version, module, requests }) {
       const { values } = rates.get(`${name}/${version}`);
       setText(pid, module.processes.map((process) => process.pid ?? '–').join(', '));
@@ -96,6 +96,7 @@ function row(model, rates) {
       setText(memory, module.in_memory ? bytes(module.resident_bytes) : 'made room');
       setText(inside, count(requests.inside));
       setText(waiting, count(requests.waiting));
+      setText(wait, requests.expected_wait_ns === null ? '–' : duration(requests.expected_wait_ns));
       setText(speed, values.length > 0 ? rate(values.at(-1)) : '–');
       line.replaceChildren(sparkline(values, ROOM, `Answers a second of ${name}, the last three minutes`));
     },

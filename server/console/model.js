@@ -92,6 +92,7 @@ function overview({ labels, source, file, bytes: size, digest, module, requests,
     ['Process', module?.worker_pid && module.processes.map(process).join('; ')],
     ['Requests', `${count(requests.answered)} answered, ${count(requests.failed)} failed`],
     ['Now', `${count(requests.inside)} inside, ${count(requests.waiting)} of them waiting`],
+    ['Expected wait', requests.expected_wait_ns === null ? null : duration(requests.expected_wait_ns)],
     ['Last answer', last > 0 && ago(last)],
   ].map(([term, value]) => [term, value === false ? null : value]));
 }

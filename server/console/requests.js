@@ -88,7 +88,7 @@ async function one(content, page, id, model) {
 }
 
 /** A request, which may be kept only a moment after its answer has come; null where it is not. */
-async function keptSoon(id, signal) {
+export async function keptSoon(id, signal) {
   for (let again = 3; ; again -= 1) {
     try {
       return await get(address('v1', 'requests', id), signal);

@@ -5,6 +5,7 @@ import { el, failure, setText } from './dom.js';
 import { shape as shapeText } from './format.js';
 import { SCALES, draw, layout, pixels } from './image.js';
 import * as npz from './npz.js';
+import * as profiles from './profile.js';
 import { results } from './results.js';
 import { elementBytes, elements, encode, fitShape, isFloat, parse, parseShape } from './tensors.js';
 
@@ -16,6 +17,7 @@ export function tryForm({ name, inputs }, version, signal, ran) {
   const fields = inputs.map((input, at) => field(input, at));
   const answer = el('div', { 'aria-live': 'polite' });
   const run = el('button', { class: 'primary' }, 'Run');
+  const profile = el('button', { title: 'Run, and time each kernel' }, 'Profile');
   const arrays = el('input', { type: 'file', accept: '.npz,.npy', id: 'arrays', hidden: true });
   const told = el('span', { class: 'quiet' });
   const parameters = el('textarea', { rows: 2, spellcheck: 'false', placeholder: '{"sequence_id": 1, "sequence_start": true}' });
@@ -32,24 +34,30 @@ export function tryForm({ name, inputs }, version, signal, ran) {
   arrays.addEventListener('change', () => arrays.files.length > 0 && fill(arrays.files[0]));
   const submit = async (event) => {
     event.preventDefault();
-    run.disabled = true;
+    run.disabled = profile.disabled = true;
     try {
       const tensors = [];
       for (const each of fields) tensors.push(await each.tensor());
       const id = `console-${random(8)}`;
-      const got = await infer(name, version, { id, inputs: tensors, parameters: given(parameters.value) }, signal);
-      answer.replaceChildren(results(name, id, got));
+      const request = { id, inputs: tensors, parameters: given(parameters.value) };
+      const once = () => infer(name, version, request, signal);
+      if (event.submitter === profile) {
+        const { got, profile: found } = await profiles.profiled(name, version, once, signal);
+        answer.replaceChildren(results(name, id, got), await profiles.shown(name, id, found, signal));
+      } else {
+        answer.replaceChildren(results(name, id, await once()));
+      }
       ran();
     } catch (error) {
       if (!signal.aborted) answer.replaceChildren(failure(error));
     } finally {
-      run.disabled = false;
+      run.disabled = profile.disabled = false;
     }
   };
   return el('form', { class: 'try', onsubmit: submit },
     fields.map((each) => each.node),
     el('details', {}, el('summary', {}, 'Parameters'), labelled('parameters', 'A JSON object', parameters)),
-    el('div', { class: 'row' }, run,
+    el('div', { class: 'row' }, run, profile,
       el('button', { type: 'button', onclick: () => arrays.click() }, 'Fill from .npz…'), arrays, told),
     answer);
 }

@@ -236,8 +236,18 @@ async fn execute_step(
     check_rows(served, join::rows(&inputs))?;
     turn.add(&mut inputs)?;
     let (mut outputs, execution) = execute(served, admitted, inputs, asked, course).await?;
+    make_room(served, asked, turn.more_to_keep(&outputs)).await?;
     turn.keep(&mut outputs)?;
     Ok((outputs, Execution { since: arrived, ..execution }))
+}
+
+/// Has models that are idle make room for more of a sequence's states; its own is not idle meanwhile.
+async fn make_room(served: &Arc<Served>, asked: &Asked, more: u64) -> Result<(), Error> {
+    if more > 0 {
+        let _using = served.hold(asked.tenant.as_deref(), asked.deadline).await?;
+        served.runner.evict_others_for(more, || 0).await;
+    }
+    Ok(())
 }
 
 /// Waits for the request's turn and runs it, alone or with others. What is `inside` until it has run is dropped then.

@@ -1,7 +1,7 @@
 //! Executions of one model version whose dispatches are timed, because somebody asked.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::course::Execution;
 
@@ -17,14 +17,14 @@ type Sender = tokio::sync::mpsc::Sender<Execution>;
 
 /// Somebody who asks; nobody else can until this is dropped.
 #[derive(Debug)]
-pub struct Asker<'a> {
-    profiling: &'a Profiling,
+pub struct Asker {
+    profiling: Arc<Profiling>,
     executions: tokio::sync::mpsc::Receiver<Execution>,
 }
 
 impl Profiling {
     /// Asks for the next executions; `None` while another does.
-    pub fn ask(&self, executions: u32) -> Option<Asker<'_>> {
+    pub fn ask(self: &Arc<Self>, executions: u32) -> Option<Asker> {
         let mut asker = self.lock();
         if asker.is_some() {
             return None;
@@ -32,7 +32,7 @@ impl Profiling {
         let (sender, received) = tokio::sync::mpsc::channel(executions.max(1) as usize);
         *asker = Some(sender);
         self.wanted.store(executions, Ordering::Relaxed);
-        Some(Asker { profiling: self, executions: received })
+        Some(Asker { profiling: self.clone(), executions: received })
     }
 
     /// Whether the execution that begins now is to be profiled.
@@ -57,14 +57,14 @@ impl Profiling {
     }
 }
 
-impl Asker<'_> {
+impl Asker {
     /// The next execution, once there is one.
     pub async fn next(&mut self) -> Option<Execution> {
         self.executions.recv().await
     }
 }
 
-impl Drop for Asker<'_> {
+impl Drop for Asker {
     fn drop(&mut self) {
         self.profiling.wanted.store(0, Ordering::Relaxed);
         *self.profiling.lock() = None;

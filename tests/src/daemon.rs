@@ -1,8 +1,10 @@
 //! A real `ired` on free ports of 127.0.0.1, ended with its test.
 
-use std::net::TcpListener;
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -156,7 +158,24 @@ pub fn executable(name: &str) -> Result<PathBuf> {
     Ok(folder.join(name))
 }
 
-/// An address that is free now.
+/// An address that is free now, and that nobody in this process was given before: who was may not listen there yet.
 pub fn free_address() -> Result<String> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    loop {
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        if GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(address) {
+            return Ok(address.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_is_given_twice() {
+        let given = (0..3000).map(|_| free_address().unwrap()).collect::<BTreeSet<_>>();
+        assert_eq!(given.len(), 3000);
+    }
 }

@@ -2,12 +2,12 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use ired_tests::Daemon;
 use ired_tests::daemon::{executable, free_address};
-use ired_tests::digits;
+use ired_tests::{counter, digits};
 use serde_json::{Value, json};
 
 /// What it exits with when what was asked for did not work, and when no daemon answers.
@@ -37,6 +37,15 @@ impl Irectl {
 
     fn json(&self, arguments: &[&str]) -> Result<Value> {
         Ok(serde_json::from_str(&self.prints(arguments)?)?)
+    }
+
+    /// What it comes to where nobody reads what it prints.
+    fn unread(&self, arguments: &[&str]) -> Result<Output> {
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        let mut command = Command::new(executable("irectl")?);
+        command.args(arguments).env("IRED_SERVER", &self.0).stdout(writer).stderr(Stdio::piped());
+        Ok(command.spawn()?.wait_with_output()?)
     }
 
     /// Why it does not.
@@ -74,6 +83,13 @@ fn a_model_is_pushed_called_named_and_deleted() -> Result<()> {
     let again = irectl.prints(&["push", model, "--name", "other"])?;
     assert!(again.contains("other/1 is ready") && again.contains("cache hit"), "{again}");
 
+    let asked: [&[&str]; 4] =
+        [&["push", model, "--name", "other"], &["models"], &["top", "--once"], &["completions", "bash"]];
+    for arguments in asked {
+        let unread = irectl.unread(arguments)?;
+        ensure!(unread.status.success() && unread.stderr.is_empty(), "{arguments:?}: {unread:?}");
+    }
+
     let labels = digits::samples()?.1;
     assert_eq!(irectl.prints(&["label", "digits", "stable", "1"])?, "digits version 1 is stable\n");
     let answer = irectl.json(&["infer", "digits", "--version", "stable", "--request", request, "--json"])?;
@@ -96,6 +112,30 @@ fn a_model_is_pushed_called_named_and_deleted() -> Result<()> {
     irectl.prints(&["infer", "digits", "--request", request])?;
     assert_eq!(irectl.prints(&["delete", "digits"])?, "digits version 1 is deleted\n");
     assert!(!irectl.prints(&["models"])?.contains("digits"));
+    Ok(())
+}
+
+#[test]
+fn the_responses_of_a_decoupled_model_are_printed_as_they_come() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let repository = folder.path().join("models");
+    counter::write(&repository.join("counter"), true)?;
+    let daemon = Daemon::start(folder.path(), &["--model-repository", text(&repository)?])?;
+    let irectl = Irectl::of(&daemon);
+    let number =
+        |name: &str, value: u64| json!({"name": name, "datatype": "INT64", "shape": [1], "data": [value]});
+    let request = folder.path().join("request.json");
+    std::fs::write(&request, json!({"inputs": [number("n", 5), number("limit", 100)]}).to_string())?;
+    let request = text(&request)?;
+    let ask = ["infer", "counter", "--request", request, "--stream", "--max-responses", "3"];
+    let lines = irectl.prints(&[&ask[..], &["--json"]].concat())?;
+    let lines = lines.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
+    let history: Vec<_> = lines.iter().map(|line| line["outputs"][1]["data"].clone()).collect();
+    assert_eq!(history, [json!([6]), json!([6, 7]), json!([6, 7, 8])]);
+    let told = irectl.prints(&ask)?;
+    assert_eq!(told.lines().filter(|line| line.starts_with("next: ")).count(), 3, "{told}");
+    let refused = irectl.fails(FAILED, &["infer", "nobody", "--request", request, "--stream"])?;
+    assert!(refused.contains("`nobody`"), "{refused}");
     Ok(())
 }
 

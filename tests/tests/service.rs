@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use anyhow::{Context, Result, ensure};
 use ired_client::proto::WorkerProcess;
 use ired_client::proto::compile_event::Event;
-use ired_client::{Client, ClientError};
+use ired_client::{Client, ClientError, DataType, InferRequest, Tensor};
 use ired_tests::daemon::{Daemon, Doors, executable, runtime_worker, signal};
 use ired_tests::vitals::{Vitals, allowed_cores};
 use ired_tests::{counter, digits};
@@ -349,6 +349,22 @@ async fn a_request_is_run_until_the_model_says_so_whatever_happens_to_its_proces
     let events = count(&daemon, "counter", 5, 8)?.collect::<Result<Vec<_>>>()?;
     let found: Vec<_> = events.iter().map(|event| (&event["next"], event["history"].to_string())).collect();
     assert_eq!(found, [(&6.into(), "6".into()), (&7.into(), "[6,7]".into()), (&8.into(), "[6,7,8]".into())]);
+
+    // The same from Rust.
+    let number = |name: &str, value: i64| Tensor {
+        name: name.to_owned(),
+        data_type: DataType::Int64,
+        shape: vec![1],
+        data: value.to_le_bytes().to_vec().into(),
+    };
+    let inputs = vec![number("n", 5), number("limit", 8)];
+    let asked = InferRequest { model: "counter".to_owned(), inputs, ..InferRequest::default() };
+    let (mut responses, mut found) = (client.infer_stream(asked).await?, Vec::new());
+    while let Some(response) = responses.next().await? {
+        let next = response.outputs.iter().find(|output| output.name == "next").context("no `next`")?;
+        found.push(i64::from_le_bytes(next.data[..].try_into()?));
+    }
+    assert_eq!(found, [6, 7, 8]);
 
     // One that goes on while its process is killed; what it counted is the daemon's to keep.
     let (latest, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));

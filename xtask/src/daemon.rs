@@ -22,7 +22,7 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts `ired` with its data and its log in `work`; returns when it is ready.
     pub(crate) fn start(binaries: &Path, work: &Path, arguments: &[&str]) -> Result<Self> {
-        let (grpc, rest, metrics) = (free_address()?, free_address()?, free_address()?);
+        let [grpc, rest, metrics] = free_addresses()?;
         let log = std::fs::File::create(work.join("ired.log"))?;
         let process = Command::new(binaries.join("ired"))
             .args(["--grpc", &grpc, "--http", &rest, "--metrics", &metrics, "--data-dir"])
@@ -83,7 +83,10 @@ pub(crate) fn build(release: bool) -> Result<PathBuf> {
     target_dir(if release { "release" } else { "debug" })
 }
 
-fn free_address() -> Result<String> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
-    Ok(listener.local_addr()?.to_string())
+/// Addresses that are free now, each another: none is given back before all are found.
+fn free_addresses() -> Result<[String; 3]> {
+    let listen = || TcpListener::bind("127.0.0.1:0").context("cannot find a free port");
+    let listeners = [listen()?, listen()?, listen()?];
+    let [grpc, rest, metrics] = listeners.each_ref().map(TcpListener::local_addr);
+    Ok([grpc?.to_string(), rest?.to_string(), metrics?.to_string()])
 }

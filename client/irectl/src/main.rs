@@ -1,5 +1,8 @@
 //! `irectl`: the command line of ired. One file per command; local commands need no daemon.
 
+#[macro_use]
+mod print;
+
 mod commands;
 mod compile_args;
 mod exit;

@@ -52,6 +52,8 @@ const SEE: Need = Need::Model(Permission::See);
 const INFER: Need = Need::Model(Permission::Infer);
 const LOAD: Need = Need::Model(Permission::Load);
 const ADMIN: Need = Need::Server(Permission::Admin);
+/// Others wait meanwhile.
+const PROFILE: Need = Need::Model(Permission::Admin);
 const HEALTH: Need = Need::Open(Open::Health);
 const REFLECTION: Need = Need::Open(Open::Reflection);
 
@@ -89,8 +91,7 @@ const METHODS: &[(&str, Need)] = &[
     ("/ired.v1.DeviceService/ListDevices", Need::Listing),
     ("/ired.v1.TraceService/ListTraces", Need::Listing),
     ("/ired.v1.TraceService/GetTrace", Need::Listing),
-    // Others wait meanwhile.
-    ("/ired.v1.TraceService/ProfileModel", Need::Model(Permission::Admin)),
+    ("/ired.v1.TraceService/ProfileModel", PROFILE),
     ("/ired.v1.ActivityService/GetActivity", Need::Listing),
     ("/grpc.health.v1.Health/Check", HEALTH),
     ("/grpc.health.v1.Health/Watch", HEALTH),
@@ -147,10 +148,12 @@ const ROUTES: &[(Method, &str, Need)] = &[
     (Method::DELETE, "/v1/models/{model}", LOAD),
     (Method::POST, "/v1/models/{model}/compile", LOAD),
     (Method::GET, "/v1/models/{model}/latency", SEE),
+    (Method::POST, "/v1/models/{model}/profile", PROFILE),
     (Method::POST, "/v1/models/{model}/versions/{version}", LOAD),
     (Method::DELETE, "/v1/models/{model}/versions/{version}", LOAD),
     (Method::POST, "/v1/models/{model}/versions/{version}/compile", LOAD),
     (Method::GET, "/v1/models/{model}/versions/{version}/latency", SEE),
+    (Method::POST, "/v1/models/{model}/versions/{version}/profile", PROFILE),
     (Method::GET, "/v1/devices", Need::Listing),
     // As the metrics: of all models.
     (Method::GET, "/v1/status", Need::Server(Permission::See)),

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::asked::Asked;
 use super::parameters::{self, Parameters};
-use super::{Answer, Call, Inference, check, check_rows, execute, failed, join, wanted_outputs};
+use super::{Answer, Call, Inference, check, check_rows, execute, failed, join, make_room, wanted_outputs};
 use crate::course::Course;
 use crate::error::Error;
 use crate::registry::Served;
@@ -90,6 +90,7 @@ impl Inference {
         check_rows(served, join::rows(&inputs))?;
         let tenant = call.tenant.as_ref().map_or(tenants::DEFAULT_ID, |tenant| tenant.id());
         let mut turn = sequences.turn(sequences.unnamed(tenant)).await?;
+        make_room(served, &asked, turn.more_to_begin(&inputs)?).await?;
         turn.begin(&mut inputs)?;
         let patience = deadline.saturating_duration_since(Instant::now());
         let mut took = Timing::default();
@@ -107,6 +108,7 @@ impl Inference {
             add(&mut took, &execution.timing());
             course.execution = Some(execution);
             let is_last = is_bound || iterations.are_over(&outputs)?;
+            make_room(served, &asked, turn.more_to_keep(&outputs)).await?;
             turn.keep(&mut outputs)?;
             let outputs = wanted.iter().map(|name| Ok(owned(take_output(&mut outputs, name)?)));
             let outputs = outputs.collect::<Result<_, RuntimeFailure>>()?;

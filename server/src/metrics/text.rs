@@ -80,6 +80,7 @@ fn models(text: &mut Text, versions: &[VersionView]) {
     text.per_version(versions, "ired_queue_length", "gauge", "Requests that wait for their turn", |view| {
         Some(view.serving.as_ref()?.lane.waiting() as u64)
     });
+    expected_waits(text, versions);
     batches(text, versions);
     text.per_version(versions, "ired_model_ready", "gauge", "1 while the version can answer", |view| {
         Some(u64::from(view.serving.is_some()))
@@ -98,6 +99,18 @@ fn models(text: &mut Text, versions: &[VersionView]) {
         "Memory a model takes while it is idle; 0 where it made room",
         |view| Some(view.serving.as_ref()?.runners().iter().map(|runner| runner.resident_bytes()).sum()),
     );
+}
+
+fn expected_waits(text: &mut Text, versions: &[VersionView]) {
+    let name = "ired_queue_expected_wait_seconds";
+    text.family(name, "gauge", "How long a request that came now would wait for its turn");
+    for view in versions {
+        let wait = view.serving.as_ref().and_then(|served| served.lane.expected_wait());
+        if let Some(wait) = wait {
+            let labels = [("model", view.name.as_str()), ("version", &view.version_text())];
+            text.sample(name, &labels, wait.as_secs_f64());
+        }
+    }
 }
 
 /// How many rows the executions had.

@@ -3,12 +3,11 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use ired_worker::{LoadedModule, SandboxReport};
-use tokio::sync::Notify;
 
 use crate::engine::{InstanceGroup, Instances, Launcher, Process, Runner};
 use crate::error::Error;
@@ -30,9 +29,6 @@ pub struct Residents {
     known: Mutex<Vec<Weak<Resident>>>,
     /// Counts uses, so that the least recent is the least number.
     clock: AtomicU64,
-    /// Told when a module comes to be idle or gone, while somebody waits for that.
-    changed: Notify,
-    waiting: AtomicUsize,
     /// Of those who need a module and memory beside it, one at a time has a part and waits for the rest.
     completing: tokio::sync::Mutex<()>,
     /// Modules that made room for others.
@@ -67,7 +63,7 @@ pub(crate) struct Room {
     memory: Reservation,
     /// As much, where it is a compilation's.
     compiling: Option<Reservation>,
-    change: Change,
+    _change: Change,
 }
 
 /// A module that stays in memory while this is held.
@@ -111,8 +107,6 @@ impl Residents {
             compile_wall,
             known: Mutex::default(),
             clock: AtomicU64::new(0),
-            changed: Notify::new(),
-            waiting: AtomicUsize::new(0),
             completing: tokio::sync::Mutex::default(),
             evicted: Counter::default(),
             faulted: Counter::default(),
@@ -185,14 +179,12 @@ impl Residents {
     /// # Errors
     /// When there is not so much, now or until then.
     pub(crate) async fn make_room(self: &Arc<Self>, bytes: u64, until: Instant) -> Result<Room, Shortage> {
-        self.waiting.fetch_add(1, Ordering::AcqRel);
-        let _waiting = Waiting(self);
+        let waiting = self.ledger.wait();
         loop {
             // Before looking, so that no change between is missed.
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
+            let changed = waiting.changed();
             if let Ok(memory) = self.ledger.reserve(bytes) {
-                return Ok(Room { memory, compiling: None, change: Change(self.clone()) });
+                return Ok(Room { memory, compiling: None, _change: Change(self.clone()) });
             }
             let shortage = match self.evict_one_for(bytes, 0).await {
                 Ok(()) => continue,
@@ -255,20 +247,6 @@ impl Residents {
             }
         }
         Err(shortage)
-    }
-
-    fn tell(&self) {
-        if self.waiting.load(Ordering::Acquire) > 0 {
-            self.changed.notify_waiters();
-        }
-    }
-}
-
-struct Waiting<'a>(&'a Residents);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -472,17 +450,14 @@ impl Using {
 }
 
 impl Room {
-    /// The memory alone. It is not told of when it goes; the hold on the module is, which has to go after it.
+    /// The memory alone.
     fn into_memory(self) -> Reservation {
         self.memory
     }
 
     /// Makes it so many bytes, unless they are not to be had.
     fn resize(&mut self, bytes: u64) -> bool {
-        let fits = self.memory.resize(bytes).is_ok();
-        // It may be less than before.
-        self.change.0.tell();
-        fits
+        self.memory.resize(bytes).is_ok()
     }
 }
 
@@ -493,6 +468,6 @@ fn share(file: &OwnedFd) -> Result<OwnedFd, Error> {
 
 impl Drop for Change {
     fn drop(&mut self) {
-        self.0.tell();
+        self.0.ledger.tell();
     }
 }

@@ -39,7 +39,7 @@ pub struct Served {
     /// Where tenants share no process.
     apart: Option<Apart>,
     pub stats: Arc<ModelStats>,
-    pub profiling: Profiling,
+    pub profiling: Arc<Profiling>,
     /// Where its requests wait for their turn.
     pub lane: Lane,
     /// What its executions take.
@@ -104,7 +104,7 @@ impl Served {
         let lane = Lane::new(scheduler, &source.name, policy);
         let is_strict = settings.require_sandbox == RequireSandbox::Strict;
         let apart = is_strict.then(|| Apart::new(&source.name, &runner));
-        let sequences = sequences.map(|policy| Sequences::new(&source.name, policy));
+        let sequences = sequences.map(|policy| Sequences::new(&source.name, policy, scheduler.ledger()));
         let peaks = Arc::new(Peaks::new(&entries[entry], is_strict));
         lane.know(peaks.clone());
         Ok(Self {
@@ -115,7 +115,7 @@ impl Served {
             runner,
             apart,
             stats,
-            profiling: Profiling::default(),
+            profiling: Arc::default(),
             lane,
             peaks,
             sequences,

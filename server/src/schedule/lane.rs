@@ -68,6 +68,11 @@ impl Lane {
         self.scheduler.lock().lanes.get(&self.id).map_or(0, |state| state.backlog.len())
     }
 
+    /// How long one that came now would wait for its turn; `None` before the model has run.
+    pub fn expected_wait(&self) -> Option<Duration> {
+        self.scheduler.lock().expected_wait(self.id)
+    }
+
     /// What executions of all lanes have of the memory budget, which they give back before long.
     pub fn running_bytes(&self) -> u64 {
         self.scheduler.lock().memory.running_bytes()

@@ -80,6 +80,11 @@ impl Machine {
         })
     }
 
+    /// How long a request that came now would wait in a lane; `None` where nobody knows yet.
+    pub(super) fn expected_wait(&self, lane: u64) -> Option<Duration> {
+        self.lanes.get(&lane)?.expected_wait(self.running < self.places)
+    }
+
     /// Takes memory for the next request of a lane, or for one that finds nobody waiting in it.
     fn take_memory(&mut self, lane: u64, bytes: u64) -> Result<Held, (u64, u64)> {
         let next = |lane| Some(*self.lanes.get(&lane)?.backlog.next()?.0);
@@ -106,6 +111,11 @@ impl Scheduler {
             models: Shares::default(),
         };
         Self { shared: Arc::new(Shared { machine: Mutex::new(machine), ledger, parallel: parallel.max(1) }) }
+    }
+
+    /// What executions have their memory from.
+    pub fn ledger(&self) -> Ledger {
+        self.shared.ledger.clone()
     }
 
     pub(super) fn add(&self, model: &str, policy: Policy) -> u64 {

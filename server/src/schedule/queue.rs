@@ -202,6 +202,14 @@ impl LaneState {
         self.too_late(ticket.deadline, self.backlog.before(ticket) + self.running, now)
     }
 
+    /// How long one that came now would wait for its turn, as refusals estimate it; `None` where nobody knows yet.
+    pub(super) fn expected_wait(&self, free: bool) -> Option<Duration> {
+        if self.backlog.is_empty() && self.may_start_alone(free) {
+            return Some(Duration::ZERO);
+        }
+        self.estimate.until_left(self.backlog.len() + self.running, self.places())
+    }
+
     /// When those that wait now will have left.
     pub(super) fn retry_after(&self) -> Duration {
         let ahead = self.backlog.len() + self.running;

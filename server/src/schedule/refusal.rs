@@ -58,6 +58,8 @@ pub enum Why {
     Burst { per_second: f64, burst: f64 },
     #[error("needs {needs} bytes for the request; the budget is {budget}, {in_use} in use")]
     Memory { needs: u64, budget: u64, in_use: u64 },
+    #[error("needs {needs} bytes for the states of the sequence; the budget is {budget}, {in_use} in use")]
+    States { needs: u64, budget: u64, in_use: u64 },
     #[error("needs {needs} bytes to be loaded; the budget is {budget}, {in_use} in use by what cannot go")]
     Resident { needs: u64, budget: u64, in_use: u64 },
 }
@@ -71,7 +73,7 @@ impl Why {
             Self::Late { .. } => "late",
             Self::Waited { .. } => "timeout",
             Self::Rate { .. } | Self::Burst { .. } => "rate",
-            Self::Memory { .. } | Self::Resident { .. } => "memory",
+            Self::Memory { .. } | Self::States { .. } | Self::Resident { .. } => "memory",
         }
     }
 }

@@ -5,13 +5,16 @@
 //! which they came. What a model is told about a sequence, and what it keeps between requests, are tensors like any
 //! other; where rows can be joined, requests of different sequences are.
 //!
+//! What it keeps is counted in the memory budget from one request to the next; a sequence that paused for too long gives
+//! it back although nobody asks for its place.
+//!
 //! A sequence may also be one request that is run again and again until it is over ([`Iterations`]): its one turn lasts
 //! as long, so that it never pauses.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use ired_module::DType;
@@ -20,8 +23,9 @@ use ired_module::texts;
 use ired_worker::{Tensor, TensorData};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-use super::Iterations;
+use super::{Iterations, Refusal, Why};
 use crate::error::Error;
+use crate::ledger::{Ledger, Reservation};
 use crate::tensors::take_output;
 
 /// The longest correlation id, in bytes.
@@ -100,10 +104,22 @@ pub struct Step {
 pub struct Sequences {
     model: String,
     policy: SequencePolicy,
-    open: Mutex<HashMap<SequenceId, Arc<Sequence>>>,
+    open: Arc<Open>,
     places: Arc<Semaphore>,
+    ledger: Ledger,
     /// Sequences that were given a number here.
     numbered: AtomicU64,
+}
+
+/// The sequences that have begun.
+#[derive(Debug, Default)]
+struct Open(Mutex<Opened>);
+
+#[derive(Debug, Default)]
+struct Opened {
+    sequences: HashMap<SequenceId, Arc<Sequence>>,
+    /// [`close_paused`] is at work.
+    is_watched: bool,
 }
 
 #[derive(Debug)]
@@ -117,7 +133,15 @@ struct Sequence {
 struct Progress {
     /// Held from the first request on.
     place: Option<OwnedSemaphorePermit>,
-    states: Vec<Tensor>,
+    states: States,
+}
+
+/// What the model gets the next time.
+#[derive(Debug, Default)]
+struct States {
+    tensors: Vec<Tensor>,
+    /// As many bytes of the memory budget.
+    memory: Option<Reservation>,
 }
 
 /// A request that is the only one of its sequence.
@@ -147,10 +171,10 @@ impl fmt::Display for SequenceId {
 }
 
 impl Sequences {
-    pub fn new(model: &str, policy: SequencePolicy) -> Self {
+    pub fn new(model: &str, policy: SequencePolicy, ledger: Ledger) -> Self {
         let places = Arc::new(Semaphore::new(policy.limit.clamp(1, Semaphore::MAX_PERMITS)));
         let numbered = AtomicU64::new(0);
-        Self { model: model.to_owned(), policy, open: Mutex::default(), places, numbered }
+        Self { model: model.to_owned(), policy, open: Arc::default(), places, ledger, numbered }
     }
 
     /// Where a sequence is one request: when that is over.
@@ -189,7 +213,7 @@ impl Sequences {
         let progress = sequence.progress.clone().lock_owned().await;
         let mut turn = SequenceTurn { sequences: self, sequence, progress, step, kept: false };
         if turn.step.start {
-            turn.progress.states.clear();
+            turn.progress.states = States::default();
             if turn.progress.place.is_none() {
                 turn.progress.place = Some(self.place().await?);
             }
@@ -202,19 +226,24 @@ impl Sequences {
     }
 
     fn find(&self, step: &Step) -> Result<Arc<Sequence>, Error> {
-        let mut open = self.lock();
-        if let Some(sequence) = open.get(&step.id)
+        let mut open = self.open.lock();
+        if let Some(sequence) = open.sequences.get(&step.id)
             && (step.start || !sequence.is_idle(self.policy.idle))
         {
             sequence.touch();
             return Ok(sequence.clone());
         }
         if !step.start {
-            open.remove(&step.id);
+            open.sequences.remove(&step.id);
             return Err(self.not_started(&step.id));
         }
         let sequence = Arc::new(Sequence { progress: Arc::default(), touched: Mutex::new(Instant::now()) });
-        open.insert(step.id.clone(), sequence.clone());
+        // One that is a single request never pauses.
+        if !open.is_watched && self.iterations().is_none() {
+            open.is_watched = true;
+            tokio::spawn(close_paused(Arc::downgrade(&self.open), self.policy.idle));
+        }
+        open.sequences.insert(step.id.clone(), sequence.clone());
         Ok(sequence)
     }
 
@@ -232,7 +261,7 @@ impl Sequences {
         // One wait for all looks: a new one would begin behind those who came later.
         let mut place = std::pin::pin!(self.places.clone().acquire_owned());
         loop {
-            let next = self.close_idle();
+            let next = self.open.close_idle(self.policy.idle);
             let look_again = next.unwrap_or(self.policy.idle).max(Duration::from_millis(1));
             if let Ok(place) = tokio::time::timeout(look_again, &mut place).await {
                 return place.map_err(|_| Error::Stopping);
@@ -240,18 +269,47 @@ impl Sequences {
         }
     }
 
+    /// Takes memory for the states of a sequence that has some already.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the numbers; nothing has changed then.
+    fn reserve(&self, states: &mut States, bytes: u64) -> Result<(), Error> {
+        let memory = states.memory.get_or_insert_with(|| self.ledger.empty());
+        memory.resize(bytes).map_err(|(budget, in_use)| {
+            // Before long others have ended, or have paused for too long.
+            let after = if bytes > budget { Duration::MAX } else { self.policy.idle };
+            Refusal::new(&self.model, Why::States { needs: bytes, budget, in_use }, after).into()
+        })
+    }
+}
+
+/// Ends sequences once they have paused for too long, until there are none.
+async fn close_paused(open: Weak<Open>, idle: Duration) {
+    let mut wait = idle;
+    loop {
+        tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+        let Some(open) = open.upgrade() else { return };
+        wait = open.close_idle(idle).unwrap_or(idle);
+        let mut open = open.lock();
+        open.is_watched = !open.sequences.is_empty();
+        if !open.is_watched {
+            return;
+        }
+    }
+}
+
+impl Open {
     /// Ends the sequences that have paused for too long, and says when the next will have.
-    fn close_idle(&self) -> Option<Duration> {
-        let idle = self.policy.idle;
+    fn close_idle(&self, idle: Duration) -> Option<Duration> {
         let mut open = self.lock();
         // One whose request is running or waiting has not paused.
-        open.retain(|_, sequence| !sequence.is_idle(idle));
-        let pausing = open.values().filter(|sequence| sequence.progress.try_lock().is_ok());
+        open.sequences.retain(|_, sequence| !sequence.is_idle(idle));
+        let pausing = open.sequences.values().filter(|sequence| sequence.progress.try_lock().is_ok());
         pausing.map(|sequence| idle.saturating_sub(sequence.paused())).min()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SequenceId, Arc<Sequence>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Opened> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -270,12 +328,31 @@ impl Sequence {
 }
 
 impl SequenceTurn<'_> {
+    /// Bytes of memory beyond those that it has, for the states that it begins with.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is too large, or missing.
+    pub fn more_to_begin(&self, inputs: &[Tensor]) -> Result<u64, Error> {
+        Ok(self.progress.states.more(self.first_bytes(inputs)?))
+    }
+
+    fn first_bytes(&self, inputs: &[Tensor]) -> Result<u64, Error> {
+        let rows = rows(inputs);
+        let bytes = |state: &StateTensor| match inputs.iter().find(|tensor| tensor.name == state.input) {
+            Some(given) => Ok(given.data.len() as u64),
+            None => state.initial_size(rows).map(|(_, bytes)| bytes as u64),
+        };
+        self.sequences.policy.states.iter().map(bytes).sum()
+    }
+
     /// Takes the states that a request gives out of its inputs.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what is too large.
+    /// [`Error::Invalid`] for what is too large, or missing; [`Error::Refused`] where there is no memory for it.
     pub fn begin(&mut self, inputs: &mut Vec<Tensor>) -> Result<(), Error> {
         let rows = rows(inputs);
+        let bytes = self.first_bytes(inputs)?;
+        self.sequences.reserve(&mut self.progress.states, bytes)?;
         let mut states = Vec::with_capacity(self.sequences.policy.states.len());
         for state in &self.sequences.policy.states {
             let given = inputs.iter().position(|tensor| tensor.name == state.input);
@@ -284,7 +361,7 @@ impl SequenceTurn<'_> {
                 None => state.initial(rows)?,
             });
         }
-        self.progress.states = states;
+        self.progress.states.tensors = states;
         Ok(())
     }
 
@@ -299,12 +376,12 @@ impl SequenceTurn<'_> {
     /// [`Error::Invalid`] for other rows than the sequence began with, for more than there can be, and for an id that
     /// its input cannot hold.
     pub fn add(&self, inputs: &mut Vec<Tensor>) -> Result<(), Error> {
-        let rows = rows(if inputs.is_empty() { &self.progress.states } else { inputs });
+        let rows = rows(if inputs.is_empty() { &self.progress.states.tensors } else { inputs });
         for control in &self.sequences.policy.controls {
             inputs.push(self.control(control, rows)?);
         }
-        if !self.progress.states.is_empty() {
-            let kept = self.progress.states.iter().zip(&self.sequences.policy.states);
+        if !self.progress.states.tensors.is_empty() {
+            let kept = self.progress.states.tensors.iter().zip(&self.sequences.policy.states);
             for (tensor, _) in kept.clone().filter(|(_, state)| state.batched) {
                 if tensor.dims.first() != Some(&rows) {
                     let found = tensor.dims.first().copied().unwrap_or_default();
@@ -356,9 +433,24 @@ impl SequenceTurn<'_> {
         Ok(Tensor { name: name.clone(), dtype: *dtype, dims, data: element.repeat(count as usize).into() })
     }
 
+    /// Bytes of memory beyond those that it has, for the states among these outputs.
+    pub fn more_to_keep(&self, outputs: &[Tensor]) -> u64 {
+        self.progress.states.more(self.next_bytes(outputs))
+    }
+
+    fn next_bytes(&self, outputs: &[Tensor]) -> u64 {
+        let is_state = |name: &str| self.sequences.policy.states.iter().any(|state| state.output == name);
+        outputs.iter().filter(|tensor| is_state(&tensor.name)).map(|tensor| tensor.data.len() as u64).sum()
+    }
+
     /// Takes the states out of a request's outputs and keeps them.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where there is no memory for them; the sequence is where it was before the request then.
     pub fn keep(&mut self, outputs: &mut Vec<Tensor>) -> Result<(), Error> {
-        let mut states = Vec::with_capacity(self.sequences.policy.states.len());
+        let bytes = self.next_bytes(outputs);
+        self.sequences.reserve(&mut self.progress.states, bytes)?;
+        self.progress.states.tensors.clear();
         for state in &self.sequences.policy.states {
             let Tensor { name, dtype, dims, data } = take_output(outputs, &state.output)?;
             // A copy: the worker's memory is not held through a pause.
@@ -366,11 +458,17 @@ impl SequenceTurn<'_> {
             if state.answered {
                 outputs.push(Tensor { name, dtype, dims: dims.clone(), data: data.clone() });
             }
-            states.push(Tensor { name: state.input.clone(), dtype, dims, data });
+            self.progress.states.tensors.push(Tensor { name: state.input.clone(), dtype, dims, data });
         }
-        self.progress.states = states;
         self.kept = true;
         Ok(())
+    }
+}
+
+impl States {
+    /// What so many bytes are beyond those that are there.
+    fn more(&self, bytes: u64) -> u64 {
+        bytes.saturating_sub(self.memory.as_ref().map_or(0, Reservation::bytes))
     }
 }
 
@@ -381,12 +479,13 @@ impl Drop for SequenceTurn<'_> {
         let over = self.step.end || never_started || self.sequences.iterations().is_some();
         if over {
             self.progress.place = None;
-            self.progress.states.clear();
-            let mut open = self.sequences.lock();
+            self.progress.states = States::default();
+            let mut open = self.sequences.open.lock();
             // Another request may have started it anew, or wait to: then it stays.
             let alone = Arc::strong_count(&self.sequence) <= 2;
-            if alone && open.get(&self.step.id).is_some_and(|known| Arc::ptr_eq(known, &self.sequence)) {
-                open.remove(&self.step.id);
+            let known = open.sequences.get(&self.step.id);
+            if alone && known.is_some_and(|known| Arc::ptr_eq(known, &self.sequence)) {
+                open.sequences.remove(&self.step.id);
             }
         }
     }
@@ -423,6 +522,12 @@ fn rows(tensors: &[Tensor]) -> u64 {
 
 impl StateTensor {
     fn initial(&self, rows: u64) -> Result<Tensor, Error> {
+        let (dims, bytes) = self.initial_size(rows)?;
+        Ok(Tensor { name: self.input.clone(), dtype: self.dtype, dims, data: vec![0; bytes].into() })
+    }
+
+    /// Its shape and bytes at the start.
+    fn initial_size(&self, rows: u64) -> Result<(Vec<u64>, usize), Error> {
         let given = || Error::invalid(format!("input `{}` is missing", self.input));
         let mut dims = self.row.clone().ok_or_else(given)?;
         if self.batched {
@@ -435,7 +540,6 @@ impl StateTensor {
             .map(|bits| bits.div_ceil(8));
         let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok()).filter(|&bytes| bytes <= STATE_BYTES);
         let too_large = || Error::invalid(format!("state `{}` of {rows} rows is too large", self.input));
-        let data = vec![0; bytes.ok_or_else(too_large)?].into();
-        Ok(Tensor { name: self.input.clone(), dtype: self.dtype, dims, data })
+        Ok((dims, bytes.ok_or_else(too_large)?))
     }
 }

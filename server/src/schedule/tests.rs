@@ -479,6 +479,30 @@ async fn without_levels_a_full_queue_is_full_for_every_priority() {
 }
 
 #[tokio::test]
+async fn the_wait_that_is_expected_grows_with_the_queue() {
+    let scheduler = scheduler(1);
+    let lane = Lane::new(&scheduler, "m", one_by_one());
+    assert_eq!(lane.expected_wait(), Some(Duration::ZERO), "it would start at once");
+    let mut place = alone(&lane, ticket(1)).await;
+    assert_eq!(lane.expected_wait(), None, "nothing was measured");
+    place.worked(Duration::from_millis(1), 1);
+    drop(place);
+    let place = alone(&lane, ticket(1)).await;
+    let one = lane.expected_wait().unwrap();
+    assert!(one > Duration::ZERO);
+    let mut waiting = [1, 2].map(|level| enter(&lane, ticket(level), None).boxed_local());
+    for entering in &mut waiting {
+        assert!(poll!(entering).is_pending());
+    }
+    let three = lane.expected_wait().unwrap();
+    assert!(three.abs_diff(one * 3) < Duration::from_nanos(4), "one runs, and two wait: {three:?}, {one:?}");
+    // The machine is full; a lane of nobody has a place beyond it.
+    assert_eq!(Lane::new(&scheduler, "other", one_by_one()).expected_wait(), Some(Duration::ZERO));
+    drop((waiting, place));
+    assert_eq!(lane.expected_wait(), Some(Duration::ZERO));
+}
+
+#[tokio::test]
 async fn a_rate_is_kept_and_its_hint_is_when_it_allows_one_more() {
     let scheduler = scheduler(1);
     let lane = Lane::new(&scheduler, "m", Policy { per_second: Some(0.1), ..Policy::default() });

@@ -58,5 +58,6 @@ fn model(view: &VersionView) -> ModelActivity {
         resident_bytes: serving.map_or(0, |served| served.runner.resident_bytes()),
         cpu_ns: nanos(cpu),
         restarts: serving.map_or(0, |served| served.runner.restarts()),
+        expected_wait_ns: serving.and_then(|served| served.lane.expected_wait()).map(nanos),
     }
 }

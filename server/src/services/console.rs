@@ -46,6 +46,7 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         "model.js",
         "models.js",
         "npz.js",
+        "profile.js",
         "requests.js",
         "results.js",
         "style.css",

@@ -77,7 +77,9 @@ impl GrpcInferenceService for InferenceService {
     ) -> Reply<Self::ModelStreamInferStream> {
         let admitted = Admitted::of(&request)?.clone();
         let origin = Origin::of(request.metadata().as_ref());
-        Ok(Response::new(stream::answers(self.0.clone(), admitted, origin, request.into_inner())))
+        let errors = stream::Errors::of(request.metadata());
+        let answers = stream::answers(self.0.clone(), admitted, errors, origin, request.into_inner());
+        Ok(Response::new(answers))
     }
 
     async fn model_config(&self, request: Request<ModelConfigRequest>) -> Reply<ModelConfigResponse> {

@@ -1,6 +1,7 @@
 //! A profile of a model that serves: its next executions, their dispatches added up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ired_proto::ired::v1::{ProfileModelRequest, ProfileModelResponse, ProfiledDispatch};
@@ -11,6 +12,7 @@ use super::traces::nanos;
 use crate::app::App;
 use crate::course::Execution;
 use crate::error::Error;
+use crate::profiling::Asker;
 
 /// What is asked for where nothing is said, and at most.
 const EXECUTIONS: (u32, u32) = (8, 256);
@@ -18,32 +20,48 @@ const SECONDS: (u32, u32) = (10, 60);
 /// How often it looks whether the daemon stops, which shall not wait for this.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Watches the next executions of a model.
+/// Watches the next executions of a model, from now on.
 ///
 /// # Errors
 /// More than may be asked for; [`Error::Profiled`] while somebody else does this.
-pub(super) async fn profile(app: &App, request: ProfileModelRequest) -> Result<ProfileModelResponse, Error> {
+pub(super) fn watch(app: &Arc<App>, request: &ProfileModelRequest) -> Result<Watch, Error> {
     let wanted = bounded("executions", request.executions, EXECUTIONS)?;
     let seconds = bounded("seconds", request.seconds, SECONDS)?;
     let version = if request.version == 0 { String::new() } else { request.version.to_string() };
     let served = app.registry.find(&request.model, &version)?;
     let profiled = || Error::Profiled { model: served.name.clone(), version: served.version };
-    let mut asker = served.profiling.ask(wanted).ok_or_else(profiled)?;
+    let asker = served.profiling.ask(wanted).ok_or_else(profiled)?;
     let end = Instant::now() + Duration::from_secs(seconds.into());
-    let mut look = interval(LOOK);
-    let mut sum = Sum::default();
-    while sum.executions < wanted {
-        tokio::select! {
-            next = timeout_at(end, asker.next()) => match next {
-                Ok(Some(execution)) => sum.add(&execution),
-                Ok(None) | Err(_) => break,
-            },
-            _ = look.tick() => if !app.is_serving() {
-                break;
-            },
+    Ok(Watch { app: app.clone(), version: served.version, asker, wanted, end })
+}
+
+/// Executions that are watched; its drop ends that.
+pub(super) struct Watch {
+    app: Arc<App>,
+    version: u64,
+    asker: Asker,
+    wanted: u32,
+    end: Instant,
+}
+
+impl Watch {
+    /// What was seen, once that is all that was asked for, or the time is over, or the daemon stops.
+    pub(super) async fn seen(mut self) -> ProfileModelResponse {
+        let mut look = interval(LOOK);
+        let mut sum = Sum::default();
+        while sum.executions < self.wanted {
+            tokio::select! {
+                next = timeout_at(self.end, self.asker.next()) => match next {
+                    Ok(Some(execution)) => sum.add(&execution),
+                    Ok(None) | Err(_) => break,
+                },
+                _ = look.tick() => if !self.app.is_serving() {
+                    break;
+                },
+            }
         }
+        sum.into_response(self.version)
     }
-    Ok(sum.into_response(served.version))
 }
 
 fn bounded(name: &str, asked: u32, (default, most): (u32, u32)) -> Result<u32, Error> {
@@ -150,7 +168,6 @@ fn note<'a>(profile: &'a WorkProfile, span: &WorkSpan) -> Option<&'a WorkNote> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Instant;
 
     use ired_worker::Timing;

@@ -48,7 +48,7 @@ impl TraceService for TraceBook {
         &self,
         request: Request<ProfileModelRequest>,
     ) -> Result<Response<ProfileModelResponse>, Status> {
-        Ok(Response::new(profile::profile(&self.0, request.into_inner()).await?))
+        Ok(Response::new(profile::watch(&self.0, request.get_ref())?.seen().await))
     }
 }
 

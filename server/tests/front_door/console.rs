@@ -139,13 +139,13 @@ async fn queues_are_watched_while_requests_wait() {
         })
         .collect();
     let cells = "Array.from(document.querySelectorAll('tbody tr > *'), (cell) => cell.innerText).join('|')";
-    page.until("one runs and two wait", &format!("{cells}.startsWith('m 1|8|0|0 B|3|2|')")).await.unwrap();
+    page.until("one runs and two wait", &format!("{cells}.startsWith('m 1|8|0|0 B|3|2|–|')")).await.unwrap();
     page.shot("scripted-machine").await.unwrap();
     world.release();
     for call in calls {
         call.await.unwrap().unwrap();
     }
-    page.until("nobody waits", &format!("{cells}.startsWith('m 1|8|0|0 B|0|0|')")).await.unwrap();
+    page.until("nobody waits", &format!("{cells}.startsWith('m 1|8|0|0 B|0|0|0 ns|')")).await.unwrap();
     assert_eq!(page.texts(".cards .large").await.unwrap()[2], "0 of 2 running");
     console.is_well(&[]);
     daemon.stop().await;

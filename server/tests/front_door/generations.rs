@@ -1,5 +1,7 @@
 //! Decoupled models: one request on a stream that gets a response for each of its runs.
 
+mod from_rust;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

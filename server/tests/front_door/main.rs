@@ -32,6 +32,7 @@ mod settings;
 mod shared_cache;
 mod shared_cache_faults;
 mod shared_memory;
+mod states;
 mod tenants;
 mod throttle;
 mod tls;

@@ -57,7 +57,8 @@ async fn a_model_goes_up_is_compiled_loaded_and_deleted() {
         (&new["state"], &new["source"], &new["version"]),
         (&json!("READY"), &json!("upload"), &json!("7"))
     );
-    assert_eq!(new["requests"], json!({ "answered": 1, "failed": 0, "inside": 0, "waiting": 0 }));
+    let requests = json!({ "answered": 1, "failed": 0, "inside": 0, "waiting": 0, "expected_wait_ns": 0 });
+    assert_eq!(new["requests"], requests);
     assert_eq!((&new["module"]["worker_pid"], &new["module"]["triple"]), (&json!(8), &json!("scripted")));
     let devices = send("GET", "/v1/devices", b"").await.json();
     assert_eq!(devices["devices"][0]["models"], json!(["m/7"]));
@@ -247,6 +248,7 @@ async fn roles_decide_here_as_elsewhere() {
         ("reader", "POST", "/v1/models/m1", 403),
         ("reader", "DELETE", "/v1/models/m1", 403),
         ("monitor", "POST", "/v1/models/m1/compile", 403),
+        ("deployer", "POST", "/v1/models/m1/profile", 403),
         ("deployer", "POST", "/v1/models/m1/compile", 200),
         ("deployer", "POST", "/v1/models/other/versions/2", 403),
         ("deployer", "POST", "/v1/models/m1/versions/2", 200),

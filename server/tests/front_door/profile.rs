@@ -5,9 +5,12 @@ use std::time::Duration;
 use ired::Daemon;
 use ired_client::proto::{ProfileModelRequest, ProfileModelResponse};
 use ired_client::{ClientError, InferRequest};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tonic::Code;
 
-use crate::scripted::{Place, World, client, request, x};
+use crate::scripted::{Place, World, client, http, request, x};
 
 async fn profile(
     daemon: &Daemon,
@@ -89,5 +92,53 @@ async fn one_asks_at_a_time_within_bounds_and_gets_what_there_was() {
         again = profile(&daemon, 1, 1).await;
     }
     assert_eq!(again.unwrap().executions, 0, "nobody called the model");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn over_rest_what_is_sent_once_the_answer_has_begun_is_seen() {
+    let (place, world) = (Place::new(&[("m.onnx", "takes:5")]), World::new());
+    let daemon = place.start(&world).await;
+    let mut stream = TcpStream::connect(daemon.http).await.unwrap();
+    let head =
+        "POST /v1/models/m/profile HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: 34\r\n\r\n";
+    stream.write_all(format!("{head}{}", r#"{"executions": 2.0, "seconds": 60}"#).as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+        assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+    let again = http(daemon.http, "POST", "/v1/models/m/versions/1/profile", &[], b"").await;
+    assert_eq!(
+        (again.status, again.error()),
+        (409, "model `m` version 1 is being profiled already".to_owned())
+    );
+    for _ in 0..2 {
+        client(&daemon).await.infer(request("m")).await.unwrap();
+    }
+    stream.read_to_end(&mut answer).await.unwrap();
+    let text = String::from_utf8(answer).unwrap();
+    let (start, end) = (text.find('{').unwrap(), text.rfind('}').unwrap());
+    let profile: Value = serde_json::from_str(&text[start..=end]).unwrap();
+    let expected = json!({
+        "version": "1", "executions": 2, "compute_ns": 10_000_000, "threads": 2, "left_out": 0,
+        "dispatches": [{
+            "kernel": "double", "nodes": ["y (Mul)"], "result": "f32[2, 3]", "calls": 2.0,
+            "time_ns": 10_000_000, "operations": 12.0, "bytes": null,
+        }],
+    });
+    assert_eq!(profile, expected);
+
+    for (path, body, status, words) in [
+        ("/v1/models/m/profile", r#"{"executions": 257}"#, 400, "at most 256"),
+        ("/v1/models/m/profile", r#"{"seconds": 1e15}"#, 400, "at most 60"),
+        ("/v1/models/m/profile", r#"{"second": 1}"#, 400, "unknown field"),
+        ("/v1/models/nobody/profile", "", 404, "nobody"),
+        ("/v1/models/m/versions/2/profile", "", 404, "version"),
+    ] {
+        let reply = http(daemon.http, "POST", path, &[], body.as_bytes()).await;
+        assert_eq!(reply.status, status, "{path} {body}: {reply:?}");
+        assert!(reply.error().contains(words), "{path} {body}: {}", reply.error());
+    }
     daemon.stop().await;
 }

@@ -16,7 +16,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::scripted::{Place, World, channel, http};
+use crate::scripted::{Place, World, channel, client, http};
 
 pub(crate) type Grpc = GrpcInferenceServiceClient<Channel>;
 
@@ -441,5 +441,39 @@ async fn a_load_request_may_bring_the_configuration() {
     assert_eq!(reply.status, 200, "{reply:?}");
     let found = http(daemon.http, "GET", "/v2/models/n/config", &[], b"").await.json();
     assert_eq!(found["max_batch_size"], 4, "{found}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn the_wait_that_is_expected_is_told_wherever_queues_are() {
+    let mut place = Place::new(&[("m.onnx", "block")]);
+    place.settings.executions = 1;
+    let world = World::new();
+    let daemon = place.start(&world).await;
+    let told = async || {
+        let activity = client(&daemon).await.activity().await.unwrap();
+        let models = http(daemon.http, "GET", "/v1/models", &[], b"").await.json();
+        let status = http(daemon.http, "GET", "/v1/status", &[], b"").await.json();
+        let gauge = metric(&daemon, "ired_queue_expected_wait_seconds{model=\"m\"").await;
+        let listed = models["models"][0]["requests"]["expected_wait_ns"].as_u64();
+        let overall = status["requests"]["expected_wait_ns"].as_u64();
+        (activity.models[0].expected_wait_ns, listed, overall, gauge, status["requests"]["waiting"].clone())
+    };
+    assert_eq!(told().await, (Some(0), Some(0), Some(0), Some(0.0), 0.into()));
+    let grpc = grpc(&daemon).await;
+    let calls: Vec<_> = (0..2)
+        .map(|_| {
+            let mut grpc = grpc.clone();
+            tokio::spawn(async move { grpc.model_infer(asking("m", 1, 1.0)).await })
+        })
+        .collect();
+    until_waiting(&daemon, 1.0).await;
+    assert_eq!(told().await, (None, None, None, None, 1.into()), "the model has not run yet");
+    world.release();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    until_waiting(&daemon, 0.0).await;
+    assert_eq!(told().await, (Some(0), Some(0), Some(0), Some(0.0), 0.into()));
     daemon.stop().await;
 }

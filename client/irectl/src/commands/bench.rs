@@ -2,7 +2,7 @@
 
 pub(super) mod profile;
 
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -105,10 +105,13 @@ impl Bench {
         let first_ms = first.latencies.first().copied().map(milliseconds);
         let rss_kb = first.rss_bytes / 1024;
         self.write_outputs(first)?;
-        answer(&json!({
-            "event": "ready", "load_ms": session.load_ms, "compile_ms": session.compile_ms, "first_ms": first_ms,
-            "rss_kb": rss_kb, "version": env!("CARGO_PKG_VERSION"),
-        }))?;
+        println!(
+            "{}",
+            json!({
+                "event": "ready", "load_ms": session.load_ms, "compile_ms": session.compile_ms, "first_ms": first_ms,
+                "rss_kb": rss_kb, "version": env!("CARGO_PKG_VERSION"),
+            })
+        );
         for line in std::io::stdin().lock().lines() {
             let line = line.context("cannot read standard input")?;
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -121,10 +124,13 @@ impl Bench {
                     let cpu_before = own_cpu();
                     let result = session.burst(iters, budget).await?;
                     let cpu = result.cpu + (own_cpu() - cpu_before);
-                    answer(&json!({
-                        "event": "burst", "latencies_us": microseconds(&result.latencies),
-                        "rss_kb": result.rss_bytes / 1024, "cpu_us": cpu.as_secs_f64() * 1e6,
-                    }))?;
+                    println!(
+                        "{}",
+                        json!({
+                            "event": "burst", "latencies_us": microseconds(&result.latencies),
+                            "rss_kb": result.rss_bytes / 1024, "cpu_us": cpu.as_secs_f64() * 1e6,
+                        })
+                    );
                 }
                 _ => bail!("`{line}`: expected `run MAX_ITERS BUDGET_MS` or `quit`"),
             }
@@ -185,12 +191,6 @@ impl Session {
         let request = BenchRequest { max_iters: max_iters.max(1), budget, warmup, profile };
         Ok(self.worker.bench(&self.entry, self.inputs.clone(), request).await?)
     }
-}
-
-/// One line of JSON, at once.
-fn answer(value: &serde_json::Value) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{value}").and_then(|()| out.flush()).context("cannot write standard output")
 }
 
 fn microseconds(latencies: &[Duration]) -> Vec<f64> {

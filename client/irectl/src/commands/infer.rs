@@ -1,5 +1,6 @@
 //! `irectl infer`: one call to the daemon.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -31,6 +32,12 @@ pub(crate) struct Infer {
     /// Print the answer as KServe v2 JSON.
     #[arg(long)]
     json: bool,
+    /// Print every response of a decoupled model as it comes; with `--json` a line each.
+    #[arg(long, conflicts_with_all = ["outputs", "repeat"])]
+    stream: bool,
+    /// Ask for so many responses at most.
+    #[arg(long, value_name = "N", requires = "stream")]
+    max_responses: Option<NonZeroU32>,
 }
 
 #[derive(clap::Args)]
@@ -56,28 +63,48 @@ impl Infer {
             version: self.version,
             inputs: tensors.into_iter().map(NamedTensor::try_into).collect::<Result<_>>()?,
             timeout: self.timeout_ms.map(Duration::from_millis),
+            max_responses: self.max_responses,
             ..InferRequest::default()
         };
+        if self.stream {
+            return stream(client, request, self.json).await;
+        }
         let (mut answer, mut latency) = timed(client, request.clone()).await?;
         for _ in 1..self.repeat {
             let (next, taken) = timed(client, request.clone()).await?;
             (answer, latency) = (next, latency.min(taken));
         }
 
-        let outputs: Vec<NamedTensor> = answer.outputs.into_iter().map(NamedTensor::from).collect();
+        let outputs = print(answer, latency, self.json)?;
         if let Some(path) = &self.outputs {
             npz::write(path, &outputs)?;
         }
-        if self.json {
-            println!("{}", json::response(&answer.model, &answer.version, &outputs, latency)?);
-        } else {
-            for output in &outputs {
-                println!("{}: {}", printable(&output.name), output.type_text());
-            }
-            println!("answered in {} us", latency.as_micros());
-        }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Prints an answer, and gives its outputs.
+fn print(answer: InferResponse, latency: Duration, as_json: bool) -> Result<Vec<NamedTensor>> {
+    let outputs: Vec<NamedTensor> = answer.outputs.into_iter().map(NamedTensor::from).collect();
+    if as_json {
+        println!("{}", json::response(&answer.model, &answer.version, &outputs, latency)?);
+    } else {
+        for output in &outputs {
+            println!("{}: {}", printable(&output.name), output.type_text());
+        }
+        println!("answered in {} us", latency.as_micros());
+    }
+    Ok(outputs)
+}
+
+/// Prints the responses to one request, each with the time since the request.
+async fn stream(client: &Client, request: InferRequest, as_json: bool) -> Result<ExitCode> {
+    let start = Instant::now();
+    let mut responses = client.infer_stream(request).await?;
+    while let Some(response) = responses.next().await? {
+        print(response, start.elapsed(), as_json)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// One call, and how long its answer took.

@@ -3,7 +3,7 @@
 mod rates;
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -43,11 +43,8 @@ impl Top {
             tokio::time::sleep(interval).await;
             let now = client.activity().await?;
             let text = table(&before, &now);
-            let mut out = std::io::stdout().lock();
             let start = if draws { DRAW_AGAIN } else { "" };
-            let written = write!(out, "{start}{text}").and_then(|()| out.flush());
-            written.context("cannot write standard output")?;
-            drop(out);
+            print!("{start}{text}");
             if self.once {
                 return Ok(ExitCode::SUCCESS);
             }
@@ -66,14 +63,25 @@ fn table(before: &GetActivityResponse, now: &GetActivityResponse) -> String {
     );
     let _ = writeln!(
         text,
-        "{:<28} {:>7} {:<11} {:>8} {:>9} {:>9} {:>7} {:>6} {:>7} {:>6} {:>11}",
-        "MODEL", "VERSION", "STATE", "REQ/S", "P50", "P99", "WAITING", "BATCH", "ERR/S", "CPU", "MEMORY"
+        "{:<28} {:>7} {:<11} {:>8} {:>9} {:>9} {:>7} {:>9} {:>6} {:>7} {:>6} {:>11}",
+        "MODEL",
+        "VERSION",
+        "STATE",
+        "REQ/S",
+        "P50",
+        "P99",
+        "WAITING",
+        "WAIT",
+        "BATCH",
+        "ERR/S",
+        "CPU",
+        "MEMORY"
     );
     for model in &now.models {
         let Rates { answered, failed, p50, p99, batch, cpu } = rates(before, now, model);
         let _ = writeln!(
             text,
-            "{:<28} {:>7} {:<11} {:>8.1} {:>9} {:>9} {:>7} {:>6} {:>7.1} {:>6} {:>11}",
+            "{:<28} {:>7} {:<11} {:>8.1} {:>9} {:>9} {:>7} {:>9} {:>6} {:>7.1} {:>6} {:>11}",
             one_line(&model.name),
             model.version,
             state(model.state()),
@@ -81,6 +89,7 @@ fn table(before: &GetActivityResponse, now: &GetActivityResponse) -> String {
             shown(p50, human_time),
             shown(p99, human_time),
             model.waiting,
+            shown(model.expected_wait_ns.map(Duration::from_nanos), human_time),
             shown(batch, |batch| format!("{batch:.1}")),
             failed,
             shown(cpu, |cpu| format!("{:.0}%", 100.0 * cpu)),
@@ -101,5 +110,31 @@ fn state(state: State) -> &'static str {
         State::Ready => "ready",
         State::Unloading => "unloading",
         State::Unavailable => "unavailable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ired_client::proto::ModelActivity;
+
+    use super::*;
+
+    #[test]
+    fn queues_are_shown_with_the_wait_that_is_expected() {
+        let model = |name: &str, expected_wait_ns| ModelActivity {
+            name: name.to_owned(),
+            version: 1,
+            waiting: 3,
+            expected_wait_ns,
+            ..Default::default()
+        };
+        let models = vec![model("known", Some(20_000_000)), model("unknown", None)];
+        let look = GetActivityResponse { models, ..Default::default() };
+        let text = table(&look, &look);
+        let lines: Vec<Vec<&str>> =
+            text.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[0][6..8], ["WAITING", "WAIT"]);
+        assert_eq!(lines[1][6..9], ["3", "20.00", "ms"], "{text}");
+        assert_eq!(lines[2][6..8], ["3", "-"], "{text}");
     }
 }

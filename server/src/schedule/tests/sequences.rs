@@ -11,7 +11,7 @@ fn sequences(limit: usize, idle: Duration) -> Sequences {
     let spec = TensorSpec { name: "start".to_owned(), dtype: DType::I32, dims: vec![rows] };
     let value = ControlValue::Start { no: vec![0; 4], yes: vec![1, 0, 0, 0] };
     let controls = vec![ControlInput { spec, value }];
-    Sequences::new("m", SequencePolicy { controls, idle, limit, ..SequencePolicy::default() })
+    Sequences::new("m", SequencePolicy { controls, idle, limit, ..SequencePolicy::default() }, Ledger::new(0))
 }
 
 fn step(number: u64, start: bool, end: bool) -> Step {

@@ -15,6 +15,7 @@ use ired_proto::inference::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
+use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
 
 use super::{decode, encode};
@@ -29,6 +30,8 @@ const CONCURRENCY: usize = 16;
 /// The parameter of a response: whether none follows for its request. Every last one says so itself, so that none has to be
 /// empty for clients with `triton_enable_empty_final_response`.
 const FINAL: &str = "triton_final_response";
+/// The header of a stream that an error shall end, with its code.
+const STRICT: &str = "triton_grpc_error";
 
 type Responses = BoxStream<'static, Result<ModelStreamInferResponse, Status>>;
 
@@ -43,11 +46,12 @@ enum Outcome {
 pub(super) fn answers(
     app: Arc<App>,
     admitted: Admitted,
+    errors: Errors,
     origin: Origin,
     requests: Streaming<ModelInferRequest>,
 ) -> Responses {
     let generations = Arc::new(Semaphore::new(CONCURRENCY));
-    let stream = Arc::new(Stream { app, admitted, origin, generations, sequences: Mutex::default() });
+    let stream = Arc::new(Stream { app, admitted, errors, origin, generations, sequences: Mutex::default() });
     let in_order = requests.then(move |request| {
         let stream = stream.clone();
         async move {
@@ -68,10 +72,27 @@ pub(super) fn answers(
     stream::unfold(outcomes, next).boxed()
 }
 
+/// How the client of a stream wants to be told that a request failed.
+#[derive(Clone, Copy)]
+pub(super) enum Errors {
+    /// By a response; the stream goes on.
+    AsResponses,
+    /// By the stream's own status, with a code and the hint when to come again; it ends.
+    AsStatus,
+}
+
+impl Errors {
+    pub(super) fn of(metadata: &MetadataMap) -> Self {
+        let strict = metadata.get(STRICT).is_some_and(|value| value == "true");
+        if strict { Self::AsStatus } else { Self::AsResponses }
+    }
+}
+
 /// What the requests of one stream share.
 struct Stream {
     app: Arc<App>,
     admitted: Admitted,
+    errors: Errors,
     origin: Origin,
     /// Places for requests that are run again and again.
     generations: Arc<Semaphore>,
@@ -92,7 +113,8 @@ enum SequenceName {
 impl Stream {
     /// Has a request get in line, which is done at once, and gives what comes of it.
     async fn begin(self: Arc<Self>, request: ModelInferRequest) -> BoxFuture<'static, Outcome> {
-        let called = Called { model: request.model_name.clone(), id: request.id.clone() };
+        let called =
+            Called { model: request.model_name.clone(), id: request.id.clone(), errors: self.errors };
         let failed = called.clone();
         let turn = self.turn(&request);
         let mut work = Box::pin(async move {
@@ -101,7 +123,7 @@ impl Stream {
                 None => None,
             };
             let answered = self.try_answer(request, called).await;
-            answered.unwrap_or_else(|error| Outcome::Response(Ok(failed.failed(&error))))
+            answered.unwrap_or_else(|error| Outcome::Response(failed.failed(error)))
         });
         match poll!(&mut work) {
             Poll::Ready(outcome) => future::ready(outcome).boxed(),
@@ -162,11 +184,11 @@ fn responses(
         let (response, going) = match generation.next().await? {
             Ok((reply, is_last)) => {
                 let response = ModelInferResponse { id: called.id.clone(), ..encode::response(reply) };
-                (message(response, is_last), (!is_last).then_some((called, generation, place)))
+                (Ok(message(response, is_last)), (!is_last).then_some((called, generation, place)))
             }
-            Err(error) => (called.failed(&error), None),
+            Err(error) => (called.failed(error), None),
         };
-        Some((Outcome::Response(Ok(response)), going))
+        Some((Outcome::Response(response), going))
     };
     stream::unfold(Some((called, generation, place)), next).boxed()
 }
@@ -176,14 +198,18 @@ fn responses(
 struct Called {
     model: String,
     id: String,
+    errors: Errors,
 }
 
 impl Called {
     /// An error says whose it is.
-    fn failed(self, error: &Error) -> ModelStreamInferResponse {
+    fn failed(self, error: Error) -> Result<ModelStreamInferResponse, Status> {
+        if matches!(self.errors, Errors::AsStatus) {
+            return Err(error.into());
+        }
         let response = ModelInferResponse { model_name: self.model, id: self.id, ..Default::default() };
         let error_message = ired_worker::printable(&error.to_string()).into_owned();
-        ModelStreamInferResponse { error_message, ..message(response, true) }
+        Ok(ModelStreamInferResponse { error_message, ..message(response, true) })
     }
 }
 

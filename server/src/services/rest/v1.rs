@@ -1,6 +1,7 @@
-//! `ired.v1` over REST: models, compilation with its progress, what they run on, and how that machine does.
+//! `ired.v1` over REST: models, compilation with its progress, profiles, what they run on, and how that machine does.
 
 mod compile;
+mod profile;
 mod upload;
 mod view;
 
@@ -25,9 +26,11 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/v1/models/{model}", post(upload::upload).delete(delete))
         .route("/v1/models/{model}/compile", post(compile::compile))
         .route("/v1/models/{model}/latency", get(latency))
+        .route("/v1/models/{model}/profile", post(profile::profile))
         .route("/v1/models/{model}/versions/{version}", post(upload::upload).delete(delete))
         .route("/v1/models/{model}/versions/{version}/compile", post(compile::compile))
         .route("/v1/models/{model}/versions/{version}/latency", get(latency))
+        .route("/v1/models/{model}/versions/{version}/profile", post(profile::profile))
         .route("/v1/devices", get(list_devices))
         .route("/v1/status", get(status))
 }

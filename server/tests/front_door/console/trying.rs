@@ -127,6 +127,45 @@ async fn latencies_and_the_course_of_a_request_are_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_profiled_where_it_is_tried() {
+    let (place, world) = (Place::new(&[("m.onnx", "takes:5")]), World::new());
+    let daemon = place.start(&world).await;
+    let console = Console::open(&daemon, "#/models/m").await;
+    let page = &console.page;
+    page.write(".try textarea", "1 2 3").await.unwrap();
+    page.click(".try button", "Profile").await.unwrap();
+    page.until("there is a lane for each thread", "document.querySelectorAll('.timeline .lane').length >= 4")
+        .await
+        .unwrap();
+    let lanes = page.texts(".timeline .lane").await.unwrap();
+    assert_eq!(lanes[lanes.len() - 2..], ["thread 0", "thread 1"]);
+    let cells = page.texts(".profile tbody tr > *").await.unwrap();
+    assert_eq!(cells, ["y (Mul)", "double", "f32[1, 3]", "1", "5 ms", "100.0 %", "0.0", "–"]);
+    page.shows("answered in").await.unwrap();
+    page.shot("scripted-profile").await.unwrap();
+
+    // One that is refused ends the wait for it: the next is watched.
+    page.write(".try textarea", "1 2").await.unwrap();
+    page.click(".try button", "Profile").await.unwrap();
+    page.shows("2 elements do not fill rows of 3").await.unwrap();
+    page.choose(".try select", "made").await.unwrap();
+    page.write("#input-0-made-shape", "1 × 4").await.unwrap();
+    page.click(".try button", "Profile").await.unwrap();
+    page.until("it is refused", "document.querySelector('.try .failure')?.textContent.includes('x')")
+        .await
+        .unwrap();
+    page.write("#input-0-made-shape", "2 × 3").await.unwrap();
+    let asked = "document.querySelector('.profile') !== null";
+    while page.eval(asked).await.unwrap() != true {
+        page.click(".try button", "Profile").await.unwrap();
+        page.until("it has ended", "!document.querySelector('.try button.primary').disabled").await.unwrap();
+    }
+    assert_eq!(page.texts(".profile tbody td:nth-child(3)").await.unwrap(), ["f32[2, 3]"]);
+    console.is_well(&[400, 409]);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn dispatches_have_a_lane_for_each_thread() {
     let (place, world) = (Place::new(&[]), World::new());
     let daemon = place.start(&world).await;

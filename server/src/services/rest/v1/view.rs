@@ -8,6 +8,8 @@ use crate::devices::Host;
 use crate::engine::Process;
 use crate::models::Origin;
 use crate::registry::{Served, State, VersionView};
+use crate::schedule::Lane;
+use crate::services::traces::nanos;
 use crate::stats::{BOUNDS_US, ModelStats, Tally};
 
 pub(super) fn version(version: &VersionView) -> Value {
@@ -22,7 +24,7 @@ pub(super) fn version(version: &VersionView) -> Value {
         Origin::Upload => "upload",
     };
     let stats = &version.stats;
-    let waiting = version.serving.as_ref().map_or(0, |served| served.lane.waiting());
+    let lane = version.serving.as_ref().map(|served| &served.lane);
     json!({
         "name": version.name,
         "version": version.version_text(),
@@ -38,7 +40,8 @@ pub(super) fn version(version: &VersionView) -> Value {
             "answered": stats.success.count(),
             "failed": stats.fail.count(),
             "inside": stats.pending(),
-            "waiting": waiting,
+            "waiting": lane.map_or(0, Lane::waiting),
+            "expected_wait_ns": lane.and_then(Lane::expected_wait).map(nanos),
         },
         "last_inference_ms": stats.last_inference_ms(),
     })
@@ -116,6 +119,8 @@ pub(super) fn status(app: &App) -> Value {
     let machine = Host::memory();
     let (modules, module_bytes) = app.cache.size();
     let compile = &app.cache.metrics;
+    let versions = app.registry.versions();
+    let lanes = || versions.iter().filter_map(|version| Some(&version.serving.as_ref()?.lane));
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "ready": app.is_ready(),
@@ -126,7 +131,13 @@ pub(super) fn status(app: &App) -> Value {
             "machine_used_bytes": machine.used_bytes,
             "daemon_bytes": Host::own_resident_bytes(),
         },
-        "requests": { "limit_bytes": limit, "inside_bytes": inside },
+        "requests": {
+            "limit_bytes": limit,
+            "inside_bytes": inside,
+            "waiting": lanes().map(Lane::waiting).sum::<usize>(),
+            // Of the model where it is longest.
+            "expected_wait_ns": lanes().filter_map(Lane::expected_wait).max().map(nanos),
+        },
         "compile": {
             "running": compile.running.get(),
             "waiting": compile.waiting.get(),
