@@ -13,7 +13,7 @@ import tritonclient.grpc.aio as grpc_aio
 import tritonclient.http as http
 import tritonclient.http.aio as http_aio
 import tritonclient.utils.shared_memory as shm
-from tritonclient.utils import InferenceServerException, serialize_byte_tensor
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype, serialize_byte_tensor
 
 GRPC, REST = sys.argv[1:3]
 A = np.arange(16, dtype=np.int32).reshape(1, 16)
@@ -203,6 +203,17 @@ def counting(n, limit, module=grpc):
     return made
 
 
+def repeating(numbers):
+    arrays = {
+        "IN": np.array(numbers, np.int32), "DELAY": np.ones(len(numbers), np.uint32), "WAIT": np.ones(1, np.uint32),
+    }
+    made = []
+    for name, array in arrays.items():
+        made.append(grpc.InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
+        made[-1].set_data_from_numpy(array)
+    return made
+
+
 def test_decoupled_models():
     for module, client in clients():
         policy = "doesn't support models with decoupled transaction policy"
@@ -227,6 +238,10 @@ def test_decoupled_models():
             assert len(count) == lengths.pop(response.id)
     client.async_stream_infer("counter", counting(0, 10**9), parameters={"max_responses": 3})
     assert [int(done.get(timeout=60)[0].as_numpy("next")[0]) for _ in range(3)] == [1, 2, 3]
+    client.async_stream_infer("repeat_int32", repeating(range(100, 110)))
+    parts = [done.get(timeout=60)[0] for _ in range(10)]
+    assert [part.as_numpy("OUT").tolist() for part in parts] == [[number] for number in range(100, 110)]
+    assert [part.as_numpy("IDX").tolist() for part in parts] == [[at] for at in range(10)]
     # Gone in the middle of one that would go on.
     client.async_stream_infer("counter", counting(0, 10**9))
     done.get(timeout=60)

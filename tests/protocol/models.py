@@ -134,6 +134,42 @@ def counter(folder, name):
     (folder / name / "config.pbtxt").write_text(COUNTER)
 
 
+REPEAT = """
+sequence_batching {
+  iterative_sequence: true
+  oldest { max_candidate_sequences: 8 }
+  state [ { input_name: "AT" output_name: "NEXT" data_type: TYPE_INT64 dims: [ 1 ]
+            initial_state { name: "first" data_type: TYPE_INT64 dims: [ 1 ] zero_data: true } } ]
+}
+model_transaction_policy { decoupled: true }
+input [ { name: "IN" }, { name: "DELAY" }, { name: "WAIT" } ]
+output [ { name: "OUT" }, { name: "IDX" } ]
+parameters [ { key: "ired.last" value { string_value: "IS_LAST" } } ]
+"""
+
+
+def repeat(folder, name):
+    """Run again and again for one request: `OUT` is the next element of `IN`, and `IDX` which. It does not wait."""
+    nodes = [
+        helper.make_node("Gather", ["IN", "AT"], ["OUT"], axis=0),
+        helper.make_node("Cast", ["AT"], ["IDX"], to=TensorProto.UINT32),
+        helper.make_node("Constant", [], ["one"], value_ints=[1]),
+        helper.make_node("Add", ["AT", "one"], ["NEXT"]),
+        helper.make_node("Shape", ["IN"], ["length"]),
+        helper.make_node("GreaterOrEqual", ["NEXT", "length"], ["IS_LAST"]),
+    ]
+    inputs = [
+        ("IN", TensorProto.INT32, ["N"]), ("DELAY", TensorProto.UINT32, ["N"]),
+        ("WAIT", TensorProto.UINT32, [1]), ("AT", TensorProto.INT64, [1]),
+    ]
+    outputs = [
+        ("OUT", TensorProto.INT32, [1]), ("IDX", TensorProto.UINT32, [1]),
+        ("NEXT", TensorProto.INT64, [1]), ("IS_LAST", TensorProto.BOOL, [1]),
+    ]
+    write(folder, name, nodes, inputs, outputs)
+    (folder / name / "config.pbtxt").write_text(REPEAT)
+
+
 if __name__ == "__main__":
     folder = pathlib.Path(sys.argv[1])
     add_sub(folder, "simple", TensorProto.INT32)
@@ -143,6 +179,7 @@ if __name__ == "__main__":
     one_by_one(folder, "simple_dyna_sequence", OLDEST, "UINT64")
     running_sums(folder, "simple_string_dyna_sequence", "STRING")
     counter(folder, "counter")
+    repeat(folder, "repeat_int32")
     identity(folder, "simple_identity", TensorProto.STRING, ["N", "M"])
     identity(folder, "custom_identity_int32", TensorProto.INT32, ["N", "M"])
     for dtype in ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"]:
