@@ -15,6 +15,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 mod service_manager;
 
+/// Gives back to the system what a burst of requests needed, which glibc's keeps for as long as the daemon runs.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     match start() {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,6 +11,16 @@ use ired_module::DType;
 
 use crate::error::Error;
 
+/// Whether a byte ends the value before it.
+const ENDS: [bool; 256] = {
+    let mut ends = [false; 256];
+    let mut at = 0;
+    while at < b",[] \t\n\r".len() {
+        ends[b",[] \t\n\r"[at] as usize] = true;
+        at += 1;
+    }
+    ends
+};
 /// How deep arrays may nest: more than any shape.
 const DEPTH: usize = 32;
 
@@ -121,7 +131,7 @@ impl Scan<'_> {
                 _ if depth == 0 => return Err(self.error("`data` is not an array".to_owned())),
                 _ => {
                     let rest = &bytes[self.at..];
-                    let ends = |b: &u8| matches!(b, b',' | b']' | b' ' | b'\n' | b'\r' | b'\t' | b'[');
+                    let ends = |&b: &u8| ENDS[usize::from(b)];
                     let len = rest.iter().position(ends).unwrap_or(rest.len());
                     let token = self.text.get(self.at..self.at + len).unwrap_or_default();
                     let Some(value) = convert(token) else {
