@@ -39,30 +39,23 @@ pub fn parse(tensor: &str, dtype: DType, elements: u64, text: &str) -> Result<Ve
     let mut scan = Scan { tensor, text, at: 0, found: 0, elements };
     let mut out = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
     match dtype {
-        DType::Bool => scan.all(&mut out, |token| match token {
+        DType::Bool => scan.tokens(&mut out, |token| match token {
             "true" | "1" => Some([1]),
             "false" | "0" => Some([0]),
             _ => None,
         }),
-        DType::I8 => scan.all(&mut out, |token| Some(integer::<i8>(token)?.to_le_bytes())),
-        DType::I16 => scan.all(&mut out, |token| Some(integer::<i16>(token)?.to_le_bytes())),
-        DType::I32 => scan.all(&mut out, |token| Some(integer::<i32>(token)?.to_le_bytes())),
-        DType::I64 => scan.all(&mut out, |token| Some(integer::<i64>(token)?.to_le_bytes())),
-        DType::U8 => scan.all(&mut out, |token| Some(integer::<u8>(token)?.to_le_bytes())),
-        DType::U16 => scan.all(&mut out, |token| Some(integer::<u16>(token)?.to_le_bytes())),
-        DType::U32 => scan.all(&mut out, |token| Some(integer::<u32>(token)?.to_le_bytes())),
-        DType::U64 => scan.all(&mut out, |token| Some(integer::<u64>(token)?.to_le_bytes())),
-        DType::F16 => {
-            scan.all(&mut out, |token| Some(f16::from_f64(finite(token.parse().ok()?)?).to_le_bytes()))
-        }
-        DType::BF16 => {
-            scan.all(&mut out, |token| Some(bf16::from_f64(finite(token.parse().ok()?)?).to_le_bytes()))
-        }
-        DType::F32 => scan.all(&mut out, |token| {
-            let value: f32 = token.parse().ok()?;
-            value.is_finite().then(|| value.to_le_bytes())
-        }),
-        DType::F64 => scan.all(&mut out, |token| Some(finite(token.parse().ok()?)?.to_le_bytes())),
+        DType::I8 => scan.tokens(&mut out, |token| Some(integer::<i8>(token)?.to_le_bytes())),
+        DType::I16 => scan.tokens(&mut out, |token| Some(integer::<i16>(token)?.to_le_bytes())),
+        DType::I32 => scan.tokens(&mut out, |token| Some(integer::<i32>(token)?.to_le_bytes())),
+        DType::I64 => scan.tokens(&mut out, |token| Some(integer::<i64>(token)?.to_le_bytes())),
+        DType::U8 => scan.tokens(&mut out, |token| Some(integer::<u8>(token)?.to_le_bytes())),
+        DType::U16 => scan.tokens(&mut out, |token| Some(integer::<u16>(token)?.to_le_bytes())),
+        DType::U32 => scan.tokens(&mut out, |token| Some(integer::<u32>(token)?.to_le_bytes())),
+        DType::U64 => scan.tokens(&mut out, |token| Some(integer::<u64>(token)?.to_le_bytes())),
+        DType::F16 => scan.numbers(&mut out, |value| Some(f16::from_f64(finite(value)?).to_le_bytes())),
+        DType::BF16 => scan.numbers(&mut out, |value| Some(bf16::from_f64(finite(value)?).to_le_bytes())),
+        DType::F32 => scan.numbers(&mut out, |value| Some(finite_f32(value)?.to_le_bytes())),
+        DType::F64 => scan.numbers(&mut out, |value| Some(finite(value)?.to_le_bytes())),
         _ => {
             let name = super::datatype(dtype);
             return Err(Error::invalid(format!(
@@ -98,6 +91,12 @@ fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
+/// The value that a text begins with.
+fn token(text: &str) -> &str {
+    let len = text.bytes().position(|byte| ENDS[usize::from(byte)]);
+    len.map_or(text, |len| &text[..len])
+}
+
 struct Scan<'a> {
     tensor: &'a str,
     text: &'a str,
@@ -107,10 +106,36 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    fn all<const N: usize>(
+    /// Values by their texts.
+    fn tokens<const N: usize>(
         &mut self,
         out: &mut Vec<u8>,
         convert: impl Fn(&str) -> Option<[u8; N]>,
+    ) -> Result<(), Error> {
+        self.all(out, |rest| {
+            let token = token(rest);
+            Some((convert(token)?, token.len()))
+        })
+    }
+
+    /// Floating-point numbers, whose ends are found as they are read.
+    fn numbers<F: fast_float2::FastFloat, const N: usize>(
+        &mut self,
+        out: &mut Vec<u8>,
+        convert: impl Fn(F) -> Option<[u8; N]>,
+    ) -> Result<(), Error> {
+        self.all(out, |rest| {
+            let (value, len) = fast_float2::parse_partial(rest).ok()?;
+            let ends = rest.as_bytes().get(len).is_none_or(|&byte| ENDS[usize::from(byte)]);
+            ends.then_some((convert(value)?, len))
+        })
+    }
+
+    /// `read` gives the value that a text begins with, and its length there.
+    fn all<const N: usize>(
+        &mut self,
+        out: &mut Vec<u8>,
+        read: impl Fn(&str) -> Option<([u8; N], usize)>,
     ) -> Result<(), Error> {
         let bytes = self.text.as_bytes();
         let mut depth = 0usize;
@@ -130,12 +155,9 @@ impl Scan<'_> {
                 b',' | b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
                 _ if depth == 0 => return Err(self.error("`data` is not an array".to_owned())),
                 _ => {
-                    let rest = &bytes[self.at..];
-                    let ends = |&b: &u8| ENDS[usize::from(b)];
-                    let len = rest.iter().position(ends).unwrap_or(rest.len());
-                    let token = self.text.get(self.at..self.at + len).unwrap_or_default();
-                    let Some(value) = convert(token) else {
-                        let shown: String = token.chars().take(40).collect();
+                    let rest = self.text.get(self.at..).unwrap_or_default();
+                    let Some((value, len)) = read(rest) else {
+                        let shown: String = token(rest).chars().take(40).collect();
                         let message = format!("`{}` is not a value of its datatype", shown.escape_debug());
                         return Err(self.error(message));
                     };
