@@ -189,6 +189,7 @@ impl Runner for Copying {
         _: &'a str,
         inputs: Vec<Tensor>,
         _: Option<Instant>,
+        _: bool,
     ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
         let outputs = inputs.into_iter().map(|tensor| Tensor { name: "y".to_owned(), ..tensor }).collect();
         std::future::ready(Ok(InferenceResult {
@@ -207,15 +208,6 @@ impl Runner for Copying {
         _: Option<Instant>,
     ) -> BoxFuture<'a, Result<u64, RuntimeFailure>> {
         std::future::ready(Ok(0)).boxed()
-    }
-
-    fn profile<'a>(
-        &'a self,
-        entry: &'a str,
-        inputs: Vec<Tensor>,
-        deadline: Option<Instant>,
-    ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
-        self.infer(entry, inputs, deadline)
     }
 
     fn pid(&self) -> Option<u32> {

@@ -52,20 +52,14 @@ pub trait Launcher: Send + Sync + 'static {
 pub trait Runner: Send + Sync + 'static {
     fn module(&self) -> &LoadedModule;
 
-    /// Dropping the future cancels the inference.
+    /// Dropping the future cancels the inference. With `profile` it looks where the time goes: the module runs nothing else
+    /// meanwhile.
     fn infer<'a>(
         &'a self,
         entry: &'a str,
         inputs: Vec<Tensor>,
         deadline: Option<Instant>,
-    ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>>;
-
-    /// As [`Self::infer`], and looks where the time goes: the module runs nothing else meanwhile.
-    fn profile<'a>(
-        &'a self,
-        entry: &'a str,
-        inputs: Vec<Tensor>,
-        deadline: Option<Instant>,
+        profile: bool,
     ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>>;
 
     /// The runtime that attends to it. What waits for it does best to wait there.

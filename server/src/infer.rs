@@ -384,11 +384,8 @@ async fn run(
     inputs: Vec<Tensor>,
     deadline: Instant,
 ) -> Result<InferenceResult, RuntimeFailure> {
-    let (runner, entry) = (using.runner(), &served.entry().name);
-    match served.profiling.takes() {
-        false => runner.infer(entry, inputs, Some(deadline)).await,
-        true => runner.profile(entry, inputs, Some(deadline)).await,
-    }
+    let profile = served.profiling.takes();
+    using.runner().infer(&served.entry().name, inputs, Some(deadline), profile).await
 }
 
 fn wanted_outputs<'a>(served: &'a Served, names: &'a [String]) -> Result<Vec<&'a str>, Error> {

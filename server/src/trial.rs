@@ -71,7 +71,7 @@ impl Registry {
         served.runner.check_peak(peak_bytes)?;
         drop(using);
         let (using, _memory) = hold_with(served, peak_bytes, deadline).await?;
-        let run = using.runner().infer(&entry.name, inputs, Some(deadline));
+        let run = using.runner().infer(&entry.name, inputs, Some(deadline), false);
         let result = tokio::time::timeout_at(deadline.into(), run).await;
         let mut outputs = result.map_err(|_| Error::DeadlineExceeded)??.outputs;
         let ordered = entry.outputs.iter().map(|spec| take_output(&mut outputs, &spec.name));

@@ -41,7 +41,8 @@ pub fn bytes(field: u64, value: &[u8]) -> Vec<u8> {
     [&varint(field << 3 | 2), &*varint(value.len() as u64), value].concat()
 }
 
-fn varint(mut value: u64) -> Vec<u8> {
+/// As protobuf writes numbers.
+pub fn varint(mut value: u64) -> Vec<u8> {
     let mut written = Vec::new();
     while value >= 0x80 {
         written.push(value as u8 | 0x80);

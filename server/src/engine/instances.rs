@@ -173,23 +173,11 @@ impl Runner for Instances {
         entry: &'a str,
         inputs: Vec<Tensor>,
         deadline: Option<Instant>,
+        profile: bool,
     ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
         async move {
             let (runner, _inside) = self.enter();
-            runner.infer(entry, inputs, deadline).await
-        }
-        .boxed()
-    }
-
-    fn profile<'a>(
-        &'a self,
-        entry: &'a str,
-        inputs: Vec<Tensor>,
-        deadline: Option<Instant>,
-    ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
-        async move {
-            let (runner, _inside) = self.enter();
-            runner.profile(entry, inputs, deadline).await
+            runner.infer(entry, inputs, deadline, profile).await
         }
         .boxed()
     }

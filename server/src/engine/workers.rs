@@ -166,17 +166,16 @@ impl Runner for Attended {
         entry: &'a str,
         inputs: Vec<Tensor>,
         deadline: Option<Instant>,
+        profile: bool,
     ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
-        async move { self.with_process(deadline).await.infer(entry, inputs, deadline).await }.boxed()
-    }
-
-    fn profile<'a>(
-        &'a self,
-        entry: &'a str,
-        inputs: Vec<Tensor>,
-        deadline: Option<Instant>,
-    ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
-        async move { self.with_process(deadline).await.profile(entry, inputs, deadline).await }.boxed()
+        async move {
+            let worker = self.with_process(deadline).await;
+            match profile {
+                false => worker.infer(entry, inputs, deadline).await,
+                true => worker.profile(entry, inputs, deadline).await,
+            }
+        }
+        .boxed()
     }
 
     fn runtime(&self) -> Handle {

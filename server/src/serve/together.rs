@@ -65,8 +65,7 @@ impl<C, S> Together<C, S> {
         }
         for request in new.drain(..) {
             if self.running.len() < TOGETHER {
-                // A panic ends its request, as it would a task.
-                self.running.push(AssertUnwindSafe(request).catch_unwind().map(drop).boxed());
+                self.running.push(request);
             } else {
                 tokio::spawn(request);
             }
@@ -102,7 +101,8 @@ impl<C: Future, S: AsyncWrite + Unpin> Future for Together<C, S> {
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Requests {
     fn execute(&self, request: F) {
-        lock(&self.0).push(request.boxed());
+        // A panic ends its request, wherever that is run.
+        lock(&self.0).push(AssertUnwindSafe(request).catch_unwind().map(drop).boxed());
     }
 }
 

@@ -11,16 +11,6 @@ use ired_module::DType;
 
 use crate::error::Error;
 
-/// Whether a byte ends the value before it.
-const ENDS: [bool; 256] = {
-    let mut ends = [false; 256];
-    let mut at = 0;
-    while at < b",[] \t\n\r".len() {
-        ends[b",[] \t\n\r"[at] as usize] = true;
-        at += 1;
-    }
-    ends
-};
 /// How deep arrays may nest: more than any shape.
 const DEPTH: usize = 32;
 
@@ -93,8 +83,12 @@ fn finite(value: f64) -> Option<f64> {
 
 /// The value that a text begins with.
 fn token(text: &str) -> &str {
-    let len = text.bytes().position(|byte| ENDS[usize::from(byte)]);
+    let len = text.as_bytes().iter().position(ends_value);
     len.map_or(text, |len| &text[..len])
+}
+
+fn ends_value(byte: &u8) -> bool {
+    matches!(byte, b',' | b'[' | b']' | b' ' | b'\n' | b'\r' | b'\t')
 }
 
 struct Scan<'a> {
@@ -126,7 +120,7 @@ impl Scan<'_> {
     ) -> Result<(), Error> {
         self.all(out, |rest| {
             let (value, len) = fast_float2::parse_partial(rest).ok()?;
-            let ends = rest.as_bytes().get(len).is_none_or(|&byte| ENDS[usize::from(byte)]);
+            let ends = rest.as_bytes().get(len).is_none_or(ends_value);
             ends.then_some((convert(value)?, len))
         })
     }

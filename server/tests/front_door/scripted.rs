@@ -340,6 +340,27 @@ pub(crate) fn loaded(script: &str) -> LoadedModule {
     }
 }
 
+/// What a profile of one execution with this output says.
+fn profile_of(y: &Tensor, took: Duration) -> WorkProfile {
+    let span = |thread, workgroups| WorkSpan {
+        work: "double".to_owned(),
+        instruction: Some(4),
+        thread,
+        start: Duration::ZERO,
+        took,
+        workgroups,
+        of_workgroups: 4,
+    };
+    let note = WorkNote {
+        instruction: 4,
+        nodes: "y (Mul)".to_owned(),
+        result: format!("f32{:?}", y.dims),
+        operations: Some(y.dims.iter().product()),
+        bytes: None,
+    };
+    WorkProfile { spans: vec![span(0, 3), span(1, 1)], notes: vec![note], left_out: 0 }
+}
+
 impl Runner for Doubler {
     fn runtime(&self) -> tokio::runtime::Handle {
         tokio::runtime::Handle::current()
@@ -354,6 +375,7 @@ impl Runner for Doubler {
         _: &'a str,
         inputs: Vec<Tensor>,
         _: Option<Instant>,
+        profile: bool,
     ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
         async move {
             let sent = Instant::now();
@@ -400,7 +422,8 @@ impl Runner for Doubler {
             };
             let name = self.module.signature.entries[0].outputs[0].name.clone();
             let y = Tensor { name, dtype: x.dtype, dims: x.dims.clone(), data };
-            Ok(InferenceResult { outputs: vec![y], sent, timing, profile: None })
+            let profile = profile.then(|| profile_of(&y, timing.compute));
+            Ok(InferenceResult { outputs: vec![y], sent, timing, profile })
         }
         .boxed()
     }
@@ -417,37 +440,6 @@ impl Runner for Doubler {
             + rows * number(&self.script, "row-peak:")
             + rows * rows * number(&self.script, "square-peak:");
         std::future::ready(Ok(bytes)).boxed()
-    }
-
-    fn profile<'a>(
-        &'a self,
-        entry: &'a str,
-        inputs: Vec<Tensor>,
-        deadline: Option<Instant>,
-    ) -> BoxFuture<'a, Result<InferenceResult, RuntimeFailure>> {
-        async move {
-            let mut result = self.infer(entry, inputs, deadline).await?;
-            let span = |thread, workgroups| WorkSpan {
-                work: "double".to_owned(),
-                instruction: Some(4),
-                thread,
-                start: Duration::ZERO,
-                took: result.timing.compute,
-                workgroups,
-                of_workgroups: 4,
-            };
-            let note = WorkNote {
-                instruction: 4,
-                nodes: "y (Mul)".to_owned(),
-                result: format!("f32{:?}", result.outputs[0].dims),
-                operations: Some(result.outputs[0].dims.iter().product()),
-                bytes: None,
-            };
-            let profile = WorkProfile { spans: vec![span(0, 3), span(1, 1)], notes: vec![note], left_out: 0 };
-            result.profile = Some(profile);
-            Ok(result)
-        }
-        .boxed()
     }
 
     fn pid(&self) -> Option<u32> {

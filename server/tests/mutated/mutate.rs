@@ -1,5 +1,7 @@
 //! Changes of recorded bytes: the same for the same seed.
 
+use ired_tests::onnx::varint;
+
 /// Makes choices.
 pub(crate) struct Mutator(u64);
 
@@ -92,15 +94,4 @@ impl Mutator {
             }
         }
     }
-}
-
-/// As protobuf writes numbers.
-fn varint(mut number: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-    bytes
 }

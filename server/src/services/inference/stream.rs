@@ -42,6 +42,9 @@ enum Outcome {
     Responses(BoxStream<'static, Outcome>),
 }
 
+/// A request that got in line, and what will come of it.
+struct Begun(BoxFuture<'static, Outcome>);
+
 /// Answers each request. Dropping the stream cancels what runs.
 pub(super) fn answers(
     app: Arc<App>,
@@ -58,11 +61,11 @@ pub(super) fn answers(
             match request {
                 Ok(request) => stream.begin(request).await,
                 // What breaks the stream ends it; what is wrong with one request is its answer.
-                Err(broken) => future::ready(Outcome::Response(Err(broken))).boxed(),
+                Err(broken) => Begun(future::ready(Outcome::Response(Err(broken))).boxed()),
             }
         }
     });
-    let outcomes = SelectAll::from_iter([in_order.buffered(CONCURRENCY).boxed()]);
+    let outcomes = SelectAll::from_iter([in_order.map(|begun| begun.0).buffered(CONCURRENCY).boxed()]);
     let next = async |mut outcomes: SelectAll<_>| loop {
         match outcomes.next().await? {
             Outcome::Response(response) => return Some((response, outcomes)),
@@ -112,7 +115,7 @@ enum SequenceName {
 
 impl Stream {
     /// Has a request get in line, which is done at once, and gives what comes of it.
-    async fn begin(self: Arc<Self>, request: ModelInferRequest) -> BoxFuture<'static, Outcome> {
+    async fn begin(self: Arc<Self>, request: ModelInferRequest) -> Begun {
         let called =
             Called { model: request.model_name.clone(), id: request.id.clone(), errors: self.errors };
         let failed = called.clone();
@@ -126,9 +129,9 @@ impl Stream {
             answered.unwrap_or_else(|error| Outcome::Response(failed.failed(error)))
         });
         match poll!(&mut work) {
-            Poll::Ready(outcome) => future::ready(outcome).boxed(),
+            Poll::Ready(outcome) => Begun(future::ready(outcome).boxed()),
             // From here it goes on by itself: it takes its turn and gives its place back however slowly answers are read.
-            Poll::Pending => AbortOnDropHandle::new(tokio::spawn(work)).map(over).boxed(),
+            Poll::Pending => Begun(AbortOnDropHandle::new(tokio::spawn(work)).map(over).boxed()),
         }
     }
 
