@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
 
 use crate::channel::ChannelError;
 use crate::channel::asynchronous::Receiver;
@@ -20,6 +21,8 @@ impl<F: Fn(FromRuntime, &[OwnedFd]) -> Result<(), String>> Accept for F {}
 pub(super) struct Ear {
     socket: Arc<AsyncFd<OwnedFd>>,
     heard: Mutex<Heard>,
+    /// Told when who listened heard the end: nothing is left then that would make the socket ready.
+    ended: Notify,
 }
 
 #[derive(Debug)]
@@ -39,7 +42,7 @@ enum End {
 impl Ear {
     pub(super) fn new(receiver: Receiver) -> Self {
         let socket = receiver.socket();
-        Self { socket, heard: Mutex::new(Heard { receiver, end: None }) }
+        Self { socket, heard: Mutex::new(Heard { receiver, end: None }), ended: Notify::new() }
     }
 
     /// Hears the process until it closes the channel (`None`) or breaks the protocol; `accept` says whether a message does.
@@ -50,18 +53,23 @@ impl Ear {
                 Some(End::Closed) => return None,
                 Some(End::Wrong(wrong)) => return Some(wrong),
             }
-            match self.socket.readable().await {
-                // What is said from here on makes it ready again.
-                Ok(mut ready) => ready.clear_ready(),
-                Err(error) => return Some(error.to_string()),
+            tokio::select! {
+                ready = self.socket.readable() => match ready {
+                    // What is said from here on makes it ready again.
+                    Ok(mut ready) => ready.clear_ready(),
+                    Err(error) => return Some(error.to_string()),
+                },
+                () = self.ended.notified() => {}
             }
         }
     }
 
     /// Hears what the process has said already, unless somebody else does.
     pub(super) fn listen(&self, accept: impl Accept) {
-        if let Ok(heard) = self.heard.try_lock() {
-            take_in(heard, &accept);
+        if let Ok(heard) = self.heard.try_lock()
+            && take_in(heard, &accept).is_some()
+        {
+            self.ended.notify_one();
         }
     }
 
@@ -86,4 +94,34 @@ fn take_in(mut heard: MutexGuard<'_, Heard>, accept: &impl Accept) -> Option<End
         heard.end = taken.err();
     }
     heard.end.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::channel::asynchronous::split;
+    use crate::channel::{encode, send_some};
+
+    #[tokio::test]
+    async fn an_end_that_a_listener_heard_is_heard_by_the_supervision() {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        let (_sender, receiver) = split(ours).unwrap();
+        let ear = Ear::new(receiver);
+        let accept = |message, _: &[OwnedFd]| Err(format!("{message:?}"));
+        let listening = async {
+            // Behind the supervision, which waits by now, and before it is woken.
+            let lie = encode(&FromRuntime::Forget { region: 7 }, 0).unwrap();
+            send_some(std::os::fd::AsFd::as_fd(&theirs), &lie, &[]).unwrap();
+            ear.listen(accept);
+        };
+        let both = async { tokio::join!(biased; ear.hear(accept), listening).0 };
+        let wrong = timeout(Duration::from_secs(10), both).await.expect("the end is heard");
+        assert_eq!(wrong.as_deref(), Some("Forget { region: 7 }"));
+    }
 }
