@@ -33,6 +33,8 @@ pub(super) struct Gather<S>(Arc<Mutex<Kept<S>>>);
 struct Kept<S> {
     stream: S,
     bytes: BytesMut,
+    /// Whether the stream was given something since it was last flushed: TLS takes what the socket has no room for.
+    unflushed: bool,
 }
 
 /// Where a connection leaves requests that are to be run.
@@ -42,7 +44,7 @@ pub(super) struct Requests(Arc<Mutex<Vec<BoxFuture<'static, ()>>>>);
 impl<C, S> Together<C, S> {
     /// The connection that `serve` makes of these.
     pub(super) fn new(stream: S, serve: impl FnOnce(Gather<S>, Requests) -> C) -> Self {
-        let gather = Gather(Arc::new(Mutex::new(Kept { stream, bytes: BytesMut::new() })));
+        let gather = Gather(Arc::new(Mutex::new(Kept { stream, bytes: BytesMut::new(), unflushed: false })));
         let requests = Requests::default();
         Self {
             connection: Box::pin(serve(Gather(gather.0.clone()), requests.clone())),
@@ -94,7 +96,7 @@ impl<C: Future, S: AsyncWrite + Unpin> Future for Together<C, S> {
         }
         this.waited = false;
         // Who writes next hears of what goes wrong, and the socket wakes this task when there is room.
-        let _ = kept.poll_send(cx);
+        let _ = kept.poll_flush(cx);
         result
     }
 }
@@ -114,6 +116,16 @@ impl<S: AsyncWrite + Unpin> Kept<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.bytes.advance(sent);
+            self.unflushed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
         }
         Poll::Ready(Ok(()))
     }
@@ -150,7 +162,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
             return Poll::Ready(Ok(written));
         }
         ready!(kept.poll_send(cx))?;
-        Pin::new(&mut kept.stream).poll_write_vectored(cx, parts)
+        let written = ready!(Pin::new(&mut kept.stream).poll_write_vectored(cx, parts))?;
+        kept.unflushed = true;
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -233,6 +247,52 @@ mod tests {
         client.read_to_end(&mut received).await.unwrap();
         connection.await.unwrap();
         assert!(received == sent);
+    }
+
+    /// A stream that takes everything, as TLS does, and has nobody see it before it is flushed.
+    struct Hiding(Watched, Vec<u8>);
+
+    impl AsyncWrite for Hiding {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.1.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let Self(stream, hidden) = self.get_mut();
+            while !hidden.is_empty() {
+                let written = ready!(Pin::new(&mut *stream).poll_write(cx, hidden))?;
+                hidden.drain(..written);
+            }
+            Pin::new(stream).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            ready!(self.as_mut().poll_flush(cx))?;
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_stream_has_taken_without_sending_it_is_flushed() {
+        for size in [100, KEPT_BYTES + 100] {
+            let (mut client, server) = duplex(64);
+            let (sender, _writes) = mpsc::unbounded_channel();
+            let serve = |mut stream: Gather<Hiding>, _: Requests| async move {
+                stream.write_all(&vec![7; size]).await.unwrap();
+                stream.flush().await.unwrap();
+                std::future::pending::<()>().await;
+            };
+            let connection = tokio::spawn(Together::new(Hiding(Watched(server, sender), Vec::new()), serve));
+            let mut received = vec![0; size];
+            client.read_exact(&mut received).await.unwrap();
+            assert!(received.iter().all(|&byte| byte == 7));
+            connection.abort();
+        }
     }
 
     #[tokio::test]
