@@ -1,11 +1,12 @@
 //! Numbers and strings of a JSON request straight into packed bytes, and packed bytes into JSON.
 //!
-//! The text was checked to be JSON when the request was read; here only the shape of the values matters. No
-//! tree of values is built: an image is some hundred thousand numbers.
+//! No tree of values is built: an image is some hundred thousand numbers.
 
+mod cut;
 mod shape;
 mod strings;
 
+pub use cut::Cut;
 use half::{bf16, f16};
 use ired_module::DType;
 
@@ -18,7 +19,7 @@ const DEPTH: usize = 32;
 ///
 /// # Errors
 /// [`Error::Invalid`] naming the tensor for another element count than `elements`, a value that does not fit
-/// `dtype`, or something that is neither number, boolean nor array.
+/// `dtype`, something that is neither number, boolean nor array, and what is no JSON.
 pub fn parse(tensor: &str, dtype: DType, elements: u64, text: &str) -> Result<Vec<u8>, Error> {
     if dtype == DType::String {
         return strings::parse(tensor, elements, text);
@@ -68,6 +69,9 @@ pub fn shape(tensor: &str, text: &str) -> Result<Vec<u64>, Error> {
 
 /// Integers may be written `3.0`, as some clients do.
 fn integer<T: std::str::FromStr + TryFrom<i64>>(token: &str) -> Option<T> {
+    if !begins_number(token.as_bytes()) {
+        return None;
+    }
     if let Ok(value) = token.parse() {
         return Some(value);
     }
@@ -75,6 +79,17 @@ fn integer<T: std::str::FromStr + TryFrom<i64>>(token: &str) -> Option<T> {
     // Up to 2^53 every whole f64 is that integer.
     let exact = value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0;
     T::try_from(exact.then_some(value as i64)?).ok()
+}
+
+/// Whether a number of JSON may begin so. Others know `+1`, `01`, `.5`, `1.` and `inf`, too.
+fn begins_number(text: &[u8]) -> bool {
+    let text = text.strip_prefix(b"-").unwrap_or(text);
+    let whole = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let fraction = match &text[whole..] {
+        [b'.', after @ ..] => after.first().is_some_and(u8::is_ascii_digit),
+        _ => true,
+    };
+    fraction && (whole == 1 || (whole > 1 && text[0] != b'0'))
 }
 
 fn finite(value: f64) -> Option<f64> {
@@ -89,6 +104,16 @@ fn token(text: &str) -> &str {
 
 fn ends_value(byte: &u8) -> bool {
     matches!(byte, b',' | b'[' | b']' | b' ' | b'\n' | b'\r' | b'\t')
+}
+
+/// What may come next of an array.
+#[derive(Clone, Copy)]
+enum Next {
+    /// A value, or the end.
+    First,
+    Value,
+    /// A comma, or the end.
+    Separator,
 }
 
 struct Scan<'a> {
@@ -119,6 +144,9 @@ impl Scan<'_> {
         convert: impl Fn(F) -> Option<[u8; N]>,
     ) -> Result<(), Error> {
         self.all(out, |rest| {
+            if !begins_number(rest.as_bytes()) {
+                return None;
+            }
             let (value, len) = fast_float2::parse_partial(rest).ok()?;
             let ends = rest.as_bytes().get(len).is_none_or(ends_value);
             ends.then_some((convert(value)?, len))
@@ -133,26 +161,36 @@ impl Scan<'_> {
     ) -> Result<(), Error> {
         let bytes = self.text.as_bytes();
         let mut depth = 0usize;
+        let mut next = Next::First;
         while let Some(&byte) = bytes.get(self.at) {
-            match byte {
-                b'[' => {
+            match (byte, next) {
+                (b' ' | b'\n' | b'\r' | b'\t', _) => self.at += 1,
+                (b'[', Next::First | Next::Value) => {
                     depth += 1;
                     if depth > DEPTH {
                         return Err(self.error(format!("`data` is nested deeper than {DEPTH}")));
                     }
+                    next = Next::First;
                     self.at += 1;
                 }
-                b']' => {
-                    depth = depth.saturating_sub(1);
+                (b']', Next::First | Next::Separator) if depth > 0 => {
+                    depth -= 1;
+                    next = Next::Separator;
                     self.at += 1;
                 }
-                b',' | b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
+                (b',', Next::Separator) if depth > 0 => {
+                    next = Next::Value;
+                    self.at += 1;
+                }
+                (b',' | b']', _) | (_, Next::Separator) => {
+                    let message = format!("`data` is no JSON: unexpected `{}`", self.shown());
+                    return Err(self.error(message));
+                }
                 _ if depth == 0 => return Err(self.error("`data` is not an array".to_owned())),
                 _ => {
                     let rest = self.text.get(self.at..).unwrap_or_default();
                     let Some((value, len)) = read(rest) else {
-                        let shown: String = token(rest).chars().take(40).collect();
-                        let message = format!("`{}` is not a value of its datatype", shown.escape_debug());
+                        let message = format!("`{}` is not a value of its datatype", self.shown());
                         return Err(self.error(message));
                     };
                     self.found += 1;
@@ -162,15 +200,28 @@ impl Scan<'_> {
                         return Err(self.error(message));
                     }
                     out.extend_from_slice(&value);
+                    next = Next::Separator;
                     self.at += len;
                 }
             }
+        }
+        if depth > 0 {
+            return Err(self.error("`data` is no JSON: an array does not end".to_owned()));
         }
         if self.found != self.elements {
             let message = format!("`data` has {} values, its shape needs {}", self.found, self.elements);
             return Err(self.error(message));
         }
         Ok(())
+    }
+
+    /// What comes next, as errors show it.
+    fn shown(&self) -> String {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        let shown = token(rest);
+        let shown: String =
+            if shown.is_empty() { rest.chars().take(1).collect() } else { shown.chars().take(40).collect() };
+        shown.escape_debug().to_string()
     }
 
     fn error(&self, message: String) -> Error {
@@ -265,6 +316,29 @@ mod tests {
         assert_eq!(parse("x", DType::I64, 1, "[9223372036854775807]").unwrap(), i64::MAX.to_le_bytes());
         assert_eq!(parse("x", DType::I32, 1, "[3.0]").unwrap(), 3i32.to_le_bytes());
         assert!(parse("x", DType::I32, 1, "[3.5]").is_err());
+    }
+
+    #[test]
+    fn only_json_is_read() {
+        for text in [
+            "[1 2]", "[1,,2]", "[,1,2]", "[1,2,]", "[1,2", "[1,2]]", "[1,2]3", "]1,2[", "[[1][2]]",
+            "[1,[2,]]",
+        ] {
+            assert!(floats(text, 2).is_err() && parse("x", DType::I64, 2, text).is_err(), "{text}");
+        }
+        for number in
+            ["+1", "01", "-01", ".5", "-.5", "1.", "1.e3", "1e", "1e+", "-", "inf", "nan", "0x1", "1_0", "1f"]
+        {
+            let text = format!("[{number}]");
+            assert!(floats(&text, 1).is_err() && parse("x", DType::I64, 1, &text).is_err(), "{text}");
+            assert!(serde_json::from_str::<f64>(number).is_err(), "{number}");
+        }
+        for number in ["0", "-0", "0.0", "-0.5e-1", "10.25E+2", "1e2", "123456789012345678901234567890e-20"] {
+            let read: f32 = serde_json::from_str(number).unwrap();
+            assert_eq!(floats(&format!("[{number}]"), 1).unwrap(), [read], "{number}");
+        }
+        assert_eq!(floats("[1 2]", 2).unwrap_err(), "input `x`: `data` is no JSON: unexpected `2`");
+        assert_eq!(floats("[1,,2]", 2).unwrap_err(), "input `x`: `data` is no JSON: unexpected `,`");
     }
 
     #[test]

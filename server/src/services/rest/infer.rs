@@ -25,7 +25,8 @@ use crate::infer::{Call, Parameters, parameters};
 use crate::registry::Served;
 use crate::services::aside;
 use crate::services::transfer::{self, Transfer};
-use crate::tensors::{json, parse_datatype, parse_shape, tensor_bytes};
+use crate::tensors::json::{self, Cut};
+use crate::tensors::{parse_datatype, parse_shape, tensor_bytes};
 use crate::trace::{self, Origin};
 
 /// The parameter of a request whose outputs are binary data unless one says otherwise.
@@ -132,14 +133,19 @@ fn decode(app: &App, at: Named, body: &Bytes, json_length: Option<u64>) -> Resul
             body.len()
         ))
     })?;
-    let request: InferRequest = super::from_object(&body[..split])?;
+    let text = &body[..split];
+    let cut = Cut::of(text);
+    let request = match cut.as_ref().and_then(around) {
+        Some(request) => request,
+        None => super::from_object(text)?,
+    };
 
     let mut binary = body.slice(split..);
     let mut inputs = Vec::with_capacity(request.inputs.len());
     let mut fetches = Vec::new();
     for (at, input) in request.inputs.into_iter().enumerate() {
         match transfer::fetch(&app.regions, &input.name, &input.parameters)? {
-            None => inputs.push(tensor(input, &mut binary)?),
+            None => inputs.push(tensor(input, cut.as_ref(), &mut binary)?),
             Some(fetch) => {
                 fetches.push((at, fetch));
                 inputs.push(in_region(input)?);
@@ -169,6 +175,13 @@ fn decode(app: &App, at: Named, body: &Bytes, json_length: Option<u64>) -> Resul
     Ok((Transfer { call, fetches, outputs }, binary))
 }
 
+/// The request around what was cut out of it, if that is one and all of it was inputs.
+fn around<'a>(cut: &'a Cut) -> Option<InferRequest<'a>> {
+    let request: InferRequest = super::from_object(cut.rest()).ok()?;
+    let used = request.inputs.iter().filter_map(|input| cut.array(input.data?)).count();
+    (used == cut.count()).then_some(request)
+}
+
 /// An input whose data is in shared memory, without it.
 fn in_region(input: Input) -> Result<Tensor, Error> {
     let name = input.name;
@@ -181,7 +194,7 @@ fn in_region(input: Input) -> Result<Tensor, Error> {
 }
 
 /// One input; what it has in binary is taken off the front of `binary`.
-fn tensor(input: Input, binary: &mut Bytes) -> Result<Tensor, Error> {
+fn tensor(input: Input, cut: Option<&Cut>, binary: &mut Bytes) -> Result<Tensor, Error> {
     let name = input.name;
     let dtype = parse_datatype(&name, &input.datatype)?;
     let dims = parse_shape(&name, &input.shape)?;
@@ -203,7 +216,10 @@ fn tensor(input: Input, binary: &mut Bytes) -> Result<Tensor, Error> {
             })?;
             binary.split_to(size)
         }
-        (None, Some(data)) => json::parse(&name, dtype, bytes * 8 / dtype.bits(), data.get())?.into(),
+        (None, Some(data)) => {
+            let text = cut.and_then(|cut| cut.array(data)).unwrap_or_else(|| data.get());
+            json::parse(&name, dtype, bytes * 8 / dtype.bits(), text)?.into()
+        }
     };
     Ok(Tensor { name, dtype, dims, data: data.into() })
 }
