@@ -21,7 +21,7 @@ use serde::de::value::MapDeserializer;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::infer::JSON_BYTES;
+use super::infer::{MUCH_TO_READ, MUCH_TO_WRITE};
 use super::{At, Named, Reply, body};
 use crate::app::App;
 use crate::auth::Admitted;
@@ -93,7 +93,7 @@ impl Responses {
         };
         let length = reply.outputs.iter().map(|output| output.tensor.data.len() as u64).sum();
         let id = self.id.clone();
-        let text = aside(length, JSON_BYTES, move || encode(&reply, &id)).await.flatten();
+        let text = aside(length, MUCH_TO_WRITE, move || encode(&reply, &id)).await.flatten();
         Some(text.map(|text| (text, is_last)))
     }
 }
@@ -111,7 +111,7 @@ async fn ask(app: Arc<App>, at: Named, request: Request) -> Result<Responses, Er
         drop((body, inside));
         decoded
     };
-    let call = Call { tenant, ..aside(length, JSON_BYTES, decode).await?? };
+    let call = Call { tenant, ..aside(length, MUCH_TO_READ, decode).await?? };
     let id = call.id.clone();
     let decoupled = app.inference.is_decoupled(&call).await;
     let mut transfer = Transfer { call, fetches: Vec::new(), outputs: Vec::new() };

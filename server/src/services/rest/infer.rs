@@ -35,8 +35,11 @@ const BINARY_OUTPUTS: &str = "binary_data_output";
 /// The parameter of an input whose data follows the JSON.
 const BINARY_SIZE: &str = "binary_data_size";
 
-/// More bytes than take about a millisecond to read or write as JSON.
-pub(super) const JSON_BYTES: u64 = 128 << 10;
+/// More bytes of JSON than take about a millisecond to read.
+pub(super) const MUCH_TO_READ: u64 = 256 << 10;
+
+/// More bytes of tensors than take about a millisecond to write as JSON.
+pub(super) const MUCH_TO_WRITE: u64 = 128 << 10;
 
 #[derive(Deserialize)]
 struct InferRequest<'a> {
@@ -91,7 +94,7 @@ pub(super) async fn infer(State(app): State<Arc<App>>, At(at): At<Named>, reques
             decoded
         }
     };
-    let (mut transfer, binary) = aside(length, JSON_BYTES, decode).await??;
+    let (mut transfer, binary) = aside(length, MUCH_TO_READ, decode).await??;
     transfer.call.tenant = tenant;
     let mut watch = app.traces.watch(origin, &mut transfer.call);
     let answer = answer(&app, transfer, &mut watch.course, binary, packing).await;
@@ -107,7 +110,7 @@ async fn answer(app: &App, transfer: Transfer, course: &mut Course, binary: bool
     let reply = transfer.run(app, course).await?;
     let length = reply.outputs.iter().map(|output| output.tensor.data.len() as u64).sum();
     let id = course.id.clone();
-    aside(length, JSON_BYTES, move || answer::encode(&reply, &id, binary, packing)).await?
+    aside(length, MUCH_TO_WRITE, move || answer::encode(&reply, &id, binary, packing)).await?
 }
 
 fn json_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {
